@@ -1,0 +1,328 @@
+"""The command line. Parses, calls one function of one stage, and maps errors to exit codes.
+
+Every stage is imported inside its command, so that --help is quick and a device needs no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from adae_edge import __version__
+from adae_edge.errors import AdaeEdgeError, MissingExtra, UsageError
+
+if TYPE_CHECKING:
+    from adae_edge.contract import Calibration, Region
+
+app = typer.Typer(
+    name="adae-edge",
+    help="Image anomaly detection at the edge: train on normal frames, export one graph, score every frame.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Stopped(BaseException):
+    """The user or the system asked the process to stop. No decoder's ``except Exception`` may swallow it."""
+
+
+def main() -> None:
+    """Run the command line; 0 is success, 1 a failure, 2 wrong use, 130 a stop by SIGINT or SIGTERM."""
+    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        app()
+    except AdaeEdgeError as error:
+        _complain(str(error))
+        sys.exit(error.exit_code)
+    except Stopped:
+        _complain("stopped")
+        sys.exit(130)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the report, the model and everything on the way.")] = Path(
+        "demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Of the split, the weights and the order of training.")] = 0,
+) -> None:
+    """Train, export and score handwritten digits, one of them held out as anomalous: the whole line in a minute."""
+    with _extra("The demo", "cpu,train,export"):
+        from adae_edge.train.demo import run_demo
+    run_demo(out, seed)
+
+
+@app.command()
+def train(
+    data: Annotated[
+        str | None, typer.Argument(help="digits, mnist:DIR, or a folder with images in normal/ and anomalous/.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The checkpoint to write.")] = Path("checkpoint.safetensors"),
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with this unfinished checkpoint; only DATA may be given with it.")
+    ] = None,
+    anomalous: Annotated[int | None, typer.Option(help="The class that is held out of digits or mnist.")] = None,
+    recipe: Annotated[str, typer.Option(help="default, or paper for the paper's own settings.")] = "default",
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the training frames [default: the recipe's].")
+    ] = None,
+    side: Annotated[
+        int | None, typer.Option(help="Pixels that the network sees: 8, 16, 32 ... [default: from the frames].")
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option(help="a or b, the paper's Appendix A [default: a for digits and mnist, else b].")
+    ] = None,
+    pad: Annotated[
+        bool, typer.Option("--pad", help="Keep the aspect ratio: pad frames to a square in place of stretching them.")
+    ] = False,
+    pad_value: Annotated[float, typer.Option(min=0, max=255, help="Grey level of the padding.")] = 0.0,
+    roi: Annotated[
+        str | None, typer.Option(help="Region of interest, LEFT,TOP,WIDTH,HEIGHT in pixels of the raw frame.")
+    ] = None,
+    fpr: Annotated[
+        float | None, typer.Option(help="False-positive rate that the threshold keeps [default: 0.01].")
+    ] = None,
+    no_reference_frames: Annotated[
+        bool, typer.Option("--no-reference-frames", help="Let no picture travel in the checkpoint.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="Torch device: cpu, cuda, cuda:1 ...")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Of the split, the weights and the order of training.")] = 0,
+) -> None:
+    """Train both autoencoders on normal frames and calibrate the threshold."""
+    with _extra("Training", "train"):
+        from adae_edge.checkpoint import Checkpoint
+        from adae_edge.train import trainer
+        from adae_edge.train.datasets import load_dataset
+        from adae_edge.train.progress import TrainingProgress
+    unfinished = None
+    if resume is not None:
+        unfinished, out = Checkpoint.load(resume), resume
+        if unfinished.contract is not None:
+            raise UsageError(f"{resume} is finished: there is nothing to resume")
+        settings = trainer.Settings.from_header(unfinished.training)
+        settings = dataclasses.replace(settings, data=data or settings.data)
+        dataset = load_dataset(settings.data, settings.anomalous)
+    elif data is None:
+        raise UsageError("name the data to train on: digits, mnist:DIR or a folder of images")
+    elif out.exists():
+        raise UsageError(f"{out} is there already: go on with it by --resume {out}, or choose another --out")
+    else:
+        dataset = load_dataset(data, anomalous)
+        settings = trainer.plan(
+            dataset, data, anomalous, seed, recipe, epochs, network, side,
+            resize="pad" if pad else "stretch", pad_value=pad_value, region=_region(roi), fpr=fpr,
+            references=not no_reference_frames,
+        )  # fmt: skip
+    typer.echo(trainer.describe(dataset, settings))
+    with TrainingProgress() as progress:
+        try:
+            contract = trainer.train(dataset, settings, out, unfinished, progress.show, device)
+        except Stopped:
+            if progress.epochs_done:
+                _complain(f"{progress.epochs_done} epochs are kept: adae-edge train --resume {out}")
+            raise
+    typer.echo(f"{_calibrated(contract.calibration)}\nwrote {out}; next: adae-edge export {out}")
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="A finished checkpoint.")],
+    data: Annotated[str | None, typer.Argument(help="The data set, if it is elsewhere now, or another one.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json and report.html.")] = None,
+) -> None:
+    """Measure a checkpoint on labelled frames that its training did not see: AUROC, the threshold at work."""
+    with _extra("Evaluation", "train"):
+        from adae_edge.train.evaluate import run_evaluation
+    evaluation = run_evaluation(checkpoint, data, out)
+    typer.echo(evaluation.table())
+    if out is not None:
+        typer.echo(f"wrote {out / 'evaluation.json'} and {out / 'report.html'}")
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A finished checkpoint.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The model file [default: the checkpoint's name with .onnx].")
+    ] = None,
+    frames: Annotated[
+        Path | None, typer.Option(help="Folder of images for the gate, if the checkpoint carries none.")
+    ] = None,
+) -> None:
+    """Fuse both autoencoders into one ONNX file that outputs the score, once its scores are shown to be PyTorch's."""
+    with _extra("The export", "export,cpu"):
+        from adae_edge.export.graph import export as run_export
+    out = out or checkpoint.with_suffix(".onnx")
+    exported = run_export(checkpoint, out, frames)
+    parity = exported.parity
+    typer.echo(
+        f"parity: {parity.scores} scores by {parity.backend}, at most {parity.worst:.1e} from PyTorch's "
+        f"({parity.tolerance:.0e} allowed), {parity.flipped} decisions flipped\n"
+        f"wrote {out}: {exported.bytes / 1e6:.2f} MB, opset {exported.opset}; next: adae-edge score {out} SOURCE"
+    )
+
+
+@app.command()
+def inspect(
+    model: Annotated[Path, typer.Argument(help="A model file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the contract as JSON.")] = False,
+) -> None:
+    """Show what a model file expects, returns and contains."""
+    from adae_edge import modelfile
+
+    file = modelfile.read(model)
+    if as_json:
+        typer.echo(json.dumps(json.loads(file.contract.to_json()), indent=2))
+        return
+    typer.echo(modelfile.describe(file))
+
+
+@app.command()
+def score(
+    model: Annotated[Path, typer.Argument(help="A model file.")],
+    source: Annotated[
+        str, typer.Argument(help="An image, a DICOM file, a video, a folder of images and DICOM files, or camera:0.")
+    ],
+    to: Annotated[
+        list[str] | None,
+        typer.Option(help="Sink: terminal, jsonl:FILE or csv:FILE; may be repeated [default: terminal]."),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, help="Call frames anomalous above this score [default: the model's].")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda; another one is never used in its place.")] = "cpu",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads [default: all that this process may use].")
+    ] = None,
+) -> None:
+    """Score every frame of a source; each result goes to every sink at once."""
+    import contextlib
+
+    from adae_edge.runtime.scorer import Scorer
+    from adae_edge.runtime.sinks import open_sink
+    from adae_edge.runtime.sources import open_source
+    from adae_edge.runtime.stream import Summary, stream
+
+    scorer = Scorer(model, device, threads)
+    limit = scorer.threshold if threshold is None else threshold
+    frames = open_source(source)
+    summary = Summary()
+    with contextlib.ExitStack() as closing:
+        sinks = [closing.enter_context(contextlib.closing(open_sink(spec))) for spec in to or ["terminal"]]
+        try:
+            stream(scorer, frames, sinks, limit, lambda failure: _complain(str(failure)), summary)
+        except Stopped:
+            if not frames.live:
+                raise
+        finally:
+            typer.echo(summary.line(scorer.backend.name, limit), err=True)
+    if summary.failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def calibrate(
+    model: Annotated[Path, typer.Argument(help="A model file; the one before stays beside it as FILE.previous.")],
+    normals: Annotated[str, typer.Argument(help="A source of normal frames, as for score.")],
+    fpr: Annotated[
+        float | None, typer.Option(help="False-positive rate that the threshold keeps [default: 0.01].")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda; another one is never used in its place.")] = "cpu",
+) -> None:
+    """Set a model's threshold from normal frames, on the device, without another export."""
+    from adae_edge.runtime.calibrate import recalibrate
+
+    contract = recalibrate(model, normals, fpr, device)
+    typer.echo(f"{_calibrated(contract.calibration)}\nwrote {model}")
+
+
+@app.command()
+def bench(
+    model: Annotated[Path, typer.Argument(help="A model file.")],
+    batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,4,16,64",
+    size: Annotated[
+        list[str] | None,
+        typer.Option(help="Frame size WIDTHxHEIGHT; may be repeated [default: the network's and 640x480]."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Measuring time for each size and batch.")] = 2.0,
+    device: Annotated[str, typer.Option(help="cpu or cuda; another one is never used in its place.")] = "cpu",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads [default: all that this process may use].")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures as JSON.")] = None,
+    markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Write the table as Markdown.")] = None,
+) -> None:
+    """Measure latency and throughput of a model on this machine."""
+    from adae_edge.benchmarks.bench import run_bench
+
+    run_bench(model, _numbers(batch, "--batch"), size or [], seconds, device, threads, json_file, markdown_file)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"adae-edge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+class _extra:  # noqa: N801
+    """Turns a missing third-party package into the pip line that installs it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        self.what, self.extra = what, extra
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("adae_edge"):
+            raise MissingExtra(self.what, self.extra) from None
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    raise Stopped
+
+
+def _complain(sentence: str) -> None:
+    typer.echo(f"adae-edge: {sentence}", err=True)
+
+
+def _calibrated(calibration: Calibration) -> str:
+    return (
+        f"threshold {calibration.threshold:.4f}: false-positive rate {calibration.target_fpr:.3g} "
+        f"by {calibration.normals} normals that the training did not see"
+    )
+
+
+def _region(text: str | None) -> Region | None:
+    from adae_edge.contract import Region
+
+    if text is None:
+        return None
+    edges = _numbers(text, "--roi")
+    if len(edges) != 4 or min(edges[2:]) < 1:
+        raise UsageError(f"--roi takes LEFT,TOP,WIDTH,HEIGHT in pixels, and {text} is something else")
+    return Region(*edges)
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise UsageError(f"{option} takes whole numbers with commas between them, and {text} is something else")
+    return [int(part) for part in parts]

@@ -1,0 +1,194 @@
+"""The contract: everything that scoring needs to know about a model, and nothing else.
+
+It travels as JSON in the checkpoint's header and in the model file's metadata, so that the
+preprocessing, the score's meaning and the threshold cannot be separated from the weights.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
+
+from adae_edge.errors import ModelFileError
+
+SCHEMA = 1
+QUANTILES = 101
+
+
+class Region(NamedTuple):
+    """A rectangle of a frame, in pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Network:
+    """The size of G and of D, Appendix A: ``width`` 16 and ``latent`` 32 are (a), 64 and 128 are (b)."""
+
+    width: int
+    latent: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the scores of normals that the training did not see say about the threshold.
+
+    Attributes:
+        threshold: a frame is anomalous if its score is greater (section 3.1).
+        target_fpr: bound on the rate at which normals are called anomalous.
+        normals: how many normals were scored.
+        quantiles: their scores at the levels 0, 0.01 ... 1.
+    """
+
+    threshold: float
+    target_fpr: float
+    normals: int
+    quantiles: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a model expects and returns.
+
+    Attributes:
+        kind: "image", frames uint8 [N, H, W, C] of any H and W.
+        channels: C, 1 (grey) or 3 (RGB).
+        side: height and width that the network sees, 4 * 2**n pixels.
+        resize: "stretch" to the side, or "pad" to a square first.
+        pad_value: grey level around a padded frame.
+        region: the only part of a frame that is looked at, or None.
+        network: the size of G and D.
+        score: "l2", the paper's ||x - D(G(x))||_2 with x in [-1, 1].
+        calibration: threshold and what it rests on.
+        weights_sha256: identity of the trained weights.
+        data_sha256: identity of the training frames.
+        version: of the adae-edge that trained the weights.
+    """
+
+    kind: str
+    channels: int
+    side: int
+    resize: str
+    pad_value: float
+    region: Region | None
+    network: Network
+    score: str
+    calibration: Calibration
+    weights_sha256: str
+    data_sha256: str
+    version: str
+
+    def with_calibration(self, calibration: Calibration) -> Contract:
+        """The same model under another threshold."""
+        return replace(self, calibration=calibration)
+
+    def to_json(self) -> str:
+        """One line of JSON with sorted keys."""
+        return json.dumps({"schema": SCHEMA, **asdict(self)}, sort_keys=True, allow_nan=False)
+
+    @staticmethod
+    def from_json(text: str) -> Contract:
+        """Parse and check a contract.
+
+        Raises:
+            ModelFileError: not JSON, an unknown schema, or a field that is missing, unknown or absurd.
+        """
+        try:
+            fields = json.loads(text)
+        except (ValueError, RecursionError):
+            raise ModelFileError("the contract is not JSON") from None
+        if not isinstance(fields, dict):
+            raise ModelFileError("the contract is not a JSON object")
+        schema = fields.pop("schema", None)
+        if schema != SCHEMA or isinstance(schema, bool):
+            raise ModelFileError(
+                f"the contract has schema {schema!r:.40}, and this version reads {SCHEMA}: "
+                "install the adae-edge that wrote it, or a newer one"
+            )
+        parsed = _checked(fields, "the contract", _FIELDS)
+        parsed["network"] = Network(**_checked(parsed["network"], "the contract's network", _NETWORK))
+        calibration = _checked(parsed["calibration"], "the contract's calibration", _CALIBRATION)
+        calibration["quantiles"] = tuple(float(q) for q in calibration["quantiles"])
+        parsed["calibration"] = Calibration(**calibration)
+        if parsed["region"] is not None:
+            parsed["region"] = Region(*parsed["region"])
+        return Contract(**parsed)
+
+
+def valid_side(side: int) -> bool:
+    """Whether a network can have this side: 4 * 2**n pixels, 8 to 1024."""
+    return 8 <= side <= 1024 and side & (side - 1) == 0
+
+
+def _whole(value: Any, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _number(value: Any, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+def _rising(values: Any) -> bool:
+    return (
+        isinstance(values, list)
+        and len(values) == QUANTILES
+        and all(_number(value, 0, math.inf) and math.isfinite(value) for value in values)
+        and values == sorted(values)
+    )
+
+
+def _hash(value: Any) -> bool:
+    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+
+
+def _region(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, list)
+        and len(value) == 4
+        and all(_whole(edge, 0, 8192) for edge in value[:2])
+        and all(_whole(edge, 1, 8192) for edge in value[2:])
+    )
+
+
+_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "kind": lambda v: v == "image",
+    "channels": lambda v: _whole(v, 1, 3) and v != 2,
+    "side": lambda v: _whole(v, 8, 1024) and valid_side(v),
+    "resize": lambda v: v in ("stretch", "pad"),
+    "pad_value": lambda v: _number(v, 0, 255),
+    "region": _region,
+    "network": lambda v: isinstance(v, dict),
+    "score": lambda v: v == "l2",
+    "calibration": lambda v: isinstance(v, dict),
+    "weights_sha256": _hash,
+    "data_sha256": _hash,
+    "version": lambda v: isinstance(v, str) and 0 < len(v) <= 40 and v.isprintable(),
+}
+_NETWORK: dict[str, Callable[[Any], bool]] = {
+    "width": lambda v: _whole(v, 1, 1024),
+    "latent": lambda v: _whole(v, 1, 4096),
+}
+_CALIBRATION: dict[str, Callable[[Any], bool]] = {
+    "threshold": lambda v: _number(v, 0, 1e30),
+    "target_fpr": lambda v: _number(v, 0, 1),
+    "normals": lambda v: _whole(v, 1, 10**12),
+    "quantiles": _rising,
+}
+
+
+def _checked(fields: dict[str, Any], where: str, rules: dict[str, Callable[[Any], bool]]) -> dict[str, Any]:
+    """The fields, if they are exactly those of the rules and each passes its own."""
+    if missing := sorted(rules.keys() - fields.keys()):
+        raise ModelFileError(f"{where} lacks {', '.join(missing)}")
+    if unknown := sorted(fields.keys() - rules.keys()):
+        raise ModelFileError(f"{where} has a field that schema {SCHEMA} does not know: {unknown[0]!r:.60}")
+    for name, accept in rules.items():
+        if not accept(fields[name]):
+            raise ModelFileError(f"{where} has {name} = {fields[name]!r:.60}, which is impossible")
+    return dict(fields)

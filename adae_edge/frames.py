@@ -1,0 +1,105 @@
+"""Decoding pictures into frames, by the same rules for training and for scoring.
+
+A frame is a uint8 array [H, W, C], C 1 (grey) or 3 (RGB). Values are scaled by the file's format,
+never by its content.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from adae_edge.errors import FrameError
+
+MAX_SIDE = 8192
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+_GREY_MODES = frozenset({"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N"})
+_RGB_MODES = frozenset({"RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB"})
+
+
+def decode_image(path: Path) -> NDArray[np.uint8]:
+    """Decode an image file.
+
+    EXIF orientation is applied; 16-bit grey keeps its high byte; an alpha channel is dropped.
+
+    Returns:
+        uint8 [H, W, C], C 1 for a grey file and 3 (RGB) for any other.
+
+    Raises:
+        FrameError: the file is missing, empty, truncated, no image, has several pages, a depth that
+            8 bits cannot hold by a fixed rule, or declares more than 8192 x 8192 pixels.
+    """
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            check_size(image.height, image.width, str(path))
+            pages = getattr(image, "n_frames", 1)
+            if pages > 1 and image.format != "MPO":
+                raise FrameError(f"{path} has {pages} pages, and a file is one frame: save each page as a file")
+            return _pixels(ImageOps.exif_transpose(image), path)
+    except Image.DecompressionBombError:
+        raise FrameError(f"{path} declares more than {MAX_SIDE} x {MAX_SIDE} pixels") from None
+    except FileNotFoundError:
+        raise FrameError(f"{path} does not exist") from None
+    except PermissionError:
+        raise FrameError(f"{path} may not be read: permission denied") from None
+    except FrameError:
+        raise
+    except Exception as error:  # decoders raise many kinds on damaged data
+        reason = "it is empty" if path.is_file() and path.stat().st_size == 0 else f"{error}".replace(str(path), "it")
+        raise FrameError(f"{path} cannot be decoded: {reason or type(error).__name__}") from None
+
+
+def is_grey(path: Path) -> bool:
+    """Whether the image file's header declares a grey picture; False where the header cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return image.mode in _GREY_MODES
+    except Exception:
+        return False
+
+
+def to_channels(frame: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """Convert between grey and colour: the one rule of the project.
+
+    Grey to RGB repeats the value; RGB to grey is ITU-R BT.601 luma, (299 R + 587 G + 114 B) / 1000
+    rounded half up.
+
+    Args:
+        frame: uint8 [..., 1 or 3], one frame or several, RGB.
+        channels: 1 or 3.
+
+    Returns:
+        uint8 [..., channels]; the same array where nothing is to be converted.
+    """
+    if frame.shape[-1] == channels:
+        return frame
+    if channels == 3:
+        return np.repeat(frame, 3, axis=-1)
+    luma = frame.astype(np.uint32) @ np.array([299, 587, 114], np.uint32)
+    return ((luma + 500) // 1000).astype(np.uint8)[..., None]
+
+
+def check_size(height: int, width: int, what: str) -> None:
+    """Refuse a frame without pixels or beyond 8192 x 8192; ``what`` names it in the message.
+
+    Raises:
+        FrameError: the size is refused.
+    """
+    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+        raise FrameError(f"{what} is {width} x {height} pixels, and a frame has 1 x 1 to {MAX_SIDE} x {MAX_SIDE}")
+
+
+def _pixels(image: Image.Image, path: Path) -> NDArray[np.uint8]:
+    if image.mode.startswith("I;16"):
+        return (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)[:, :, None]
+    if image.mode in _GREY_MODES:
+        return np.asarray(image.convert("L"))[:, :, None]
+    if image.mode in _RGB_MODES:
+        return np.asarray(image.convert("RGB"))
+    raise FrameError(f"{path} has pixels of mode {image.mode}: save it with 8 or 16 bits a channel")

@@ -1,0 +1,173 @@
+"""The network: preprocessing, the autoencoders G and D, and the score that the graph returns.
+
+The only module of this package that imports torch. Training, evaluation and export all use
+these same modules, so a score cannot depend on who computed it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+from adae_edge.checkpoint import Checkpoint
+from adae_edge.contract import Network, Region
+from adae_edge.errors import CheckpointError
+
+
+class Preprocess(nn.Module):
+    """Raw frames to what the network sees: crop, resize, normalise.
+
+    Resizing works per axis: the area average where the axis shrinks, bilinear where it grows,
+    written as one matrix product per axis whose weights follow from the frame's size alone.
+    With ``resize="pad"`` the frame is centred in a square of ``pad_value`` first, by the same
+    product with shifted weights (the paper's section 4.1 pads slices so).
+
+    Args:
+        side: height and width that the network sees, pixels.
+        resize: "stretch" or "pad".
+        pad_value: grey level 0 to 255 around a padded frame.
+        region: part of the frame to look at, or None for all of it.
+    """
+
+    def __init__(
+        self, side: int, resize: str = "stretch", pad_value: float = 0.0, region: Region | None = None
+    ) -> None:
+        super().__init__()
+        self.side = side
+        self.pad = resize == "pad"
+        self.pad_value = pad_value
+        self.region = region
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """frames: uint8 [N, H, W, C], RGB or grey -> float32 [N, C, side, side] in [-1, 1]."""
+        return self.normalise(self.resize(frames))
+
+    def resize(self, frames: Tensor) -> Tensor:
+        """frames: uint8 [N, H, W, C] -> float32 [N, C, side, side], grey levels 0 to 255."""
+        x = frames.to(torch.float32)
+        if self.region is not None:
+            left, top, width, height = self.region
+            x = x[:, top : top + height, left : left + width, :]
+        n, height, width, channels = x.shape
+        square = torch.sym_max(height, width)  # type: ignore[no-untyped-call]
+        rows = self._weights(height, square if self.pad else height, x.device)
+        columns = self._weights(width, square if self.pad else width, x.device)
+        x = torch.matmul(rows, x.reshape(n, height, width * channels)).reshape(n, self.side, width, channels)
+        x = torch.matmul(x.permute(0, 3, 1, 2), columns.T)
+        if self.pad:
+            covered = rows.sum(1, keepdim=True) * columns.sum(1)
+            x = x + self.pad_value * (1.0 - covered)
+        return x
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """x: grey levels 0 to 255, any shape -> float32 in [-1, 1] (section 4.1)."""
+        return x.to(torch.float32) / 127.5 - 1.0
+
+    def _weights(self, length: int, square: int, device: torch.device) -> Tensor:
+        """Weights float32 [side, length] that resample one axis of ``length`` pixels.
+
+        The axis is the middle of ``square`` pixels, which become ``side``; all positions below
+        are in pixels of the frame.
+        """
+        edge = torch.scalar_tensor(square, dtype=torch.float32, device=device)
+        step = edge / self.side
+        margin = (edge - length) / 2
+        pixel = torch.arange(length, dtype=torch.float32, device=device)
+        out = torch.arange(self.side, dtype=torch.float32, device=device)[:, None]
+
+        start = out * step - margin
+        overlap = torch.minimum(start + step, pixel + 1) - torch.maximum(start, pixel)
+        area = overlap.clamp(min=0) / step
+
+        centre = (out + 0.5) * step - 0.5
+        centre = torch.minimum(centre.clamp(min=0), edge - 1) - margin
+        bilinear = (1 - (centre - pixel).abs()).clamp(min=0)
+        return torch.where(step > 1, area, bilinear)
+
+
+class Autoencoder(nn.Sequential):
+    """One of the two equal sub-networks, Appendix A: encoder to a vector, decoder back to an image.
+
+    ``3x2`` layers halve (double) the side with kernel 3, stride 2, padding 1; the ``4x1`` layers
+    take 4x4 to 1x1 and back. Batch norm follows every layer but the encoder's first and the
+    decoder's last. A side of 4 * 2**n has n halving stages; stages beyond the paper's three repeat
+    the third width. Input and output: float32 [N, channels, side, side] in [-1, 1].
+    """
+
+    def __init__(self, channels: int, side: int, network: Network) -> None:
+        width, latent = network.width, network.latent
+        stages = (side // 4).bit_length() - 1
+        widths = [width * min(stage + 1, 3) for stage in range(stages)]
+        layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 3, 2, 1), nn.ReLU()]
+        for before, after in itertools.pairwise(widths):
+            layers += [nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+        layers += [nn.Conv2d(widths[-1], width, 4, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        layers += [nn.Conv2d(width, latent, 1, bias=False), nn.BatchNorm2d(latent), nn.ReLU()]
+
+        layers += [nn.ConvTranspose2d(latent, width, 4, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.2)]
+        for _ in range(stages - 1):
+            layers += [nn.ConvTranspose2d(width, width, 3, 2, 1, 1, bias=False), nn.BatchNorm2d(width)]
+            layers += [nn.LeakyReLU(0.2)]
+        layers += [nn.ConvTranspose2d(width, channels, 3, 2, 1, 1), nn.Tanh()]
+        super().__init__(*layers)
+
+
+class ADAE(nn.Module):
+    """Adversarial Dual Autoencoders: raw frames in, anomaly scores out (section 3.1).
+
+    This is the module that is evaluated in PyTorch and the module that is exported.
+    """
+
+    def __init__(self, preprocess: Preprocess, channels: int, network: Network) -> None:
+        super().__init__()
+        self.preprocess = preprocess
+        self.channels = channels
+        self.generator = Autoencoder(channels, preprocess.side, network)
+        self.discriminator = Autoencoder(channels, preprocess.side, network)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """frames: uint8 [N, H, W, C] -> score: float32 [N], ||x - D(G(x))||_2 over pixels and channels."""
+        x = self.preprocess(frames)
+        return anomaly_score(x, self.discriminator(self.generator(x)))
+
+
+def anomaly_score(x: Tensor, reconstruction: Tensor) -> Tensor:
+    """Both float [N, C, S, S] in [-1, 1] -> float32 [N], the L2 norm of their difference (section 3.1).
+
+    Always computed in float32: over 256x256x3 the sum of squares passes float16's largest number.
+    """
+    difference = x.float() - reconstruction.float()
+    return difference.square().sum(dim=(1, 2, 3)).sqrt()
+
+
+def weights_digest(model: ADAE) -> str:
+    """SHA-256 over the names and little-endian bytes of all weights of G and D, in order of name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def load_network(checkpoint: Checkpoint) -> ADAE:
+    """The trained network of a finished checkpoint, in eval mode, built as its contract says.
+
+    Raises:
+        CheckpointError: the training is unfinished, or the weights are not the contract's.
+    """
+    contract = checkpoint.contract
+    if contract is None:
+        done, of = checkpoint.training.get("epoch"), checkpoint.training.get("epochs")
+        raise CheckpointError(f"the training is unfinished, {done} of {of} epochs: finish it with train --resume")
+    preprocess = Preprocess(contract.side, contract.resize, contract.pad_value, contract.region)
+    model = ADAE(preprocess, contract.channels, contract.network)
+    try:
+        model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in checkpoint.weights.items()})
+    except RuntimeError:
+        raise CheckpointError("the weights do not fit the network that the contract describes") from None
+    if weights_digest(model) != contract.weights_sha256:
+        raise CheckpointError("the weights are not those that the contract was written for")
+    return model.eval()

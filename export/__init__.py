@@ -1,0 +1,1 @@
+"""The export: a checkpoint becomes one ONNX graph that returns the score. Needs the [export] extra."""

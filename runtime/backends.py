@@ -1,0 +1,119 @@
+"""Backends: what runs the graph. Chosen by name, and never replaced by another one in silence."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adae_edge.errors import AdaeEdgeError, MissingExtra, ModelFileError, UsageError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+DEVICES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class Backend(Protocol):
+    """Runs the graph on one device."""
+
+    name: str
+
+    def run(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """frames: uint8 [N, H, W, C] -> score: float32 [N]."""
+        ...
+
+
+class OnnxRuntime:
+    """ONNX Runtime with exactly one execution provider."""
+
+    def __init__(self, model: bytes, device: str, threads: int | None = None) -> None:
+        """
+        Args:
+            model: the bytes of a checked model file.
+            device: "cpu" or "cuda".
+            threads: for one run of the graph; None for as many as this process may use.
+
+        Raises:
+            UsageError: no such device, or this onnxruntime cannot run on it.
+            MissingExtra: onnxruntime is not installed.
+            ModelFileError: the graph cannot be loaded.
+        """
+        try:
+            import onnxruntime
+        except ImportError:
+            raise MissingExtra("Scoring", "gpu" if device == "cuda" else "cpu") from None
+        provider = DEVICES.get(device)
+        if provider is None:
+            raise UsageError(f"there is no device {device}: choose {' or '.join(DEVICES)}")
+        if provider not in onnxruntime.get_available_providers():
+            raise UsageError(
+                f"this onnxruntime cannot run on {device}: pip uninstall onnxruntime, then pip install 'adae-edge[gpu]'"
+            )
+        onnxruntime.set_default_logger_severity(4)
+        if device == "cuda":
+            onnxruntime.preload_dlls()
+        try:
+            self._session = onnxruntime.InferenceSession(model, session_options(threads), providers=[provider])
+        except Exception as error:
+            # What ONNX Runtime raises says in its own name whether the graph or the device is at fault.
+            reason = str(error).strip().splitlines()[0][:200]
+            if device != "cpu":
+                raise AdaeEdgeError(
+                    f"{device} cannot be used, and nothing else is used in its place: {reason}"
+                ) from None
+            raise ModelFileError(f"the graph cannot be loaded: {reason}") from None
+        active = self._session.get_providers()[0]
+        if active != provider:
+            raise AdaeEdgeError(
+                f"{device} cannot be used ({active} came instead), and nothing else is used in its place"
+            )
+        inputs = [value.name for value in self._session.get_inputs()]
+        outputs = [value.name for value in self._session.get_outputs()]
+        if inputs != ["frames"] or "score" not in outputs:
+            raise ModelFileError("the graph does not take frames and return a score")
+        self.name = f"onnxruntime {onnxruntime.__version__} {provider}"
+
+    def run(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """frames: uint8 [N, H, W, C], C-contiguous -> score: float32 [N]."""
+        scores: NDArray[np.float32] = self._session.run(["score"], {"frames": frames})[0]
+        return scores
+
+
+def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
+    """The session options of every run, also of the benchmarks' bare sessions."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or available_threads()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    return options
+
+
+def available_threads() -> int:
+    """CPUs that this process may use: the lower of its affinity and its cgroup's quota, at least 1."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for quota, period in _cgroup_quotas():
+        count = min(count, max(1, math.ceil(quota / period)))
+    return count
+
+
+def _cgroup_quotas() -> list[tuple[int, int]]:
+    """Microseconds of CPU time per period, from cgroup v2 or v1, where there is a limit."""
+    quotas = []
+    for paths in (
+        ("/sys/fs/cgroup/cpu.max",),
+        ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+    ):
+        try:
+            quota, period = " ".join(Path(path).read_text() for path in paths).split()
+            if int(quota) > 0:
+                quotas.append((int(quota), int(period)))
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return quotas

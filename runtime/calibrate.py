@@ -1,0 +1,50 @@
+"""A new threshold for an exported model, from normal frames, on the device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from adae_edge import modelfile
+from adae_edge.calibration import calibrate
+from adae_edge.contract import Contract
+from adae_edge.errors import FrameError, UsageError
+from adae_edge.files import write_atomically
+from adae_edge.frames import to_channels
+from adae_edge.runtime.scorer import Scorer
+from adae_edge.runtime.sources import open_source
+
+
+def recalibrate(path: Path, normals: str, fpr: float | None = None, device: str = "cpu") -> Contract:
+    """Set a model file's threshold from the scores of normal frames.
+
+    The file before is kept beside it as FILE.previous.
+
+    Args:
+        path: the model file.
+        normals: a source of normal frames that ends, as on the command line.
+        fpr: target false-positive rate; None for 0.01, or the lowest that the frames can promise.
+        device: "cpu" or "cuda".
+
+    Returns:
+        The new contract.
+
+    Raises:
+        UsageError: too few frames for the rate, or a camera, which never ends.
+        FrameError: a frame cannot be decoded or scored; the model file stays as it was.
+    """
+    scorer = Scorer(path, device)
+    source = open_source(normals)
+    if source.live:
+        raise UsageError("a camera never ends: record the normal frames first, and calibrate on the files")
+    scores = []
+    for frame in source:
+        if isinstance(frame, FrameError):
+            raise frame
+        scores.append(scorer.score(to_channels(frame.pixels, scorer.contract.channels)[None])[0])
+    contract = scorer.contract.with_calibration(calibrate(np.array(scores, np.float32), fpr))
+    before = path.read_bytes()
+    write_atomically(path.with_name(path.name + ".previous"), before)
+    write_atomically(path, modelfile.with_contract(before, contract))
+    return contract

@@ -1,0 +1,192 @@
+"""Evaluation of a checkpoint on frames with labels: AUROC, average precision, and the threshold at work."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+from adae_edge.checkpoint import Checkpoint
+from adae_edge.errors import CheckpointError, DatasetError
+from adae_edge.files import write_atomically
+from adae_edge.frames import to_channels
+from adae_edge.model import ADAE, load_network
+from adae_edge.train.datasets import Dataset, Digest, load_dataset, read_batches, split
+from adae_edge.train.trainer import Settings, score_frames
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well scores separate normal from anomalous frames.
+
+    Attributes:
+        auroc, average_precision: None where one of the two kinds is missing.
+        threshold: the score above which a frame is called anomalous.
+        false_positive_rate: of the normals, at the threshold; None without normals.
+        true_positive_rate: of the anomalous, at the threshold; None without anomalous.
+        normals, anomalous: how many frames.
+    """
+
+    auroc: float | None
+    average_precision: float | None
+    threshold: float
+    false_positive_rate: float | None
+    true_positive_rate: float | None
+    normals: int
+    anomalous: int
+
+    def table(self) -> str:
+        """The figures in lines for the terminal."""
+
+        def figure(value: float | None) -> str:
+            return "-" if value is None else f"{value:.4f}"
+
+        rows = {
+            "frames": f"{self.normals} normal, {self.anomalous} anomalous",
+            "AUROC": figure(self.auroc),
+            "average precision": figure(self.average_precision),
+            "threshold": figure(self.threshold),
+            "false-positive rate": figure(self.false_positive_rate),
+            "true-positive rate": figure(self.true_positive_rate),
+        }
+        return "\n".join(f"{name:<21}{value}" for name, value in rows.items())
+
+
+def measure(scores: NDArray[np.float32], anomalous: NDArray[np.bool_], threshold: float) -> Evaluation:
+    """scores: float32 [N], higher is more anomalous; anomalous: bool [N]."""
+    called = scores > threshold
+    both = bool(anomalous.any() and not anomalous.all())
+    return Evaluation(
+        auroc=float(roc_auc_score(anomalous, scores)) if both else None,
+        average_precision=float(average_precision_score(anomalous, scores)) if both else None,
+        threshold=threshold,
+        false_positive_rate=float(called[~anomalous].mean()) if not anomalous.all() else None,
+        true_positive_rate=float(called[anomalous].mean()) if anomalous.any() else None,
+        normals=int((~anomalous).sum()),
+        anomalous=int(anomalous.sum()),
+    )
+
+
+def roc_points(
+    scores: NDArray[np.float32], anomalous: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """False- and true-positive rates along all thresholds, float64 [K] each."""
+    false_rate, true_rate, _ = roc_curve(anomalous, scores)
+    return false_rate, true_rate
+
+
+@dataclass(frozen=True)
+class UnseenFrames:
+    """The frames of a data set that an evaluation may use.
+
+    Attributes:
+        dataset: the whole data set.
+        indices: which of its frames the training did not see.
+        whole: whether that is every frame, because the training was on other data.
+    """
+
+    dataset: Dataset
+    indices: NDArray[np.intp]
+    whole: bool
+
+    @property
+    def anomalous(self) -> NDArray[np.bool_]:
+        """bool [N], in the order of the indices."""
+        return self.dataset.anomalous[self.indices]
+
+    def frame(self, at: int, channels: int) -> NDArray[np.uint8]:
+        """The frame at a place in the order of the indices, uint8 [H, W, channels]."""
+        return to_channels(self.dataset.frames[int(self.indices[at])], channels)
+
+
+def unseen_frames(checkpoint: Checkpoint, data: str | None = None) -> UnseenFrames:
+    """The frames that the checkpoint's training has not seen.
+
+    Args:
+        checkpoint: a finished checkpoint.
+        data: where the data set is now, or another one; None for the one of the training. Frames of
+            another data set are all unseen.
+
+    Raises:
+        UsageError, DatasetError: the data set cannot be opened.
+        CheckpointError: the data set of the training has changed, so its test part is unknown.
+    """
+    settings = Settings.from_header(checkpoint.training)
+    spec = data or settings.data
+    dataset = load_dataset(spec, None if Path(spec).is_dir() else settings.anomalous)
+    if _training_digest(dataset, settings.seed) == checkpoint.training.get("data_sha256"):
+        return UnseenFrames(dataset, split(dataset.anomalous, settings.seed).test, whole=False)
+    if data is None:
+        raise CheckpointError(f"{spec} is no longer the data of this training: name the data to evaluate on")
+    return UnseenFrames(dataset, np.arange(len(dataset.anomalous)), whole=True)
+
+
+def _training_digest(dataset: Dataset, seed: int) -> str | None:
+    try:
+        parts = split(dataset.anomalous, seed)
+    except DatasetError:  # too few normals to have been trained on
+        return None
+    digest = Digest()
+    for batch in read_batches(dataset, np.concatenate([parts.train, parts.calibration])):
+        digest.update(batch)
+    return digest.hexdigest()
+
+
+def evaluate(checkpoint: Checkpoint, data: str | None = None) -> tuple[Evaluation, NDArray[np.float32], UnseenFrames]:
+    """Score the frames that the training has not seen with PyTorch, in eval mode.
+
+    Returns:
+        The figures, the scores float32 [N], and the frames that they belong to.
+
+    Raises:
+        As ``unseen_frames``, and CheckpointError for an unfinished checkpoint.
+    """
+    model = load_network(checkpoint)
+    assert checkpoint.contract is not None
+    unseen = unseen_frames(checkpoint, data)
+    scores, _ = score_frames(model, unseen.dataset, unseen.indices)
+    return measure(scores, unseen.anomalous, checkpoint.contract.calibration.threshold), scores, unseen
+
+
+def reconstructions(model: ADAE, frame: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+    """What the networks make of one frame, for pictures (Figure 2).
+
+    Args:
+        model: in eval mode.
+        frame: uint8 [H, W, C].
+
+    Returns:
+        x, G(x), D(G(x)) float32 [S, S, C] in [-1, 1], and |x - D(G(x))| float32 [S, S], mean over channels.
+    """
+    with torch.inference_mode():
+        x = model.preprocess(torch.from_numpy(frame[None].copy()))
+        generated = model.generator(x)
+        again = model.discriminator(generated)
+    error = (x - again).abs().mean(dim=1)[0].numpy()
+    pictures = (image[0].permute(1, 2, 0).numpy() for image in (x, generated, again))
+    return (*pictures, error)
+
+
+def run_evaluation(path: Path, data: str | None = None, out: Path | None = None) -> Evaluation:
+    """Evaluate a checkpoint file and, with ``out``, write evaluation.json and report.html into that folder.
+
+    Raises:
+        As ``evaluate``.
+    """
+    from adae_edge.train.report import write_report
+
+    checkpoint = Checkpoint.load(path)
+    try:
+        evaluation, scores, unseen = evaluate(checkpoint, data)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / "evaluation.json", (json.dumps(asdict(evaluation), indent=2) + "\n").encode())
+        write_report(out / "report.html", path.name, evaluation, scores, unseen, load_network(checkpoint))
+    return evaluation

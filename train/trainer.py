@@ -1,0 +1,416 @@
+"""The training loop: two autoencoders, two losses, one pass over the batch (section 3).
+
+``train`` is the main road, top to bottom: frames, networks, epochs, calibration, checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from adae_edge import __version__
+from adae_edge.calibration import calibrate
+from adae_edge.checkpoint import REFERENCE_FRAMES, Checkpoint, choose_references
+from adae_edge.contract import Contract, Network, Region, valid_side
+from adae_edge.errors import CheckpointError, DatasetError, FrameError, TrainingError, UsageError
+from adae_edge.files import write_atomically
+from adae_edge.frames import to_channels
+from adae_edge.model import ADAE, Preprocess, weights_digest
+from adae_edge.train.balance import Balance
+from adae_edge.train.datasets import Dataset, Digest, Split, read_batches, split
+from adae_edge.train.recipes import RECIPES, Recipe
+
+NETWORKS = {"a": Network(width=16, latent=32), "b": Network(width=64, latent=128)}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides a training's outcome, as kept in the checkpoint's header.
+
+    Attributes:
+        data: the data set as named on the command line; its place may change, its content may not.
+        anomalous: class that is held out, or None.
+        seed: of the split, the initial weights and the order of the batches.
+        recipe: the hyper-parameters.
+        epochs: passes over the training frames.
+        network, side, resize, pad_value, region: as in the contract.
+        fpr: target false-positive rate, or None for 0.01 or the lowest that can be promised.
+        references: whether calibration normals travel in the checkpoint.
+    """
+
+    data: str
+    anomalous: int | None
+    seed: int
+    recipe: Recipe
+    epochs: int | None
+    network: Network
+    side: int
+    resize: str
+    pad_value: float
+    region: Region | None
+    fpr: float | None
+    references: bool
+
+    @staticmethod
+    def from_header(header: dict[str, Any]) -> Settings:
+        """The settings of a training that is to be resumed.
+
+        Raises:
+            CheckpointError: they are missing or of another version.
+        """
+        try:
+            fields = dict(header["settings"])
+            fields["recipe"] = Recipe(**fields["recipe"])
+            fields["network"] = Network(**fields["network"])
+            fields["region"] = Region(*fields["region"]) if fields["region"] is not None else None
+            return Settings(**fields)
+        except (KeyError, TypeError):
+            raise CheckpointError("the checkpoint's training settings are not those of this version") from None
+
+
+@dataclass(frozen=True)
+class Update:
+    """Where the training is, after each update of the weights. Losses are means over the epoch so far."""
+
+    epoch: int
+    epochs: int
+    update: int
+    updates: int
+    loss_real: float
+    loss_fake: float
+    loss_generator: float
+    fake_weight: float
+    lr_g: float
+    lr_d: float
+
+    @property
+    def loss_d(self) -> float:
+        """L_D of section 3, with the weight that the balance gives the generated term."""
+        return self.loss_real - self.fake_weight * self.loss_fake
+
+    @property
+    def loss_g(self) -> float:
+        """L_G of section 3."""
+        return self.loss_generator + self.loss_fake
+
+
+def train(
+    dataset: Dataset,
+    settings: Settings,
+    out: Path,
+    resume: Checkpoint | None = None,
+    on_update: Callable[[Update], None] = lambda update: None,
+    device: str = "cpu",
+) -> Contract:
+    """Train G and D on normals, calibrate the threshold, and write the checkpoint.
+
+    The checkpoint is replaced after every epoch; a resumed training gives the same weights, bit for
+    bit, as one that was never interrupted. Metrics go to ``out`` with the suffix .metrics.jsonl.
+
+    Args:
+        dataset: the one that the settings name.
+        settings: everything that decides the outcome.
+        out: the checkpoint file.
+        resume: the unfinished checkpoint to go on from.
+        on_update: called after every update of the weights.
+        device: a torch device.
+
+    Raises:
+        UsageError: too few normals to promise the false-positive rate.
+        DatasetError: the frames are refused.
+        CheckpointError: the checkpoint to resume from is of other data.
+        TrainingError: a loss is not finite; the checkpoint of the last whole epoch stays.
+    """
+    parts = split(dataset.anomalous, settings.seed)
+    calibrate(np.zeros(len(parts.calibration), np.float32), settings.fpr)  # refuses before the training, not after it
+    preprocess = Preprocess(settings.side, settings.resize, settings.pad_value, settings.region)
+    frames, data_sha256 = load_frames(dataset, parts, preprocess)
+    frames = frames.to(device)
+
+    torch.manual_seed(settings.seed)
+    model = ADAE(preprocess, dataset.channels, settings.network).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    run = Run(model, settings.recipe)
+    done = 0
+    if resume is not None:
+        if resume.training.get("data_sha256") != data_sha256:
+            raise CheckpointError(f"{settings.data} is not the data that {out} was trained on")
+        done = run.restore(resume)
+    batch = min(settings.recipe.batch, len(frames))
+    updates = len(frames) // batch
+    epochs = settings.epochs or settings.recipe.epochs_for(updates)
+    training = {"settings": asdict(settings), "epochs": epochs, "data_sha256": data_sha256}
+    metrics = Metrics(out, done)
+
+    for epoch in range(done, epochs):
+        model.train()
+        order = torch.randperm(len(frames), generator=torch.Generator().manual_seed(settings.seed + 7919 * epoch))
+        sums = np.zeros(3)
+        for index in range(updates):
+            chosen = order[index * batch : (index + 1) * batch].to(device)
+            x = preprocess.normalise(frames[chosen]).contiguous(memory_format=torch.channels_last)
+            losses = run.update(x, progress=(epoch * updates + index) / (epochs * updates))
+            if not np.isfinite(losses).all():
+                raise TrainingError(
+                    f"a loss is not finite in epoch {epoch + 1}, update {index + 1}: lower the learning rate"
+                )
+            sums += losses
+            update = run.describe(sums / (index + 1), epoch, epochs, index, updates)
+            on_update(update)
+        metrics.write(update)
+        training |= {"epoch": epoch + 1, "fake_weight": run.balance.fake_weight}
+        Checkpoint(_arrays(model.state_dict()), training, state=run.state()).save(out)
+
+    model.eval()
+    scores, references = score_frames(model, dataset, parts.calibration)
+    contract = Contract(
+        kind="image",
+        channels=dataset.channels,
+        side=settings.side,
+        resize=settings.resize,
+        pad_value=settings.pad_value,
+        region=settings.region,
+        network=settings.network,
+        score="l2",
+        calibration=calibrate(scores, settings.fpr),
+        weights_sha256=weights_digest(model),
+        data_sha256=data_sha256,
+        version=__version__,
+    )
+    Checkpoint(_arrays(model.state_dict()), training, contract, references if settings.references else []).save(out)
+    return contract
+
+
+class Run:
+    """The networks' optimizers and balance: the state that a training carries from update to update."""
+
+    def __init__(self, model: ADAE, recipe: Recipe) -> None:
+        self.model = model
+        self.recipe = recipe
+        self.balance = Balance(recipe.slope, recipe.gamma)
+        self.lr_g = self.lr_d = 0.0
+        self.adam_g = self._adam(model.generator)
+        self.adam_d = self._adam(model.discriminator)
+
+    def update(self, x: Tensor, progress: float) -> tuple[float, float, float]:
+        """One update of both networks on x, float32 [N, C, S, S]; ``progress`` is the part of the training done.
+
+        Returns:
+            The means of ||x - D(x)||_1, ||G(x) - D(G(x))||_1 and ||x - G(x)||_1 per pixel.
+        """
+        generator, discriminator = self.model.generator, self.model.discriminator
+        generated = generator(x)
+        loss_generator = (x - generated).abs().mean()
+        loss_real = (x - discriminator(x)).abs().mean()
+        loss_fake = (generated - discriminator(generated)).abs().mean()
+
+        # L_G = ||x - G(x)|| + ||G(x) - D(G(x))|| moves G alone; L_D = ||x - D(x)|| - k ||G(x) - D(G(x))||
+        # moves D alone. Both share the generated term's gradient, so one backward pass serves both:
+        # D's part of it is turned around and weighed by k before the other terms are added.
+        self.adam_g.zero_grad()
+        self.adam_d.zero_grad()
+        loss_fake.backward(retain_graph=True)
+        for parameter in discriminator.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(-self.balance.fake_weight)
+        (loss_generator + loss_real).backward()
+
+        losses = (loss_real.item(), loss_fake.item(), loss_generator.item())
+        self.balance.update(losses[0], losses[1])
+        rate = self.recipe.learning_rate
+        if self.recipe.cosine:
+            rate *= 0.5 * (1 + math.cos(math.pi * progress))
+        self.lr_d = rate * self.balance.share_d
+        self.lr_g = rate - self.lr_d
+        self.adam_g.param_groups[0]["lr"] = self.lr_g
+        self.adam_d.param_groups[0]["lr"] = self.lr_d
+        self.adam_g.step()
+        self.adam_d.step()
+        return losses
+
+    def describe(self, losses: NDArray[np.float64], epoch: int, epochs: int, update: int, updates: int) -> Update:
+        """The last update, with the losses' means over the epoch so far."""
+        real, fake, generator = (float(loss) for loss in losses)
+        weight = self.balance.fake_weight
+        return Update(epoch, epochs, update, updates, real, fake, generator, weight, self.lr_g, self.lr_d)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The optimizers' tensors by name."""
+        tensors: dict[str, Tensor] = {}
+        for name, adam in (("g", self.adam_g), ("d", self.adam_d)):
+            for index, state in adam.state_dict()["state"].items():
+                tensors |= {f"{name}.{index}.{key}": value for key, value in state.items()}
+        return _arrays(tensors)
+
+    def restore(self, checkpoint: Checkpoint) -> int:
+        """Take over the state of a checkpoint; returns the number of epochs that are done."""
+        try:
+            weights = {name: torch.from_numpy(value.copy()) for name, value in checkpoint.weights.items()}
+            self.model.load_state_dict(weights)
+            for name, adam in (("g", self.adam_g), ("d", self.adam_d)):
+                state: dict[int, dict[str, Tensor]] = {}
+                for key, value in checkpoint.state.items():
+                    network, index, field = key.split(".")
+                    if network == name:
+                        state.setdefault(int(index), {})[field] = torch.from_numpy(value.copy())
+                adam.load_state_dict({"state": state, "param_groups": adam.state_dict()["param_groups"]})
+            self.balance.fake_weight = float(checkpoint.training["fake_weight"])
+            return int(checkpoint.training["epoch"])
+        except (KeyError, ValueError, RuntimeError):
+            raise CheckpointError("the checkpoint does not hold the state of an unfinished training") from None
+
+    def _adam(self, network: nn.Module) -> torch.optim.Adam:
+        return torch.optim.Adam(network.parameters(), lr=0.0, betas=(self.recipe.beta1, 0.999), fused=True)
+
+
+class Metrics:
+    """One JSON line an epoch beside the checkpoint; a resumed training goes on behind the epochs that are done."""
+
+    def __init__(self, out: Path, done: int) -> None:
+        self.path = metrics_path(out)
+        self.started = time.monotonic()
+        kept = self.path.read_text().splitlines(keepends=True)[:done] if done and self.path.is_file() else []
+        write_atomically(self.path, "".join(kept).encode())
+
+    def write(self, update: Update) -> None:
+        """Add the epoch's last update; ``seconds`` count from the start or the resumption."""
+        row = asdict(update) | {"epoch": update.epoch + 1, "loss_d": update.loss_d, "loss_g": update.loss_g}
+        row |= {"updates": update.updates, "seconds": round(time.monotonic() - self.started, 3)}
+        del row["update"]
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def plan(
+    dataset: Dataset,
+    data: str,
+    anomalous: int | None,
+    seed: int,
+    recipe: str,
+    epochs: int | None,
+    network: str | None,
+    side: int | None,
+    *,
+    resize: str,
+    pad_value: float,
+    region: Region | None,
+    fpr: float | None,
+    references: bool,
+) -> Settings:
+    """Settings for a new training: names looked up, and what was left open chosen from the frames.
+
+    Raises:
+        UsageError: no such recipe, network or side.
+    """
+    if recipe not in RECIPES:
+        raise UsageError(f"there is no recipe {recipe}: choose {' or '.join(RECIPES)}")
+    network = network or ("a" if dataset.small else "b")
+    if network not in NETWORKS:
+        raise UsageError(f"there is no network {network}: choose {' or '.join(NETWORKS)}")
+    side = side or recommended_side(dataset, region)
+    if not valid_side(side):
+        raise UsageError(f"a network's side is 8, 16, 32 ... 1024 pixels, and {side} is not")
+    size = NETWORKS[network]
+    return Settings(
+        data, anomalous, seed, RECIPES[recipe], epochs, size, side, resize, pad_value, region, fpr, references
+    )  # fmt: skip
+
+
+def recommended_side(dataset: Dataset, region: Region | None) -> int:
+    """The paper's 32 for small pictures; up to 256 for larger ones, so that a network pixel spans 4 to 8 of theirs.
+
+    Raises:
+        DatasetError: the first frame cannot be decoded.
+    """
+    if dataset.small:
+        return 32
+    try:
+        height, width, _ = dataset.frames[0].shape
+    except FrameError as error:
+        raise DatasetError(str(error)) from None
+    shorter = min(region.width, region.height) if region else min(height, width)
+    return min(max(1 << (max(shorter // 4, 1).bit_length() - 1), 32), 256)
+
+
+def describe(dataset: Dataset, settings: Settings) -> str:
+    """What is about to be trained, in a line for the terminal."""
+    normals = int((~dataset.anomalous).sum())
+    network = next((name for name, size in NETWORKS.items() if size == settings.network), "")
+    return (
+        f"{normals} normal and {len(dataset.anomalous) - normals} anomalous "
+        f"{'grey' if dataset.channels == 1 else 'colour'} frames; network {network}, "
+        f"{settings.side} x {settings.side} pixels"
+        + ("" if dataset.small else " (--side changes what it sees: small defects need a larger one)")
+    )
+
+
+def load_frames(dataset: Dataset, parts: Split, preprocess: Preprocess) -> tuple[Tensor, str]:
+    """The training frames at the network's size, and the digest of all normals that shape the model.
+
+    The resized frames are rounded to 8 bits to keep a large data set in memory; calibration and
+    evaluation score the raw frames instead.
+
+    Returns:
+        uint8 [N, C, S, S], and the SHA-256 over the raw training and calibration frames.
+
+    Raises:
+        DatasetError: frames that cannot be decoded, or that are too small for the region.
+    """
+    wanted = np.concatenate([parts.train, parts.calibration])
+    resized, digest = [], Digest()
+    for batch in read_batches(dataset, wanted):
+        check_region(preprocess.region, batch.shape)
+        digest.update(batch)
+        resized.append(preprocess.resize(torch.from_numpy(batch)).round().to(torch.uint8))
+    return torch.cat(resized)[: len(parts.train)], digest.hexdigest()
+
+
+def score_frames(
+    model: ADAE, dataset: Dataset, indices: NDArray[np.intp]
+) -> tuple[NDArray[np.float32], list[NDArray[np.uint8]]]:
+    """Score raw frames as the exported graph will.
+
+    Returns:
+        float32 [N] scores in the order of the indices, and the frames that a checkpoint may carry.
+    """
+    device = next(model.parameters()).device
+    scores: list[NDArray[np.float32]] = []
+    references: list[NDArray[np.uint8]] = []
+    with torch.inference_mode():
+        for batch in read_batches(dataset, indices):
+            check_region(model.preprocess.region, batch.shape)
+            batch = to_channels(batch, model.channels)
+            references.extend(batch[: max(REFERENCE_FRAMES - len(references), 0)])
+            for part in torch.split(torch.from_numpy(batch), 256):
+                scores.append(model(part.to(device)).cpu().numpy())
+    return np.concatenate(scores), choose_references(references)
+
+
+def check_region(region: Region | None, shape: tuple[int, ...]) -> None:
+    """Refuse frames [N, H, W, C] that do not contain the region.
+
+    Raises:
+        DatasetError: they do not.
+    """
+    if region and (region.left + region.width > shape[2] or region.top + region.height > shape[1]):
+        raise DatasetError(
+            f"the region of interest {','.join(map(str, region))} lies outside frames of {shape[2]} x {shape[1]} pixels"
+        )
+
+
+def metrics_path(out: Path) -> Path:
+    """Where the training's metrics are, beside its checkpoint."""
+    return out.with_suffix(".metrics.jsonl")
+
+
+def _arrays(tensors: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
+    return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()}
