@@ -87,6 +87,8 @@ class Checkpoint:
             return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
         references = part("reference.")
+        if not (isinstance(training, dict) and all(key.isdecimal() for key in references)):
+            raise CheckpointError(f"{path} is a safetensors file, but no checkpoint of adae-edge")
         return Checkpoint(
             weights=part("model."),
             training=training,

@@ -62,6 +62,7 @@ def demo(
 
 @app.command()
 def train(
+    context: typer.Context,
     data: Annotated[
         str | None, typer.Argument(help="digits, mnist:DIR, or a folder with images in normal/ and anomalous/.")
     ] = None,
@@ -104,6 +105,9 @@ def train(
         from adae_edge.train.progress import TrainingProgress
     unfinished = None
     if resume is not None:
+        given = [name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+        if extra := sorted({*given} - {"data", "resume", "device"}):
+            raise UsageError(f"a resumed training keeps its settings: leave out --{extra[0].replace('_', '-')}")
         unfinished, out = Checkpoint.load(resume), resume
         if unfinished.contract is not None:
             raise UsageError(f"{resume} is finished: there is nothing to resume")
@@ -113,7 +117,7 @@ def train(
     elif data is None:
         raise UsageError("name the data to train on: digits, mnist:DIR or a folder of images")
     elif out.exists():
-        raise UsageError(f"{out} is there already: go on with it by --resume {out}, or choose another --out")
+        raise UsageError(f"{out} is there already: choose another --out, or finish it with --resume {out}")
     else:
         dataset = load_dataset(data, anomalous)
         settings = trainer.plan(

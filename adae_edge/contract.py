@@ -7,7 +7,7 @@ preprocessing, the score's meaning and the threshold cannot be separated from th
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
@@ -100,7 +100,7 @@ class Contract:
             ModelFileError: not JSON, an unknown schema, or a field that is missing, unknown or absurd.
         """
         try:
-            fields = json.loads(text)
+            fields = json.loads(text, object_pairs_hook=_unrepeated)
         except (ValueError, RecursionError):
             raise ModelFileError("the contract is not JSON") from None
         if not isinstance(fields, dict):
@@ -121,6 +121,13 @@ class Contract:
         return Contract(**parsed)
 
 
+def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ModelFileError("the contract says something twice")
+    return fields
+
+
 def valid_side(side: int) -> bool:
     """Whether a network can have this side: 4 * 2**n pixels, 8 to 1024."""
     return 8 <= side <= 1024 and side & (side - 1) == 0
@@ -138,7 +145,7 @@ def _rising(values: Any) -> bool:
     return (
         isinstance(values, list)
         and len(values) == QUANTILES
-        and all(_number(value, 0, math.inf) and math.isfinite(value) for value in values)
+        and all(_number(value, 0, sys.float_info.max) for value in values)
         and values == sorted(values)
     )
 

@@ -16,6 +16,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         UsageError: the folder does not exist.
         AdaeEdgeError: the data cannot be written, for example because the disk is full.
     """
+    path = path.resolve()  # a link stays a link
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:

@@ -20,6 +20,8 @@ CONTRACT_KEY = "adae_edge.contract"
 MAX_BYTES = 512 * 2**20
 MAX_FIELDS = 200_000
 MAX_DEPTH = 16
+_TOO_LARGE = f"it is larger than {MAX_BYTES // 2**20} MiB"
+_MAX_FIELD_NUMBER = 2**29 - 1
 
 # ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto, SparseTensorProto
 _MODEL_GRAPH, _MODEL_OPSETS, _MODEL_METADATA, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 8, 14, 20, 25
@@ -58,8 +60,9 @@ def read(path: str | Path) -> ModelFile:
     try:
         if not path.is_file():
             raise UsageError(f"there is no model file {path}")
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        if path.stat().st_size > MAX_BYTES:
+            raise ModelFileError(f"{path} is refused: {_TOO_LARGE}")
+        data = path.read_bytes()
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror}") from None
     try:
@@ -71,7 +74,9 @@ def read(path: str | Path) -> ModelFile:
 def check(data: bytes) -> ModelFile:
     """Check the bytes of a model file; raises ModelFileError as ``read`` does."""
     if len(data) > MAX_BYTES:
-        raise ModelFileError(f"it is larger than {MAX_BYTES // 2**20} MiB")
+        raise ModelFileError(_TOO_LARGE)
+    if data[4:8] == b"ORTM":  # ONNX Runtime would run a flatbuffer inside and none of what is checked here
+        raise ModelFileError("it is no ONNX file, but ONNX Runtime's own format")
     reader = _Reader(data)
     contracts, opsets, graphs = [], [], []
     for number, start, end in reader.fields(0, len(data)):
@@ -180,7 +185,8 @@ class _Reader:
                 at = first + size
             else:
                 raise ModelFileError("it is no ONNX file, or a damaged one")
-            if at > end or number == 0:
+            # A larger number means a field of the standard to protobuf in C++, which keeps 32 bits of it.
+            if at > end or not 0 < number <= _MAX_FIELD_NUMBER:
                 raise ModelFileError("it is no ONNX file, or was cut short")
             yield number, first, at, begin
 
@@ -192,6 +198,8 @@ class _Reader:
             if number == _GRAPH_NODES:
                 operator, domain = self.strings(first, last, _NODE_OPERATOR, _NODE_DOMAIN)
                 _standard(domain)
+                if not (operator.isascii() and operator.isidentifier()):
+                    raise ModelFileError(f"it has an operator that ONNX cannot have: {operator!r:.60}")
                 operators[operator] += 1
                 for part, inner, outer in self.fields(first, last):
                     if part == _NODE_ATTRIBUTES:

@@ -72,14 +72,14 @@ def run_bench(
     scorer = Scorer(model, device, threads)
     load_ms = (time.perf_counter() - begun) * 1e3
     side = scorer.contract.side
-    frame_sizes = [_size(text) for text in sizes] or list(dict.fromkeys([(side, side), (640, 480)]))
+    frame_sizes = [frame_size(text) for text in sizes] or list(dict.fromkeys([(side, side), (640, 480)]))
 
-    first = _frames(1, frame_sizes[0], scorer.contract.channels)
+    first = random_frames(1, frame_sizes[0], scorer.contract.channels)
     begun = time.perf_counter()
     scorer.score(first)
     first_ms = (time.perf_counter() - begun) * 1e3
     measurements = [
-        measure(scorer, _frames(batch, size, scorer.contract.channels), seconds)
+        measure(scorer, random_frames(batch, size, scorer.contract.channels), seconds)
         for size in frame_sizes
         for batch in batches
     ]
@@ -162,12 +162,14 @@ def peak_memory_mb() -> float:
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
-def _frames(count: int, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
+def random_frames(count: int, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
+    """Noise, uint8 [count, height, width, channels]; ``size`` is width and height."""
     width, height = size
     return np.random.default_rng(0).integers(0, 256, (count, height, width, channels), np.uint8)
 
 
-def _size(text: str) -> tuple[int, int]:
+def frame_size(text: str) -> tuple[int, int]:
+    """WIDTHxHEIGHT -> width and height; raises UsageError for anything else."""
     width, _, height = text.lower().partition("x")
     if not (width.isdecimal() and height.isdecimal() and 0 < int(width) <= MAX_SIDE and 0 < int(height) <= MAX_SIDE):
         raise UsageError(f"a frame size is WIDTHxHEIGHT, as 640x480, and {text} is something else")

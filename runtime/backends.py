@@ -60,8 +60,7 @@ class OnnxRuntime:
         try:
             self._session = onnxruntime.InferenceSession(model, session_options(threads), providers=[provider])
         except Exception as error:
-            # What ONNX Runtime raises says in its own name whether the graph or the device is at fault.
-            reason = str(error).strip().splitlines()[0][:200]
+            reason = _first_line(error)
             if device != "cpu":
                 raise AdaeEdgeError(
                     f"{device} cannot be used, and nothing else is used in its place: {reason}"
@@ -72,15 +71,22 @@ class OnnxRuntime:
             raise AdaeEdgeError(
                 f"{device} cannot be used ({active} came instead), and nothing else is used in its place"
             )
-        inputs = [value.name for value in self._session.get_inputs()]
-        outputs = [value.name for value in self._session.get_outputs()]
-        if inputs != ["frames"] or "score" not in outputs:
-            raise ModelFileError("the graph does not take frames and return a score")
+        inputs = [(value.name, value.type, len(value.shape)) for value in self._session.get_inputs()]
+        outputs = [(value.name, value.type, len(value.shape)) for value in self._session.get_outputs()]
+        if inputs != [("frames", "tensor(uint8)", 4)] or ("score", "tensor(float)", 1) not in outputs:
+            raise ModelFileError("the graph does not take frames uint8 [N, H, W, C] and return a score float32 [N]")
         self.name = f"onnxruntime {onnxruntime.__version__} {provider}"
 
     def run(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """frames: uint8 [N, H, W, C], C-contiguous -> score: float32 [N]."""
-        scores: NDArray[np.float32] = self._session.run(["score"], {"frames": frames})[0]
+        """frames: uint8 [N, H, W, C], C-contiguous -> score: float32 [N].
+
+        Raises:
+            AdaeEdgeError: the graph or the device failed.
+        """
+        try:
+            scores: NDArray[np.float32] = self._session.run(["score"], {"frames": frames})[0]
+        except Exception as error:
+            raise AdaeEdgeError(f"the graph cannot be run: {_first_line(error)}") from None
         return scores
 
 
@@ -92,7 +98,14 @@ def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
     options.intra_op_num_threads = threads or available_threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     return options
+
+
+def _first_line(error: Exception) -> str:
+    """An exception's first line, without the control characters that a hostile file may have put into it."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return "".join(character if character.isprintable() else "?" for character in line)
 
 
 def available_threads() -> int:

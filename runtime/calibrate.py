@@ -45,6 +45,8 @@ def recalibrate(path: Path, normals: str, fpr: float | None = None, device: str 
         scores.append(scorer.score(to_channels(frame.pixels, scorer.contract.channels)[None])[0])
     contract = scorer.contract.with_calibration(calibrate(np.array(scores, np.float32), fpr))
     before = path.read_bytes()
+    after = modelfile.with_contract(before, contract)
+    modelfile.check(after)  # scores that no contract can hold, below 0 for example, are found here
     write_atomically(path.with_name(path.name + ".previous"), before)
-    write_atomically(path, modelfile.with_contract(before, contract))
+    write_atomically(path, after)
     return contract

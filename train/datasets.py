@@ -18,7 +18,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge.errors import DatasetError, FrameError, UsageError
+from adae_edge.errors import DatasetError, FrameError, MissingExtra, UsageError
 from adae_edge.frames import IMAGE_SUFFIXES, decode_image, is_grey, to_channels
 
 Frame = NDArray[np.uint8]
@@ -160,8 +160,10 @@ def _class(name: str, anomalous: int | None) -> int:
 
 
 def _digits(anomalous: int) -> Dataset:
-    from sklearn.datasets import load_digits
-
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise MissingExtra("The data set of digits", "train") from None
     digits = load_digits()
     frames = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
     return Dataset(frames, digits.target == anomalous, channels=1, small=True)

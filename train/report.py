@@ -97,7 +97,8 @@ def _curves(evaluation: Evaluation, scores: NDArray[np.float32], anomalous: NDAr
         evaluation.threshold, color="black", linestyle="--", label=f"threshold {evaluation.threshold:.2f}"
     )
     histogram.set(xlabel="score ||x - D(G(x))||", ylabel="density", title="scores")
-    histogram.legend()
+    histogram.margins(y=0.3)
+    histogram.legend(loc="upper left", fontsize=8)
     return figure
 
 

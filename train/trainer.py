@@ -126,11 +126,12 @@ def train(
         device: a torch device.
 
     Raises:
-        UsageError: too few normals to promise the false-positive rate.
+        UsageError: too few normals to promise the false-positive rate, or no such device.
         DatasetError: the frames are refused.
         CheckpointError: the checkpoint to resume from is of other data.
         TrainingError: a loss is not finite; the checkpoint of the last whole epoch stays.
     """
+    _check_device(device)
     parts = split(dataset.anomalous, settings.seed)
     calibrate(np.zeros(len(parts.calibration), np.float32), settings.fpr)  # refuses before the training, not after it
     preprocess = Preprocess(settings.side, settings.resize, settings.pad_value, settings.region)
@@ -258,14 +259,18 @@ class Run:
             self.model.load_state_dict(weights)
             for name, adam in (("g", self.adam_g), ("d", self.adam_d)):
                 state: dict[int, dict[str, Tensor]] = {}
+                parameters = adam.param_groups[0]["params"]
                 for key, value in checkpoint.state.items():
                     network, index, field = key.split(".")
                     if network == name:
-                        state.setdefault(int(index), {})[field] = torch.from_numpy(value.copy())
+                        tensor, parameter = torch.from_numpy(value.copy()), parameters[int(index)]
+                        if tensor.shape == parameter.shape:  # a moment, which must lie in memory as its parameter does
+                            tensor = torch.empty_like(parameter).copy_(tensor)
+                        state.setdefault(int(index), {})[field] = tensor
                 adam.load_state_dict({"state": state, "param_groups": adam.state_dict()["param_groups"]})
             self.balance.fake_weight = float(checkpoint.training["fake_weight"])
             return int(checkpoint.training["epoch"])
-        except (KeyError, ValueError, RuntimeError):
+        except (KeyError, IndexError, ValueError, RuntimeError):
             raise CheckpointError("the checkpoint does not hold the state of an unfinished training") from None
 
     def _adam(self, network: nn.Module) -> torch.optim.Adam:
@@ -405,6 +410,16 @@ def check_region(region: Region | None, shape: tuple[int, ...]) -> None:
         raise DatasetError(
             f"the region of interest {','.join(map(str, region))} lies outside frames of {shape[2]} x {shape[1]} pixels"
         )
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"the device {device} cannot be used, and nothing else is used in its place: {reason}"
+        ) from None
 
 
 def metrics_path(out: Path) -> Path:

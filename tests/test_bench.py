@@ -1,0 +1,75 @@
+"""The benchmark command: what it reports, not how fast it is."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from adae_edge.runtime.backends import available_threads
+from tests.models import mean_model
+
+
+def bench(model, *options):
+    command = [sys.executable, "-m", "adae_edge", "bench", str(model), "--seconds", "0.1", *options]
+    return subprocess.run(command, cwd=model.parent, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(mean_model(3))
+    return path
+
+
+def test_figures_in_table_json_and_markdown(model, tmp_path):
+    done = bench(
+        model, "--batch", "1,3", "--size", "20x10", "--size", "64x48", "--json", "b.json", "--markdown", "b.md"
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "b.md").read_text() == done.stdout
+    result = json.loads((tmp_path / "b.json").read_text())
+    assert result["command"].startswith("adae-edge bench")
+    assert result["machine"]["usable_cpus"] == result["threads"] == available_threads()
+    assert min(result["load_ms"], result["first_inference_ms"], result["peak_memory_mb"]) > 0
+    assert [(row["width"], row["height"], row["batch"]) for row in result["measurements"]] == [
+        (20, 10, 1), (20, 10, 3), (64, 48, 1), (64, 48, 3),
+    ]  # fmt: skip
+    for row in result["measurements"]:
+        assert row["runs"] >= 20
+        assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"] <= row["max_ms"]
+        mean_ms = row["batch"] / row["frames_per_s"] * 1e3
+        assert mean_ms <= row["max_ms"] + 1e-3
+        assert f"{row['p50_ms']:.3f}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--batch", "0"), ("--batch", "many"), ("--size", "20"), ("--size", "0x5"), ("--device", "tpu")]
+)
+def test_wrong_use_is_one_sentence_and_exit_code_2(model, wrong):
+    done = bench(model, *wrong)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+
+
+def test_threads_follow_the_affinity(model):
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("this system has no CPU affinity")
+    code = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "from adae_edge.runtime.backends import available_threads; print(available_threads())"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"
+
+
+def test_side_by_side_scripts_print_their_ratios(model):
+    command = [sys.executable, "-m", "adae_edge.benchmarks.overhead", str(model), "--size", "8x8", "--json", "o.json"]
+    done = subprocess.run(command, cwd=model.parent, capture_output=True, text=True, check=True)
+    rows = json.loads((model.parent / "o.json").read_text())["rows"]
+    assert [row["batch"] for row in rows] == [1, 64]
+    for row in rows:
+        assert row["ratio"] == pytest.approx(row["scorer_ms"] / row["bare_ms"], rel=0.02)
+        assert np.isfinite(row["ratio"])
+        assert f"{row['ratio']:.3f}" in done.stdout

@@ -1,0 +1,105 @@
+"""The wheel, outside of the checkout: what it holds, that it type-checks, and that the core scores alone."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adae_edge.runtime import Scorer
+from tests.models import mean_model
+
+ROOT = Path(__file__).parents[1]
+STAGES = ("train", "export", "runtime", "benchmarks")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Built from a copy, so that the build leaves nothing in the checkout."""
+    copy = tmp_path_factory.mktemp("source")
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.split():
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes((ROOT / name).read_bytes())
+    out = tmp_path_factory.mktemp("wheel")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(out),
+        str(copy),
+    ]
+    subprocess.run(command, check=True, cwd=out)
+    return next(out.glob("*.whl"))
+
+
+def sources():
+    """Module files by their name in the wheel."""
+    found = {f"adae_edge/{path.name}" for path in (ROOT / "adae_edge").glob("*.py")}
+    return found | {f"adae_edge/{stage}/{path.name}" for stage in STAGES for path in (ROOT / stage).glob("*.py")}
+
+
+def test_the_wheel_holds_every_module_and_no_test(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name for name in names if name.endswith(".py")} == sources()
+    assert "adae_edge/py.typed" in names
+
+
+def test_the_installed_package_passes_mypy_strict(wheel, tmp_path):
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--config-file",
+        str(ROOT / "pyproject.toml"),
+        "--cache-dir",
+        str(tmp_path),
+        "-p",
+        "adae_edge",
+    ]
+    environment = {**os.environ, "MYPYPATH": str(site)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == f"Success: no issues found in {len(sources())} source files", done.stdout
+
+
+def test_a_clean_environment_with_the_cpu_extra_scores_pictures(wheel, tmp_path):
+    """Neither torch, onnx nor cv2 is installed there."""
+    environment = tmp_path / "clean"
+    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+    python = environment / "bin" / "python"
+    constraints = str(ROOT / "constraints.txt")
+    subprocess.run(
+        [str(python), "-m", "pip", "install", "--quiet", "-c", constraints, f"{wheel}[cpu]"], check=True, cwd=tmp_path
+    )
+    model, frames = tmp_path / "m.onnx", tmp_path / "frames"
+    model.write_bytes(mean_model(3))
+    frames.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(frames / "a.png")
+    Image.fromarray(pixels).save(frames / "b.jpg")
+    code = (
+        "import importlib.util, sys\n"
+        "for name in ('torch', 'onnx', 'cv2', 'pydicom', 'sklearn'):\n    assert importlib.util.find_spec(name) is None, name\n"
+        "from adae_edge.cli import main\nmain()"
+    )
+    scores = tmp_path / "scores.csv"
+    command = [str(python), "-c", code, "score", str(model), str(frames), "--to", f"csv:{scores}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = scores.read_text().splitlines()
+    assert len(rows) == 3
+    assert float(rows[1].split(",")[3]) == pytest.approx(float(Scorer(model).score(pixels[None])[0]), rel=1e-6)
