@@ -202,6 +202,10 @@ def score(
     threshold: Annotated[
         float | None, typer.Option(min=0, help="Call frames anomalous above this score [default: the model's].")
     ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(help="CENTER,WIDTH of the grey values of DICOM files, in place of their own VOI window."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda; another one is never used in its place.")] = "cpu",
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads [default: all that this process may use].")
@@ -217,7 +221,7 @@ def score(
 
     scorer = Scorer(model, device, threads)
     limit = scorer.threshold if threshold is None else threshold
-    frames = open_source(source)
+    frames = open_source(source, _window(window))
     summary = Summary()
     with contextlib.ExitStack() as closing:
         sinks = [closing.enter_context(contextlib.closing(open_sink(spec))) for spec in to or ["terminal"]]
@@ -227,7 +231,8 @@ def score(
             if not frames.live:
                 raise
         finally:
-            typer.echo(summary.line(scorer.backend.name, limit), err=True)
+            if summary.frames or summary.failures:
+                typer.echo(summary.line(scorer.backend.name, limit), err=True)
     if summary.failures:
         raise typer.Exit(1)
 
@@ -239,12 +244,16 @@ def calibrate(
     fpr: Annotated[
         float | None, typer.Option(help="False-positive rate that the threshold keeps [default: 0.01].")
     ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(help="CENTER,WIDTH of the grey values of DICOM files, in place of their own VOI window."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda; another one is never used in its place.")] = "cpu",
 ) -> None:
     """Set a model's threshold from normal frames, on the device, without another export."""
     from adae_edge.runtime.calibrate import recalibrate
 
-    contract = recalibrate(model, normals, fpr, device)
+    contract = recalibrate(model, normals, fpr, device, _window(window))
     typer.echo(f"{_calibrated(contract.calibration)}\nwrote {model}")
 
 
@@ -323,6 +332,20 @@ def _region(text: str | None) -> Region | None:
     if len(edges) != 4 or min(edges[2:]) < 1:
         raise UsageError(f"--roi takes LEFT,TOP,WIDTH,HEIGHT in pixels, and {text} is something else")
     return Region(*edges)
+
+
+def _window(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        center, width = (float(part) for part in text.split(","))
+        if not (abs(center) < 1e9 and 1 <= width < 1e9):
+            raise ValueError
+    except ValueError:
+        raise UsageError(
+            f"--window takes CENTER,WIDTH with a width of 1 or more, and {text} is something else"
+        ) from None
+    return center, width
 
 
 def _numbers(text: str, option: str) -> list[int]:

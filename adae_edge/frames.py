@@ -11,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from adae_edge.errors import FrameError
 
 MAX_SIDE = 8192
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
+# The formats behind these names, and GIF for files given by name; others are not even tried: one of
+# Pillow's decoders runs Ghostscript on what it is given.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _GREY_MODES = frozenset({"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N"})
 _RGB_MODES = frozenset({"RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB"})
 
@@ -25,7 +28,8 @@ _RGB_MODES = frozenset({"RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "HSV"
 def decode_image(path: Path) -> NDArray[np.uint8]:
     """Decode an image file.
 
-    EXIF orientation is applied; 16-bit grey keeps its high byte; an alpha channel is dropped.
+    EXIF orientation is applied; 16-bit grey keeps its high byte; an alpha channel is dropped. What a
+    decoder merely warns of is not refused.
 
     Returns:
         uint8 [H, W, C], C 1 for a grey file and 3 (RGB) for any other.
@@ -35,13 +39,14 @@ def decode_image(path: Path) -> NDArray[np.uint8]:
             8 bits cannot hold by a fixed rule, or declares more than 8192 x 8192 pixels.
     """
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            check_size(image.height, image.width, str(path))
-            pages = getattr(image, "n_frames", 1)
-            if pages > 1 and image.format != "MPO":
-                raise FrameError(f"{path} has {pages} pages, and a file is one frame: save each page as a file")
-            return _pixels(ImageOps.exif_transpose(image), path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=_FORMATS) as image:
+                check_size(image.height, image.width, str(path))
+                pages = getattr(image, "n_frames", 1)
+                if pages > 1 and image.format != "MPO":
+                    raise FrameError(f"{path} has {pages} pages, and a file is one frame: save each page as a file")
+                return _pixels(ImageOps.exif_transpose(image), _mode(image), path)
     except Image.DecompressionBombError:
         raise FrameError(f"{path} declares more than {MAX_SIDE} x {MAX_SIDE} pixels") from None
     except FileNotFoundError:
@@ -50,16 +55,19 @@ def decode_image(path: Path) -> NDArray[np.uint8]:
         raise FrameError(f"{path} may not be read: permission denied") from None
     except FrameError:
         raise
+    except UnidentifiedImageError:
+        reason = "it is empty" if path.stat().st_size == 0 else "it is no image, or a damaged one"
+        raise FrameError(f"{path} cannot be decoded: {reason}") from None
     except Exception as error:  # decoders raise many kinds on damaged data
-        reason = "it is empty" if path.is_file() and path.stat().st_size == 0 else f"{error}".replace(str(path), "it")
+        reason = f"{error}".replace(str(path), "it")
         raise FrameError(f"{path} cannot be decoded: {reason or type(error).__name__}") from None
 
 
 def is_grey(path: Path) -> bool:
     """Whether the image file's header declares a grey picture; False where the header cannot be read."""
     try:
-        with Image.open(path) as image:
-            return image.mode in _GREY_MODES
+        with Image.open(path, formats=_FORMATS) as image:
+            return _mode(image) in _GREY_MODES
     except Exception:
         return False
 
@@ -95,11 +103,16 @@ def check_size(height: int, width: int, what: str) -> None:
         raise FrameError(f"{what} is {width} x {height} pixels, and a frame has 1 x 1 to {MAX_SIDE} x {MAX_SIDE}")
 
 
-def _pixels(image: Image.Image, path: Path) -> NDArray[np.uint8]:
-    if image.mode.startswith("I;16"):
+def _mode(image: Image.Image) -> str:
+    """Pillow's mode; it calls a PGM file of 16 bits, alone among the formats, one of 32."""
+    return "I;16" if image.mode == "I" and image.format == "PPM" else image.mode
+
+
+def _pixels(image: Image.Image, mode: str, path: Path) -> NDArray[np.uint8]:
+    if mode.startswith("I;16"):
         return (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)[:, :, None]
-    if image.mode in _GREY_MODES:
+    if mode in _GREY_MODES:
         return np.asarray(image.convert("L"))[:, :, None]
-    if image.mode in _RGB_MODES:
+    if mode in _RGB_MODES:
         return np.asarray(image.convert("RGB"))
-    raise FrameError(f"{path} has pixels of mode {image.mode}: save it with 8 or 16 bits a channel")
+    raise FrameError(f"{path} has pixels of mode {mode}: save it with 8 or 16 bits a channel")

@@ -16,7 +16,13 @@ from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sources import open_source
 
 
-def recalibrate(path: Path, normals: str, fpr: float | None = None, device: str = "cpu") -> Contract:
+def recalibrate(
+    path: Path,
+    normals: str,
+    fpr: float | None = None,
+    device: str = "cpu",
+    window: tuple[float, float] | None = None,
+) -> Contract:
     """Set a model file's threshold from the scores of normal frames.
 
     The file before is kept beside it as FILE.previous.
@@ -26,6 +32,7 @@ def recalibrate(path: Path, normals: str, fpr: float | None = None, device: str 
         normals: a source of normal frames that ends, as on the command line.
         fpr: target false-positive rate; None for 0.01, or the lowest that the frames can promise.
         device: "cpu" or "cuda".
+        window: centre and width for DICOM files, in place of their own.
 
     Returns:
         The new contract.
@@ -35,7 +42,7 @@ def recalibrate(path: Path, normals: str, fpr: float | None = None, device: str 
         FrameError: a frame cannot be decoded or scored; the model file stays as it was.
     """
     scorer = Scorer(path, device)
-    source = open_source(normals)
+    source = open_source(normals, window)
     if source.live:
         raise UsageError("a camera never ends: record the normal frames first, and calibrate on the files")
     scores = []

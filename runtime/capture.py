@@ -32,6 +32,10 @@ class Video:
     live = False
 
     def __init__(self, path: Path) -> None:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:  # OpenCV 5.0 crashes on such a name
+            raise SourceError(f"{path} cannot be opened as a video: its name is not UTF-8, rename it") from None
         self._path = path
         self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
@@ -52,7 +56,7 @@ class Video:
         finally:
             self._capture.release()
         # Containers may count a frame or two too many, but not more.
-        if number < declared - 2:
+        if number == 0 or number < declared - 2:
             yield FrameError(
                 f"{self._path} declares {declared} frames and ended after {number}: it is cut short or damaged"
             )
@@ -64,7 +68,10 @@ class Camera:
     live = True
 
     def __init__(self, index: int) -> None:
-        capture = cv2.VideoCapture(index)
+        try:
+            capture = cv2.VideoCapture(index)
+        except cv2.error:  # a number beyond every camera's
+            capture = cv2.VideoCapture()
         if not capture.isOpened():
             raise SourceError(f"there is no camera {index}, or another program is using it")
         self._newest = Newest(capture, f"camera:{index}")
@@ -89,6 +96,7 @@ class Newest:
         self._fresh = threading.Condition()
         self._frame: Frame | None = None
         self._over = False
+        self._reason = "is it still connected?"
 
     def __iter__(self) -> Iterator[Frame | FrameError]:
         """Frames until the consumer stops.
@@ -107,7 +115,7 @@ class Newest:
                 if frame is not None:
                     yield frame
                 elif over:
-                    raise SourceError(f"{self._name} gives no more frames: is it still connected?")
+                    raise SourceError(f"{self._name} gives no more frames: {self._reason}")
                 else:
                     raise SourceError(f"{self._name} gave no frame for {self._silence_s:g} seconds")
         finally:
@@ -116,16 +124,23 @@ class Newest:
 
     def _read(self) -> None:
         number = 0
-        while not self._over:
-            captured, pixels = self._capture.read()
-            with self._fresh:
+        try:
+            while not self._over:
+                captured, pixels = self._capture.read()
                 if not captured:
-                    self._over = True
-                else:
-                    self._frame = Frame(self._name, number, time.time(), rgb(pixels))
-                    number += 1
+                    break
+                frame = Frame(self._name, number, time.time(), rgb(pixels))
+                number += 1
+                with self._fresh:
+                    self._frame = frame
+                    self._fresh.notify()
+        except (FrameError, cv2.error) as error:
+            self._reason = str(error).splitlines()[0]
+        finally:
+            with self._fresh:
+                self._over = True
                 self._fresh.notify()
-        self._capture.release()
+            self._capture.release()
 
 
 def rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import os
+import sys
 import time
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
@@ -88,7 +89,19 @@ class Terminal:
         """Print one line, the anomalous ones in red where the terminal has colours."""
         verdict = typer.style(result.verdict, fg="red", bold=True) if result.verdict == "anomalous" else result.verdict
         place = f"{result.source} {result.frame}" if result.frame != 0 else result.source
-        typer.echo(f"{result.score:9.4f}  {verdict}  {place}")
+        # A name may hold line ends, bytes that are not UTF-8, and codes that a terminal would obey.
+        place = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in place)
+        line = f"{result.score:9.4f}  {verdict}  {place}"
+        try:
+            try:
+                typer.echo(line)
+            except UnicodeEncodeError:  # letters that the terminal lacks
+                typer.echo(line.encode("ascii", "backslashreplace").decode())
+        except BrokenPipeError:  # the reader has enough, as in "| head": the end, and nothing to complain of
+            raise
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left must not fail again at exit
+            raise SinkError(f"cannot write the standard output: {error.strerror}") from None
 
     def close(self) -> None:
         """Nothing is held back."""
@@ -99,23 +112,20 @@ class _RowFile:
 
     def __init__(self, path: Path, header: bytes = b"") -> None:
         self._path = path
+        self._synced = time.monotonic()
         try:
-            self._file = path.open("a+b", buffering=0)
-            self._size = self._file.seek(0, os.SEEK_END)
-            if self._size:
-                self._file.seek(0)
-                if self._file.read(len(header)) != header:
-                    raise SinkError(f"{path} holds something else than these results: give another file")
-                self._file.seek(-1, os.SEEK_END)
-                if self._file.read(1) != b"\n":
-                    self._append(b"\n")
-            else:
-                self._append(header)
+            # A pipe or a device, such as /dev/stdout, is written to and nothing else.
+            self._regular = path.is_file() or not path.exists()
+            self._file = path.open("a+b" if self._regular else "ab", buffering=0)
         except FileNotFoundError:
             raise UsageError(f"cannot write {path}: there is no folder {path.parent}") from None
         except OSError as error:
             raise SinkError(f"cannot write {path}: {error.strerror}") from None
-        self._synced = time.monotonic()
+        try:
+            self._begin(header)
+        except BaseException:
+            self._file.close()
+            raise
 
     def close(self) -> None:
         """Put everything on the disk; a second call does nothing."""
@@ -124,22 +134,37 @@ class _RowFile:
                 os.fsync(self._file.fileno())
             self._file.close()
 
-    def _append(self, row: bytes) -> None:
+    def _begin(self, header: bytes) -> None:
+        """Check that the file holds such rows and ends with a whole one; give a new one its header."""
         try:
-            left = memoryview(row)
+            size = self._file.seek(0, os.SEEK_END) if self._regular else 0
+            if size:
+                self._file.seek(0)
+                if self._file.read(len(header)) != header:
+                    raise SinkError(f"{self._path} holds something else than these results: give another file")
+                self._file.seek(-1, os.SEEK_END)
+                header = b"" if self._file.read(1) == b"\n" else b"\n"
+        except OSError as error:
+            raise SinkError(f"cannot write {self._path}: {error.strerror}") from None
+        self._append(header)
+
+    def _append(self, row: bytes) -> None:
+        left = memoryview(row)
+        try:
             while left:
                 left = left[self._file.write(left) :]
-            self._size += len(row)
-            if self._size and time.monotonic() - getattr(self, "_synced", 0.0) > _SYNC_S:
+            if self._regular and time.monotonic() - self._synced > _SYNC_S:
                 os.fsync(self._file.fileno())
                 self._synced = time.monotonic()
         except OSError as error:
-            self._drop_half_row()
+            if left:
+                self._drop_half_row(len(row) - len(left))
             raise SinkError(f"cannot write {self._path}: {error.strerror}; the rows before this one are kept") from None
 
-    def _drop_half_row(self) -> None:
-        with contextlib.suppress(OSError):  # a device has no length
-            self._file.truncate(self._size)
+    def _drop_half_row(self, written: int) -> None:
+        if self._regular and written:
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._file.seek(0, os.SEEK_END) - written)
 
 
 class JsonLines(_RowFile):
@@ -163,5 +188,6 @@ class Csv(_RowFile):
 
 def _csv_row(values: list[object]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue().encode()
+    csv.writer(text, lineterminator="\r\n").writerow(values)  # quotes a carriage return only if a line ends with one
+    row = text.getvalue().removesuffix("\r\n") + "\n"
+    return row.encode(errors="backslashreplace")  # a file's name need not be UTF-8, a CSV file is

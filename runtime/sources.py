@@ -46,15 +46,16 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[Frame | FrameError]: ...
 
 
-def open_source(spec: str) -> Source:
+def open_source(spec: str, window: tuple[float, float] | None = None) -> Source:
     """Open a source by its name on the command line.
 
     Args:
         spec: a path of an image, a DICOM file, a video or a folder of images and DICOM files; or a
             camera, "camera:0" or "0".
+        window: centre and width for DICOM files, in place of their own.
 
     Raises:
-        UsageError: there is no such path, or it is of no known kind.
+        UsageError: there is no such path, or it may not be read.
         SourceError: the camera or the video cannot be opened.
         MissingExtra: the package that this source needs is not installed.
     """
@@ -64,15 +65,18 @@ def open_source(spec: str) -> Source:
 
         return Camera(int(number))
     path = Path(spec)
-    if path.is_dir():
-        return Files(sorted(file for file in path.rglob("*") if file.is_file() and _scorable(file)), spec)
-    if not path.is_file():
-        raise UsageError(f"there is no source {spec}: give a file, a folder or camera:0")
+    try:
+        if path.is_dir():
+            return Files(sorted(file for file in path.rglob("*") if file.is_file() and _scorable(file)), spec, window)
+        if not path.is_file():
+            raise UsageError(f"there is no source {spec}: give a file, a folder or camera:0")
+    except OSError as error:
+        raise UsageError(f"{spec} cannot be opened: {error.strerror}") from None
     if path.suffix.lower() in VIDEO_SUFFIXES:
         from adae_edge.runtime.capture import Video
 
         return Video(path)
-    return Files([path], spec)
+    return Files([path], spec, window)
 
 
 class Files:
@@ -80,18 +84,20 @@ class Files:
 
     live = False
 
-    def __init__(self, paths: list[Path], spec: str) -> None:
+    def __init__(self, paths: list[Path], spec: str, window: tuple[float, float] | None = None) -> None:
         if not paths:
             raise SourceError(f"there are no images and no DICOM files in {spec}")
         self._paths = paths
+        self._window = window
 
     def __iter__(self) -> Iterator[Frame | FrameError]:
         for path in self._paths:
             try:
                 if is_dicom(path):
-                    from adae_edge.dicom import decode_dicom
+                    from adae_edge.dicom import Window, decode_dicom
 
-                    for uid, pixels in decode_dicom(path):
+                    window = Window(*self._window) if self._window else None
+                    for uid, pixels in decode_dicom(path, window):
                         yield Frame(str(path), uid, time.time(), pixels)
                 else:
                     yield Frame(str(path), 0, time.time(), decode_image(path))

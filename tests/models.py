@@ -1,12 +1,14 @@
-"""A model file whose score is the mean of a frame's values, and the command that scores with it."""
+"""A model file whose score is the mean of a frame's values, and what is needed to score with it as a user does."""
 
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
+from PIL import Image
 
 from adae_edge import modelfile
 from adae_edge.contract import Calibration, Contract, Network
@@ -21,11 +23,12 @@ def a_contract(channels=1, threshold=100.0, region=None):
     )  # fmt: skip
 
 
-def mean_model(channels=1, threshold=100.0, region=None):
+def mean_model(channels=1, threshold=100.0, region=None, last="Identity"):
     graph = helper.make_graph(
         [
             helper.make_node("Cast", ["frames"], ["float"], to=TensorProto.FLOAT),
-            helper.make_node("ReduceMean", ["float"], ["score"], axes=[1, 2, 3], keepdims=0),
+            helper.make_node("ReduceMean", ["float"], ["mean"], axes=[1, 2, 3], keepdims=0),
+            helper.make_node(last, ["mean"], ["score"]),
         ],
         "mean",
         [helper.make_tensor_value_info("frames", TensorProto.UINT8, ["N", "H", "W", channels])],
@@ -53,3 +56,23 @@ def complaints(process):
     known = [line for line in lines if line.startswith("adae-edge: ") or " frames scored, " in line]
     assert lines == known
     return [line.removeprefix("adae-edge: ") for line in lines if line.startswith("adae-edge: ")]
+
+
+def many_pictures(folder, count=400):
+    """A folder that takes seconds to score: one large picture under many names."""
+    folder.mkdir()
+    first = folder / "000.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (700, 700), np.uint8)
+    Image.fromarray(pixels).save(first, compress_level=1)
+    for number in range(1, count):
+        (folder / f"{number:03}.png").hardlink_to(first)
+    return folder
+
+
+def when_rows(path, process, count=5):
+    """Wait until a running command has written this many rows."""
+    deadline = time.monotonic() + 30
+    while not path.exists() or path.read_bytes().count(b"\n") < count:
+        assert process.poll() is None, "it ended too early"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

@@ -1,8 +1,8 @@
 """The export: one self-contained graph, the same from anywhere, and a gate that refuses."""
 
-import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -84,7 +84,7 @@ def test_the_file_is_one_clean_graph(exported, variant):
     assert [dim.dim_param for dim in score.shape.dim] == ["N"]
     data = path.read_bytes()
     assert result.bytes == len(data)
-    for trace in (b".py", os.getcwd().encode(), str(path.parent).encode(), b"Traceback", b"pkg.", b"torch"):
+    for trace in (b".py", str(Path.cwd()).encode(), str(path.parent).encode(), b"Traceback", b"pkg.", b"torch"):
         assert trace not in data
     if variant == "grey":
         assert len(data) < 500_000

@@ -93,7 +93,8 @@ def test_a_clean_environment_with_the_cpu_extra_scores_pictures(wheel, tmp_path)
     Image.fromarray(pixels).save(frames / "b.jpg")
     code = (
         "import importlib.util, sys\n"
-        "for name in ('torch', 'onnx', 'cv2', 'pydicom', 'sklearn'):\n    assert importlib.util.find_spec(name) is None, name\n"
+        "for name in ('torch', 'onnx', 'cv2', 'pydicom', 'sklearn'):\n"
+        "    assert importlib.util.find_spec(name) is None, name\n"
         "from adae_edge.cli import main\nmain()"
     )
     scores = tmp_path / "scores.csv"

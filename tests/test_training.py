@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -312,7 +311,7 @@ def test_ctrl_c_keeps_the_finished_epochs_and_says_how_to_go_on(tmp_path):
     checkpoint = Checkpoint.load(out)
     assert checkpoint.contract is None
     assert checkpoint.training["epoch"] >= 1
-    assert not [name for name in os.listdir(tmp_path) if name.endswith(".tmp")]
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".tmp"]
     refused = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "--resume" in refused.stderr
