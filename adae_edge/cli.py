@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import signal
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
@@ -29,8 +31,17 @@ app = typer.Typer(
 )
 
 
+Item = TypeVar("Item")
+
+
 class Stopped(BaseException):
-    """The user or the system asked the process to stop. No decoder's ``except Exception`` may swallow it."""
+    """The user or the system asked the process to stop. No decoder's ``except Exception`` may swallow it.
+
+    Python itself may: an exception raised in the middle of an import, or in a callback, can get lost
+    or turn into another one. ``asked`` remembers that the signal came.
+    """
+
+    asked = False
 
 
 def main() -> None:
@@ -40,8 +51,8 @@ def main() -> None:
     try:
         app()
     except AdaeEdgeError as error:
-        _complain(str(error))
-        sys.exit(error.exit_code)
+        _complain("stopped" if Stopped.asked else str(error))
+        sys.exit(130 if Stopped.asked else error.exit_code)
     except Stopped:
         _complain("stopped")
         sys.exit(130)
@@ -221,12 +232,14 @@ def score(
 
     scorer = Scorer(model, device, threads)
     limit = scorer.threshold if threshold is None else threshold
+    if not math.isfinite(limit):
+        raise UsageError(f"a threshold is a number, and {limit} is none to compare with")
     frames = open_source(source, _window(window))
     summary = Summary()
     with contextlib.ExitStack() as closing:
         sinks = [closing.enter_context(contextlib.closing(open_sink(spec))) for spec in to or ["terminal"]]
         try:
-            stream(scorer, frames, sinks, limit, lambda failure: _complain(str(failure)), summary)
+            stream(scorer, _until_stopped(frames), sinks, limit, lambda failure: _complain(str(failure)), summary)
         except Stopped:
             if not frames.live:
                 raise
@@ -309,11 +322,21 @@ class _extra:  # noqa: N801
 
 
 def _stop(number: int, frame: object) -> NoReturn:
+    Stopped.asked = True
     raise Stopped
 
 
+def _until_stopped(items: Iterable[Item]) -> Iterator[Item]:
+    for item in items:
+        if Stopped.asked:
+            raise Stopped
+        yield item
+
+
 def _complain(sentence: str) -> None:
-    typer.echo(f"adae-edge: {sentence}", err=True)
+    # A file's name may hold line ends and codes that a terminal would obey.
+    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in sentence)
+    typer.echo(f"adae-edge: {shown}", err=True)
 
 
 def _calibrated(calibration: Calibration) -> str:

@@ -13,6 +13,9 @@ from PIL import Image
 from adae_edge import modelfile
 from adae_edge.contract import Calibration, Contract, Network
 
+# As for most users: the standard output of a command is buffered.
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
 
 def a_contract(channels=1, threshold=100.0, region=None):
     calibration = Calibration(threshold, 0.01, 400, tuple(np.linspace(0, threshold, 101).tolist()))
@@ -46,7 +49,7 @@ def command(*arguments):
 def run(*arguments, cwd, **environment):
     """Run the command to its end; its output and its errors are text."""
     return subprocess.run(
-        command(*arguments), cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=60
+        command(*arguments), cwd=cwd, env=BUFFERED | environment, capture_output=True, text=True, timeout=60
     )
 
 

@@ -426,7 +426,7 @@ def test_a_real_series():
         data = pydicom.dcmread(path)
         assert (data.BitsStored, data.PixelRepresentation, "WindowCenter" in data) == (16, 1, False)
         assert close(frame, window(data.pixel_array, 100, 200))
-        assert frame.std() > 1
+    assert np.median([frame.std() for frame in frames]) > 10
 
 
 def test_a_file_that_is_no_dicom(tmp_path):

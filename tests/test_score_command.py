@@ -5,10 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
 import onnxruntime
+import pydicom
 import pytest
 from PIL import Image
 
@@ -20,7 +22,7 @@ from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sinks import Result
 from adae_edge.runtime.sources import Frame
 from adae_edge.runtime.stream import Summary, stream
-from tests.models import command, complaints, many_pictures, mean_model, run, when_rows
+from tests.models import BUFFERED, command, complaints, many_pictures, mean_model, run, when_rows
 
 VALUES = (50, 100, 150, 250)
 # Runs the command in a process that ends at once where it opens a socket or starts a program.
@@ -159,6 +161,21 @@ def test_a_video(desk, tmp_path):
     assert [row["verdict"] for row in scored] == ["normal", "anomalous", "normal"]
 
 
+def test_a_dicom_file_without_a_window_needs_one(desk, tmp_path):
+    slice_ = Path(pydicom.__file__).parent / "data" / "test_files" / "CT_small.dcm"
+    process = run("score", desk / "grey.onnx", slice_, "--to", "s.jsonl", cwd=tmp_path)
+    assert process.returncode == 1
+    assert "--window" in complaints(process)[0]
+    assert rows(tmp_path / "s.jsonl") == []
+    process = run("score", desk / "grey.onnx", slice_, "--to", "s.jsonl", "--window", "40.5,401", cwd=tmp_path)
+    assert process.returncode == 0
+    (row,) = rows(tmp_path / "s.jsonl")
+    data = pydicom.dcmread(slice_)
+    hounsfield = data.pixel_array * float(data.RescaleSlope) + float(data.RescaleIntercept)
+    assert row["frame"] == data.SOPInstanceUID
+    assert row["score"] == pytest.approx((np.clip((hounsfield - 40) / 400 + 0.5, 0, 1) * 255).mean(), abs=0.1)
+
+
 def test_a_frame_smaller_than_the_models_region(tmp_path):
     (tmp_path / "model.onnx").write_bytes(mean_model(1, region=Region(4, 0, 10, 5)))
     picture(tmp_path / "1.png", 9, size=(14, 5))
@@ -192,7 +209,7 @@ def test_a_signal_in_the_middle_keeps_the_rows(desk, long_folder, tmp_path, stop
 
 def test_a_reader_that_has_enough(desk, long_folder, tmp_path):
     score = command("score", desk / "grey.onnx", long_folder)
-    process = subprocess.Popen(score, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(score, env=BUFFERED, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     reader = subprocess.run(["head", "-1"], stdin=process.stdout, capture_output=True, text=True, timeout=30)
     process.stdout.close()
     errors = process.stderr.read()

@@ -13,7 +13,7 @@ from PIL import Image
 from adae_edge.errors import SinkError, UsageError
 from adae_edge.runtime import sinks
 from adae_edge.runtime.sinks import Result, Terminal, open_sink, timestamp
-from tests.models import command, complaints, many_pictures, mean_model, run, when_rows
+from tests.models import BUFFERED, command, complaints, many_pictures, mean_model, run, when_rows
 
 ROOT = Path(__file__).parents[1]
 FIELDS = ["source", "frame", "time", "score", "threshold", "verdict"]
@@ -259,7 +259,7 @@ def test_a_device_that_is_full(desk, tmp_path, spec):
     with open("/dev/full", "w") as full:  # noqa: PTH123
         ran = subprocess.run(
             command("score", desk / "model.onnx", desk / "frames", "--to", "rows.jsonl", "--to", spec),
-            cwd=tmp_path, env=os.environ | {"PYTHONUNBUFFERED": ""}, stdout=full, stderr=subprocess.PIPE, text=True,
+            cwd=tmp_path, env=BUFFERED, stdout=full, stderr=subprocess.PIPE, text=True,
             timeout=60,
         )  # fmt: skip
     assert ran.returncode == 1
