@@ -29,7 +29,12 @@ class Backend(Protocol):
 
 
 class OnnxRuntime:
-    """ONNX Runtime with exactly one execution provider."""
+    """ONNX Runtime with exactly one execution provider.
+
+    Attributes:
+        name: version and provider.
+        session: the onnxruntime.InferenceSession that runs the graph.
+    """
 
     def __init__(self, model: bytes, device: str, threads: int | None = None) -> None:
         """
@@ -58,7 +63,7 @@ class OnnxRuntime:
         if device == "cuda":
             onnxruntime.preload_dlls()
         try:
-            self._session = onnxruntime.InferenceSession(model, session_options(threads), providers=[provider])
+            self.session = onnxruntime.InferenceSession(model, session_options(threads), providers=[provider])
         except Exception as error:
             reason = _first_line(error)
             if device != "cpu":
@@ -66,13 +71,13 @@ class OnnxRuntime:
                     f"{device} cannot be used, and nothing else is used in its place: {reason}"
                 ) from None
             raise ModelFileError(f"the graph cannot be loaded: {reason}") from None
-        active = self._session.get_providers()[0]
+        active = self.session.get_providers()[0]
         if active != provider:
             raise AdaeEdgeError(
                 f"{device} cannot be used ({active} came instead), and nothing else is used in its place"
             )
-        inputs = [(value.name, value.type, len(value.shape)) for value in self._session.get_inputs()]
-        outputs = [(value.name, value.type, len(value.shape)) for value in self._session.get_outputs()]
+        inputs = [(value.name, value.type, len(value.shape)) for value in self.session.get_inputs()]
+        outputs = [(value.name, value.type, len(value.shape)) for value in self.session.get_outputs()]
         if inputs != [("frames", "tensor(uint8)", 4)] or ("score", "tensor(float)", 1) not in outputs:
             raise ModelFileError("the graph does not take frames uint8 [N, H, W, C] and return a score float32 [N]")
         self.name = f"onnxruntime {onnxruntime.__version__} {provider}"
@@ -84,7 +89,7 @@ class OnnxRuntime:
             AdaeEdgeError: the graph or the device failed.
         """
         try:
-            scores: NDArray[np.float32] = self._session.run(["score"], {"frames": frames})[0]
+            scores: NDArray[np.float32] = self.session.run(["score"], {"frames": frames})[0]
         except Exception as error:
             raise AdaeEdgeError(f"the graph cannot be run: {_first_line(error)}") from None
         return scores

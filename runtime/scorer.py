@@ -13,8 +13,8 @@ from adae_edge.errors import FrameError, ModelFileError
 from adae_edge.frames import MAX_SIDE, check_size
 from adae_edge.runtime.backends import OnnxRuntime
 
-# A run holds the frames as float32, so this many pixel values take 64 MiB.
-_VALUES_PER_RUN = 16 * 2**20
+# A run holds the frames as float32, so this many pixel values take 256 MiB.
+_VALUES_PER_RUN = 64 * 2**20
 
 
 class Scorer:
@@ -78,8 +78,8 @@ class Scorer:
             )
         if not frames.flags.c_contiguous:
             frames = np.ascontiguousarray(frames)
-        per_run = max(1, _VALUES_PER_RUN // (height * width * channels))
-        if count <= per_run and count:
+        runs = -(-count // max(1, _VALUES_PER_RUN // (height * width * channels)))
+        if runs == 1:
             return self.backend.run(frames)
-        parts = [self.backend.run(frames[at : at + per_run]) for at in range(0, count, per_run)]
+        parts = [self.backend.run(part) for part in np.array_split(frames, runs)] if runs else []
         return np.concatenate([np.empty(0, np.float32), *parts])
