@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import os
 from pathlib import Path
@@ -60,22 +62,19 @@ class OnnxRuntime:
                 f"this onnxruntime cannot run on {device}: pip uninstall onnxruntime, then pip install 'adae-edge[gpu]'"
             )
         onnxruntime.set_default_logger_severity(4)
-        if device == "cuda":
-            onnxruntime.preload_dlls()
+        printed = io.StringIO()  # onnxruntime prints what keeps CUDA from loading
         try:
-            self.session = onnxruntime.InferenceSession(model, session_options(threads), providers=[provider])
+            with contextlib.redirect_stdout(printed):
+                if device == "cuda":
+                    onnxruntime.preload_dlls()
+                self.session = onnxruntime.InferenceSession(model, session_options(threads), providers=[provider])
         except Exception as error:
-            reason = _first_line(error)
-            if device != "cpu":
-                raise AdaeEdgeError(
-                    f"{device} cannot be used, and nothing else is used in its place: {reason}"
-                ) from None
-            raise ModelFileError(f"the graph cannot be loaded: {reason}") from None
-        active = self.session.get_providers()[0]
-        if active != provider:
-            raise AdaeEdgeError(
-                f"{device} cannot be used ({active} came instead), and nothing else is used in its place"
-            )
+            if device == "cpu":
+                raise ModelFileError(f"the graph cannot be loaded: {_first_line(error)}") from None
+            printed.write(str(error))
+        if device != "cpu" and (not hasattr(self, "session") or self.session.get_providers()[0] != provider):
+            reason = _first_line(printed.getvalue() or "ONNX Runtime does not say why")
+            raise AdaeEdgeError(f"{device} cannot be used, and nothing else is used in its place: {reason}")
         inputs = [(value.name, value.type, len(value.shape)) for value in self.session.get_inputs()]
         outputs = [(value.name, value.type, len(value.shape)) for value in self.session.get_outputs()]
         if inputs != [("frames", "tensor(uint8)", 4)] or ("score", "tensor(float)", 1) not in outputs:
@@ -107,8 +106,8 @@ def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
     return options
 
 
-def _first_line(error: Exception) -> str:
-    """An exception's first line, without the control characters that a hostile file may have put into it."""
+def _first_line(error: Exception | str) -> str:
+    """A message's first line, without the control characters that a hostile file may have put into it."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     return "".join(character if character.isprintable() else "?" for character in line)
 
