@@ -17,6 +17,7 @@ from adae_edge.errors import AdaeEdgeError, MissingExtra, ModelFileError, UsageE
 if TYPE_CHECKING:
     import onnxruntime
 
+MAX_THREADS = 256
 DEVICES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -46,7 +47,7 @@ class OnnxRuntime:
             threads: for one run of the graph; None for as many as this process may use.
 
         Raises:
-            UsageError: no such device, or this onnxruntime cannot run on it.
+            UsageError: no such device, this onnxruntime cannot run on it, or an absurd number of threads.
             MissingExtra: onnxruntime is not installed.
             ModelFileError: the graph cannot be loaded.
         """
@@ -54,6 +55,8 @@ class OnnxRuntime:
             import onnxruntime
         except ImportError:
             raise MissingExtra("Scoring", "gpu" if device == "cuda" else "cpu") from None
+        if threads is not None and not 1 <= threads <= MAX_THREADS:
+            raise UsageError(f"a run takes 1 to {MAX_THREADS} threads, and not {threads}")
         provider = DEVICES.get(device)
         if provider is None:
             raise UsageError(f"there is no device {device}: choose {' or '.join(DEVICES)}")

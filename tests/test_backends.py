@@ -67,6 +67,14 @@ def test_another_device_is_never_used_in_its_place(tmp_path, small_model):
         Scorer(path, device="cuda")
 
 
+@pytest.mark.parametrize("threads", [0, -1, 257, 10**9])
+def test_an_absurd_number_of_threads_is_refused(tmp_path, small_model, threads):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(small_model)
+    with pytest.raises(UsageError, match="1 to 256 threads"):
+        Scorer(path, threads=threads)
+
+
 def test_a_model_file_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
     from adae_edge.files import write_atomically
 

@@ -128,6 +128,7 @@ def test_a_resumed_training_is_the_uninterrupted_one_bit_for_bit(digits, tmp_pat
     assert resumed == whole
     first, second = Checkpoint.load(tmp_path / "whole.safetensors"), Checkpoint.load(out)
     assert all(np.array_equal(first.weights[name], second.weights[name]) for name in first.weights)
+    assert second.training == first.training
     epochs = [json.loads(line)["epoch"] for line in metrics_path(out).read_text().splitlines()]
     assert epochs == [1, 2, 3, 4]
 
@@ -330,3 +331,20 @@ def test_plan_needs_no_option(digits):
     assert RECIPES["default"].epochs_for(18) == 100
     assert RECIPES["default"].epochs_for(790) == 6
     assert RECIPES["default"].epochs_for(5000) == 5
+
+
+def test_a_training_interrupted_before_its_calibration_is_finished_by_resuming(digits, tmp_path):
+    data = small(digits)
+    settings = settings_for(data, "digits", 0)
+    out, whole = tmp_path / "c.safetensors", tmp_path / "whole.safetensors"
+    contract = train(data, settings, whole)
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("adae_edge.train.trainer.score_frames", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(data, settings, out)
+    assert train(data, settings, out, resume=Checkpoint.load(out)) == contract
+    assert Checkpoint.load(out).training == Checkpoint.load(whole).training

@@ -149,7 +149,7 @@ def train(
     batch = min(settings.recipe.batch, len(frames))
     updates = len(frames) // batch
     epochs = settings.epochs or settings.recipe.epochs_for(updates)
-    training = {"settings": asdict(settings), "epochs": epochs, "data_sha256": data_sha256}
+    training = {"settings": asdict(settings), "epochs": epochs, "data_sha256": data_sha256, **run.position(done)}
     metrics = Metrics(out, done)
 
     for epoch in range(done, epochs):
@@ -162,13 +162,13 @@ def train(
             losses = run.update(x, progress=(epoch * updates + index) / (epochs * updates))
             if not np.isfinite(losses).all():
                 raise TrainingError(
-                    f"a loss is not finite in epoch {epoch + 1}, update {index + 1}: lower the learning rate"
+                    f"a loss is not finite in epoch {epoch + 1}, update {index + 1}: try another --recipe or --seed"
                 )
             sums += losses
             update = run.describe(sums / (index + 1), epoch, epochs, index, updates)
             on_update(update)
         metrics.write(update)
-        training |= {"epoch": epoch + 1, "fake_weight": run.balance.fake_weight}
+        training |= run.position(epoch + 1)
         Checkpoint(_arrays(model.state_dict()), training, state=run.state()).save(out)
 
     model.eval()
@@ -243,6 +243,10 @@ class Run:
         real, fake, generator = (float(loss) for loss in losses)
         weight = self.balance.fake_weight
         return Update(epoch, epochs, update, updates, real, fake, generator, weight, self.lr_g, self.lr_d)
+
+    def position(self, epoch: int) -> dict[str, Any]:
+        """What the checkpoint's header keeps beside the tensors; ``epoch`` counts those that are done."""
+        return {"epoch": epoch, "fake_weight": self.balance.fake_weight}
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The optimizers' tensors by name."""
