@@ -1,7 +1,8 @@
 """Checkpoints: one .safetensors file that training writes and the export reads.
 
 Tensors: ``model.*`` are the weights of G and D; ``reference.N`` are some calibration normals as
-raw frames, for the export's parity gate; ``state.*`` is the optimizers' state, present only while
+raw frames, for the export's parity gate; ``seen`` tells the frames of the training from
+others; ``state.*`` is the optimizers' state, present only while
 the training is unfinished. Header: ``adae_edge.training`` says how the training was set up and how
 far it is; ``adae_edge.contract`` is there once the training is finished.
 """
@@ -36,6 +37,8 @@ class Checkpoint:
         contract: None while the training is unfinished.
         references: raw calibration normals, uint8 [H, W, C] each.
         state: the optimizers' tensors; empty once the training is finished.
+        seen: uint8 [N, 8], the beginnings of the SHA-256 of the frames that trained and calibrated, so
+            that no evaluation counts one of them as unseen.
     """
 
     weights: dict[str, NDArray[Any]]
@@ -43,6 +46,7 @@ class Checkpoint:
     contract: Contract | None = None
     references: list[NDArray[np.uint8]] = field(default_factory=list)
     state: dict[str, NDArray[Any]] = field(default_factory=dict)
+    seen: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 8), np.uint8))
 
     def save(self, path: Path) -> None:
         """Write the file whole or not at all; a checkpoint that was there stays until then."""
@@ -50,6 +54,7 @@ class Checkpoint:
         tensors = {f"model.{name}": value for name, value in self.weights.items()}
         tensors |= {f"state.{name}": value for name, value in self.state.items()}
         tensors |= {f"reference.{index}": frame for index, frame in enumerate(self.references)}
+        tensors["seen"] = self.seen
         header = {TRAINING_KEY: json.dumps(self.training, sort_keys=True)}
         if self.contract is not None:
             header[CONTRACT_KEY] = self.contract.to_json()
@@ -95,6 +100,7 @@ class Checkpoint:
             contract=contract,
             references=[references[key] for key in sorted(references, key=int)],
             state=part("state."),
+            seen=tensors.get("seen", np.empty((0, 8), np.uint8)),
         )
 
 

@@ -56,6 +56,14 @@ def main() -> None:
     except Stopped:
         _complain("stopped")
         sys.exit(130)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _complain(f"{error.filename or 'a file'}: {error.strerror}")
+        sys.exit(1)
+    except MemoryError:
+        _complain("there is not enough memory for this")
+        sys.exit(1)
 
 
 @app.command()
@@ -63,7 +71,9 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the report, the model and everything on the way.")] = Path(
         "demo"
     ),
-    seed: Annotated[int, typer.Option(help="Of the split, the weights and the order of training.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="Of the split, the weights and the order of training.")
+    ] = 0,
 ) -> None:
     """Train, export and score handwritten digits, one of them held out as anomalous: the whole line in a minute."""
     with _extra("The demo", "cpu,train,export"):
@@ -100,13 +110,16 @@ def train(
         str | None, typer.Option(help="Region of interest, LEFT,TOP,WIDTH,HEIGHT in pixels of the raw frame.")
     ] = None,
     fpr: Annotated[
-        float | None, typer.Option(help="False-positive rate that the threshold keeps [default: 0.01].")
+        float | None,
+        typer.Option(help="False-positive rate that the threshold keeps [default: 0.01, or the lowest that can be]."),
     ] = None,
     no_reference_frames: Annotated[
         bool, typer.Option("--no-reference-frames", help="Let no picture travel in the checkpoint.")
     ] = False,
     device: Annotated[str, typer.Option(help="Torch device: cpu, cuda, cuda:1 ...")] = "cpu",
-    seed: Annotated[int, typer.Option(help="Of the split, the weights and the order of training.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="Of the split, the weights and the order of training.")
+    ] = 0,
 ) -> None:
     """Train both autoencoders on normal frames and calibrate the threshold."""
     with _extra("Training", "train"):
@@ -156,8 +169,10 @@ def evaluate(
     """Measure a checkpoint on labelled frames that its training did not see: AUROC, the threshold at work."""
     with _extra("Evaluation", "train"):
         from adae_edge.train.evaluate import run_evaluation
-    evaluation = run_evaluation(checkpoint, data, out)
+    evaluation, unseen = run_evaluation(checkpoint, data, out)
     typer.echo(evaluation.table())
+    if unseen.left_out:
+        typer.echo(f"{'left out':<21}{unseen.left_out} that the training saw")
     if out is not None:
         typer.echo(f"wrote {out / 'evaluation.json'} and {out / 'report.html'}")
 
@@ -175,7 +190,7 @@ def export(
     """Fuse both autoencoders into one ONNX file that outputs the score, once its scores are shown to be PyTorch's."""
     with _extra("The export", "export,cpu"):
         from adae_edge.export.graph import export as run_export
-    out = out or checkpoint.with_suffix(".onnx")
+    out = out or checkpoint.with_name(checkpoint.name.removesuffix(".safetensors") + ".onnx")
     exported = run_export(checkpoint, out, frames)
     parity = exported.parity
     typer.echo(
@@ -230,6 +245,8 @@ def score(
     from adae_edge.runtime.sources import open_source
     from adae_edge.runtime.stream import Summary, stream
 
+    if len(set(to or [])) < len(to or []):
+        raise UsageError("a sink is named twice")
     scorer = Scorer(model, device, threads)
     limit = scorer.threshold if threshold is None else threshold
     if not math.isfinite(limit):
@@ -254,9 +271,7 @@ def score(
 def calibrate(
     model: Annotated[Path, typer.Argument(help="A model file; the one before stays beside it as FILE.previous.")],
     normals: Annotated[str, typer.Argument(help="A source of normal frames, as for score.")],
-    fpr: Annotated[
-        float | None, typer.Option(help="False-positive rate that the threshold keeps [default: 0.01].")
-    ] = None,
+    fpr: Annotated[float, typer.Option(help="False-positive rate that the threshold keeps.")] = 0.01,
     window: Annotated[
         str | None,
         typer.Option(help="CENTER,WIDTH of the grey values of DICOM files, in place of their own VOI window."),
@@ -342,7 +357,7 @@ def _complain(sentence: str) -> None:
 def _calibrated(calibration: Calibration) -> str:
     return (
         f"threshold {calibration.threshold:.4f}: false-positive rate {calibration.target_fpr:.3g} "
-        f"by {calibration.normals} normals that the training did not see"
+        f"by {calibration.normals} calibration normals"
     )
 
 

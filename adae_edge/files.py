@@ -13,10 +13,12 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Replace the file at ``path`` by ``data``, whole or not at all.
 
     Raises:
-        UsageError: the folder does not exist.
+        UsageError: the folder does not exist, or the path is a folder or a device.
         AdaeEdgeError: the data cannot be written, for example because the disk is full.
     """
     path = path.resolve()  # a link stays a link
+    if path.exists() and not path.is_file():
+        raise UsageError(f"cannot write {path}: it is there, and no file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:

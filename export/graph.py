@@ -24,7 +24,7 @@ from adae_edge.contract import Contract
 from adae_edge.errors import CheckpointError, UsageError
 from adae_edge.export.gate import Parity, check_parity
 from adae_edge.files import write_atomically
-from adae_edge.frames import decode_image, to_channels
+from adae_edge.frames import IMAGE_SUFFIXES, decode_image, to_channels
 from adae_edge.model import ADAE, load_network
 
 OPSET = 18
@@ -60,6 +60,8 @@ def export(checkpoint_path: Path, out: Path, frames: Path | None = None) -> Expo
         ParityError: the graph does not give PyTorch's scores.
     """
     checkpoint = Checkpoint.load(checkpoint_path)
+    if out.resolve() == checkpoint_path.resolve():
+        raise UsageError(f"{out} is the checkpoint itself: give the model file another name")
     try:
         model = load_network(checkpoint)
     except CheckpointError as error:
@@ -120,8 +122,8 @@ def clean(model: onnx.ModelProto) -> bytes:
 
 
 def _read_frames(folder: Path, channels: int) -> list[NDArray[np.uint8]]:
-    from adae_edge.frames import IMAGE_SUFFIXES
-
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder}")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise UsageError(f"there are no images in {folder}")

@@ -32,7 +32,10 @@ class Backend(Protocol):
 
 
 class OnnxRuntime:
-    """ONNX Runtime with exactly one execution provider.
+    """ONNX Runtime with the execution provider that was asked for, or none.
+
+    Beside CUDA, ONNX Runtime itself runs what it thinks better placed on the CPU, such as the
+    arithmetic of shapes.
 
     Attributes:
         name: version and provider.

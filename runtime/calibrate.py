@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from adae_edge import modelfile
-from adae_edge.calibration import calibrate
+from adae_edge.calibration import DEFAULT_FPR, calibrate
 from adae_edge.contract import Contract
-from adae_edge.errors import FrameError, UsageError
+from adae_edge.errors import FrameError, ModelFileError, UsageError
 from adae_edge.files import write_atomically
 from adae_edge.frames import to_channels
 from adae_edge.runtime.scorer import Scorer
@@ -19,7 +19,7 @@ from adae_edge.runtime.sources import open_source
 def recalibrate(
     path: Path,
     normals: str,
-    fpr: float | None = None,
+    fpr: float = DEFAULT_FPR,
     device: str = "cpu",
     window: tuple[float, float] | None = None,
 ) -> Contract:
@@ -30,7 +30,7 @@ def recalibrate(
     Args:
         path: the model file.
         normals: a source of normal frames that ends, as on the command line.
-        fpr: target false-positive rate; None for 0.01, or the lowest that the frames can promise.
+        fpr: target false-positive rate.
         device: "cpu" or "cuda".
         window: centre and width for DICOM files, in place of their own.
 
@@ -41,6 +41,7 @@ def recalibrate(
         UsageError: too few frames for the rate, or a camera, which never ends.
         FrameError: a frame cannot be decoded or scored; the model file stays as it was.
     """
+    before = path.read_bytes() if path.is_file() else b""
     scorer = Scorer(path, device)
     source = open_source(normals, window)
     if source.live:
@@ -51,7 +52,8 @@ def recalibrate(
             raise frame
         scores.append(scorer.score(to_channels(frame.pixels, scorer.contract.channels)[None])[0])
     contract = scorer.contract.with_calibration(calibrate(np.array(scores, np.float32), fpr))
-    before = path.read_bytes()
+    if path.read_bytes() != before:
+        raise ModelFileError(f"{path} was changed while it was calibrated, and is left as it is")
     after = modelfile.with_contract(before, contract)
     modelfile.check(after)  # scores that no contract can hold, below 0 for example, are found here
     write_atomically(path.with_name(path.name + ".previous"), before)

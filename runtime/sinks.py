@@ -140,7 +140,7 @@ class _RowFile:
             size = self._file.seek(0, os.SEEK_END) if self._regular else 0
             if size:
                 self._file.seek(0)
-                if self._file.read(len(header)) != header:
+                if self._file.read(len(header) or 1) != (header or b"{"):
                     raise SinkError(f"{self._path} holds something else than these results: give another file")
                 self._file.seek(-1, os.SEEK_END)
                 header = b"" if self._file.read(1) == b"\n" else b"\n"

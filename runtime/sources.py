@@ -59,6 +59,8 @@ def open_source(spec: str, window: tuple[float, float] | None = None) -> Source:
         SourceError: the camera or the video cannot be opened.
         MissingExtra: the package that this source needs is not installed.
     """
+    if not spec:
+        raise UsageError("the source is empty: give a file, a folder or camera:0")
     number = spec.removeprefix("camera:")
     if number.isdecimal():
         from adae_edge.runtime.capture import Camera

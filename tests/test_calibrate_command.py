@@ -57,7 +57,7 @@ def test_new_threshold_comes_from_the_folder(model, normals, small_model, contra
     scores_before = Scorer(model, threads=1).score(PIXELS[..., None])
     done = command(model, normals, "--fpr", "0.05")
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"by {len(PIXELS)} normals" in done.stdout
+    assert f"by {len(PIXELS)} calibration normals" in done.stdout
     assert f"wrote {model}" in done.stdout
 
     scorer = Scorer(model, threads=1)
@@ -76,10 +76,12 @@ def test_default_rate_is_one_percent(model, normals):
     assert recalibrate(model, str(normals)).calibration == calibrate(SUMS, 0.01)
 
 
-def test_default_rate_with_few_normals_is_the_lowest_possible(model, normals):
-    for path in sorted(normals.iterdir())[9:]:
+def test_too_few_normals_for_the_default_rate_are_refused(model, normals, small_model):
+    for path in sorted(normals.iterdir())[98:]:
         path.unlink()
-    assert recalibrate(model, str(normals)).calibration.target_fpr == pytest.approx(0.1)
+    with pytest.raises(UsageError, match="give 99 or more"):
+        recalibrate(model, str(normals))
+    assert model.read_bytes() == small_model
 
 
 def test_colour_frames_calibrate_a_grey_model_as_their_grey_ones_do(model, normals):

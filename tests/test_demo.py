@@ -9,6 +9,8 @@ import pytest
 
 from adae_edge import modelfile
 from adae_edge.checkpoint import Checkpoint
+from adae_edge.errors import AdaeEdgeError
+from adae_edge.train import demo as demo_module
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,13 @@ def test_the_scores_are_those_of_the_runtime_in_a_process_without_torch(demo):
     assert f"score {out / 'digits.onnx'}" in done.stdout
     truth = [row for row in rows if "/anomalous/" in row["source"]]
     assert sum(row["verdict"] == "anomalous" for row in truth) > len(truth) / 2
+
+
+def test_a_command_without_torch_really_cannot_import_it(demo):
+    out, _ = demo
+    with pytest.raises(AdaeEdgeError, match="export failed"):
+        demo_module._run(["export", str(out / "digits.safetensors"), "--out", str(out / "x.onnx")], without_torch=True)
+    demo_module._run(["inspect", str(out / "digits.onnx")], without_torch=True)
 
 
 def test_the_report_has_its_pictures_figures_and_commands(demo):

@@ -158,6 +158,15 @@ def test_the_gate_covers_the_frames_that_no_camera_gives(exported):
     assert max(frame.shape[0] for frame in named.values()) == 8192
 
 
+def test_the_checkpoint_is_never_overwritten_by_its_export(exported):
+    _, path, _ = exported("grey")
+    checkpoint = path.with_name("c.safetensors")
+    before = checkpoint.read_bytes()
+    with pytest.raises(UsageError, match="the checkpoint itself"):
+        graph.export(checkpoint, checkpoint)
+    assert checkpoint.read_bytes() == before
+
+
 def test_a_checkpoint_without_reference_frames_needs_some(tmp_path):
     data = write_pictures(tmp_path / "data", 60)
     checkpoint = tmp_path / "c.safetensors"
@@ -166,5 +175,5 @@ def test_a_checkpoint_without_reference_frames_needs_some(tmp_path):
         graph.export(checkpoint, tmp_path / "m.onnx")
     result = graph.export(checkpoint, tmp_path / "m.onnx", frames=data)
     assert result.parity.scores > 60
-    with pytest.raises(UsageError, match="no images"):
+    with pytest.raises(UsageError, match="no folder"):
         graph.export(checkpoint, tmp_path / "m.onnx", frames=tmp_path / "nowhere")

@@ -196,14 +196,31 @@ def test_frames_of_another_data_set_are_all_unseen(tmp_path):
     other = write_pictures(tmp_path / "other", 15, shape=(30, 30), anomalous=4)
     checkpoint = Checkpoint.load(tmp_path / "c.safetensors")
     unseen = unseen_frames(checkpoint, str(other))
-    assert unseen.whole
+    assert unseen.left_out == 0
     assert len(unseen.indices) == 19
     evaluation, _, _ = evaluate(checkpoint, str(other))  # grey frames for a colour model
     assert (evaluation.normals, evaluation.anomalous) == (15, 4)
     moved = data.rename(tmp_path / "moved")
-    assert not unseen_frames(checkpoint, str(moved)).whole
-    (moved / "normal" / "000.png").unlink()
-    assert unseen_frames(checkpoint, str(moved)).whole
+    assert np.array_equal(unseen_frames(checkpoint, str(moved)).indices, split(np.zeros(40, bool), 0).test)
+
+
+def test_frames_that_trained_never_count_as_unseen_in_a_changed_folder(tmp_path):
+    data = write_pictures(tmp_path / "data", 40)
+    train_on(str(data), tmp_path / "c.safetensors", epochs=1)
+    parts = split(np.zeros(40, bool), 0)
+    added = write_pictures(tmp_path / "new", 42) / "normal" / "041.png"
+    added.rename(data / "normal" / "aaa.png")
+    checkpoint = Checkpoint.load(tmp_path / "c.safetensors")
+    with pytest.raises(CheckpointError, match="no longer the data"):
+        unseen_frames(checkpoint)
+    unseen = unseen_frames(checkpoint, str(data))
+    assert unseen.left_out == len(parts.train) + len(parts.calibration) == 32
+    assert sorted(unseen.indices) == [*sorted(parts.test), 40]
+    for index in parts.test:
+        (data / "normal" / f"{index:03}.png").unlink()
+    (data / "normal" / "aaa.png").unlink()
+    with pytest.raises(DatasetError, match="saw every one"):
+        evaluate(checkpoint, str(data))
 
 
 def test_reference_frames_are_raw_normals_or_stay_at_home(tmp_path):

@@ -19,10 +19,10 @@ class Balance:
 
     RATE = 0.01
 
-    def __init__(self, slope: float, gamma: float | None, fake_weight: float | None = None) -> None:
+    def __init__(self, slope: float, gamma: float | None) -> None:
         self.slope = slope
         self.gamma = gamma
-        self.fake_weight = fake_weight if fake_weight is not None else (1.0 if gamma is None else 0.0)
+        self.fake_weight = 1.0 if gamma is None else 0.0
         self.share_d = 0.5
 
     def update(self, real: float, fake: float) -> None:

@@ -120,16 +120,23 @@ class Digest:
 
     def __init__(self) -> None:
         self._sha = hashlib.sha256()
+        self._frames: list[bytes] = []
 
     def update(self, batch: Frame) -> None:
         """Take in uint8 [n, H, W, C]; how frames are stacked makes no difference."""
         for frame in batch:
-            self._sha.update(str(frame.shape).encode())
-            self._sha.update(np.ascontiguousarray(frame).data)
+            sha = hashlib.sha256(str(frame.shape).encode())
+            sha.update(np.ascontiguousarray(frame).data)
+            self._sha.update(sha.digest())
+            self._frames.append(sha.digest()[:8])
 
     def hexdigest(self) -> str:
         """Of all frames so far."""
         return self._sha.hexdigest()
+
+    def frames(self) -> NDArray[np.uint8]:
+        """uint8 [N, 8], the beginning of each frame's own SHA-256."""
+        return np.frombuffer(b"".join(self._frames), np.uint8).reshape(-1, 8)
 
 
 def _read(frames: Sequence[Frame] | Frame, indices: Indices, failures: list[FrameError]) -> Iterator[Frame]:

@@ -25,6 +25,11 @@ ANOMALOUS = 0
 EPOCHS = 25
 FPR = 0.05
 
+WRITTEN = {
+    "digits.safetensors", "digits.metrics.jsonl", "digits.onnx", "frames", "scores.jsonl",
+    "summary.json", "report.html",
+}  # fmt: skip
+
 # The scoring process: torch cannot be imported in it, whatever is installed.
 _WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from adae_edge.cli import main; main()"
 
@@ -37,18 +42,14 @@ def run_demo(out: Path, seed: int) -> None:
         seed: of the split, the weights and the order of training.
 
     Raises:
-        UsageError: the folder holds something that no demo wrote.
+        UsageError: the folder holds something that no demo writes.
         AdaeEdgeError: one of the commands failed.
     """
     started = time.monotonic()
     checkpoint, model, frames, rows = (
         out / name for name in ("digits.safetensors", "digits.onnx", "frames", "scores.jsonl")
     )
-    if out.exists() and any(out.iterdir()) and not (out / "summary.json").is_file():
-        raise UsageError(f"{out} is not empty and holds no earlier demo: choose another --out")
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    (out / "summary.json").write_text("{}\n")
+    _clear(out)
 
     training = f"train digits --anomalous {ANOMALOUS} --epochs {EPOCHS} --fpr {FPR} --seed {seed}"
     commands = [
@@ -77,7 +78,7 @@ def run_demo(out: Path, seed: int) -> None:
         [
             f"adae-edge inspect {model}",
             f"adae-edge bench {model}",
-            f"adae-edge evaluate {checkpoint} --out {out / 'evaluation'}",
+            f"adae-edge evaluate {checkpoint} --out evaluation",
             "adae-edge train FOLDER     # your own pictures: FOLDER/normal, and FOLDER/anomalous to evaluate",
             "adae-edge score MODEL camera:0 --to jsonl:scores.jsonl",
         ]
@@ -92,6 +93,17 @@ def run_demo(out: Path, seed: int) -> None:
         f"{'latency':<21}{summary['latency_p50_ms']} ms a frame at the median\n{'seconds':<21}{summary['seconds']}\n"
         f"\nreport: {out / 'report.html'}\n\nnext:\n{following}"
     )
+
+
+def _clear(out: Path) -> None:
+    """Make the folder, and remove an earlier demo from it and nothing else."""
+    out.mkdir(parents=True, exist_ok=True)
+    foreign = sorted({path.name for path in out.iterdir()} - WRITTEN)
+    if foreign:
+        raise UsageError(f"{out} is not empty, and {foreign[0]} in it is not of a demo: choose another --out")
+    shutil.rmtree(out / "frames", ignore_errors=True)
+    for path in out.iterdir():
+        path.unlink()
 
 
 def write_frames(unseen: UnseenFrames, folder: Path) -> list[Path]:

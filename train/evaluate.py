@@ -87,12 +87,12 @@ class UnseenFrames:
     Attributes:
         dataset: the whole data set.
         indices: which of its frames the training did not see.
-        whole: whether that is every frame, because the training was on other data.
+        left_out: how many frames of other data were left out, because the training saw them.
     """
 
     dataset: Dataset
     indices: NDArray[np.intp]
-    whole: bool
+    left_out: int
 
     @property
     def anomalous(self) -> NDArray[np.bool_]:
@@ -109,8 +109,8 @@ def unseen_frames(checkpoint: Checkpoint, data: str | None = None) -> UnseenFram
 
     Args:
         checkpoint: a finished checkpoint.
-        data: where the data set is now, or another one; None for the one of the training. Frames of
-            another data set are all unseen.
+        data: where the data set is now, or another one; None for the one of the training. Of another
+            data set, or a changed one, every frame is taken that did not train or calibrate.
 
     Raises:
         UsageError, DatasetError: the data set cannot be opened.
@@ -120,10 +120,17 @@ def unseen_frames(checkpoint: Checkpoint, data: str | None = None) -> UnseenFram
     spec = data or settings.data
     dataset = load_dataset(spec, None if Path(spec).is_dir() else settings.anomalous)
     if _training_digest(dataset, settings.seed) == checkpoint.training.get("data_sha256"):
-        return UnseenFrames(dataset, split(dataset.anomalous, settings.seed).test, whole=False)
+        return UnseenFrames(dataset, split(dataset.anomalous, settings.seed).test, left_out=0)
     if data is None:
         raise CheckpointError(f"{spec} is no longer the data of this training: name the data to evaluate on")
-    return UnseenFrames(dataset, np.arange(len(dataset.anomalous)), whole=True)
+    assert checkpoint.contract is not None
+    digest = Digest()
+    everything = np.arange(len(dataset.anomalous))
+    for batch in read_batches(dataset, everything):
+        digest.update(to_channels(batch, checkpoint.contract.channels))
+    seen = {row.tobytes() for row in checkpoint.seen}
+    unseen = np.array([row.tobytes() not in seen for row in digest.frames()])
+    return UnseenFrames(dataset, everything[unseen], left_out=int((~unseen).sum()))
 
 
 def _training_digest(dataset: Dataset, seed: int) -> str | None:
@@ -149,6 +156,8 @@ def evaluate(checkpoint: Checkpoint, data: str | None = None) -> tuple[Evaluatio
     model = load_network(checkpoint)
     assert checkpoint.contract is not None
     unseen = unseen_frames(checkpoint, data)
+    if not len(unseen.indices):
+        raise DatasetError("the training saw every one of these frames, so nothing is left to evaluate on")
     scores, _ = score_frames(model, unseen.dataset, unseen.indices)
     return measure(scores, unseen.anomalous, checkpoint.contract.calibration.threshold), scores, unseen
 
@@ -172,7 +181,7 @@ def reconstructions(model: ADAE, frame: NDArray[np.uint8]) -> tuple[NDArray[np.f
     return (*pictures, error)
 
 
-def run_evaluation(path: Path, data: str | None = None, out: Path | None = None) -> Evaluation:
+def run_evaluation(path: Path, data: str | None = None, out: Path | None = None) -> tuple[Evaluation, UnseenFrames]:
     """Evaluate a checkpoint file and, with ``out``, write evaluation.json and report.html into that folder.
 
     Raises:
@@ -189,4 +198,4 @@ def run_evaluation(path: Path, data: str | None = None, out: Path | None = None)
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / "evaluation.json", (json.dumps(asdict(evaluation), indent=2) + "\n").encode())
         write_report(out / "report.html", path.name, evaluation, scores, unseen, load_network(checkpoint))
-    return evaluation
+    return evaluation, unseen

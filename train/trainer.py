@@ -114,8 +114,8 @@ def train(
 ) -> Contract:
     """Train G and D on normals, calibrate the threshold, and write the checkpoint.
 
-    The checkpoint is replaced after every epoch; a resumed training gives the same weights, bit for
-    bit, as one that was never interrupted. Metrics go to ``out`` with the suffix .metrics.jsonl.
+    The checkpoint is replaced after every epoch; on the same CPU a resumed training gives the same
+    weights, bit for bit, as one that was never interrupted. Metrics go to ``out`` with the suffix .metrics.jsonl.
 
     Args:
         dataset: the one that the settings name.
@@ -135,8 +135,8 @@ def train(
     parts = split(dataset.anomalous, settings.seed)
     calibrate(np.zeros(len(parts.calibration), np.float32), settings.fpr)  # refuses before the training, not after it
     preprocess = Preprocess(settings.side, settings.resize, settings.pad_value, settings.region)
-    frames, data_sha256 = load_frames(dataset, parts, preprocess)
-    frames = frames.to(device)
+    frames, digest = load_frames(dataset, parts, preprocess)
+    frames, data_sha256, seen = frames.to(device), digest.hexdigest(), digest.frames()
 
     torch.manual_seed(settings.seed)
     model = ADAE(preprocess, dataset.channels, settings.network).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -169,7 +169,7 @@ def train(
             on_update(update)
         metrics.write(update)
         training |= run.position(epoch + 1)
-        Checkpoint(_arrays(model.state_dict()), training, state=run.state()).save(out)
+        Checkpoint(_arrays(model.state_dict()), training, state=run.state(), seen=seen).save(out)
 
     model.eval()
     scores, references = score_frames(model, dataset, parts.calibration)
@@ -187,7 +187,8 @@ def train(
         data_sha256=data_sha256,
         version=__version__,
     )
-    Checkpoint(_arrays(model.state_dict()), training, contract, references if settings.references else []).save(out)
+    carried = references if settings.references else []
+    Checkpoint(_arrays(model.state_dict()), training, contract, carried, seen=seen).save(out)
     return contract
 
 
@@ -322,10 +323,10 @@ def plan(
     """
     if recipe not in RECIPES:
         raise UsageError(f"there is no recipe {recipe}: choose {' or '.join(RECIPES)}")
-    network = network or ("a" if dataset.small else "b")
+    network = ("a" if dataset.small else "b") if network is None else network
     if network not in NETWORKS:
         raise UsageError(f"there is no network {network}: choose {' or '.join(NETWORKS)}")
-    side = side or recommended_side(dataset, region)
+    side = recommended_side(dataset, region) if side is None else side
     if not valid_side(side):
         raise UsageError(f"a network's side is 8, 16, 32 ... 1024 pixels, and {side} is not")
     size = NETWORKS[network]
@@ -362,14 +363,14 @@ def describe(dataset: Dataset, settings: Settings) -> str:
     )
 
 
-def load_frames(dataset: Dataset, parts: Split, preprocess: Preprocess) -> tuple[Tensor, str]:
+def load_frames(dataset: Dataset, parts: Split, preprocess: Preprocess) -> tuple[Tensor, Digest]:
     """The training frames at the network's size, and the digest of all normals that shape the model.
 
     The resized frames are rounded to 8 bits to keep a large data set in memory; calibration and
     evaluation score the raw frames instead.
 
     Returns:
-        uint8 [N, C, S, S], and the SHA-256 over the raw training and calibration frames.
+        uint8 [N, C, S, S], and the digest of the raw training and calibration frames.
 
     Raises:
         DatasetError: frames that cannot be decoded, or that are too small for the region.
@@ -380,7 +381,7 @@ def load_frames(dataset: Dataset, parts: Split, preprocess: Preprocess) -> tuple
         check_region(preprocess.region, batch.shape)
         digest.update(batch)
         resized.append(preprocess.resize(torch.from_numpy(batch)).round().to(torch.uint8))
-    return torch.cat(resized)[: len(parts.train)], digest.hexdigest()
+    return torch.cat(resized)[: len(parts.train)], digest
 
 
 def score_frames(
@@ -418,8 +419,8 @@ def check_region(region: Region | None, shape: tuple[int, ...]) -> None:
 
 def _check_device(device: str) -> None:
     try:
-        torch.empty(0, device=device)
-    except (AssertionError, RuntimeError) as error:
+        torch.zeros(1, device=device).item()
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(
             f"the device {device} cannot be used, and nothing else is used in its place: {reason}"
@@ -428,7 +429,7 @@ def _check_device(device: str) -> None:
 
 def metrics_path(out: Path) -> Path:
     """Where the training's metrics are, beside its checkpoint."""
-    return out.with_suffix(".metrics.jsonl")
+    return out.with_name(out.name.removesuffix(".safetensors") + ".metrics.jsonl")
 
 
 def _arrays(tensors: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
