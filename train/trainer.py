@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from adae_edge import __version__
 from adae_edge.calibration import calibrate
 from adae_edge.checkpoint import REFERENCE_FRAMES, Checkpoint, choose_references
-from adae_edge.contract import Contract, Network, Region, valid_side
+from adae_edge.contract import Calibration, Contract, Network, Region, valid_side
 from adae_edge.errors import CheckpointError, DatasetError, FrameError, TrainingError, UsageError
 from adae_edge.files import write_atomically
 from adae_edge.frames import to_channels
@@ -173,20 +173,7 @@ def train(
 
     model.eval()
     scores, references = score_frames(model, dataset, parts.calibration)
-    contract = Contract(
-        kind="image",
-        channels=dataset.channels,
-        side=settings.side,
-        resize=settings.resize,
-        pad_value=settings.pad_value,
-        region=settings.region,
-        network=settings.network,
-        score="l2",
-        calibration=calibrate(scores, settings.fpr),
-        weights_sha256=weights_digest(model),
-        data_sha256=data_sha256,
-        version=__version__,
-    )
+    contract = _contract(dataset, settings, model, calibrate(scores, settings.fpr), data_sha256)
     carried = references if settings.references else []
     Checkpoint(_arrays(model.state_dict()), training, contract, carried, seen=seen).save(out)
     return contract
@@ -415,6 +402,25 @@ def check_region(region: Region | None, shape: tuple[int, ...]) -> None:
         raise DatasetError(
             f"the region of interest {','.join(map(str, region))} lies outside frames of {shape[2]} x {shape[1]} pixels"
         )
+
+
+def _contract(
+    dataset: Dataset, settings: Settings, model: ADAE, calibration: Calibration, data_sha256: str
+) -> Contract:
+    return Contract(
+        kind="image",
+        channels=dataset.channels,
+        side=settings.side,
+        resize=settings.resize,
+        pad_value=settings.pad_value,
+        region=settings.region,
+        network=settings.network,
+        score="l2",
+        calibration=calibration,
+        weights_sha256=weights_digest(model),
+        data_sha256=data_sha256,
+        version=__version__,
+    )
 
 
 def _check_device(device: str) -> None:
