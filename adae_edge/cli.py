@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 import typer
 
 from adae_edge import __version__
-from adae_edge.errors import AdaeEdgeError, MissingExtra, UsageError
+from adae_edge.errors import AdaeEdgeError, MissingExtra, UsageError, printable
 
 if TYPE_CHECKING:
     from adae_edge.contract import Calibration, Region
@@ -59,7 +59,7 @@ def main() -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        _complain(f"{error.filename or 'a file'}: {error.strerror}")
+        _complain(f"{error.filename or 'a file'}: {error.strerror or error}")
         sys.exit(1)
     except MemoryError:
         _complain("there is not enough memory for this")
@@ -349,9 +349,7 @@ def _until_stopped(items: Iterable[Item]) -> Iterator[Item]:
 
 
 def _complain(sentence: str) -> None:
-    # A file's name may hold line ends and codes that a terminal would obey.
-    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in sentence)
-    typer.echo(f"adae-edge: {shown}", err=True)
+    typer.echo(f"adae-edge: {printable(sentence)}", err=True)
 
 
 def _calibrated(calibration: Calibration) -> str:

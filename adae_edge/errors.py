@@ -18,6 +18,11 @@ Each message is one sentence for the person at the terminal.
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """The text with line ends, terminal codes and undecodable bytes of foreign names written out, as in "\\x1b"."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 class AdaeEdgeError(Exception):
     """Base of every error raised on purpose; ``exit_code`` is what the command line returns."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge.errors import AdaeEdgeError, MissingExtra, ModelFileError, UsageError
+from adae_edge.errors import AdaeEdgeError, MissingExtra, ModelFileError, UsageError, printable
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -113,9 +113,8 @@ def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
 
 
 def _first_line(error: Exception | str) -> str:
-    """A message's first line, without the control characters that a hostile file may have put into it."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    return "".join(character if character.isprintable() else "?" for character in line)
+    """A message's first line, safe to print: a hostile file may have put names of its own into it."""
+    return printable((str(error).strip().splitlines() or [type(error).__name__])[0][:200])
 
 
 def available_threads() -> int:

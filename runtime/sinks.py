@@ -20,7 +20,7 @@ from typing import Protocol
 
 import typer
 
-from adae_edge.errors import SinkError, UsageError
+from adae_edge.errors import SinkError, UsageError, printable
 
 _SYNC_S = 1.0
 
@@ -89,9 +89,7 @@ class Terminal:
         """Print one line, the anomalous ones in red where the terminal has colours."""
         verdict = typer.style(result.verdict, fg="red", bold=True) if result.verdict == "anomalous" else result.verdict
         place = f"{result.source} {result.frame}" if result.frame != 0 else result.source
-        # A name may hold line ends, bytes that are not UTF-8, and codes that a terminal would obey.
-        place = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in place)
-        line = f"{result.score:9.4f}  {verdict}  {place}"
+        line = f"{result.score:9.4f}  {verdict}  {printable(place)}"
         try:
             try:
                 typer.echo(line)
