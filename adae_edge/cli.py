@@ -85,13 +85,16 @@ def demo(
 def train(
     context: typer.Context,
     data: Annotated[
-        str | None, typer.Argument(help="digits, mnist:DIR, or a folder with images in normal/ and anomalous/.")
+        str | None,
+        typer.Argument(help="digits, mnist:DIR, cifar10:DIR, or a folder with images in normal/ and anomalous/."),
     ] = None,
     out: Annotated[Path, typer.Option(help="The checkpoint to write.")] = Path("checkpoint.safetensors"),
     resume: Annotated[
         Path | None, typer.Option(help="Go on with this unfinished checkpoint; only DATA may be given with it.")
     ] = None,
-    anomalous: Annotated[int | None, typer.Option(help="The class that is held out of digits or mnist.")] = None,
+    anomalous: Annotated[
+        str | None, typer.Option(help="The class that is held out of digits, mnist or cifar10: 0 to 9, or cat, dog ...")
+    ] = None,
     recipe: Annotated[str, typer.Option(help="default, or paper for the paper's own settings.")] = "default",
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the training frames [default: the recipe's].")
@@ -100,7 +103,8 @@ def train(
         int | None, typer.Option(help="Pixels that the network sees: 8, 16, 32 ... [default: from the frames].")
     ] = None,
     network: Annotated[
-        str | None, typer.Option(help="a or b, the paper's Appendix A [default: a for digits and mnist, else b].")
+        str | None,
+        typer.Option(help="a or b, the paper's Appendix A [default: b for a folder, else a]."),
     ] = None,
     pad: Annotated[
         bool, typer.Option("--pad", help="Keep the aspect ratio: pad frames to a square in place of stretching them.")
@@ -125,7 +129,7 @@ def train(
     with _extra("Training", "train"):
         from adae_edge.checkpoint import Checkpoint
         from adae_edge.train import trainer
-        from adae_edge.train.datasets import load_dataset
+        from adae_edge.train.datasets import class_number, load_dataset
         from adae_edge.train.progress import TrainingProgress
     unfinished = None
     if resume is not None:
@@ -139,13 +143,14 @@ def train(
         settings = dataclasses.replace(settings, data=data or settings.data)
         dataset = load_dataset(settings.data, settings.anomalous)
     elif data is None:
-        raise UsageError("name the data to train on: digits, mnist:DIR or a folder of images")
+        raise UsageError("name the data to train on: digits, mnist:DIR, cifar10:DIR or a folder of images")
     elif out.exists():
         raise UsageError(f"{out} is there already: choose another --out, or finish it with --resume {out}")
     else:
-        dataset = load_dataset(data, anomalous)
+        chosen = class_number(data, anomalous)
+        dataset = load_dataset(data, chosen)
         settings = trainer.plan(
-            dataset, data, anomalous, seed, recipe, epochs, network, side,
+            dataset, data, chosen, seed, recipe, epochs, network, side,
             resize="pad" if pad else "stretch", pad_value=pad_value, region=_region(roi), fpr=fpr,
             references=not no_reference_frames,
         )  # fmt: skip
@@ -171,6 +176,8 @@ def evaluate(
         from adae_edge.train.evaluate import run_evaluation
     evaluation, unseen = run_evaluation(checkpoint, data, out)
     typer.echo(evaluation.table())
+    if unseen.dataset.note:
+        typer.echo(f"{'data':<21}{unseen.dataset.note}")
     if unseen.left_out:
         typer.echo(f"{'left out':<21}{unseen.left_out} that the training saw")
     if out is not None:

@@ -109,7 +109,7 @@ def damage_header(folder):
         (damage_truncate, "t10k-images"),
         (damage_gzip, "train-images"),
         (damage_magic, "t10k-images"),
-        (damage_count, "t10k has 10 images and 9 labels"),
+        (damage_count, "t10k-images-idx3-ubyte has 10 images, and t10k-labels-idx1-ubyte has 9 labels"),
         (damage_absence, "train-labels"),
         (damage_header, "t10k-images"),
     ],

@@ -1,15 +1,13 @@
 """Data sets of raw frames, and the paper's split of them (section 4.1).
 
 Named as on the command line: ``digits`` (scikit-learn's 8x8 digits), ``mnist:DIR`` (the official
-idx files, gzipped or not), or a folder of images.
+idx files, gzipped or not), ``cifar10:DIR`` (the official batches), or a folder of images.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +16,23 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge.errors import DatasetError, FrameError, MissingExtra, UsageError
+from adae_edge.errors import DatasetError, FrameError, UsageError
 from adae_edge.frames import IMAGE_SUFFIXES, decode_image, is_grey, to_channels
+from adae_edge.train import official
+from adae_edge.train.official import CIFAR10_CLASSES, Labelled
 
 Frame = NDArray[np.uint8]
 Indices = NDArray[np.intp]
 
 _BATCH_BYTES = 32 * 2**20
 _NAMES_SHOWN = 10
+
+# Data sets with ten classes: what reads them from a folder.
+_READERS: dict[str, Callable[[Path], Labelled]] = {
+    "digits": lambda folder: official.digits(),
+    "mnist": official.mnist,
+    "cifar10": official.cifar10,
+}
 
 
 @dataclass(frozen=True)
@@ -37,12 +44,14 @@ class Dataset:
         anomalous: bool [N].
         channels: 1 or 3, the same for all frames.
         small: frames so small that the network's paper side of 32 shows everything.
+        note: what is to be said beside every figure, or "".
     """
 
     frames: Sequence[Frame] | Frame
     anomalous: NDArray[np.bool_]
     channels: int
     small: bool
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ def load_dataset(spec: str, anomalous: int | None = None) -> Dataset:
     """Open a data set.
 
     Args:
-        spec: "digits", "mnist:DIR", or a folder with images in ``normal/`` and, for evaluation,
+        spec: "digits", "mnist:DIR", "cifar10:DIR", or a folder with images in ``normal/`` and, for evaluation,
             ``anomalous/``; a folder without ``normal/`` holds normals only.
         anomalous: the class that is held out, for data sets that have classes.
 
@@ -66,14 +75,32 @@ def load_dataset(spec: str, anomalous: int | None = None) -> Dataset:
         UsageError: no such data set, or a class where none can be chosen or is missing.
         DatasetError: the files are missing, damaged or empty.
     """
-    if spec == "digits":
-        return _digits(_class(spec, anomalous))
-    if spec == "mnist" or spec.startswith("mnist:"):
-        folder = Path(spec.partition(":")[2] or ".")
-        return _mnist(folder, _class("mnist", anomalous))
-    if anomalous is not None:
-        raise UsageError("--anomalous chooses a class of digits or mnist; a folder says it by normal/ and anomalous/")
-    return _folder(Path(spec))
+    name, _, place = spec.partition(":")
+    read = _READERS.get(spec if name == "digits" else name)
+    if read is None:
+        if anomalous is not None:
+            raise UsageError(
+                "--anomalous chooses a class of digits, mnist or cifar10; a folder says it by normal/ and anomalous/"
+            )
+        return _folder(Path(spec))
+    if anomalous is None or not 0 <= anomalous <= 9:
+        raise UsageError(f"{name} needs the class that is anomalous: --anomalous 0 to 9")
+    return _with_classes(spec, read(Path(place or ".")), anomalous)
+
+
+def class_number(spec: str, anomalous: str | None) -> int | None:
+    """The class that ``--anomalous`` chooses by its number or, for cifar10, by its name.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if anomalous is None or anomalous.isdecimal():
+        return None if anomalous is None else int(anomalous)
+    if spec.partition(":")[0] != "cifar10":
+        raise UsageError(f"--anomalous takes a class by its number, 0 to 9, and {anomalous} is none")
+    if anomalous not in CIFAR10_CLASSES:
+        raise UsageError(f"cifar10 has no class {anomalous}: choose 0 to 9 or {', '.join(CIFAR10_CLASSES)}")
+    return CIFAR10_CLASSES.index(anomalous)
 
 
 def split(anomalous: NDArray[np.bool_], seed: int) -> Split:
@@ -160,56 +187,13 @@ def _read(frames: Sequence[Frame] | Frame, indices: Indices, failures: list[Fram
                     yield frame
 
 
-def _class(name: str, anomalous: int | None) -> int:
-    if anomalous is None or not 0 <= anomalous <= 9:
-        raise UsageError(f"{name} needs the class that is anomalous: --anomalous 0 to 9")
-    return anomalous
-
-
-def _digits(anomalous: int) -> Dataset:
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise MissingExtra("The data set of digits", "train") from None
-    digits = load_digits()
-    frames = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
-    return Dataset(frames, digits.target == anomalous, channels=1, small=True)
-
-
-def _mnist(folder: Path, anomalous: int) -> Dataset:
-    images, labels = [], []
-    for part in ("train", "t10k"):
-        pictures = _idx(folder / f"{part}-images-idx3-ubyte", dimensions=3)
-        classes = _idx(folder / f"{part}-labels-idx1-ubyte", dimensions=1)
-        if len(pictures) != len(classes):
-            raise DatasetError(f"{folder}: {part} has {len(pictures)} images and {len(classes)} labels")
-        images.append(pictures)
-        labels.append(classes)
-    frames = np.concatenate(images)[..., None]
-    return Dataset(frames, np.concatenate(labels) == anomalous, channels=1, small=True)
-
-
-def _idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """Read an idx file of bytes, gzipped (.gz) or not."""
-    for candidate in (path, path.with_name(path.name + ".gz")):
-        if candidate.is_file():
-            break
-    else:
-        raise DatasetError(f"there is no {path.name} or {path.name}.gz in {path.parent}")
-    try:
-        data = candidate.read_bytes()
-        if candidate.suffix == ".gz":
-            data = gzip.decompress(data)
-    except (OSError, EOFError, zlib.error):
-        raise DatasetError(f"{candidate} is damaged: it cannot be decompressed") from None
-    header = 4 + 4 * dimensions
-    if data[:4] != bytes([0, 0, 8, dimensions]) or len(data) < header:
-        raise DatasetError(f"{candidate} is no idx file of bytes in {dimensions} dimension{'s' * (dimensions > 1)}")
-    shape = [int.from_bytes(data[at : at + 4], "big") for at in range(4, header, 4)]
-    size = int(np.prod(shape, dtype=object))
-    if len(data) - header != size:
-        raise DatasetError(f"{candidate} declares {size} bytes and has {len(data) - header}")
-    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+def _with_classes(name: str, labelled: Labelled, anomalous: int) -> Dataset:
+    held_out = labelled.labels == anomalous
+    if not held_out.any():
+        raise DatasetError(f"{name} has no image of the class {anomalous}, so nothing would be anomalous")
+    if held_out.all():
+        raise DatasetError(f"{name} has only images of the class {anomalous}, so nothing would be normal")
+    return Dataset(labelled.frames, held_out, labelled.frames.shape[3], small=True, note=labelled.note)
 
 
 class _Files(Sequence[Frame]):
@@ -234,7 +218,7 @@ class _Files(Sequence[Frame]):
 
 def _folder(folder: Path) -> Dataset:
     if not folder.is_dir():
-        raise UsageError(f"there is no data set {folder}: give digits, mnist:DIR or a folder of images")
+        raise UsageError(f"there is no data set {folder}: give digits, mnist:DIR, cifar10:DIR or a folder of images")
     sorted_out = (folder / "normal").is_dir()
     normal = _image_paths(folder / "normal" if sorted_out else folder)
     anomalous = _image_paths(folder / "anomalous") if sorted_out else []

@@ -347,6 +347,7 @@ def describe(dataset: Dataset, settings: Settings) -> str:
         f"{'grey' if dataset.channels == 1 else 'colour'} frames; network {network}, "
         f"{settings.side} x {settings.side} pixels"
         + ("" if dataset.small else " (--side changes what it sees: small defects need a larger one)")
+        + (f"\n{dataset.note}" if dataset.note else "")
     )
 
 
