@@ -104,7 +104,7 @@ def train(
     ] = None,
     network: Annotated[
         str | None,
-        typer.Option(help="a or b, the paper's Appendix A [default: b for a folder, else a]."),
+        typer.Option(help="a or b, the paper's Appendix A [default: a for digits and mnist, else b]."),
     ] = None,
     pad: Annotated[
         bool, typer.Option("--pad", help="Keep the aspect ratio: pad frames to a square in place of stretching them.")

@@ -310,7 +310,8 @@ def plan(
     """
     if recipe not in RECIPES:
         raise UsageError(f"there is no recipe {recipe}: choose {' or '.join(RECIPES)}")
-    network = ("a" if dataset.small else "b") if network is None else network
+    if network is None:
+        network = "a" if dataset.small and dataset.channels == 1 else "b"  # as Appendix A has it for MNIST and CIFAR-10
     if network not in NETWORKS:
         raise UsageError(f"there is no network {network}: choose {' or '.join(NETWORKS)}")
     side = recommended_side(dataset, region) if side is None else side
