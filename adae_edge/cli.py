@@ -82,11 +82,24 @@ def demo(
 
 
 @app.command()
+def download(
+    name: Annotated[str, typer.Argument(help="mnist or cifar10.")],
+    folder: Annotated[Path, typer.Argument(help="Where the files go.")],
+) -> None:
+    """Fetch the official files of a data set and verify them: the one command that needs a network."""
+    with _extra("Downloading", "train"):
+        from adae_edge.train.download import download as run_download
+    for path in run_download(name, folder):
+        typer.echo(f"verified {path}")
+    typer.echo(f"next: adae-edge train {name}:{folder} --anomalous 0")
+
+
+@app.command()
 def train(
     context: typer.Context,
     data: Annotated[
         str | None,
-        typer.Argument(help="digits, mnist:DIR, cifar10:DIR, or a folder with images in normal/ and anomalous/."),
+        typer.Argument(help="digits, mnist:DIR, cifar10:DIR, or a folder of images and DICOM files."),
     ] = None,
     out: Annotated[Path, typer.Option(help="The checkpoint to write.")] = Path("checkpoint.safetensors"),
     resume: Annotated[
@@ -117,6 +130,10 @@ def train(
         float | None,
         typer.Option(help="False-positive rate that the threshold keeps [default: 0.01, or the lowest that can be]."),
     ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(help="CENTER,WIDTH of the grey values of DICOM files, in place of their own VOI window."),
+    ] = None,
     no_reference_frames: Annotated[
         bool, typer.Option("--no-reference-frames", help="Let no picture travel in the checkpoint.")
     ] = False,
@@ -141,18 +158,19 @@ def train(
             raise UsageError(f"{resume} is finished: there is nothing to resume")
         settings = trainer.Settings.from_header(unfinished.training)
         settings = dataclasses.replace(settings, data=data or settings.data)
-        dataset = load_dataset(settings.data, settings.anomalous)
+        dataset = load_dataset(settings.data, settings.anomalous, settings.window)
     elif data is None:
         raise UsageError("name the data to train on: digits, mnist:DIR, cifar10:DIR or a folder of images")
     elif out.exists():
         raise UsageError(f"{out} is there already: choose another --out, or finish it with --resume {out}")
     else:
         chosen = class_number(data, anomalous)
-        dataset = load_dataset(data, chosen)
+        shown = _window(window)
+        dataset = load_dataset(data, chosen, shown)
         settings = trainer.plan(
             dataset, data, chosen, seed, recipe, epochs, network, side,
             resize="pad" if pad else "stretch", pad_value=pad_value, region=_region(roi), fpr=fpr,
-            references=not no_reference_frames,
+            references=not no_reference_frames, window=shown,
         )  # fmt: skip
     typer.echo(trainer.describe(dataset, settings))
     with TrainingProgress() as progress:
@@ -170,11 +188,15 @@ def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="A finished checkpoint.")],
     data: Annotated[str | None, typer.Argument(help="The data set, if it is elsewhere now, or another one.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json and report.html.")] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(help="CENTER,WIDTH of the grey values of DICOM files, in place of the training's."),
+    ] = None,
 ) -> None:
     """Measure a checkpoint on labelled frames that its training did not see: AUROC, the threshold at work."""
     with _extra("Evaluation", "train"):
         from adae_edge.train.evaluate import run_evaluation
-    evaluation, unseen = run_evaluation(checkpoint, data, out)
+    evaluation, unseen = run_evaluation(checkpoint, data, out, _window(window))
     typer.echo(evaluation.table())
     if unseen.dataset.note:
         typer.echo(f"{'data':<21}{unseen.dataset.note}")

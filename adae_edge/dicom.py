@@ -6,8 +6,10 @@ LUT, then the inversion of MONOCHROME1.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +38,23 @@ class Window(NamedTuple):
     width: float
 
 
+class Header(NamedTuple):
+    """What a DICOM file says of its frames.
+
+    Attributes:
+        frames: how many there are.
+        grey: whether they are grey.
+        series: the series instance UID, or "".
+        orientations: of the whole file or of each frame, as far as they are given: float64 [2, 3], the
+            directions of rows and columns in the patient, of length 1.
+    """
+
+    frames: int
+    grey: bool
+    series: str
+    orientations: list[NDArray[np.float64]]
+
+
 def decode_dicom(path: Path, window: Window | None = None) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """Decode the frames of a DICOM file one after another.
 
@@ -57,31 +76,90 @@ def decode_dicom(path: Path, window: Window | None = None) -> Iterator[tuple[str
     """
     frames = _frames(path, window)
     while True:
-        # Around each step and not around the loop, so that the caller's own warnings are not held back.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                frame = next(frames, None)
-            except FrameError:
-                raise
-            except Exception as error:  # decoders raise many kinds on damaged data
-                raise FrameError(f"{path} cannot be decoded as DICOM: {_reason(error)}") from None
+        with _refusing(path):  # around each step and not the loop, so that the caller's warnings are not held back
+            frame = next(frames, None)
         if frame is None:
             return
         yield frame
 
 
-def _frames(path: Path, window: Window | None) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+def decode_one(path: Path, number: int, window: Window | None = None) -> NDArray[np.uint8]:
+    """As ``decode_dicom``, one frame by its number in the file from 0: uint8 [H, W, C].
+
+    Raises:
+        FrameError: as ``decode_dicom``, or there is no such frame.
+    """
+    with _refusing(path):
+        for _, frame in _frames(path, window, [number]):
+            return frame
+        raise ValueError(f"it has no frame {number + 1}")
+
+
+def read_header(path: Path) -> Header:
+    """What a file says of its frames, without decoding them.
+
+    Raises:
+        FrameError: no DICOM file, damaged or without pictures.
+    """
+    with _refusing(path):
+        data = pydicom.dcmread(path, stop_before_pixels=True)
+        if "Rows" not in data:
+            raise FrameError(f"{path} holds no picture")
+        groups = [data, *(data.get("SharedFunctionalGroupsSequence") or [])]
+        groups += data.get("PerFrameFunctionalGroupsSequence") or []
+        planes = [data, *(plane for group in groups for plane in group.get("PlaneOrientationSequence") or [])]
+        return Header(
+            frames=_count(data, path),
+            grey=data.PhotometricInterpretation in ("MONOCHROME1", "MONOCHROME2"),
+            series=str(data.get("SeriesInstanceUID") or ""),
+            orientations=[
+                _axes(plane.ImageOrientationPatient) for plane in planes if plane.get("ImageOrientationPatient")
+            ],
+        )
+
+
+@contextlib.contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Silences what pydicom warns of, and turns what it raises into a FrameError."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except FrameError:
+            raise
+        except Exception as error:  # decoders raise many kinds on damaged data
+            raise FrameError(f"{path} cannot be decoded as DICOM: {_reason(error)}") from None
+
+
+def _count(data: Dataset, path: Path) -> int:
+    count = int(data.get("NumberOfFrames") or 1)
+    if count > MAX_FRAMES:
+        raise FrameError(f"{path} declares {count} frames, and a file has {MAX_FRAMES} at most")
+    return count
+
+
+def _axes(cosines: Sequence[float]) -> NDArray[np.float64]:
+    """Six direction cosines (PS3.3 C.7.6.2.1.1) -> float64 [2, 3], of length 1."""
+    axes = np.array([float(cosine) for cosine in cosines]).reshape(2, 3)
+    lengths = np.linalg.norm(axes, axis=1, keepdims=True)
+    if not (np.abs(lengths - 1) < 0.01).all():
+        raise ValueError("its orientation is no pair of directions")
+    return axes / lengths
+
+
+def _frames(
+    path: Path, window: Window | None, numbers: Sequence[int] | None = None
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """The frames with these numbers, or all."""
     data = pydicom.dcmread(path)
     if "PixelData" not in data:
         raise FrameError(f"{path} holds no picture")
-    count = int(data.get("NumberOfFrames") or 1)
     check_size(int(data.Rows), int(data.Columns), str(path))
-    if count > MAX_FRAMES:
-        raise FrameError(f"{path} declares {count} frames, and a file has {MAX_FRAMES} at most")
+    count = _count(data, path)
     # pydicom fails on JPEG 2000 whose own sign is not the header's unless this plugin decodes it.
     plugin = "pylibjpeg" if data.file_meta.TransferSyntaxUID in JPEG2000TransferSyntaxes else ""
-    for number, pixels in enumerate(iter_pixels(data, decoding_plugin=plugin)):
+    decoded = iter_pixels(data, indices=numbers, decoding_plugin=plugin)
+    for number, pixels in zip(numbers or itertools.count(), decoded, strict=False):
         uid = str(data.get("SOPInstanceUID") or path.name)
         if data.PhotometricInterpretation in ("MONOCHROME1", "MONOCHROME2"):
             frame = _grey(_attributes(data, number), pixels, window)

@@ -72,6 +72,17 @@ def is_grey(path: Path) -> bool:
         return False
 
 
+def is_dicom(path: Path) -> bool:
+    """Whether a file says that it is DICOM: by its name, or by the mark behind its preamble."""
+    if path.suffix.lower() in (".dcm", ".dicom"):
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
 def to_channels(frame: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     """Convert between grey and colour: the one rule of the project.
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.errors import FrameError, SourceError, UsageError
-from adae_edge.frames import IMAGE_SUFFIXES, decode_image
+from adae_edge.frames import IMAGE_SUFFIXES, decode_image, is_dicom
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 
@@ -105,17 +105,6 @@ class Files:
                     yield Frame(str(path), 0, time.time(), decode_image(path))
             except FrameError as error:
                 yield error
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file says that it is DICOM: by its name, or by the mark behind its preamble."""
-    if path.suffix.lower() in (".dcm", ".dicom"):
-        return True
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
 
 
 def _scorable(path: Path) -> bool:

@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from adae_edge.errors import FrameError, SourceError, UsageError
+from adae_edge.frames import is_dicom
 from adae_edge.runtime.capture import Newest, Video
-from adae_edge.runtime.sources import is_dicom, open_source
+from adae_edge.runtime.sources import open_source
 from tests.models import complaints, mean_model, run
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"

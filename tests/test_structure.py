@@ -22,6 +22,7 @@ ALLOWED = {
     "adae_edge/model.py": {"torch"},
     "train": {"numpy", "torch", "PIL", "rich", "sklearn", "typer", "matplotlib"},
     "train/demo.py": {"numpy", "PIL", "typer", "runtime"},
+    "train/download.py": {"pooch", "rich"},
     "export": {"numpy", "torch", "onnx", "runtime"},
     "runtime": {"numpy", "typer"},
     "runtime/backends.py": {"numpy", "onnxruntime"},
@@ -101,7 +102,7 @@ def test_the_runtime_loads_neither_torch_nor_onnx():
 
 
 def test_every_command_explains_itself():
-    for command in ("demo", "train", "evaluate", "export", "inspect", "score", "calibrate", "bench"):
+    for command in ("demo", "download", "train", "evaluate", "export", "inspect", "score", "calibrate", "bench"):
         output = subprocess.run(
             [sys.executable, "-m", "adae_edge", command, "--help"], capture_output=True, text=True, check=True
         ).stdout
@@ -113,6 +114,7 @@ def test_missing_extras_are_named_with_the_line_that_installs_them(tmp_path):
     hidden = {
         "torch": (["train", "digits", "--anomalous", "0"], "adae-edge[train]"),
         "sklearn": (["train", "digits", "--anomalous", "0"], "adae-edge[train]"),
+        "pooch": (["download", "mnist", "."], "adae-edge[train]"),
         "onnx": (["export", "c.safetensors"], "adae-edge[export,cpu]"),
         "cv2": (["score", "MODEL", "camera:0"], "adae-edge[camera]"),
         "onnxruntime": (["score", "MODEL", "."], "adae-edge[cpu]"),

@@ -1,7 +1,7 @@
 """Data sets of raw frames, and the paper's split of them (section 4.1).
 
 Named as on the command line: ``digits`` (scikit-learn's 8x8 digits), ``mnist:DIR`` (the official
-idx files, gzipped or not), ``cifar10:DIR`` (the official batches), or a folder of images.
+idx files, gzipped or not), ``cifar10:DIR`` (the official batches), or a folder of images and DICOM files.
 """
 
 from __future__ import annotations
@@ -9,23 +9,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.errors import DatasetError, FrameError, UsageError
-from adae_edge.frames import IMAGE_SUFFIXES, decode_image, is_grey, to_channels
 from adae_edge.train import official
+from adae_edge.train.folders import open_folder, unusable
 from adae_edge.train.official import CIFAR10_CLASSES, Labelled
 
 Frame = NDArray[np.uint8]
 Indices = NDArray[np.intp]
 
 _BATCH_BYTES = 32 * 2**20
-_NAMES_SHOWN = 10
 
 # Data sets with ten classes: what reads them from a folder.
 _READERS: dict[str, Callable[[Path], Labelled]] = {
@@ -63,17 +61,18 @@ class Split:
     test: Indices
 
 
-def load_dataset(spec: str, anomalous: int | None = None) -> Dataset:
+def load_dataset(spec: str, anomalous: int | None = None, window: tuple[float, float] | None = None) -> Dataset:
     """Open a data set.
 
     Args:
-        spec: "digits", "mnist:DIR", "cifar10:DIR", or a folder with images in ``normal/`` and, for evaluation,
-            ``anomalous/``; a folder without ``normal/`` holds normals only.
+        spec: "digits", "mnist:DIR", "cifar10:DIR", or a folder with images and DICOM files in ``normal/``
+            and, for evaluation, ``anomalous/``; a folder without ``normal/`` holds normals only.
         anomalous: the class that is held out, for data sets that have classes.
+        window: centre and width of the grey values of DICOM files, in place of their own.
 
     Raises:
-        UsageError: no such data set, or a class where none can be chosen or is missing.
-        DatasetError: the files are missing, damaged or empty.
+        UsageError: no such data set, or a class or window where none can be chosen or is missing.
+        DatasetError: the files are missing, damaged or empty, or show several orientations.
     """
     name, _, place = spec.partition(":")
     read = _READERS.get(spec if name == "digits" else name)
@@ -82,7 +81,9 @@ def load_dataset(spec: str, anomalous: int | None = None) -> Dataset:
             raise UsageError(
                 "--anomalous chooses a class of digits, mnist or cifar10; a folder says it by normal/ and anomalous/"
             )
-        return _folder(Path(spec))
+        return _folder(Path(spec), window)
+    if window is not None:
+        raise UsageError(f"--window is for DICOM files, and {name} has none")
     if anomalous is None or not 0 <= anomalous <= 9:
         raise UsageError(f"{name} needs the class that is anomalous: --anomalous 0 to 9")
     return _with_classes(spec, read(Path(place or ".")), anomalous)
@@ -120,6 +121,29 @@ def split(anomalous: NDArray[np.bool_], seed: int) -> Split:
     return Split(train=order[:fitted], calibration=order[fitted:kept], test=test)
 
 
+def without_copies(parts: Split, digests: NDArray[np.uint8], data: str) -> Split:
+    """Take frames out of the calibration that the training sees, too: their scores are lower than a new frame's.
+
+    Args:
+        parts: as split.
+        digests: uint8 [N, 8], of the training frames and then the calibration frames (``Digest.frames``).
+        data: what the message calls the data set.
+
+    Raises:
+        DatasetError: of ten calibration frames nine or more are such copies, as where one image was
+            stored many times.
+    """
+    rows = [row.tobytes() for row in digests]
+    trained = set(rows[: len(parts.train)])
+    new = np.array([row not in trained for row in rows[len(parts.train) :]])
+    if new.sum() * 10 < len(new):
+        raise DatasetError(
+            f"{data} holds {len(set(rows))} different images among {len(rows)} that would train and calibrate: "
+            "remove the copies"
+        )
+    return replace(parts, calibration=parts.calibration[new])
+
+
 def read_batches(dataset: Dataset, indices: Indices) -> Iterator[Frame]:
     """The frames at ``indices``, in order, stacked where neighbours share a size: uint8 [n, H, W, C].
 
@@ -135,9 +159,7 @@ def read_batches(dataset: Dataset, indices: Indices) -> Iterator[Frame]:
             pending = []
         pending.append(frame)
     if failures:
-        shown = "; ".join(str(failure) for failure in failures[:_NAMES_SHOWN])
-        more = f"; and {len(failures) - _NAMES_SHOWN} more" if len(failures) > _NAMES_SHOWN else ""
-        raise DatasetError(f"{len(failures)} {_images(len(failures))} cannot be used: {shown}{more}")
+        raise unusable(failures)
     if pending:
         yield np.stack(pending)
 
@@ -196,43 +218,11 @@ def _with_classes(name: str, labelled: Labelled, anomalous: int) -> Dataset:
     return Dataset(labelled.frames, held_out, labelled.frames.shape[3], small=True, note=labelled.note)
 
 
-class _Files(Sequence[Frame]):
-    """Image files, decoded when they are asked for."""
-
-    def __init__(self, paths: list[Path], channels: int) -> None:
-        self._paths = paths
-        self._channels = channels
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    @overload
-    def __getitem__(self, index: int) -> Frame: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Frame]: ...
-    def __getitem__(self, index: int | slice) -> Frame | Sequence[Frame]:
-        if isinstance(index, slice):
-            return _Files(self._paths[index], self._channels)
-        return to_channels(decode_image(self._paths[index]), self._channels)
-
-
-def _folder(folder: Path) -> Dataset:
+def _folder(folder: Path, window: tuple[float, float] | None) -> Dataset:
     if not folder.is_dir():
         raise UsageError(f"there is no data set {folder}: give digits, mnist:DIR, cifar10:DIR or a folder of images")
-    sorted_out = (folder / "normal").is_dir()
-    normal = _image_paths(folder / "normal" if sorted_out else folder)
-    anomalous = _image_paths(folder / "anomalous") if sorted_out else []
-    if not normal:
-        raise DatasetError(f"there are no images in {folder / 'normal' if sorted_out else folder}")
-    paths = normal + anomalous
-    with ThreadPoolExecutor() as pool:
-        channels = 1 if all(pool.map(is_grey, paths)) else 3
-    labels = np.repeat([False, True], [len(normal), len(anomalous)])
-    return Dataset(_Files(paths, channels), labels, channels, small=False)
-
-
-def _image_paths(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    frames, anomalous = open_folder(folder, window)
+    return Dataset(frames, anomalous, frames.channels, small=False)
 
 
 def _images(count: int) -> str:

@@ -87,7 +87,7 @@ class UnseenFrames:
     Attributes:
         dataset: the whole data set.
         indices: which of its frames the training did not see.
-        left_out: how many frames of other data were left out, because the training saw them.
+        left_out: how many were left out because the training saw them, or frames that are equal.
     """
 
     dataset: Dataset
@@ -104,13 +104,16 @@ class UnseenFrames:
         return to_channels(self.dataset.frames[int(self.indices[at])], channels)
 
 
-def unseen_frames(checkpoint: Checkpoint, data: str | None = None) -> UnseenFrames:
+def unseen_frames(
+    checkpoint: Checkpoint, data: str | None = None, window: tuple[float, float] | None = None
+) -> UnseenFrames:
     """The frames that the checkpoint's training has not seen.
 
     Args:
         checkpoint: a finished checkpoint.
         data: where the data set is now, or another one; None for the one of the training. Of another
             data set, or a changed one, every frame is taken that did not train or calibrate.
+        window: centre and width of the grey values of DICOM files; None for what the training had.
 
     Raises:
         UsageError, DatasetError: the data set cannot be opened.
@@ -118,19 +121,22 @@ def unseen_frames(checkpoint: Checkpoint, data: str | None = None) -> UnseenFram
     """
     settings = Settings.from_header(checkpoint.training)
     spec = data or settings.data
-    dataset = load_dataset(spec, None if Path(spec).is_dir() else settings.anomalous)
+    if Path(spec).is_dir():
+        dataset = load_dataset(spec, window=window or settings.window)
+    else:
+        dataset = load_dataset(spec, settings.anomalous, window)
+    indices = np.arange(len(dataset.anomalous))
     if _training_digest(dataset, settings.seed) == checkpoint.training.get("data_sha256"):
-        return UnseenFrames(dataset, split(dataset.anomalous, settings.seed).test, left_out=0)
-    if data is None:
+        indices = split(dataset.anomalous, settings.seed).test
+    elif data is None:
         raise CheckpointError(f"{spec} is no longer the data of this training: name the data to evaluate on")
     assert checkpoint.contract is not None
     digest = Digest()
-    everything = np.arange(len(dataset.anomalous))
-    for batch in read_batches(dataset, everything):
+    for batch in read_batches(dataset, indices):
         digest.update(to_channels(batch, checkpoint.contract.channels))
     seen = {row.tobytes() for row in checkpoint.seen}
     unseen = np.array([row.tobytes() not in seen for row in digest.frames()])
-    return UnseenFrames(dataset, everything[unseen], left_out=int((~unseen).sum()))
+    return UnseenFrames(dataset, indices[unseen], left_out=int((~unseen).sum()))
 
 
 def _training_digest(dataset: Dataset, seed: int) -> str | None:
@@ -144,7 +150,9 @@ def _training_digest(dataset: Dataset, seed: int) -> str | None:
     return digest.hexdigest()
 
 
-def evaluate(checkpoint: Checkpoint, data: str | None = None) -> tuple[Evaluation, NDArray[np.float32], UnseenFrames]:
+def evaluate(
+    checkpoint: Checkpoint, data: str | None = None, window: tuple[float, float] | None = None
+) -> tuple[Evaluation, NDArray[np.float32], UnseenFrames]:
     """Score the frames that the training has not seen with PyTorch, in eval mode.
 
     Returns:
@@ -155,7 +163,7 @@ def evaluate(checkpoint: Checkpoint, data: str | None = None) -> tuple[Evaluatio
     """
     model = load_network(checkpoint)
     assert checkpoint.contract is not None
-    unseen = unseen_frames(checkpoint, data)
+    unseen = unseen_frames(checkpoint, data, window)
     if not len(unseen.indices):
         raise DatasetError("the training saw every one of these frames, so nothing is left to evaluate on")
     scores, _ = score_frames(model, unseen.dataset, unseen.indices)
@@ -181,7 +189,9 @@ def reconstructions(model: ADAE, frame: NDArray[np.uint8]) -> tuple[NDArray[np.f
     return (*pictures, error)
 
 
-def run_evaluation(path: Path, data: str | None = None, out: Path | None = None) -> tuple[Evaluation, UnseenFrames]:
+def run_evaluation(
+    path: Path, data: str | None = None, out: Path | None = None, window: tuple[float, float] | None = None
+) -> tuple[Evaluation, UnseenFrames]:
     """Evaluate a checkpoint file and, with ``out``, write evaluation.json and report.html into that folder.
 
     Raises:
@@ -191,7 +201,7 @@ def run_evaluation(path: Path, data: str | None = None, out: Path | None = None)
 
     checkpoint = Checkpoint.load(path)
     try:
-        evaluation, scores, unseen = evaluate(checkpoint, data)
+        evaluation, scores, unseen = evaluate(checkpoint, data, window)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     if out is not None:

@@ -27,7 +27,7 @@ from adae_edge.files import write_atomically
 from adae_edge.frames import to_channels
 from adae_edge.model import ADAE, Preprocess, weights_digest
 from adae_edge.train.balance import Balance
-from adae_edge.train.datasets import Dataset, Digest, Split, read_batches, split
+from adae_edge.train.datasets import Dataset, Digest, Split, read_batches, split, without_copies
 from adae_edge.train.recipes import RECIPES, Recipe
 
 NETWORKS = {"a": Network(width=16, latent=32), "b": Network(width=64, latent=128)}
@@ -46,6 +46,7 @@ class Settings:
         network, side, resize, pad_value, region: as in the contract.
         fpr: target false-positive rate, or None for 0.01 or the lowest that can be promised.
         references: whether calibration normals travel in the checkpoint.
+        window: centre and width of the grey values of DICOM files, or None for their own.
     """
 
     data: str
@@ -60,6 +61,7 @@ class Settings:
     region: Region | None
     fpr: float | None
     references: bool
+    window: tuple[float, float] | None = None
 
     @staticmethod
     def from_header(header: dict[str, Any]) -> Settings:
@@ -73,6 +75,7 @@ class Settings:
             fields["recipe"] = Recipe(**fields["recipe"])
             fields["network"] = Network(**fields["network"])
             fields["region"] = Region(*fields["region"]) if fields["region"] is not None else None
+            fields["window"] = tuple(fields["window"]) if fields.get("window") else None
             return Settings(**fields)
         except (KeyError, TypeError):
             raise CheckpointError("the checkpoint's training settings are not those of this version") from None
@@ -133,9 +136,10 @@ def train(
     """
     _check_device(device)
     parts = split(dataset.anomalous, settings.seed)
-    calibrate(np.zeros(len(parts.calibration), np.float32), settings.fpr)  # refuses before the training, not after it
     preprocess = Preprocess(settings.side, settings.resize, settings.pad_value, settings.region)
     frames, digest = load_frames(dataset, parts, preprocess)
+    parts = without_copies(parts, digest.frames(), settings.data)
+    calibrate(np.zeros(len(parts.calibration), np.float32), settings.fpr)  # refuses before the training, not after it
     frames, data_sha256, seen = frames.to(device), digest.hexdigest(), digest.frames()
 
     torch.manual_seed(settings.seed)
@@ -302,6 +306,7 @@ def plan(
     region: Region | None,
     fpr: float | None,
     references: bool,
+    window: tuple[float, float] | None = None,
 ) -> Settings:
     """Settings for a new training: names looked up, and what was left open chosen from the frames.
 
@@ -319,7 +324,8 @@ def plan(
         raise UsageError(f"a network's side is 8, 16, 32 ... 1024 pixels, and {side} is not")
     size = NETWORKS[network]
     return Settings(
-        data, anomalous, seed, RECIPES[recipe], epochs, size, side, resize, pad_value, region, fpr, references
+        data, anomalous, seed, RECIPES[recipe], epochs, size, side, resize, pad_value, region, fpr, references,
+        window,
     )  # fmt: skip
 
 

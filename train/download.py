@@ -1,0 +1,138 @@
+"""Fetching MNIST and CIFAR-10, by explicit command alone: the one file that opens a network connection."""
+
+from __future__ import annotations
+
+import logging
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pooch
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from adae_edge.errors import DatasetError, UsageError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set is published.
+
+    Attributes:
+        base: the URL of the folder, with the slash at its end.
+        md5: each file's name and checksum.
+        unpacked: the folder that the only file, a tar archive, holds; "" for files that stay as they are.
+    """
+
+    base: str
+    md5: Mapping[str, str]
+    unpacked: str = ""
+
+
+OFFICIAL = {
+    "mnist": Source(
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        {
+            "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+            "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+            "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+        },
+    ),
+    "cifar10": Source(
+        "https://www.cs.toronto.edu/~kriz/",
+        {"cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530"},
+        unpacked="cifar-10-batches-bin",
+    ),
+}
+
+
+def download(name: str, folder: Path, sources: Mapping[str, Source] = OFFICIAL) -> list[Path]:
+    """Fetch a data set's files, each verified before it gets its name; what is there already stays.
+
+    Args:
+        name: of the data set, "mnist" or "cifar10".
+        folder: is made where it is missing.
+        sources: where they are published.
+
+    Returns:
+        The files of MNIST, or the folder of CIFAR-10's batches.
+
+    Raises:
+        UsageError: no such data set, or the folder holds something else under a name that is needed.
+        DatasetError: a file cannot be fetched, or is not the one that was published.
+    """
+    if name not in sources:
+        raise UsageError(f"there is no data set {name} to download: choose {' or '.join(sources)}")
+    source = sources[name]
+    results = [folder / result for result in ([source.unpacked] if source.unpacked else source.md5)]
+    for path in results:
+        official = path.is_dir() if source.unpacked else path.is_file() and _md5(path) == source.md5[path.name]
+        if path.exists() and not official:
+            raise UsageError(f"{path} is there already and is another one: remove it, or choose another folder")
+    missing = [path for path in results if not path.exists()]
+    if missing:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Everything comes into being in here, and is renamed once it is whole and verified.
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
+            for file in source.md5 if source.unpacked else [path.name for path in missing]:
+                fetched = _fetch(source.base + file, source.md5[file], Path(temporary))
+                if source.unpacked:
+                    fetched = _unpack(fetched) / source.unpacked
+                    if not fetched.is_dir():
+                        raise DatasetError(f"{source.base}{file} holds no folder {source.unpacked}")
+                fetched.rename(folder / fetched.name)
+    return results
+
+
+def _fetch(url: str, md5: str, folder: Path) -> Path:
+    pooch.get_logger().setLevel(logging.WARNING)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    name = url.rpartition("/")[2]
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        downloader = pooch.HTTPDownloader(progressbar=_Bar(progress, name), chunk_size=2**16)
+        try:
+            path = Path(pooch.retrieve(url, f"md5:{md5}", name, folder, downloader=downloader))
+        except ValueError:
+            raise DatasetError(
+                f"{url} is refused: its checksum is not {md5}, so it is damaged or another file"
+            ) from None
+        except OSError as error:  # what the connection raises is one, too
+            raise DatasetError(f"{url} cannot be downloaded: {error}") from None
+    path.chmod(0o644)  # temporary files are for their owner alone
+    return path
+
+
+class _Bar:
+    """What pooch expects of a progress bar, on rich's."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self.total = 0
+        self._progress = progress
+        self._task = progress.add_task(name, total=None)
+
+    def update(self, count: int) -> None:
+        self._progress.update(self._task, advance=count, total=self.total or None)
+
+    def reset(self) -> None:
+        self._progress.update(self._task, completed=0)
+
+    def close(self) -> None:
+        pass
+
+
+def _unpack(archive: Path) -> Path:
+    folder = archive.parent / "unpacked"
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")  # refuses what would land outside the folder
+    except (tarfile.TarError, EOFError) as error:
+        raise DatasetError(f"{archive.name} cannot be unpacked: {error}") from None
+    return folder
+
+
+def _md5(path: Path) -> str:
+    return str(pooch.file_hash(str(path), alg="md5"))
