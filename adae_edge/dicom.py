@@ -144,7 +144,7 @@ def _axes(cosines: Sequence[float]) -> NDArray[np.float64]:
     lengths = np.linalg.norm(axes, axis=1, keepdims=True)
     if not (np.abs(lengths - 1) < 0.01).all():
         raise ValueError("its orientation is no pair of directions")
-    return axes / lengths
+    return np.asarray(axes / lengths)
 
 
 def _frames(

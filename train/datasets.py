@@ -138,8 +138,8 @@ def without_copies(parts: Split, digests: NDArray[np.uint8], data: str) -> Split
     new = np.array([row not in trained for row in rows[len(parts.train) :]])
     if new.sum() * 10 < len(new):
         raise DatasetError(
-            f"{data} holds {len(set(rows))} different images among {len(rows)} that would train and calibrate: "
-            "remove the copies"
+            f"{data} holds {len(set(rows))} different {_images(len(set(rows)))} among {len(rows)} that would train "
+            "and calibrate: remove the copies"
         )
     return replace(parts, calibration=parts.calibration[new])
 

@@ -90,6 +90,10 @@ def cifar10(folder: Path) -> Labelled:
         classes, pixels = read(path)
         frames.append(np.ascontiguousarray(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)))
         labels.append(_labels(classes, path))
+        if len(classes) != len(labels[0]):
+            raise DatasetError(
+                f"{path} has {len(classes)} images, and {batches[0].name} has {len(labels[0])}: one is truncated"
+            )
     total = sum(map(len, labels))
     without = f"{batches[0].parent} has no test batch: the {total} training images of CIFAR-10 are all there is"
     return Labelled(np.concatenate(frames), np.concatenate(labels), without if len(batches) == 5 else "")
@@ -162,7 +166,7 @@ def _python_batch(path: Path) -> tuple[_Numbers, _Bytes]:
                 in_labels = argument in ("labels", b"labels")
                 if len(argument) >= CIFAR10_PIXELS:
                     pixels = argument.encode("latin-1") if isinstance(argument, str) else argument
-            elif in_labels and opcode.name in ("BININT1", "BININT2", "BININT"):
+            elif in_labels and isinstance(argument, int) and opcode.name in ("BININT1", "BININT2", "BININT"):
                 labels.append(argument)
     except (ValueError, OverflowError, MemoryError):
         raise DatasetError(f"{path} is damaged: it is no batch of CIFAR-10 in Python's form") from None
