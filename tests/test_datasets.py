@@ -3,6 +3,8 @@
 import gzip
 import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -319,9 +321,23 @@ def test_a_python_batch_that_would_run_a_command_is_only_read(tmp_path):
 
 def test_classes_go_by_number_or_by_name():
     assert [class_number("cifar10:x", name) for name in ("plane", "cat", "truck", "5", None)] == [0, 3, 9, 5, None]
+    assert [class_number("cifar10:x", name) for name in ("airplane", "automobile")] == [0, 1]
     for spec, name in (("cifar10:x", "zebra"), ("mnist:x", "cat"), ("digits", "-1"), ("cifar10:x", "")):
         with pytest.raises(UsageError, match="0 to 9"):
             class_number(spec, name)
+
+
+def test_the_commands_train_and_evaluate_cifar10_and_say_what_is_missing(tmp_path):
+    data, out = write_cifar10(tmp_path, "bin", test=False), tmp_path / "c.safetensors"
+    command = [sys.executable, "-m", "adae_edge"]
+    training = ["train", f"cifar10:{data}", "--anomalous", "cat", "--epochs", "1", "--out", str(out)]
+    for arguments in (training, ["evaluate", str(out)]):
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
+        assert "the 100 training images of CIFAR-10 are all there is" in done.stdout
+    wrong = subprocess.run([*command, *training[:3], "zebra"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("adae-edge: cifar10 has no class zebra: choose 0 to 9 or plane, car, ")
+    assert wrong.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(("labels", "sentence"), [([1] * 10, "no image of the class 3"), ([3] * 10, "only images of")])

@@ -99,9 +99,10 @@ def class_number(spec: str, anomalous: str | None) -> int | None:
         return None if anomalous is None else int(anomalous)
     if spec.partition(":")[0] != "cifar10":
         raise UsageError(f"--anomalous takes a class by its number, 0 to 9, and {anomalous} is none")
-    if anomalous not in CIFAR10_CLASSES:
-        raise UsageError(f"cifar10 has no class {anomalous}: choose 0 to 9 or {', '.join(CIFAR10_CLASSES)}")
-    return CIFAR10_CLASSES.index(anomalous)
+    name = {"airplane": "plane", "automobile": "car"}.get(anomalous, anomalous)  # as the official files call them
+    if name not in CIFAR10_CLASSES:
+        raise UsageError(f"cifar10 has no class {name}: choose 0 to 9 or {', '.join(CIFAR10_CLASSES)}")
+    return CIFAR10_CLASSES.index(name)
 
 
 def split(anomalous: NDArray[np.bool_], seed: int) -> Split:
