@@ -11,48 +11,84 @@ from adae_edge.contract import QUANTILES, Calibration
 from adae_edge.errors import UsageError
 
 DEFAULT_FPR = 0.01
+DEFAULT_CONFIDENCE = 0.95
 _ABOVE = 1e-4
+_ROUNDING = 1 + 1e-9
 
 
-def lowest_fpr(normals: int) -> float:
-    """The lowest false-positive rate that this many normals can promise: 1 / (normals + 1)."""
-    return 1 / (normals + 1)
+def calibrate(
+    scores: NDArray[np.float32], fpr: float | None = None, confidence: float = DEFAULT_CONFIDENCE
+) -> Calibration:
+    """Choose the lowest threshold whose false-positive rate is at most ``fpr`` with this confidence.
 
-
-def calibrate(scores: NDArray[np.float32], fpr: float | None = None) -> Calibration:
-    """Choose the threshold so that a new normal exceeds it with probability at most ``fpr``.
-
-    Split conformal prediction: of n + 1 exchangeable normals each is equally likely to be among
-    the k highest, so with k = floor(fpr * (n + 1)) the k-th highest of n scores keeps the promise
-    whatever the scores' distribution (Vovk et al., Algorithmic Learning in a Random World, 2005).
-    The threshold lies a ten-thousandth above that score, so that no backend's rounding decides about
-    the frame that it rests on.
+    The confidence is over the draw of the normals: of many users who calibrate on normals of their own,
+    the part ``confidence`` gets a threshold that at most ``fpr`` of all further normals exceed. It needs
+    normals that are drawn independently from those to come, and nothing about the scores' distribution;
+    see ``threshold_rank``. Equal scores only lower the rate. The threshold lies a ten-thousandth above
+    the score that it rests on, so that no backend's rounding decides about that frame.
 
     Args:
         scores: float32 [n], scores of normals that the training did not see.
-        fpr: target false-positive rate; None takes 0.01, or the lowest that n can promise.
+        fpr: bound on the false-positive rate; None takes 0.01, or the lowest that n can promise.
+        confidence: probability that the bound holds, between 0 and 1.
 
     Raises:
-        UsageError: no or non-finite scores, or too few normals to promise ``fpr``.
+        UsageError: no or non-finite scores, an impossible rate or confidence, or too few normals to promise it.
     """
     count = len(scores)
     if count == 0 or not np.isfinite(scores).all():
         raise UsageError("a threshold needs scores of normals, and every one must be a finite number")
+    if not 0 < confidence < 1:
+        raise UsageError(f"a confidence lies between 0 and 1, and {confidence} does not")
     if fpr is None:
-        fpr = max(DEFAULT_FPR, lowest_fpr(count))
+        fpr = max(DEFAULT_FPR, lowest_fpr(count, confidence))
     if not 0 < fpr < 1:
         raise UsageError(f"a false-positive rate lies between 0 and 1, and {fpr} does not")
-    rank = min(math.floor(fpr * (count + 1) + 1e-9), count)
-    if rank < 1:
+    rank = threshold_rank(count, fpr, confidence)
+    if rank == 0:
         raise UsageError(
-            f"{count} calibration normals can promise a false-positive rate of {lowest_fpr(count):.3g} at the lowest, "
-            f"not {fpr:g}: give {np.ceil((1 - 1e-9) / fpr) - 1:.0f} or more, or a higher rate"
+            f"{count} calibration normals can promise a false-positive rate of "
+            f"{lowest_fpr(count, confidence):.3g} at the lowest with {100 * confidence:g} % confidence, "
+            f"not {fpr:g}: give {normals_needed(fpr, confidence):.0f} or more, or a higher rate"
         )
     ordered = np.sort(scores.astype(np.float64))
     quantiles = np.quantile(ordered, np.linspace(0, 1, QUANTILES))
     return Calibration(
         threshold=float(ordered[-rank]) * (1 + _ABOVE),
         target_fpr=float(fpr),
+        confidence=float(confidence),
         normals=count,
         quantiles=tuple(float(q) for q in np.maximum.accumulate(quantiles)),
     )
+
+
+def threshold_rank(normals: int, fpr: float, confidence: float) -> int:
+    """The largest k for which the k-th highest of n scores keeps ``fpr`` with this confidence; 0 if none does.
+
+    A threshold at the k-th highest score has a false-positive rate above ``fpr`` exactly if fewer than k of
+    the n normals lie in the highest ``fpr`` of their distribution. With independent normals their number is
+    binomial, whatever the distribution, so k is the largest with P(Bin(n, fpr) < k) <= 1 - confidence: the
+    one-sided tolerance limit of Wilks (1941), and the training-conditional validity of Vovk (2012).
+    """
+    below = 0.0
+    for k in range(normals):
+        below += _binomial(normals, k, fpr)
+        if below > (1 - confidence) * _ROUNDING:
+            return k
+    return normals
+
+
+def lowest_fpr(normals: int, confidence: float = DEFAULT_CONFIDENCE) -> float:
+    """The lowest false-positive rate that this many normals can promise: 1 - (1 - confidence) ** (1 / normals)."""
+    return -math.expm1(math.log(1 - confidence) / normals)
+
+
+def normals_needed(fpr: float, confidence: float = DEFAULT_CONFIDENCE) -> float:
+    """How many normals it takes to promise this rate, a whole number; infinite where it exceeds a float."""
+    return float(np.ceil(math.log((1 - confidence) * _ROUNDING) / math.log1p(-fpr)))
+
+
+def _binomial(n: int, k: int, p: float) -> float:
+    """P(Bin(n, p) = k), by logarithms: for n = 10**6 its factors lie far outside of a float's range."""
+    ways = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+    return math.exp(ways + k * math.log(p) + (n - k) * math.log1p(-p))

@@ -301,6 +301,9 @@ def calibrate(
     model: Annotated[Path, typer.Argument(help="A model file; the one before stays beside it as FILE.previous.")],
     normals: Annotated[str, typer.Argument(help="A source of normal frames, as for score.")],
     fpr: Annotated[float, typer.Option(help="False-positive rate that the threshold keeps.")] = 0.01,
+    confidence: Annotated[
+        float, typer.Option(help="Probability, over the draw of the normals, that it keeps the rate.")
+    ] = 0.95,
     window: Annotated[
         str | None,
         typer.Option(help="CENTER,WIDTH of the grey values of DICOM files, in place of their own VOI window."),
@@ -310,8 +313,13 @@ def calibrate(
     """Set a model's threshold from normal frames, on the device, without another export."""
     from adae_edge.runtime.calibrate import recalibrate
 
-    contract = recalibrate(model, normals, fpr, device, _window(window))
-    typer.echo(f"{_calibrated(contract.calibration)}\nwrote {model}")
+    done = recalibrate(model, normals, fpr, confidence, device, _window(window))
+    calibration = done.contract.calibration
+    typer.echo(
+        f"{_calibrated(calibration)}\nthe threshold before, {done.before.threshold:.4f}, lies below "
+        f"{done.above_before} of these {calibration.normals} normals ({done.above_before / calibration.normals:.2%})\n"
+        f"wrote {model}"
+    )
 
 
 @app.command()
@@ -382,10 +390,7 @@ def _complain(sentence: str) -> None:
 
 
 def _calibrated(calibration: Calibration) -> str:
-    return (
-        f"threshold {calibration.threshold:.4f}: false-positive rate {calibration.target_fpr:.3g} "
-        f"by {calibration.normals} calibration normals"
-    )
+    return f"threshold {calibration.threshold:.4f}: {calibration.promise}, by {calibration.normals} calibration normals"
 
 
 def _region(text: str | None) -> Region | None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from adae_edge.errors import ModelFileError
 
-SCHEMA = 1
+SCHEMA = 2
 QUANTILES = 101
 
 
@@ -42,14 +42,23 @@ class Calibration:
     Attributes:
         threshold: a frame is anomalous if its score is greater (section 3.1).
         target_fpr: bound on the rate at which normals are called anomalous.
+        confidence: probability, over the draw of the normals, that the bound holds; None in files of
+            schema 1, whose bound holds on average over such draws.
         normals: how many normals were scored.
         quantiles: their scores at the levels 0, 0.01 ... 1.
     """
 
     threshold: float
     target_fpr: float
+    confidence: float | None
     normals: int
     quantiles: tuple[float, ...]
+
+    @property
+    def promise(self) -> str:
+        """What the threshold promises, in words for the terminal."""
+        surely = "on average" if self.confidence is None else f"with {100 * self.confidence:g} % confidence"
+        return f"false-positive rate at most {self.target_fpr:.3g} {surely}"
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,7 @@ class Contract:
 
     @staticmethod
     def from_json(text: str) -> Contract:
-        """Parse and check a contract.
+        """Parse and check a contract, of this schema or an older one.
 
         Raises:
             ModelFileError: not JSON, an unknown schema, or a field that is missing, unknown or absurd.
@@ -106,11 +115,13 @@ class Contract:
         if not isinstance(fields, dict):
             raise ModelFileError("the contract is not a JSON object")
         schema = fields.pop("schema", None)
-        if schema != SCHEMA or isinstance(schema, bool):
+        if not _whole(schema, 1, SCHEMA):
             raise ModelFileError(
-                f"the contract has schema {schema!r:.40}, and this version reads {SCHEMA}: "
+                f"the contract has schema {schema!r:.40}, and this version reads 1 to {SCHEMA}: "
                 "install the adae-edge that wrote it, or a newer one"
             )
+        if schema == 1:
+            fields = _from_schema_1(fields)
         parsed = _checked(fields, "the contract", _FIELDS)
         parsed["network"] = Network(**_checked(parsed["network"], "the contract's network", _NETWORK))
         calibration = _checked(parsed["calibration"], "the contract's calibration", _CALIBRATION)
@@ -126,6 +137,21 @@ def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) != len(pairs):
         raise ModelFileError("the contract says something twice")
     return fields
+
+
+def _from_schema_1(fields: dict[str, Any]) -> dict[str, Any]:
+    """The same contract in schema 2: each field that it added, with what a file without it says."""
+    calibration = fields.get("calibration")
+    if isinstance(calibration, dict):
+        calibration = _with_added(calibration, "the contract's calibration", confidence=None)
+        fields = fields | {"calibration": calibration}
+    return fields
+
+
+def _with_added(fields: dict[str, Any], where: str, **added: Any) -> dict[str, Any]:
+    if early := sorted(fields.keys() & added.keys()):
+        raise ModelFileError(f"{where} has a field that schema 1 does not know: {early[0]!r}")
+    return fields | added
 
 
 def valid_side(side: int) -> bool:
@@ -184,6 +210,7 @@ _NETWORK: dict[str, Callable[[Any], bool]] = {
 _CALIBRATION: dict[str, Callable[[Any], bool]] = {
     "threshold": lambda v: _number(v, 0, 1e30),
     "target_fpr": lambda v: _number(v, 0, 1),
+    "confidence": lambda v: v is None or _number(v, 0, 1),
     "normals": lambda v: _whole(v, 1, 10**12),
     "quantiles": _rising,
 }

@@ -132,7 +132,7 @@ def describe(file: ModelFile) -> str:
         "frames": f"uint8 [N, H, W, {contract.channels}], {colours}, any size",
         "seen": f"{where}, {fitted} to {contract.side} x {contract.side} pixels",
         "score": f"||x - D(G(x))||_2 ({contract.score}), float32 [N]",
-        "threshold": f"{calibration.threshold:.6g}, for a false-positive rate of {calibration.target_fpr:.3g}",
+        "threshold": f"{calibration.threshold:.6g}, {calibration.promise}",
         "normals": f"{calibration.normals} scored {calibration.quantiles[0]:.4g} to {calibration.quantiles[-1]:.4g}, "
         f"median {calibration.quantiles[50]:.4g}",
         "network": f"width {contract.network.width}, latent {contract.network.latent}",

@@ -2,47 +2,70 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from adae_edge import modelfile
-from adae_edge.calibration import DEFAULT_FPR, calibrate
-from adae_edge.contract import Contract
-from adae_edge.errors import FrameError, ModelFileError, UsageError
+from adae_edge.calibration import DEFAULT_CONFIDENCE, DEFAULT_FPR, calibrate
+from adae_edge.contract import Calibration, Contract
+from adae_edge.errors import AdaeEdgeError, FrameError, ModelFileError, UsageError
 from adae_edge.files import write_atomically
 from adae_edge.frames import to_channels
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sources import open_source
 
 
+@dataclass(frozen=True)
+class Recalibration:
+    """What became of a model file.
+
+    Attributes:
+        contract: the new one.
+        before: the calibration that it replaces.
+        above_before: how many of the new normals score above that one's threshold.
+    """
+
+    contract: Contract
+    before: Calibration
+    above_before: int
+
+
 def recalibrate(
     path: Path,
     normals: str,
     fpr: float = DEFAULT_FPR,
+    confidence: float = DEFAULT_CONFIDENCE,
     device: str = "cpu",
     window: tuple[float, float] | None = None,
-) -> Contract:
+) -> Recalibration:
     """Set a model file's threshold from the scores of normal frames.
 
-    The file before is kept beside it as FILE.previous.
+    The file before is kept beside it as FILE.previous. Where the same normals give the same file again,
+    nothing is written, so that FILE.previous stays the other one.
 
     Args:
         path: the model file.
         normals: a source of normal frames that ends, as on the command line.
-        fpr: target false-positive rate.
+        fpr: bound on the false-positive rate.
+        confidence: probability that the bound holds, see ``calibrate``.
         device: "cpu" or "cuda".
         window: centre and width for DICOM files, in place of their own.
-
-    Returns:
-        The new contract.
 
     Raises:
         UsageError: too few frames for the rate, or a camera, which never ends.
         FrameError: a frame cannot be decoded or scored; the model file stays as it was.
+        AdaeEdgeError: the model file or its folder may not be written, or the disk is full; as before.
     """
-    before = path.read_bytes() if path.is_file() else b""
+    old = path.read_bytes() if path.is_file() else b""
     scorer = Scorer(path, device)
+    for place in (path.resolve(), path.resolve().parent):
+        if not os.access(place, os.W_OK):  # known now, and not only when all frames are scored
+            raise AdaeEdgeError(f"cannot write {place}: it is read-only")
     source = open_source(normals, window)
     if source.live:
         raise UsageError("a camera never ends: record the normal frames first, and calibrate on the files")
@@ -50,12 +73,36 @@ def recalibrate(
     for frame in source:
         if isinstance(frame, FrameError):
             raise frame
-        scores.append(scorer.score(to_channels(frame.pixels, scorer.contract.channels)[None])[0])
-    contract = scorer.contract.with_calibration(calibrate(np.array(scores, np.float32), fpr))
-    if path.read_bytes() != before:
+        try:
+            score = scorer.score(to_channels(frame.pixels, scorer.contract.channels)[None])[0]
+        except FrameError as error:
+            raise FrameError(f"{frame.source} {frame.id}: {error}") from None
+        if not np.isfinite(score):
+            raise FrameError(f"{frame.source} {frame.id}: the score is not a finite number")
+        scores.append(score)
+    before = scorer.contract.calibration
+    contract = scorer.contract.with_calibration(calibrate(np.array(scores, np.float32), fpr, confidence))
+    _replace(path, old, modelfile.with_contract(old, contract))
+    return Recalibration(contract, before, sum(float(score) > before.threshold for score in scores))
+
+
+def _replace(path: Path, old: bytes, new: bytes) -> None:
+    """Put the new file in place of the old one and keep that as FILE.previous, both or neither."""
+    if path.read_bytes() != old:
         raise ModelFileError(f"{path} was changed while it was calibrated, and is left as it is")
-    after = modelfile.with_contract(before, contract)
-    modelfile.check(after)  # scores that no contract can hold, below 0 for example, are found here
-    write_atomically(path.with_name(path.name + ".previous"), before)
-    write_atomically(path, after)
-    return contract
+    modelfile.check(new)  # scores that no contract can hold, below 0 for example, are found here
+    if new == old:
+        return
+    # The new file is on the disk before FILE.previous is given up: when the disk is full, both old ones stay.
+    target = path.resolve()
+    ready = target.with_name(target.name + ".next")
+    previous = path.with_name(path.name + ".previous")
+    try:
+        write_atomically(ready, new)
+        write_atomically(previous, old)
+        with contextlib.suppress(OSError):  # some file systems have no modes
+            shutil.copymode(target, previous)
+            shutil.copymode(target, ready)
+        ready.replace(target)
+    finally:
+        ready.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHON
 
 
 def a_contract(channels=1, threshold=100.0, region=None):
-    calibration = Calibration(threshold, 0.01, 400, tuple(np.linspace(0, threshold, 101).tolist()))
+    calibration = Calibration(threshold, 0.01, 0.95, 400, tuple(np.linspace(0, threshold, 101).tolist()))
     return Contract(
         kind="image", channels=channels, side=32, resize="stretch", pad_value=0.0, region=region,
         network=Network(16, 32), score="l2", calibration=calibration, weights_sha256="0" * 64,

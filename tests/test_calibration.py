@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import beta, binom
 
-from adae_edge.calibration import calibrate, lowest_fpr
+from adae_edge.calibration import calibrate, lowest_fpr, normals_needed, threshold_rank
 from adae_edge.contract import QUANTILES, Contract
 from adae_edge.errors import UsageError
 
@@ -26,24 +27,52 @@ def scores(count, seed=0):
     return np.random.default_rng(seed).uniform(1, 2, count).astype(np.float32)
 
 
-@pytest.mark.parametrize(("normals", "fpr"), [(19, 0.05), (99, 0.01), (150, 0.01), (300, 0.05), (40, 0.2)])
+def with_confidence(draw, fpr):
+    return calibrate(draw, fpr).threshold
+
+
+def on_average(draw, fpr):
+    """What schema 1 promised: split conformal prediction, which bounds the mean over draws."""
+    return np.sort(draw)[-math.floor(fpr * (len(draw) + 1) + 1e-9)]
+
+
+@pytest.mark.parametrize(("normals", "fpr"), [(59, 0.05), (299, 0.01), (150, 0.05), (1000, 0.05), (40, 0.2)])
 @pytest.mark.parametrize("distribution", DRAWS)
-def test_promised_rate_holds_on_fresh_draws(distribution, normals, fpr):
+def test_the_rate_is_kept_in_the_promised_part_of_all_draws(distribution, normals, fpr):
     random = np.random.default_rng(0)
-    rates = []
-    for _ in range(400):
-        known = DRAWS[distribution](random, normals).astype(np.float32)
-        fresh = DRAWS[distribution](random, 500).astype(np.float32)
-        rates.append((fresh > calibrate(known, fpr).threshold).mean())
-    promised = math.floor(fpr * (normals + 1) + 1e-9) / (normals + 1)
-    margin = 4 * np.std(rates) / math.sqrt(len(rates))
-    assert margin < 0.25 * fpr
-    assert np.mean(rates) <= promised + margin
-    if distribution != "ties":
-        assert np.mean(rates) >= 0.97 * promised - margin
+    population = np.sort(DRAWS[distribution](random, 10**6).astype(np.float32))
+    known = random.choice(population, (1500, normals))
+
+    def kept(choose):
+        thresholds = [choose(draw, fpr) for draw in known]
+        return np.mean(len(population) - np.searchsorted(population, thresholds, side="right") <= fpr * 10**6)
+
+    margin = 4 * math.sqrt(0.95 * 0.05 / len(known))
+    assert kept(with_confidence) >= 0.95 - margin
+    if distribution != "ties":  # without them the bound is as sharp as a whole rank can be
+        rank = threshold_rank(normals, fpr, 0.95)
+        assert kept(with_confidence) == pytest.approx(binom.sf(rank - 1, normals, fpr), abs=margin)
+        assert kept(on_average) < 0.95 - 2 * margin
 
 
-@pytest.mark.parametrize(("normals", "fpr", "above"), [(99, 0.01, 0), (199, 0.01, 1), (300, 0.05, 14), (9, 0.95, 8)])
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.99, 0.999999])
+def test_rank_is_the_largest_that_scipy_allows(confidence):
+    random = np.random.default_rng(0)
+    for count, fpr in zip(
+        (10 ** random.uniform(0, 4, 300)).astype(int), 10 ** random.uniform(-4, -0.01, 300), strict=True
+    ):
+        below = binom.cdf(np.arange(count), count, fpr)
+        assert threshold_rank(int(count), fpr, confidence) == (below <= 1 - confidence).sum()
+
+
+@pytest.mark.parametrize("fpr", [1e-5, 0.001, 0.01, 0.5, 0.99])
+def test_rank_among_a_million(fpr):
+    rank = threshold_rank(10**6, fpr, 0.95)
+    assert binom.sf(rank - 1, 10**6, fpr) >= 0.95 > binom.sf(rank, 10**6, fpr)
+    assert beta.cdf(fpr, rank, 10**6 - rank + 1) >= 0.95 > beta.cdf(fpr, rank + 1, 10**6 - rank)
+
+
+@pytest.mark.parametrize(("normals", "fpr", "above"), [(299, 0.01, 0), (1000, 0.01, 4), (300, 0.05, 8), (4, 0.95, 2)])
 def test_threshold_lies_just_above_one_score(normals, fpr, above):
     known = scores(normals)
     threshold = calibrate(known, fpr).threshold
@@ -59,35 +88,65 @@ def test_calibration_does_not_depend_on_the_order_and_leaves_the_scores_alone():
     np.testing.assert_array_equal(known, before)
 
 
-@pytest.mark.parametrize(("normals", "fpr"), [(98, 0.01), (1, 0.4), (10, 0.05), (998, 0.001)])
-def test_too_few_normals_are_refused_with_the_number_that_would_do(normals, fpr):
+@pytest.mark.parametrize(
+    ("normals", "fpr", "lowest", "needed"),
+    [(298, 0.01, 0.01, 299), (1, 0.4, 0.95, 6), (10, 0.05, 0.259, 59), (998, 0.001, 0.003, 2995)],
+)
+def test_too_few_normals_are_refused_with_the_number_that_would_do(normals, fpr, lowest, needed):
     with pytest.raises(UsageError) as refused:
         calibrate(scores(normals), fpr)
-    sentence = str(refused.value)
-    assert sentence.startswith(f"{normals} calibration normals can promise a false-positive rate of ")
-    assert f"not {fpr:g}: give {math.ceil(1 / fpr) - 1} or more, or a higher rate" in sentence
+    assert str(refused.value) == (
+        f"{normals} calibration normals can promise a false-positive rate of {lowest:.3g} at the lowest "
+        f"with 95 % confidence, not {fpr:g}: give {needed} or more, or a higher rate"
+    )
+    assert calibrate(scores(needed), fpr).normals == needed
 
 
 @settings(max_examples=100, deadline=None, database=None)
-@given(st.integers(3, 3000))
-def test_the_number_that_would_do_does(needed):
-    """49 among others, whose 1 / (1 / 49) is not 49 in floating point."""
-    with pytest.raises(UsageError) as refused:
-        calibrate(scores(1), 1 / needed)
-    enough = int(str(refused.value).split("give ")[1].split()[0])
-    assert enough == needed - 1
-    assert calibrate(scores(enough), 1 / needed).normals == enough
-    with pytest.raises(UsageError, match=f"give {enough} or more"):
-        calibrate(scores(enough - 1), 1 / needed)
+@given(st.floats(1e-3, 0.9), st.floats(0.01, 0.9999))
+def test_the_number_that_would_do_does_and_one_less_does_not(fpr, confidence):
+    needed = int(normals_needed(fpr, confidence))
+    assert calibrate(scores(needed), fpr, confidence).normals == needed
+    if needed > 1:
+        with pytest.raises(UsageError, match=f"give {needed} or more"):
+            calibrate(scores(needed - 1), fpr, confidence)
 
 
-@pytest.mark.parametrize(("normals", "expected"), [(1, 1 / 2), (9, 1 / 10), (98, 1 / 99), (99, 0.01), (5000, 0.01)])
+@settings(max_examples=100, deadline=None, database=None)
+@given(st.integers(1, 10**6), st.floats(0.01, 0.9999))
+def test_the_lowest_rate_can_be_promised_and_nothing_below_it(normals, confidence):
+    lowest = lowest_fpr(normals, confidence)
+    assert threshold_rank(normals, lowest, confidence) >= 1
+    assert threshold_rank(normals, lowest * (1 - 1e-6), confidence) == 0
+
+
+@pytest.mark.parametrize(("normals", "expected"), [(1, 0.95), (9, 0.28313), (298, 0.010003), (299, 0.01), (5000, 0.01)])
 def test_default_rate_is_one_percent_or_the_lowest_possible(normals, expected):
     chosen = calibrate(scores(normals))
-    assert chosen.target_fpr == pytest.approx(expected)
-    assert chosen.normals == normals
+    assert chosen.target_fpr == pytest.approx(expected, rel=1e-4)
+    assert (chosen.normals, chosen.confidence) == (normals, 0.95)
     assert chosen == calibrate(scores(normals), chosen.target_fpr)
-    assert lowest_fpr(normals) <= chosen.target_fpr
+
+
+def test_more_confidence_takes_a_higher_threshold_or_more_normals():
+    thresholds = [calibrate(scores(1000), 0.05, confidence).threshold for confidence in (0.5, 0.9, 0.95, 0.999)]
+    assert thresholds == sorted(set(thresholds))
+    with pytest.raises(UsageError, match=r"with 99\.9 % confidence, not 0\.01: give 688 or more"):
+        calibrate(scores(600), 0.01, 0.999)
+    assert calibrate(scores(600), 0.01, 0.99).promise == "false-positive rate at most 0.01 with 99 % confidence"
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, -0.5, 95, math.nan, math.inf])
+def test_a_confidence_that_is_none_is_refused(confidence):
+    with pytest.raises(UsageError, match=r"^a confidence lies between 0 and 1, and .* does not$"):
+        calibrate(scores(1000), 0.01, confidence)
+
+
+@pytest.mark.parametrize("confidence", [5e-324, math.nextafter(1, 0)])
+def test_a_confidence_next_to_the_ends_gives_a_threshold(confidence):
+    known = scores(5000)
+    assert known.min() <= calibrate(known, 0.05, confidence).threshold <= known.max() * 1.001
+    assert 0 < calibrate(known[:1], None, confidence).target_fpr < 1
 
 
 @pytest.mark.parametrize("fpr", [0.0, 1.0, -0.01, 1.5, math.nan, math.inf])
@@ -132,8 +191,9 @@ def test_equal_scores_are_all_normal(value):
 
 
 def test_ties_at_the_threshold_are_normal():
-    """The rank asks for 10 scores above; 40 are equal there, so none is."""
+    """The rank allows 4 scores above; 40 are equal there, so none is."""
     known = np.array([1.0] * 159 + [2.0] * 40, np.float32)
+    assert threshold_rank(199, 0.05, 0.95) == 5
     assert (known > calibrate(known, 0.05).threshold).sum() == 0
 
 

@@ -11,7 +11,7 @@ from adae_edge.contract import Contract, Region
 from adae_edge.errors import ModelFileError
 
 FIELDS = [field.name for field in dataclasses.fields(Contract)]
-CALIBRATION = ["threshold", "target_fpr", "normals", "quantiles"]
+CALIBRATION = ["threshold", "target_fpr", "confidence", "normals", "quantiles"]
 NETWORK = ["width", "latent"]
 RISING = [index / 100 for index in range(101)]
 
@@ -20,6 +20,13 @@ fuzz = settings(max_examples=150, deadline=None, database=None)
 
 def as_json(contract):
     return json.loads(contract.to_json())
+
+
+def as_schema_1(contract):
+    """As a file of schema 1 has it: without what schema 2 added."""
+    fields = as_json(contract) | {"schema": 1}
+    del fields["calibration"]["confidence"]
+    return fields
 
 
 def refusal(fields):
@@ -82,7 +89,7 @@ def test_missing_inner_field_is_named(contract, part, name):
 def test_unknown_field_is_named(contract, part):
     fields = as_json(contract)
     (fields[part] if part else fields)["mean\x1b[2J"] = 1
-    assert "field that schema 1 does not know: 'mean\\x1b[2J'" in refusal(fields)
+    assert "field that schema 2 does not know: 'mean\\x1b[2J'" in refusal(fields)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +144,10 @@ def test_value_of_another_type_is_refused(contract, name, value):
         ("calibration", "threshold", "1.5"),
         ("calibration", "target_fpr", 1.01),
         ("calibration", "target_fpr", -0.01),
+        ("calibration", "confidence", 1.01),
+        ("calibration", "confidence", -0.01),
+        ("calibration", "confidence", True),
+        ("calibration", "confidence", "0.95"),
         ("calibration", "normals", 0),
         ("calibration", "normals", 12.0),
         ("calibration", "quantiles", RISING[:-1]),
@@ -158,7 +169,7 @@ def test_absurd_value_is_refused_by_name(contract, part, name, value):
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
-@pytest.mark.parametrize("name", ["threshold", "target_fpr", "normals", "quantiles"])
+@pytest.mark.parametrize("name", CALIBRATION)
 def test_numbers_that_are_not_finite_are_refused(contract, name, number):
     fields = as_json(contract)
     fields["calibration"][name] = [*RISING[:-1], "HERE"] if name == "quantiles" else "HERE"
@@ -171,11 +182,41 @@ def test_nan_is_never_written(contract):
         broken.to_json()
 
 
-@pytest.mark.parametrize("schema", [0, 2, "1", None, True, 1.5, [1], {"schema": 1}, "\x1b[2J" * 99])
+def test_schema_1_is_read_as_what_it_said(contract):
+    """Its threshold held its rate on average over draws of normals, so there is no confidence to report."""
+    read = Contract.from_json(json.dumps(as_schema_1(contract)))
+    assert read.calibration.confidence is None
+    assert read.calibration.promise == "false-positive rate at most 0.01 on average"
+    assert read == contract.with_calibration(dataclasses.replace(contract.calibration, confidence=None))
+    assert json.loads(read.to_json())["schema"] == 2
+    assert Contract.from_json(read.to_json()) == read
+
+
+@pytest.mark.parametrize("value", [None, 0.95])
+def test_schema_1_has_no_field_of_schema_2(contract, value):
+    fields = as_schema_1(contract)
+    fields["calibration"]["confidence"] = value
+    assert refusal(fields) == "the contract's calibration has a field that schema 1 does not know: 'confidence'"
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_schema_1_is_checked_as_strictly(contract, name):
+    fields = as_schema_1(contract)
+    fields[name] = {"a": 1}
+    assert name in refusal(fields)
+    del fields[name]
+    assert refusal(fields) == f"the contract lacks {name}"
+
+
+def test_schema_2_must_say_its_confidence(contract):
+    assert refusal(as_schema_1(contract) | {"schema": 2}) == "the contract's calibration lacks confidence"
+
+
+@pytest.mark.parametrize("schema", [0, 3, "1", "2", None, True, 1.5, [1], {"schema": 1}, "\x1b[2J" * 99])
 def test_unknown_schema_says_what_to_install(contract, schema):
     sentence = refusal({**as_json(contract), "schema": schema})
     assert sentence.startswith("the contract has schema ")
-    assert "this version reads 1: install" in sentence
+    assert "this version reads 1 to 2: install" in sentence
 
 
 def test_missing_schema_is_unknown(contract):

@@ -179,7 +179,7 @@ CHANGES = {
         lambda model: model.metadata_props.append(model.metadata_props[0]),
         "it has more than one contract",
     ),
-    "unknown schema": (contract_text('{"schema": 2}'), "the contract has schema 2, and this version reads 1"),
+    "unknown schema": (contract_text('{"schema": 3}'), "the contract has schema 3, and this version reads 1 to 2"),
     "contract without fields": (contract_text('{"schema": 1}'), "the contract lacks calibration, channels, data"),
     "contract no JSON": (contract_text("schema: 1"), "the contract is not JSON"),
     "external initializer": (lambda model: external(model.graph.initializer[0]), OUTSIDE),
@@ -362,7 +362,8 @@ def test_inspect_describes_the_model(small_model, contract, tmp_path):
     path.write_bytes(small_model)
     described = command("inspect", path)
     assert (described.returncode, described.stderr) == (0, "")
-    assert f"threshold  {contract.calibration.threshold:.6g}, " in described.stdout
+    promised = "false-positive rate at most 0.01 with 95 % confidence"
+    assert f"threshold  {contract.calibration.threshold:.6g}, {promised}\n" in described.stdout
     assert "operators  Cast 1, ReduceSum 1\n" in described.stdout
     as_json = command("inspect", "--json", path)
     assert as_json.returncode == 0
