@@ -106,7 +106,7 @@ def ours(raw: NDArray[np.uint8]) -> Updates:
     """The updates of ``train`` on frames uint8 [N, H, W, C], which stay in memory as uint8 [N, C, side, side]."""
     torch.manual_seed(0)
     preprocess = Preprocess(SIDE)
-    parts = [preprocess.resize(part).round().to(torch.uint8) for part in torch.from_numpy(raw).split(_CHUNK)]
+    parts = [preprocess.resize(part).round().to(torch.uint8) for part in torch.split(torch.from_numpy(raw), _CHUNK)]
     frames = torch.cat(parts)
     model = ADAE(preprocess, raw.shape[3], NETWORK).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = Run(model.train(), RECIPE)
