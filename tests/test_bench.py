@@ -73,3 +73,27 @@ def test_side_by_side_scripts_print_their_ratios(model):
         assert row["ratio"] == pytest.approx(row["scorer_ms"] / row["bare_ms"], rel=0.02)
         assert np.isfinite(row["ratio"])
         assert f"{row['ratio']:.3f}" in done.stdout
+
+
+def test_training_is_compared_with_plain_loops_that_train_too(tmp_path):
+    command = [sys.executable, "-m", "adae_edge.benchmarks.training", "digits", "--steps", "12", "--rounds", "2"]
+    done = subprocess.run(
+        [*command, "--json", "t.json"],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    result = json.loads((tmp_path / "t.json").read_text())
+    assert (result["batch"], result["frames"]) == (64, 1165)
+    assert result["peak_memory_mb"] > 0
+    assert [row["name"].partition(",")[0] for row in result["rows"]] == ["adae-edge", "plain", "plain", "plain"]
+    assert result["rows"][0]["ratio"] == 1
+    for row in result["rows"]:
+        assert len(row["seconds"]) == 2
+        rate = 12 * 64 / np.median(row["seconds"])
+        assert row["images_per_s"] == pytest.approx(rate, rel=0.01)
+        assert row["ratio"] == pytest.approx(result["rows"][0]["images_per_s"] / rate, rel=0.01)
+        assert f"{row['images_per_s']:.0f} images/s" in done.stdout
+        assert 0 < row["loss_generator"] < 0.6  # untrained, it is near 0.8

@@ -28,6 +28,7 @@ ALLOWED = {
     "runtime/backends.py": {"numpy", "onnxruntime"},
     "runtime/capture.py": {"numpy", "cv2"},
     "benchmarks": {"numpy", "typer", "onnxruntime", "runtime"},
+    "benchmarks/training.py": {"numpy", "typer", "torch", "train"},
 }
 FILES = [path.relative_to(ROOT) for folder in ("adae_edge", *STAGES) for path in sorted((ROOT / folder).rglob("*.py"))]
 
