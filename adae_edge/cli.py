@@ -197,10 +197,11 @@ def reproduce(
 ) -> None:
     """Run a table of the paper, a training for each class and seed; the same command goes on where it was stopped."""
     with _extra("Reproducing a table", "train"):
-        from adae_edge.train import reproduce as tables
-    request = tables.make_request(table, data, out, classes, seeds, recipe, epochs, jobs, device)
+        from adae_edge.train.reproduce import reproduce as run_table
+        from adae_edge.train.tables import make_request
+    request = make_request(table, data, out, classes, seeds, recipe, epochs, jobs, device)
     try:
-        typer.echo(tables.reproduce(request))
+        typer.echo(run_table(request))
     except Stopped:
         _complain("finished cells and epochs are kept: the same command goes on")
         raise

@@ -132,6 +132,15 @@ def as_csv(frames: NDArray[np.intp], labels: NDArray[np.bool_], scores: dict[str
     return "\n".join([",".join(["frame", "label", *scores]), *rows, ""]).encode()
 
 
+def read_scores(cell: Cell) -> tuple[NDArray[np.intp], NDArray[np.bool_], dict[str, NDArray[np.float32]]]:
+    """What ``as_csv`` wrote for a finished cell: frames [N], labels [N], and each named score [N]."""
+    with cell.scores.open() as file:
+        names = file.readline().strip().split(",")
+        columns = np.loadtxt(file, delimiter=",", ndmin=2).T
+    scores = {name: column.astype(np.float32) for name, column in zip(names[2:], columns[2:], strict=True)}
+    return columns[0].astype(np.intp), columns[1].astype(bool), scores
+
+
 def common_settings(cell: Cell) -> dict[str, Any]:
     """What all cells of a folder share, JSON types only: the settings without class, seed and place of the data.
 

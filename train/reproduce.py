@@ -19,65 +19,20 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from adae_edge import __version__
 from adae_edge.errors import AdaeEdgeError, UsageError
 from adae_edge.files import write_atomically
-from adae_edge.machine import available_threads, machine
 from adae_edge.train.cell import Cell, common_settings
+from adae_edge.train.figures import write_figures
 from adae_edge.train.progress import TableProgress
-from adae_edge.train.tables import Table, find_table
+from adae_edge.train.summary import write_scores, write_table
+from adae_edge.train.tables import Request
 
-JOBS_ON_A_GPU = 5
 _SETTINGS = "settings.json"
 _LOCK_WAIT_S = 10.0
-
-
-@dataclass(frozen=True)
-class Request:
-    """A table as it was asked for.
-
-    Attributes:
-        name: of the table.
-        data: the data set's folder, or None where the table needs none.
-        out: the table's folder.
-        classes, seeds: those that are wanted, in the table's order.
-        recipe, epochs, device: as for ``train``.
-        jobs: cells at a time.
-    """
-
-    name: str
-    data: Path | None
-    out: Path
-    classes: list[str]
-    seeds: list[int]
-    recipe: str
-    epochs: int | None
-    jobs: int
-    device: str
-
-    @property
-    def table(self) -> Table:
-        """What is known of it."""
-        return find_table(self.name)
-
-    def command(self) -> str:
-        """The command that gives the same figures, without the places of this machine."""
-        parts = ["adae-edge reproduce", self.name, *(["DIR"] if self.data else []), "--out", self.out.name]
-        if self.classes != list(self.table.classes):
-            parts += ["--classes", ",".join(self.classes)]
-        if self.seeds != list(self.table.seeds):
-            parts += ["--seeds", ",".join(map(str, self.seeds))]
-        parts += ["--recipe", self.recipe] if self.recipe != "default" else []
-        parts += ["--epochs", str(self.epochs)] if self.epochs else []
-        parts += ["--device", self.device] if self.device != "cpu" else []
-        return " ".join(parts)
 
 
 def reproduce(request: Request) -> str:
@@ -91,8 +46,6 @@ def reproduce(request: Request) -> str:
         DatasetError: the data set is damaged.
         AdaeEdgeError: some cells failed; the table holds the others.
     """
-    from adae_edge.train.figures import write_figures
-
     first = Cell(
         request.name, request.classes[0], request.seeds[0], str(request.data) if request.data else None,
         request.recipe, request.epochs, request.device, str(request.out / "cells"), settings_sha256="",
@@ -116,9 +69,9 @@ def reproduce(request: Request) -> str:
                 finished[cell] = load_result(cell) or {}
                 write_table(request, settings, finished)
                 progress.finished(cell, finished[cell]["auroc"], finished[cell]["training_seconds"])
-        if finished:
-            write_scores(request.out / "scores.csv", [cell for cell in cells if cell in finished])
-            write_figures(request, finished)
+        if done := [cell for cell in cells if cell in finished]:
+            write_scores(request.out / "scores.csv", done)
+            write_figures(request, done)
     if failures:
         raise AdaeEdgeError(
             f"{len(failures)} of {len(cells)} cells failed ({'; '.join(map(str, failures))}): "
@@ -270,165 +223,3 @@ def load_result(cell: Cell) -> dict[str, Any] | None:
     if kept != (cell.table, cell.class_name, cell.seed, cell.settings_sha256):
         raise UsageError(f"{cell.result} is a cell of other settings: choose another --out")
     return result
-
-
-def write_table(request: Request, settings: dict[str, Any], finished: dict[Cell, dict[str, Any]]) -> None:
-    """Write TABLE.json and TABLE.md of the cells that are finished so far; what is missing is null."""
-    summary = summarise(request, settings, finished)
-    write_atomically(request.out / f"{request.name}.json", (json.dumps(summary, indent=2) + "\n").encode())
-    write_atomically(request.out / f"{request.name}.md", as_markdown(request, summary).encode())
-
-
-def summarise(request: Request, settings: dict[str, Any], finished: dict[Cell, dict[str, Any]]) -> dict[str, Any]:
-    """The table in JSON types. Means are over the finished cells: of each class over seeds, then over classes."""
-    results = {(cell.class_name, cell.seed): result for cell, result in finished.items()}
-    names = list(dict.fromkeys(name for result in results.values() for name in result["auroc"]))
-    scores = {}
-    for name in names:
-        auroc = {
-            class_name: [results.get((class_name, seed), {}).get("auroc", {}).get(name) for seed in request.seeds]
-            for class_name in request.classes
-        }
-        by_class = {class_name: _mean(figures) for class_name, figures in auroc.items()}
-        by_seed = [_mean([figures[at] for figures in auroc.values()]) for at in range(len(request.seeds))]
-        scores[name] = {
-            "auroc": auroc,
-            "mean": _mean(list(by_class.values())),
-            "spread": _spread(by_seed),
-            "class_mean": by_class,
-            "class_spread": {class_name: _spread(figures) for class_name, figures in auroc.items()},
-        }
-    paper = {}
-    for method in request.table.paper:
-        figures, average = request.table.paper_figures(method, request.classes)
-        paper[method] = {"auroc": figures, "mean": average}
-    epochs = sorted({result["epochs"] for result in results.values()})
-    return {
-        "table": request.table.title,
-        "classes": {class_name: request.table.classes[class_name] for class_name in request.classes},
-        "scores": scores,
-        "paper": paper,
-        "recipe": {"name": request.recipe, **settings["recipe"]},
-        "epochs": epochs[0] if len(epochs) == 1 else epochs,
-        "seeds": request.seeds,
-        "cells": {"finished": len(results), "wanted": len(request.classes) * len(request.seeds)},
-        "training_seconds": round(sum(result["training_seconds"] for result in results.values()), 1),
-        "command": request.command(),
-        "devices": sorted({result["device"] for result in results.values()}),
-        "machine": machine() | {"torch": torch.__version__, "adae_edge": __version__},
-        "note": " ".join(["Every figure is of the last epoch.", request.table.note]).strip(),
-    }
-
-
-def as_markdown(request: Request, summary: dict[str, Any]) -> str:
-    """The table for people: the paper's columns beside ours, a row for each class."""
-    scores, paper = summary["scores"], summary["paper"]
-    rows = [["anomaly", *(f"{method}, paper" for method in paper), *(f"{name}, ours" for name in scores)]]
-    for class_name, title in summary["classes"].items():
-        printed = [f"{column['auroc'][class_name]:.3f}" for column in paper.values()]
-        ours = [_figure(own["class_mean"][class_name], own["class_spread"][class_name]) for own in scores.values()]
-        rows.append([title, *printed, *ours])
-    printed = [f"{column['mean']:.3f}" for column in paper.values()]
-    rows.append(["**mean**", *printed, *(f"**{_figure(own['mean'], own['spread'])}**" for own in scores.values())])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [f"| {' | '.join(text.ljust(width) for text, width in zip(row, widths, strict=True))} |" for row in rows]
-    lines.insert(1, f"|{'|'.join('-' * (width + 2) for width in widths)}|")
-
-    cells, host = summary["cells"], summary["machine"]
-    seeds = ", ".join(map(str, request.seeds))
-    part = f" {cells['finished']} of {cells['wanted']} cells are finished." if len(set(cells.values())) > 1 else ""
-    return "\n".join(
-        [
-            f"# {summary['table']}",
-            "",
-            "AUROC for each class that is anomalous"
-            + (": mean ± standard deviation" if len(request.seeds) > 1 else "")
-            + f" of seeds {seeds}; recipe {request.recipe}, epochs {summary['epochs']}.{part} {summary['note']}",
-            "",
-            *lines,
-            "",
-            f"`{summary['command']}`",
-            "",
-            f"{host['cpu']}, {host['usable_cpus']} CPUs; trained on {', '.join(summary['devices'])} for "
-            f"{summary['training_seconds']} s in all cells together; PyTorch {host['torch']}, Python {host['python']}, "
-            f"adae-edge {host['adae_edge']}",
-            "",
-        ]
-    )
-
-
-def write_scores(path: Path, cells: list[Cell]) -> None:
-    """Every score of every cell in one CSV file: class, seed, frame, label, and a column for each score."""
-    parts: list[bytes] = []
-    for cell in cells:
-        header, _, rows = cell.scores.read_bytes().partition(b"\n")
-        parts = parts or [b"class,seed," + header + b"\n"]
-        parts += [f"{cell.class_name},{cell.seed},".encode() + row for row in rows.splitlines(keepends=True)]
-    write_atomically(path, b"".join(parts))
-
-
-def make_request(
-    name: str,
-    data: Path | None,
-    out: Path | None,
-    classes: str | None,
-    seeds: str | None,
-    recipe: str,
-    epochs: int | None,
-    jobs: int | None,
-    device: str,
-) -> Request:
-    """Check what was asked for, and fill in what was left open.
-
-    Raises:
-        UsageError: an unknown table or class, no class, a seed that is no number, or the data set's folder is missing.
-    """
-    table = find_table(name)
-    if table.needs_data and (data is None or not data.is_dir()):
-        raise UsageError(f"the table {name} needs the folder of its data set, and {data or 'none'} is there")
-    if not table.needs_data and data is not None:
-        raise UsageError(f"the table {name} needs no data set: leave out {data}")
-    wanted = list(table.classes) if classes is None else _listed(classes, "--classes")
-    for class_name in wanted:
-        if class_name not in table.classes:
-            raise UsageError(f"the table {name} has no class {class_name}: choose {', '.join(table.classes)}")
-    numbers = list(table.seeds)
-    if seeds is not None:
-        numbers = [int(seed) if seed.isdecimal() else -1 for seed in _listed(seeds, "--seeds")]
-        if not all(0 <= seed < 2**31 for seed in numbers):
-            raise UsageError(f"--seeds takes whole numbers from 0 to 2147483647, and {seeds} is something else")
-    return Request(
-        name=name,
-        data=data,
-        out=out or Path(name),
-        classes=[class_name for class_name in table.classes if class_name in wanted],
-        seeds=list(dict.fromkeys(numbers)),
-        recipe=recipe,
-        epochs=epochs,
-        jobs=jobs or (available_threads() if device == "cpu" else JOBS_ON_A_GPU),
-        device=device,
-    )
-
-
-def _listed(text: str, option: str) -> list[str]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(parts):
-        raise UsageError(f"{option} takes names with commas between them, and '{text}' leaves one out")
-    return parts
-
-
-def _mean(figures: list[float | None]) -> float | None:
-    known = [figure for figure in figures if figure is not None]
-    return round(float(np.mean(known)), 5) if known else None
-
-
-def _spread(figures: list[float | None]) -> float | None:
-    """Sample standard deviation."""
-    known = [figure for figure in figures if figure is not None]
-    return round(float(np.std(known, ddof=1)), 5) if len(known) > 1 else None
-
-
-def _figure(mean: float | None, spread: float | None) -> str:
-    if mean is None:
-        return "-"
-    return f"{mean:.3f}" if spread is None else f"{mean:.3f} ± {spread:.3f}"

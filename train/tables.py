@@ -1,4 +1,4 @@
-"""The paper's tables: which classes they have, what the paper reports, and how ours are made."""
+"""The paper's tables: which classes they have, what the paper reports, and what of them was asked for."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adae_edge.errors import UsageError
+from adae_edge.machine import available_threads
+
+JOBS_ON_A_GPU = 5
 
 
 @dataclass(frozen=True)
@@ -89,3 +92,94 @@ def find_table(name: str) -> Table:
 def locate(name: str, class_name: str, data: Path | None) -> tuple[str, int]:
     """What ``load_dataset`` takes for one class of a table: the data set's name and the anomalous class."""
     return (name if data is None else f"{name}:{data}"), int(class_name)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A table as it was asked for.
+
+    Attributes:
+        name: of the table.
+        data: the data set's folder, or None where the table needs none.
+        out: the table's folder.
+        classes, seeds: those that are wanted, in the table's order.
+        recipe, epochs, device: as for ``train``.
+        jobs: cells at a time.
+    """
+
+    name: str
+    data: Path | None
+    out: Path
+    classes: list[str]
+    seeds: list[int]
+    recipe: str
+    epochs: int | None
+    jobs: int
+    device: str
+
+    @property
+    def table(self) -> Table:
+        """What is known of it."""
+        return find_table(self.name)
+
+    def command(self) -> str:
+        """The command that gives the same figures, without the places of this machine."""
+        parts = ["adae-edge reproduce", self.name, *(["DIR"] if self.data else []), "--out", self.out.name]
+        if self.classes != list(self.table.classes):
+            parts += ["--classes", ",".join(self.classes)]
+        if self.seeds != list(self.table.seeds):
+            parts += ["--seeds", ",".join(map(str, self.seeds))]
+        parts += ["--recipe", self.recipe] if self.recipe != "default" else []
+        parts += ["--epochs", str(self.epochs)] if self.epochs else []
+        parts += ["--device", self.device] if self.device != "cpu" else []
+        return " ".join(parts)
+
+
+def make_request(
+    name: str,
+    data: Path | None,
+    out: Path | None,
+    classes: str | None,
+    seeds: str | None,
+    recipe: str,
+    epochs: int | None,
+    jobs: int | None,
+    device: str,
+) -> Request:
+    """Check what was asked for, and fill in what was left open.
+
+    Raises:
+        UsageError: an unknown table or class, no class, a seed that is no number, or the data set's folder is missing.
+    """
+    table = find_table(name)
+    if table.needs_data and (data is None or not data.is_dir()):
+        raise UsageError(f"the table {name} needs the folder of its data set, and {data or 'none'} is there")
+    if not table.needs_data and data is not None:
+        raise UsageError(f"the table {name} needs no data set: leave out {data}")
+    wanted = list(table.classes) if classes is None else _listed(classes, "--classes")
+    for class_name in wanted:
+        if class_name not in table.classes:
+            raise UsageError(f"the table {name} has no class {class_name}: choose {', '.join(table.classes)}")
+    numbers = list(table.seeds)
+    if seeds is not None:
+        numbers = [int(seed) if seed.isdecimal() else -1 for seed in _listed(seeds, "--seeds")]
+        if not all(0 <= seed < 2**31 for seed in numbers):
+            raise UsageError(f"--seeds takes whole numbers from 0 to 2147483647, and {seeds} is something else")
+    return Request(
+        name=name,
+        data=data,
+        out=out or Path(name),
+        classes=[class_name for class_name in table.classes if class_name in wanted],
+        seeds=list(dict.fromkeys(numbers)),
+        recipe=recipe,
+        epochs=epochs,
+        jobs=jobs or (available_threads() if device == "cpu" else JOBS_ON_A_GPU),
+        device=device,
+    )
+
+
+def _listed(text: str, option: str) -> list[str]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise UsageError(f"{option} takes names with commas between them, and '{text}' leaves one out")
+    return parts
