@@ -101,7 +101,7 @@ def test_the_runtime_loads_neither_torch_nor_onnx():
 
 
 def test_every_command_explains_itself():
-    for command in ("demo", "train", "evaluate", "export", "inspect", "score", "calibrate", "bench"):
+    for command in ("demo", "train", "evaluate", "reproduce", "export", "inspect", "score", "calibrate", "bench"):
         output = subprocess.run(
             [sys.executable, "-m", "adae_edge", command, "--help"], capture_output=True, text=True, check=True
         ).stdout

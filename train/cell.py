@@ -13,6 +13,7 @@ import platform
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,12 @@ class Cell:
         )  # fmt: skip
 
 
-def run_cell(cell: Cell) -> None:
+def run_cell(cell: Cell, on_update: Callable[[Update], None]) -> None:
     """Train or go on training, score the test frames, and write the cell's files.
+
+    Args:
+        cell: which one.
+        on_update: called after every update of the weights.
 
     Raises:
         UsageError, DatasetError, CheckpointError, TrainingError: as ``train``.
@@ -100,7 +105,7 @@ def run_cell(cell: Cell) -> None:
     dataset, settings = cell.open()
     unfinished = Checkpoint.load(cell.checkpoint) if cell.checkpoint.exists() else None
     if unfinished is None or unfinished.contract is None:
-        train(dataset, settings, cell.checkpoint, unfinished, _report_epoch, cell.device)
+        train(dataset, settings, cell.checkpoint, unfinished, on_update, cell.device)
 
     checkpoint = Checkpoint.load(cell.checkpoint)
     model = load_network(checkpoint).to(cell.device)
@@ -155,15 +160,6 @@ def common_settings(cell: Cell) -> dict[str, Any]:
     return common
 
 
-def _report(**message: Any) -> None:
-    print(json.dumps(message), flush=True)
-
-
-def _report_epoch(update: Update) -> None:
-    if update.update + 1 == update.updates:
-        _report(epoch=update.epoch + 1, epochs=update.epochs, loss_g=update.loss_g, loss_d=update.loss_d)
-
-
 def _training_seconds(checkpoint: Path) -> float:
     """Time of all epochs; ``seconds`` in the metrics begin anew where a training was resumed."""
     times = [json.loads(line)["seconds"] for line in metrics_path(checkpoint).read_text().splitlines()]
@@ -182,18 +178,28 @@ def _end_with_parent() -> None:
 
 
 def main(text: str) -> int:
-    """Run the cell that the JSON describes; returns the exit code."""
+    """Run the cell that the JSON describes, and report its epochs or its error; returns the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches reproduce, which ends its cells
     _end_with_parent()
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # the figures must not depend on how many cells run
+    reports = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what a library prints is no report
+
+    def report(**message: Any) -> None:
+        reports.write(json.dumps(message) + "\n")
+
+    def report_epoch(update: Update) -> None:
+        if update.update + 1 == update.updates:
+            report(epoch=update.epoch + 1, epochs=update.epochs, loss_g=update.loss_g, loss_d=update.loss_d)
+
     try:
-        run_cell(Cell(**json.loads(text)))
+        run_cell(Cell(**json.loads(text)), report_epoch)
     except AdaeEdgeError as error:
-        _report(error=str(error), wrong_use=isinstance(error, UsageError))
+        report(error=str(error), wrong_use=isinstance(error, UsageError))
     except OSError as error:
-        _report(error=f"{error.filename or 'a file'}: {error.strerror or error}")
+        report(error=f"{error.filename or 'a file'}: {error.strerror or error}")
     except (MemoryError, torch.OutOfMemoryError):
-        _report(error="there is not enough memory for this; fewer --jobs need less")
+        report(error="there is not enough memory for this; fewer --jobs need less")
     else:
         return 0
     return 1

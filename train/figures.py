@@ -63,7 +63,8 @@ def _histograms(cells: list[Cell], titles: dict[str, str]) -> Figure:
     for column, (cell, (_, anomalous, scores)) in enumerate(read.items()):
         for row, name in enumerate(names):
             draw_histogram(axes[row, column], scores[name], anomalous)
-            axes[row, column].set(xlabel=name, title=f"{titles[cell.class_name]} anomalous", yticks=[])
+            axes[row, column].set(xlabel=name, title=f"{titles[cell.class_name]} held out", yticks=[])
+    axes[0, 0].legend(fontsize=8)
     return figure
 
 

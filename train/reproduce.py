@@ -66,9 +66,11 @@ def reproduce(request: Request) -> str:
                     failures[cell] = failure
                     progress.failed(cell, failure)
                     continue
-                finished[cell] = load_result(cell) or {}
+                result = load_result(cell)
+                assert result is not None
+                finished[cell] = result
                 write_table(request, settings, finished)
-                progress.finished(cell, finished[cell]["auroc"], finished[cell]["training_seconds"])
+                progress.finished(cell, result["auroc"], result["training_seconds"])
         if done := [cell for cell in cells if cell in finished]:
             write_scores(request.out / "scores.csv", done)
             write_figures(request, done)
@@ -110,10 +112,11 @@ class Workers:
         while self._running:
             cell, message = self._messages.get()
             if message is None:
-                code = self._running.pop(cell).wait()
+                with self._running.pop(cell) as process:
+                    process.wait()
                 for following in itertools.islice(waiting, 1):
                     self._start(following)
-                yield cell, errors.get(cell) or _ended(code)
+                yield cell, errors.get(cell) or _ended(process.returncode)
             elif message.get("wrong_use"):
                 raise UsageError(message["error"])
             elif "error" in message:
@@ -135,9 +138,11 @@ class Workers:
 
     def _listen(self, cell: Cell, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            self._messages.put((cell, json.loads(line)))
-        self._messages.put((cell, None))
+        try:
+            for line in process.stdout:
+                self._messages.put((cell, json.loads(line)))
+        finally:
+            self._messages.put((cell, None))
 
 
 def _ended(code: int) -> str | None:
@@ -162,7 +167,7 @@ def _claimed(out: Path, settings: dict[str, Any]) -> Iterator[int]:
     known = out / _SETTINGS
     if out.is_dir() and not known.exists() and (foreign := sorted(p.name for p in out.iterdir() if p.name[0] != ".")):
         raise UsageError(f"{out} is not empty, and {foreign[0]} in it is of no table: choose another --out")
-    (out / "cells").mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("w") as lock:
         _wait_for(lock.fileno(), out)
         for path in (*out.glob(".*.tmp"), *(out / "cells").glob(".*.tmp")):
@@ -171,6 +176,7 @@ def _claimed(out: Path, settings: dict[str, Any]) -> Iterator[int]:
             _compare(known, settings)
         else:
             write_atomically(known, (json.dumps(settings, indent=2) + "\n").encode())
+        (out / "cells").mkdir(exist_ok=True)
         yield lock.fileno()
 
 

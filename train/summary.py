@@ -80,15 +80,15 @@ def as_markdown(request: Request, summary: dict[str, Any]) -> str:
     lines.insert(1, f"|{'|'.join('-' * (width + 2) for width in widths)}|")
 
     cells, host = summary["cells"], summary["machine"]
-    seeds = ", ".join(map(str, request.seeds))
+    numbers = ", ".join(map(str, request.seeds))
+    seeds = f"mean ± standard deviation of seeds {numbers}" if len(request.seeds) > 1 else f"seed {numbers}"
     part = f" {cells['finished']} of {cells['wanted']} cells are finished." if len(set(cells.values())) > 1 else ""
     return "\n".join(
         [
             f"# {summary['table']}",
             "",
-            "AUROC for each class that is anomalous"
-            + (": mean ± standard deviation" if len(request.seeds) > 1 else "")
-            + f" of seeds {seeds}; recipe {request.recipe}, epochs {summary['epochs']}.{part} {summary['note']}",
+            f"AUROC where one class is anomalous, {seeds}; recipe {request.recipe}, "
+            f"epochs {summary['epochs']}.{part} {summary['note']}",
             "",
             *lines,
             "",

@@ -152,10 +152,14 @@ def make_request(
         UsageError: an unknown table or class, no class, a seed that is no number, or the data set's folder is missing.
     """
     table = find_table(name)
-    if table.needs_data and (data is None or not data.is_dir()):
-        raise UsageError(f"the table {name} needs the folder of its data set, and {data or 'none'} is there")
-    if not table.needs_data and data is not None:
-        raise UsageError(f"the table {name} needs no data set: leave out {data}")
+    if table.needs_data != (data is not None):
+        raise UsageError(
+            f"the table {name} needs its data set: adae-edge reproduce {name} DIR"
+            if table.needs_data
+            else f"the table {name} brings its own data: leave out {data}"
+        )
+    if data is not None and not data.is_dir():
+        raise UsageError(f"there is no folder {data}")
     wanted = list(table.classes) if classes is None else _listed(classes, "--classes")
     for class_name in wanted:
         if class_name not in table.classes:
