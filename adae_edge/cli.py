@@ -196,10 +196,11 @@ def reproduce(
     device: Annotated[str, typer.Option(help="Torch device: cpu, cuda, cuda:1 ...")] = "cpu",
 ) -> None:
     """Run a table of the paper, a training for each class and seed; the same command goes on where it was stopped."""
+    from adae_edge.train.tables import make_request
+
+    request = make_request(table, data, out, classes, seeds, recipe, epochs, jobs, device)
     with _extra("Reproducing a table", "train"):
         from adae_edge.train.reproduce import reproduce as run_table
-        from adae_edge.train.tables import make_request
-    request = make_request(table, data, out, classes, seeds, recipe, epochs, jobs, device)
     try:
         typer.echo(run_table(request))
     except Stopped:

@@ -151,11 +151,12 @@ def test_a_stopped_and_then_a_killed_table_end_as_the_uninterrupted_one(table, t
     done = run("reproduce", "digits", "--out", "table", *OPTIONS, "--jobs", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "class 1, seed 3: epoch 1/4" not in done.stderr
-    same = [name for name in cells(tmp_path) if name.endswith((".csv", ".safetensors"))]
-    assert len(same) == 4
-    for name in same:
-        assert cells(tmp_path)[name].read_bytes() == cells(table[0])[name].read_bytes()
-    assert set(cells(tmp_path)) == set(cells(table[0]))
+    again, whole = cells(tmp_path), cells(table[0])
+    assert set(again) == set(whole)
+    for name in ("0-3", "1-3"):
+        assert again[f"{name}.csv"].read_bytes() == whole[f"{name}.csv"].read_bytes()
+        checkpoints = [Checkpoint.load(files[f"{name}.safetensors"]) for files in (again, whole)]
+        assert checkpoints[0].contract == checkpoints[1].contract
 
 
 def test_a_trained_cell_without_figures_is_scored_and_not_trained_again(table, tmp_path):
@@ -187,33 +188,40 @@ def test_a_process_that_dies_is_named_and_the_others_go_on(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("changed", "sentence"),
     [
-        (["letters"], "no table letters"),
-        (["mnist"], "needs its data set"),
-        (["mnist", "nowhere"], "no folder nowhere"),
-        (["digits", "."], "brings its own data"),
-        (["digits", "--classes", ""], "--classes takes names"),
-        (["digits", "--classes", "0,,1"], "leaves one out"),
-        (["digits", "--classes", "10"], "no class 10"),
-        (["digits", "--seeds", "-1"], "--seeds takes whole numbers"),
-        (["digits", "--seeds", "one"], "--seeds takes whole numbers"),
-        (["digits", "--recipe", "magic"], "no recipe magic"),
-        (["digits", "--out", "foreign"], "precious.txt in it is of no table"),
-        (["digits", "--out", "file"], "file is no folder"),
-        (["digits", "--out", "new", "--device", "cuda:77"], "nothing else is used"),
+        ({"name": "letters"}, "no table letters"),
+        ({"name": "mnist"}, "needs its data set"),
+        ({"name": "mnist", "data": Path("nowhere")}, "no folder nowhere"),
+        ({"data": Path()}, "brings its own data"),
+        ({"classes": ""}, "--classes takes names"),
+        ({"classes": "0,,1"}, "leaves one out"),
+        ({"classes": "10"}, "no class 10"),
+        ({"seeds": "-1"}, "--seeds takes whole numbers"),
+        ({"seeds": "one"}, "--seeds takes whole numbers"),
+        ({"recipe": "magic"}, "no recipe magic"),
+        ({"out": Path("foreign")}, r"precious\.txt in it is of no table"),
+        ({"out": Path("file")}, "file is no folder"),
+        ({"device": "cuda:77"}, "nothing else is used"),
     ],
 )
-def test_wrong_use_is_one_sentence(tmp_path, arguments, sentence):
-    (tmp_path / "file").write_text("something")
-    (tmp_path / "foreign").mkdir()
-    (tmp_path / "foreign" / "precious.txt").write_text("mine")
-    done = run("reproduce", *arguments, cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert sentence in complaints(done)[0]
+def test_wrong_use_is_one_sentence_and_harms_nothing(tmp_path, monkeypatch, changed, sentence):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("something")
+    Path("foreign").mkdir()
+    Path("foreign/precious.txt").write_text("mine")
+    with pytest.raises(UsageError, match=sentence):
+        reproduce_module.reproduce(request_for(**{"out": Path("new"), **changed}))
+    assert [path.name for path in Path("foreign").iterdir()] == ["precious.txt"]
+    assert Path("file").read_text() == "something"
+    assert not list(Path().glob("new/cells/*.*"))
+
+
+def test_wrong_use_has_its_exit_code(tmp_path):
+    done = run("reproduce", "digits", "--classes", "", cwd=tmp_path)
+    assert done.returncode == 2
     assert len(complaints(done)) == 1
-    assert [path.name for path in (tmp_path / "foreign").iterdir()] == ["precious.txt"]
-    assert not (tmp_path / "digits").exists()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,8 @@ class Workers:
         for process in self._running.values():
             process.kill()  # a cell survives that
         for process in self._running.values():
+            assert process.stdin is not None
+            process.stdin.close()
             process.wait()
 
     def run(self, cells: list[Cell], jobs: int, progress: TableProgress) -> Iterator[tuple[Cell, str | None]]:
@@ -139,8 +141,9 @@ class Workers:
     def _listen(self, cell: Cell, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         try:
-            for line in process.stdout:
-                self._messages.put((cell, json.loads(line)))
+            with process.stdout as lines:
+                for line in lines:
+                    self._messages.put((cell, json.loads(line)))
         finally:
             self._messages.put((cell, None))
 
