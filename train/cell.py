@@ -162,7 +162,7 @@ def common_settings(cell: Cell) -> dict[str, Any]:
 
 def _training_seconds(checkpoint: Path) -> float:
     """Time of all epochs; ``seconds`` in the metrics begin anew where a training was resumed."""
-    times = [json.loads(line)["seconds"] for line in metrics_path(checkpoint).read_text().splitlines()]
+    times = [float(json.loads(line)["seconds"]) for line in metrics_path(checkpoint).read_text().splitlines()]
     ends = [time for time, following in zip(times, [*times[1:], 0.0], strict=True) if following < time]
     return round(sum(ends), 1)
 

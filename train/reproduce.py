@@ -210,7 +210,7 @@ def _compare(known: Path, settings: dict[str, Any]) -> None:
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
     """{"recipe": {"batch": 64}} -> {"recipe.batch": 64}."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in settings.items():
         flat |= {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
     return flat
