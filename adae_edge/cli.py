@@ -207,6 +207,38 @@ def evaluate(
 
 
 @app.command()
+def reproduce(
+    table: Annotated[str, typer.Argument(help="mnist, cifar10, or digits to try it.")],
+    data: Annotated[Path | None, typer.Argument(help="Folder of the data set; digits needs none.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the table; what is finished in it stays [default: TABLE].")
+    ] = None,
+    classes: Annotated[str | None, typer.Option(help="Some of the table's classes, as 0,1 [default: all].")] = None,
+    seeds: Annotated[str | None, typer.Option(help="As 0,1,2 [default: the table's].")] = None,
+    recipe: Annotated[str, typer.Option(help="default, or paper for the paper's own settings.")] = "default",
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the training frames [default: the recipe's].")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Trainings at a time [default: one for each CPU; 5 on a GPU].")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Torch device: cpu, cuda, cuda:1 ...")] = "cpu",
+) -> None:
+    """Run a table of the paper, a training for each class and seed; the same command goes on where it was stopped."""
+    from adae_edge.train.tables import make_request
+
+    request = make_request(table, data, out, classes, seeds, recipe, epochs, jobs, device)
+    with _extra("Reproducing a table", "train"):
+        from adae_edge.train.reproduce import reproduce as run_table
+    try:
+        typer.echo(run_table(request))
+    except Stopped:
+        _complain("finished cells and epochs are kept: the same command goes on")
+        raise
+    typer.echo(f"wrote {request.out / table}.json and .md, scores.csv and pictures beside them")
+
+
+@app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A finished checkpoint.")],
     out: Annotated[

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import resource
 import sys
 import time
@@ -20,7 +18,7 @@ from adae_edge import __version__
 from adae_edge.errors import UsageError
 from adae_edge.files import write_atomically
 from adae_edge.frames import MAX_SIDE
-from adae_edge.runtime.backends import available_threads
+from adae_edge.machine import available_threads, machine
 from adae_edge.runtime.scorer import Scorer
 
 WARM_UP_S = 0.3
@@ -143,21 +141,6 @@ def as_markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def machine() -> dict[str, Any]:
-    """What the figures depend on, as far as the system tells."""
-    return {
-        "cpu": _cpu_name(),
-        "cpus": os.cpu_count(),
-        "usable_cpus": available_threads(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "board": _first_line("/proc/device-tree/model"),
-        "temperature_c": _temperature(),
-    }
-
-
 def peak_memory_mb() -> float:
     """Largest resident memory of this process so far, MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -176,25 +159,3 @@ def frame_size(text: str) -> tuple[int, int]:
     if not (width.isdecimal() and height.isdecimal() and 0 < int(width) <= MAX_SIDE and 0 < int(height) <= MAX_SIDE):
         raise UsageError(f"a frame size is WIDTHxHEIGHT, as 640x480, and {text} is something else")
     return int(width), int(height)
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _first_line(path: str) -> str | None:
-    try:
-        return Path(path).read_text().splitlines()[0].strip("\0 ")
-    except (OSError, IndexError):
-        return None
-
-
-def _temperature() -> float | None:
-    millidegrees = _first_line("/sys/class/thermal/thermal_zone0/temp")
-    return int(millidegrees) / 1000 if millidegrees and millidegrees.lstrip("-").isdecimal() else None

@@ -15,8 +15,8 @@ from typing import Annotated
 
 import typer
 
-from adae_edge.benchmarks.bench import machine
 from adae_edge.files import write_atomically
+from adae_edge.machine import machine
 
 REPEATS = 11
 FRAMES = 2000

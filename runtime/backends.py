@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.errors import AdaeEdgeError, MissingExtra, ModelFileError, UsageError, printable
+from adae_edge.machine import available_threads
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -115,27 +113,3 @@ def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
 def _first_line(error: Exception | str) -> str:
     """A message's first line, safe to print: a hostile file may have put names of its own into it."""
     return printable((str(error).strip().splitlines() or [type(error).__name__])[0][:200])
-
-
-def available_threads() -> int:
-    """CPUs that this process may use: the lower of its affinity and its cgroup's quota, at least 1."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for quota, period in _cgroup_quotas():
-        count = min(count, max(1, math.ceil(quota / period)))
-    return count
-
-
-def _cgroup_quotas() -> list[tuple[int, int]]:
-    """Microseconds of CPU time per period, from cgroup v2 or v1, where there is a limit."""
-    quotas = []
-    for paths in (
-        ("/sys/fs/cgroup/cpu.max",),
-        ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
-    ):
-        try:
-            quota, period = " ".join(Path(path).read_text() for path in paths).split()
-            if int(quota) > 0:
-                quotas.append((int(quota), int(period)))
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-    return quotas

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from adae_edge.runtime.backends import available_threads
+from adae_edge.machine import available_threads
 from tests.models import mean_model
 
 
@@ -59,7 +59,7 @@ def test_threads_follow_the_affinity(model):
         pytest.skip("this system has no CPU affinity")
     code = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        "from adae_edge.runtime.backends import available_threads; print(available_threads())"
+        "from adae_edge.machine import available_threads; print(available_threads())"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"
 

@@ -170,6 +170,12 @@ def evaluate(
     return measure(scores, unseen.anomalous, checkpoint.contract.calibration.threshold), scores, unseen
 
 
+def all_scores(model: ADAE, dataset: Dataset, indices: NDArray[np.intp]) -> dict[str, NDArray[np.float32]]:
+    """Every named score of the same frames, float32 [N] each, in the order of the indices."""
+    scores, _ = score_frames(model, dataset, indices)
+    return {"l2": scores}
+
+
 def reconstructions(model: ADAE, frame: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
     """What the networks make of one frame, for pictures (Figure 2).
 

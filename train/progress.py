@@ -1,4 +1,4 @@
-"""The training on the terminal: a bar with both losses and both learning rates, or a line an epoch in a log."""
+"""The training on the terminal: a bar, or plain lines in a log."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from adae_edge.errors import printable
 from adae_edge.train.trainer import Update
 
 
@@ -49,3 +50,59 @@ class TrainingProgress:
             self.epochs_done = update.epoch + 1
             if self._bar.disable:
                 self._console.print(f"epoch {epoch}  {losses}", highlight=False, soft_wrap=True)
+
+
+class TableProgress:
+    """A table's cells: one bar over all of them, and a line for each that ends; every epoch is a line in a log."""
+
+    def __init__(self, cells: int, finished: int) -> None:
+        self._cells, self._finished = cells, finished
+        self._running: dict[object, float] = {}
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.fields[cells]} cells"),
+            BarColumn(),
+            TextColumn("{task.fields[running]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=cells, completed=finished, cells=f"{finished}/{cells}", running="")
+
+    def __enter__(self) -> TableProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def epoch(self, cell: object, epoch: int, epochs: int, loss_g: float, loss_d: float) -> None:
+        """An epoch of a cell is done."""
+        self._running[cell] = epoch / epochs
+        if self._bar.disable:
+            self._say(f"{cell}: epoch {epoch}/{epochs}  L_G {loss_g:.4f}  L_D {loss_d:.4f}")
+        self._show()
+
+    def finished(self, cell: object, auroc: dict[str, float], seconds: float) -> None:
+        """A cell is done."""
+        self._running.pop(cell, None)
+        self._finished += 1
+        figures = "  ".join(f"{name} {figure:.4f}" for name, figure in auroc.items())
+        self._say(f"{cell}: AUROC {figures}, {seconds:.0f} s; {self._finished} of {self._cells} cells")
+        self._show()
+
+    def failed(self, cell: object, reason: str) -> None:
+        """A cell ended without its figures."""
+        self._running.pop(cell, None)
+        self._say(f"{cell} failed: {printable(reason)}")
+        self._show()
+
+    def _show(self) -> None:
+        done = self._finished + sum(self._running.values())
+        running = "  ".join(f"{cell} {part:.0%}" for cell, part in self._running.items())
+        self._bar.update(self._task, completed=done, cells=f"{self._finished}/{self._cells}", running=running)
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,70 @@
+"""What figures depend on: the machine, as far as the system tells."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on, as far as the system tells."""
+    return {
+        "cpu": _cpu_name(),
+        "cpus": os.cpu_count(),
+        "usable_cpus": available_threads(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "board": _first_line("/proc/device-tree/model"),
+        "temperature_c": _temperature(),
+    }
+
+
+def available_threads() -> int:
+    """CPUs that this process may use: the lower of its affinity and its cgroup's quota, at least 1."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for quota, period in _cgroup_quotas():
+        count = min(count, max(1, math.ceil(quota / period)))
+    return count
+
+
+def _cgroup_quotas() -> list[tuple[int, int]]:
+    """Microseconds of CPU time per period, from cgroup v2 or v1, where there is a limit."""
+    quotas = []
+    for paths in (
+        ("/sys/fs/cgroup/cpu.max",),
+        ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+    ):
+        try:
+            quota, period = " ".join(Path(path).read_text() for path in paths).split()
+            if int(quota) > 0:
+                quotas.append((int(quota), int(period)))
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return quotas
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _first_line(path: str) -> str | None:
+    try:
+        return Path(path).read_text().splitlines()[0].strip("\0 ")
+    except (OSError, IndexError):
+        return None
+
+
+def _temperature() -> float | None:
+    millidegrees = _first_line("/sys/class/thermal/thermal_zone0/temp")
+    return int(millidegrees) / 1000 if millidegrees and millidegrees.lstrip("-").isdecimal() else None

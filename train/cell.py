@@ -1,0 +1,209 @@
+"""One cell of a table: a network for one class and seed, trained and scored in a process of its own.
+
+``python -m adae_edge.train.cell JSON`` is started by ``reproduce`` and reports to it, a JSON object a
+line. A cell is three files, NAME.safetensors, NAME.csv and, written last, NAME.json: with it, the cell is
+finished. Whatever kills the process before leaves a cell that the next process goes on with.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from adae_edge import __version__
+from adae_edge.checkpoint import Checkpoint
+from adae_edge.errors import AdaeEdgeError, UsageError
+from adae_edge.files import write_atomically
+from adae_edge.model import load_network
+from adae_edge.train.datasets import Dataset, load_dataset, split
+from adae_edge.train.evaluate import all_scores
+from adae_edge.train.tables import find_table, locate
+from adae_edge.train.trainer import Settings, Update, metrics_path, plan, train
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Everything that one process needs to know.
+
+    Attributes:
+        table, class_name, seed: which cell.
+        data: the data set's folder, or None where the table needs none.
+        recipe, epochs, device: as for ``train``.
+        folder: of the cells' files.
+        settings_sha256: digest of the table's settings, kept in the finished cell.
+    """
+
+    table: str
+    class_name: str
+    seed: int
+    data: str | None
+    recipe: str
+    epochs: int | None
+    device: str
+    folder: str
+    settings_sha256: str
+
+    def __str__(self) -> str:
+        return f"class {self.class_name}, seed {self.seed}"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The checkpoint, finished or not."""
+        return self._file("safetensors")
+
+    @property
+    def scores(self) -> Path:
+        """The scores of the test frames: frame, label (1 is anomalous), and a column for each named score."""
+        return self._file("csv")
+
+    @property
+    def result(self) -> Path:
+        """The figures, there once the cell is finished."""
+        return self._file("json")
+
+    def _file(self, suffix: str) -> Path:
+        return Path(self.folder) / f"{self.class_name}-{self.seed}.{suffix}"
+
+    def open(self) -> tuple[Dataset, Settings]:
+        """The cell's data set, and the settings of its training.
+
+        Raises:
+            UsageError, DatasetError: as ``load_dataset`` and ``plan``.
+        """
+        table = find_table(self.table)
+        spec, anomalous = locate(self.table, self.class_name, Path(self.data) if self.data else None)
+        dataset = load_dataset(spec, anomalous)
+        return dataset, plan(
+            dataset, spec, anomalous, self.seed, self.recipe, self.epochs, table.network, table.side,
+            resize="stretch", pad_value=0.0, region=None, fpr=None, references=True,
+        )  # fmt: skip
+
+
+def run_cell(cell: Cell, on_update: Callable[[Update], None]) -> None:
+    """Train or go on training, score the test frames, and write the cell's files.
+
+    Args:
+        cell: which one.
+        on_update: called after every update of the weights.
+
+    Raises:
+        UsageError, DatasetError, CheckpointError, TrainingError: as ``train``.
+    """
+    dataset, settings = cell.open()
+    unfinished = Checkpoint.load(cell.checkpoint) if cell.checkpoint.exists() else None
+    if unfinished is None or unfinished.contract is None:
+        train(dataset, settings, cell.checkpoint, unfinished, on_update, cell.device)
+
+    checkpoint = Checkpoint.load(cell.checkpoint)
+    model = load_network(checkpoint).to(cell.device)
+    test = split(dataset.anomalous, cell.seed).test
+    labels = dataset.anomalous[test]
+    scores = all_scores(model, dataset, test)
+    write_atomically(cell.scores, as_csv(test, labels, scores))
+    result = {
+        "table": cell.table,
+        "class": cell.class_name,
+        "seed": cell.seed,
+        "auroc": {name: float(roc_auc_score(labels, values)) for name, values in scores.items()},
+        "normals": int((~labels).sum()),
+        "anomalous": int(labels.sum()),
+        "epochs": checkpoint.training["epochs"],
+        "training_seconds": _training_seconds(cell.checkpoint),
+        "data_sha256": checkpoint.training["data_sha256"],
+        "settings_sha256": cell.settings_sha256,
+        "device": torch.cuda.get_device_name(cell.device) if cell.device.startswith("cuda") else cell.device,
+        "versions": {"adae_edge": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+    write_atomically(cell.result, (json.dumps(result, indent=2) + "\n").encode())
+
+
+def as_csv(frames: NDArray[np.intp], labels: NDArray[np.bool_], scores: dict[str, NDArray[np.float32]]) -> bytes:
+    """Rows of frame, label and scores; a float32 is written so that it reads back as itself."""
+    columns = [frames.tolist(), labels.astype(int).tolist(), *(map(str, values) for values in scores.values())]
+    rows = (",".join(map(str, row)) for row in zip(*columns, strict=True))
+    return "\n".join([",".join(["frame", "label", *scores]), *rows, ""]).encode()
+
+
+def read_scores(cell: Cell) -> tuple[NDArray[np.intp], NDArray[np.bool_], dict[str, NDArray[np.float32]]]:
+    """What ``as_csv`` wrote for a finished cell: frames [N], labels [N], and each named score [N]."""
+    with cell.scores.open() as file:
+        names = file.readline().strip().split(",")
+        columns = np.loadtxt(file, delimiter=",", ndmin=2).T
+    scores = {name: column.astype(np.float32) for name, column in zip(names[2:], columns[2:], strict=True)}
+    return columns[0].astype(np.intp), columns[1].astype(bool), scores
+
+
+def common_settings(cell: Cell) -> dict[str, Any]:
+    """What all cells of a folder share, JSON types only: the settings without class, seed and place of the data.
+
+    Raises:
+        UsageError, DatasetError: as ``Cell.open``.
+    """
+    _, settings = cell.open()
+    shared = asdict(settings)
+    for name in ("data", "anomalous", "seed"):
+        del shared[name]
+    common: dict[str, Any] = json.loads(json.dumps({"table": cell.table, **shared}))
+    return common
+
+
+def _training_seconds(checkpoint: Path) -> float:
+    """Time of all epochs; ``seconds`` in the metrics begin anew where a training was resumed."""
+    times = [float(json.loads(line)["seconds"]) for line in metrics_path(checkpoint).read_text().splitlines()]
+    ends = [time for time, following in zip(times, [*times[1:], 0.0], strict=True) if following < time]
+    return round(sum(ends), 1)
+
+
+def _end_with_parent() -> None:
+    """End this process when ``reproduce``, which holds the other end of the standard input, is gone."""
+
+    def wait() -> None:
+        os.read(0, 1)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main(text: str) -> int:
+    """Run the cell that the JSON describes, and report its epochs or its error; returns the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches reproduce, which ends its cells
+    _end_with_parent()
+    torch.set_num_threads(1)  # the figures must not depend on how many cells run
+    reports = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what a library prints is no report
+
+    def report(**message: Any) -> None:
+        reports.write(json.dumps(message) + "\n")
+
+    def report_epoch(update: Update) -> None:
+        if update.update + 1 == update.updates:
+            report(epoch=update.epoch + 1, epochs=update.epochs, loss_g=update.loss_g, loss_d=update.loss_d)
+
+    try:
+        run_cell(Cell(**json.loads(text)), report_epoch)
+    except AdaeEdgeError as error:
+        report(error=str(error), wrong_use=isinstance(error, UsageError))
+    except OSError as error:
+        report(error=f"{error.filename or 'a file'}: {error.strerror or error}")
+    except (MemoryError, torch.OutOfMemoryError):
+        report(error="there is not enough memory for this; fewer --jobs need less")
+    else:
+        return 0
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

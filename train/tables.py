@@ -1,0 +1,189 @@
+"""The paper's tables: which classes they have, what the paper reports, and what of them was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from adae_edge.errors import UsageError
+from adae_edge.machine import available_threads
+
+JOBS_ON_A_GPU = 5
+
+
+@dataclass(frozen=True)
+class Table:
+    """One of the paper's tables, a network for each class and seed.
+
+    Attributes:
+        title: for people.
+        classes: title of each class by its name on the command line, in the table's order.
+        network, side: as for ``train``.
+        seeds: those of the whole table.
+        paper: the paper's figures by method, a figure for each class and then its average as printed.
+        note: how the protocol differs from the paper's, if it does.
+        needs_data: whether the data set is in a folder of the user's.
+    """
+
+    title: str
+    classes: dict[str, str]
+    network: str = "a"
+    side: int = 32
+    seeds: tuple[int, ...] = (0, 1, 2)
+    paper: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    note: str = ""
+    needs_data: bool = True
+
+    def paper_figures(self, method: str, classes: list[str]) -> tuple[dict[str, float], float]:
+        """The paper's AUROC for each of the classes, and its average over them."""
+        *figures, average = self.paper[method]
+        by_class = {name: figure for name, figure in zip(self.classes, figures, strict=True) if name in classes}
+        if len(by_class) < len(figures):
+            average = round(sum(by_class.values()) / len(by_class), 4)
+        return by_class, average
+
+
+_DIGITS = {str(digit): str(digit) for digit in range(10)}
+_CIFAR10 = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+TABLES = {
+    "mnist": Table(
+        "MNIST (the paper's Table 1)",
+        _DIGITS,
+        paper={
+            "AnoGAN": (0.610, 0.300, 0.535, 0.440, 0.430, 0.420, 0.475, 0.355, 0.400, 0.335, 0.430),
+            "EGBAD": (0.775, 0.290, 0.670, 0.520, 0.450, 0.430, 0.570, 0.400, 0.545, 0.345, 0.500),
+            "GANomaly": (0.880, 0.650, 0.940, 0.780, 0.870, 0.840, 0.830, 0.660, 0.830, 0.520, 0.780),
+            "IGMM-GAN": (0.955, 0.900, 0.930, 0.820, 0.830, 0.900, 0.930, 0.900, 0.780, 0.570, 0.852),
+            "ADAE": (0.951, 0.821, 0.948, 0.889, 0.819, 0.906, 0.889, 0.803, 0.925, 0.631, 0.858),
+        },
+    ),
+    "cifar10": Table(
+        "CIFAR-10 (the paper's Table 2)",
+        dict(
+            zip(_DIGITS, ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"], strict=True)
+        ),
+        paper={
+            "AnoGAN": (0.516, 0.492, 0.411, 0.399, 0.335, 0.393, 0.321, 0.399, 0.567, 0.511, 0.434),
+            "EGBAD": (0.577, 0.514, 0.383, 0.448, 0.374, 0.481, 0.353, 0.526, 0.413, 0.555, 0.462),
+            "GANomaly": (0.625, 0.629, 0.505, 0.577, 0.593, 0.633, 0.653, 0.601, 0.622, 0.614, 0.605),
+            "ADAE": (0.633, 0.729, 0.550, 0.580, 0.496, 0.599, 0.590, 0.610, 0.619, 0.697, 0.610),
+        },
+        note="The paper pools the training and the test images. These figures are of the same protocol on the "
+        "images that DIR has; with the 50 000 training images alone, on those.",
+    ),
+    "digits": Table(
+        "scikit-learn's 8x8 digits, to try the command (no table of the paper)", _DIGITS, seeds=(0,), needs_data=False
+    ),
+}
+
+
+def find_table(name: str) -> Table:
+    """Look a table up.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    if name not in TABLES:
+        raise UsageError(f"there is no table {name}: choose {', '.join(TABLES)}")
+    return TABLES[name]
+
+
+def locate(name: str, class_name: str, data: Path | None) -> tuple[str, int]:
+    """What ``load_dataset`` takes for one class of a table: the data set's name and the anomalous class."""
+    return (name if data is None else f"{name}:{data}"), int(class_name)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A table as it was asked for.
+
+    Attributes:
+        name: of the table.
+        data: the data set's folder, or None where the table needs none.
+        out: the table's folder.
+        classes, seeds: those that are wanted, in the table's order.
+        recipe, epochs, device: as for ``train``.
+        jobs: cells at a time.
+    """
+
+    name: str
+    data: Path | None
+    out: Path
+    classes: list[str]
+    seeds: list[int]
+    recipe: str
+    epochs: int | None
+    jobs: int
+    device: str
+
+    @property
+    def table(self) -> Table:
+        """What is known of it."""
+        return find_table(self.name)
+
+    def command(self) -> str:
+        """The command that gives the same figures, without the places of this machine."""
+        parts = ["adae-edge reproduce", self.name, *(["DIR"] if self.data else []), "--out", self.out.name]
+        if self.classes != list(self.table.classes):
+            parts += ["--classes", ",".join(self.classes)]
+        if self.seeds != list(self.table.seeds):
+            parts += ["--seeds", ",".join(map(str, self.seeds))]
+        parts += ["--recipe", self.recipe] if self.recipe != "default" else []
+        parts += ["--epochs", str(self.epochs)] if self.epochs else []
+        parts += ["--device", self.device] if self.device != "cpu" else []
+        return " ".join(parts)
+
+
+def make_request(
+    name: str,
+    data: Path | None,
+    out: Path | None,
+    classes: str | None,
+    seeds: str | None,
+    recipe: str,
+    epochs: int | None,
+    jobs: int | None,
+    device: str,
+) -> Request:
+    """Check what was asked for, and fill in what was left open.
+
+    Raises:
+        UsageError: an unknown table or class, no class, a seed that is no number, or the data set's folder is missing.
+    """
+    table = find_table(name)
+    if table.needs_data != (data is not None):
+        raise UsageError(
+            f"the table {name} needs its data set: adae-edge reproduce {name} DIR"
+            if table.needs_data
+            else f"the table {name} brings its own data: leave out {data}"
+        )
+    if data is not None and not data.is_dir():
+        raise UsageError(f"there is no folder {data}")
+    wanted = list(table.classes) if classes is None else _listed(classes, "--classes")
+    for class_name in wanted:
+        if class_name not in table.classes:
+            raise UsageError(f"the table {name} has no class {class_name}: choose {', '.join(table.classes)}")
+    numbers = list(table.seeds)
+    if seeds is not None:
+        numbers = [int(seed) if seed.isdecimal() else -1 for seed in _listed(seeds, "--seeds")]
+        if not all(0 <= seed < 2**31 for seed in numbers):
+            raise UsageError(f"--seeds takes whole numbers from 0 to 2147483647, and {seeds} is something else")
+    return Request(
+        name=name,
+        data=data,
+        out=out or Path(name),
+        classes=[class_name for class_name in table.classes if class_name in wanted],
+        seeds=list(dict.fromkeys(numbers)),
+        recipe=recipe,
+        epochs=epochs,
+        jobs=jobs or (available_threads() if device == "cpu" else JOBS_ON_A_GPU),
+        device=device,
+    )
+
+
+def _listed(text: str, option: str) -> list[str]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise UsageError(f"{option} takes names with commas between them, and '{text}' leaves one out")
+    return parts
