@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from adae_edge.errors import FrameError
 
 MAX_SIDE = 8192
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 # The formats behind these names, and GIF for files given by name; others are not even tried: one of
@@ -61,6 +62,11 @@ def decode_image(path: Path) -> NDArray[np.uint8]:
     except Exception as error:  # decoders raise many kinds on damaged data
         reason = f"{error}".replace(str(path), "it")
         raise FrameError(f"{path} cannot be decoded: {reason or type(error).__name__}") from None
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether a file is a NIfTI volume by its name."""
+    return path.name.lower().endswith(NIFTI_SUFFIXES)
 
 
 def is_grey(path: Path) -> bool:

@@ -39,6 +39,7 @@ def refusal(fields):
         {"channels": 3, "resize": "pad", "pad_value": 114.5},
         {"region": Region(8, 0, 640, 480)},
         {"region": Region(0, 0, 1, 1), "side": 1024},
+        {"kind": "modality", "resize": "pad", "z_range": 5.0},
     ],
 )
 def test_json_round_trip(contract, changed):
@@ -82,7 +83,7 @@ def test_missing_inner_field_is_named(contract, part, name):
 def test_unknown_field_is_named(contract, part):
     fields = as_json(contract)
     (fields[part] if part else fields)["mean\x1b[2J"] = 1
-    assert "field that schema 1 does not know: 'mean\\x1b[2J'" in refusal(fields)
+    assert "field that schema 2 does not know: 'mean\\x1b[2J'" in refusal(fields)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,8 @@ def test_unknown_field_is_named(contract, part):
         (name, value)
         for name in FIELDS
         for value in [None, True, [], {}, "", "text", -1, 0.5, 1e308, "NaN", ["x"] * 4, {"a": 1}]
-        if (name, value) not in [("region", None), ("pad_value", 0.5), ("version", "text"), ("version", "NaN")]
+        if (name, value)
+        not in [("region", None), ("z_range", None), ("pad_value", 0.5), ("version", "text"), ("version", "NaN")]
     ],
 )
 def test_value_of_another_type_is_refused(contract, name, value):
@@ -103,7 +105,9 @@ def test_value_of_another_type_is_refused(contract, name, value):
 @pytest.mark.parametrize(
     ("part", "name", "value"),
     [
-        (None, "kind", "modality"),
+        (None, "kind", "volume"),
+        (None, "z_range", 0.5),
+        (None, "z_range", 101),
         (None, "channels", 0),
         (None, "channels", 2),
         (None, "channels", 4),
@@ -171,11 +175,37 @@ def test_nan_is_never_written(contract):
         broken.to_json()
 
 
-@pytest.mark.parametrize("schema", [0, 2, "1", None, True, 1.5, [1], {"schema": 1}, "\x1b[2J" * 99])
+@pytest.mark.parametrize("schema", [0, 3, "1", None, True, 1.5, [1], {"schema": 1}, "\x1b[2J" * 99])
 def test_unknown_schema_says_what_to_install(contract, schema):
     sentence = refusal({**as_json(contract), "schema": schema})
     assert sentence.startswith("the contract has schema ")
-    assert "this version reads 1: install" in sentence
+    assert "this version reads 1 and 2: install" in sentence
+
+
+def as_schema_1(contract):
+    """The JSON of the same contract as version 0.1.0 wrote it."""
+    fields = {**as_json(contract), "schema": 1}
+    del fields["z_range"]
+    return fields
+
+
+def test_a_contract_of_schema_1_is_read_as_what_it_meant(contract):
+    assert Contract.from_json(json.dumps(as_schema_1(contract))) == contract
+
+
+def test_a_contract_of_schema_1_has_no_field_of_schema_2(contract):
+    assert "schema 1 does not know: 'z_range'" in refusal({**as_schema_1(contract), "z_range": None})
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"channels": 3}, {"pad_value": 1.0}, {"z_range": None}, {"kind": "image"}],
+)
+def test_a_field_that_the_kind_cannot_have_is_refused(contract, changed):
+    fields = as_json(contract) | {"kind": "modality", "z_range": 5.0} | changed
+    sentence = refusal(fields)
+    assert sentence.startswith(f"the contract has {next(iter(changed.keys() - {'kind'}), 'z_range')} = ")
+    assert sentence.endswith(", which is impossible")
 
 
 def test_missing_schema_is_unknown(contract):

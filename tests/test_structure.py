@@ -20,6 +20,7 @@ ALLOWED = {
     "adae_edge/checkpoint.py": {"numpy", "safetensors"},
     "adae_edge/dicom.py": {"numpy", "pydicom"},
     "adae_edge/model.py": {"torch"},
+    "adae_edge/nifti.py": {"numpy", "nibabel"},
     "train": {"numpy", "torch", "PIL", "rich", "sklearn", "typer", "matplotlib"},
     "train/demo.py": {"numpy", "PIL", "typer", "runtime"},
     "export": {"numpy", "torch", "onnx", "runtime"},
@@ -87,7 +88,9 @@ def test_help_loads_no_stage_and_nothing_heavy():
     output, _, loaded = run(code).partition("LOADED")
     heads = {name.partition(".")[0] for name in loaded.split()}
     assert "Commands" in output
-    assert heads.isdisjoint({"torch", "onnx", "onnxruntime", "cv2", "numpy", "sklearn", "pydicom", "matplotlib", "PIL"})
+    assert heads.isdisjoint(
+        {"torch", "onnx", "onnxruntime", "cv2", "numpy", "sklearn", "pydicom", "nibabel", "matplotlib", "PIL"}
+    )
     assert not {f"adae_edge.{stage}" for stage in STAGES} & set(loaded.split())
 
 
@@ -97,7 +100,7 @@ def test_the_runtime_loads_neither_torch_nor_onnx():
     )
     assert "adae_edge.runtime.scorer" in loaded.split()
     heads = {name.partition(".")[0] for name in loaded.split()}
-    assert heads.isdisjoint({"torch", "onnx", "cv2", "pydicom", "safetensors", "sklearn"})
+    assert heads.isdisjoint({"torch", "onnx", "cv2", "pydicom", "nibabel", "safetensors", "sklearn"})
 
 
 def test_every_command_explains_itself():
