@@ -85,13 +85,19 @@ def demo(
 def train(
     context: typer.Context,
     data: Annotated[
-        str | None, typer.Argument(help="digits, mnist:DIR, or a folder with images in normal/ and anomalous/.")
+        str | None,
+        typer.Argument(
+            help="digits, mnist:DIR, brats:DIR, nifti:DIR, or a folder with images in normal/ and anomalous/."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="The checkpoint to write.")] = Path("checkpoint.safetensors"),
     resume: Annotated[
         Path | None, typer.Option(help="Go on with this unfinished checkpoint; only DATA may be given with it.")
     ] = None,
     anomalous: Annotated[int | None, typer.Option(help="The class that is held out of digits or mnist.")] = None,
+    modality: Annotated[
+        str | None, typer.Option(help="Volumes of brats or nifti: flair, t1, t1ce or t2 [default: flair].")
+    ] = None,
     recipe: Annotated[str, typer.Option(help="default, or paper for the paper's own settings.")] = "default",
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the training frames [default: the recipe's].")
@@ -137,17 +143,17 @@ def train(
             raise UsageError(f"{resume} is finished: there is nothing to resume")
         settings = trainer.Settings.from_header(unfinished.training)
         settings = dataclasses.replace(settings, data=data or settings.data)
-        dataset = load_dataset(settings.data, settings.anomalous)
+        dataset = load_dataset(settings.data, settings.anomalous, settings.modality)
     elif data is None:
         raise UsageError("name the data to train on: digits, mnist:DIR or a folder of images")
     elif out.exists():
         raise UsageError(f"{out} is there already: choose another --out, or finish it with --resume {out}")
     else:
-        dataset = load_dataset(data, anomalous)
+        dataset = load_dataset(data, anomalous, modality)
         settings = trainer.plan(
             dataset, data, anomalous, seed, recipe, epochs, network, side,
             resize="pad" if pad else "stretch", pad_value=pad_value, region=_region(roi), fpr=fpr,
-            references=not no_reference_frames,
+            references=not no_reference_frames, modality=modality,
         )  # fmt: skip
     typer.echo(trainer.describe(dataset, settings))
     with TrainingProgress() as progress:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from adae_edge.checkpoint import Checkpoint
-from adae_edge.errors import CheckpointError, DatasetError
+from adae_edge.errors import CheckpointError, DatasetError, UsageError
 from adae_edge.files import write_atomically
 from adae_edge.frames import to_channels
 from adae_edge.model import ADAE, load_network
-from adae_edge.train.datasets import Dataset, Digest, load_dataset, read_batches, split
+from adae_edge.train.datasets import Dataset, Digest, Frame, load_dataset, read_batches, split
 from adae_edge.train.trainer import Settings, score_frames
 
 
@@ -99,9 +99,10 @@ class UnseenFrames:
         """bool [N], in the order of the indices."""
         return self.dataset.anomalous[self.indices]
 
-    def frame(self, at: int, channels: int) -> NDArray[np.uint8]:
-        """The frame at a place in the order of the indices, uint8 [H, W, channels]."""
-        return to_channels(self.dataset.frames[int(self.indices[at])], channels)
+    def frame(self, at: int, channels: int) -> list[Frame]:
+        """The frame at a place in the order of the indices, as ``reconstructions`` takes it."""
+        index = self.indices[at : at + 1]
+        return [to_channels(self.dataset.frames[int(index[0])], channels)[None], *self.dataset.statistics_of(index)]
 
 
 def unseen_frames(checkpoint: Checkpoint, data: str | None = None) -> UnseenFrames:
@@ -118,12 +119,14 @@ def unseen_frames(checkpoint: Checkpoint, data: str | None = None) -> UnseenFram
     """
     settings = Settings.from_header(checkpoint.training)
     spec = data or settings.data
-    dataset = load_dataset(spec, None if Path(spec).is_dir() else settings.anomalous)
+    dataset = load_dataset(spec, None if Path(spec).is_dir() else settings.anomalous, settings.modality)
+    assert checkpoint.contract is not None
+    if dataset.kind != checkpoint.contract.kind:
+        raise UsageError(f"the model takes frames of kind {checkpoint.contract.kind}, and {spec} has {dataset.kind}")
     if _training_digest(dataset, settings.seed) == checkpoint.training.get("data_sha256"):
-        return UnseenFrames(dataset, split(dataset.anomalous, settings.seed).test, left_out=0)
+        return UnseenFrames(dataset, split(dataset.anomalous, settings.seed, dataset.groups).test, left_out=0)
     if data is None:
         raise CheckpointError(f"{spec} is no longer the data of this training: name the data to evaluate on")
-    assert checkpoint.contract is not None
     digest = Digest()
     everything = np.arange(len(dataset.anomalous))
     for batch in read_batches(dataset, everything):
@@ -135,7 +138,7 @@ def unseen_frames(checkpoint: Checkpoint, data: str | None = None) -> UnseenFram
 
 def _training_digest(dataset: Dataset, seed: int) -> str | None:
     try:
-        parts = split(dataset.anomalous, seed)
+        parts = split(dataset.anomalous, seed, dataset.groups)
     except DatasetError:  # too few normals to have been trained on
         return None
     digest = Digest()
@@ -162,18 +165,18 @@ def evaluate(checkpoint: Checkpoint, data: str | None = None) -> tuple[Evaluatio
     return measure(scores, unseen.anomalous, checkpoint.contract.calibration.threshold), scores, unseen
 
 
-def reconstructions(model: ADAE, frame: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+def reconstructions(model: ADAE, frame: list[Frame]) -> tuple[NDArray[np.float32], ...]:
     """What the networks make of one frame, for pictures (Figure 2).
 
     Args:
         model: in eval mode.
-        frame: uint8 [H, W, C].
+        frame: what the model takes: one frame [1, H, W, C], and its mean and std [1] if it has them.
 
     Returns:
         x, G(x), D(G(x)) float32 [S, S, C] in [-1, 1], and |x - D(G(x))| float32 [S, S], mean over channels.
     """
     with torch.inference_mode():
-        x = model.preprocess(torch.from_numpy(frame[None].copy()))
+        x = model.preprocess(*(torch.from_numpy(array.copy()) for array in frame))
         generated = model.generator(x)
         again = model.discriminator(generated)
     error = (x - again).abs().mean(dim=1)[0].numpy()
