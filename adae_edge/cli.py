@@ -190,7 +190,7 @@ def export(
         Path | None, typer.Option(help="The model file [default: the checkpoint's name with .onnx].")
     ] = None,
     frames: Annotated[
-        Path | None, typer.Option(help="Folder of images for the gate, if the checkpoint carries none.")
+        Path | None, typer.Option(help="Folder of images or volumes for the gate, if the checkpoint carries none.")
     ] = None,
 ) -> None:
     """Fuse both autoencoders into one ONNX file that outputs the score, once its scores are shown to be PyTorch's."""
@@ -225,7 +225,10 @@ def inspect(
 def score(
     model: Annotated[Path, typer.Argument(help="A model file.")],
     source: Annotated[
-        str, typer.Argument(help="An image, a DICOM file, a video, a folder of images and DICOM files, or camera:0.")
+        str,
+        typer.Argument(
+            help="An image, a DICOM file, a video, a folder of these, camera:0; or NIfTI volumes for a model of slices."
+        ),
     ],
     to: Annotated[
         list[str] | None,
@@ -237,6 +240,12 @@ def score(
     window: Annotated[
         str | None,
         typer.Option(help="CENTER,WIDTH of the grey values of DICOM files, in place of their own VOI window."),
+    ] = None,
+    brain_mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the brain is, for NIfTI volumes with skull: a mask, or a folder with VOLUME_*.nii.gz."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda; another one is never used in its place.")] = "cpu",
     threads: Annotated[
@@ -257,7 +266,7 @@ def score(
     limit = scorer.threshold if threshold is None else threshold
     if not math.isfinite(limit):
         raise UsageError(f"a threshold is a number, and {limit} is none to compare with")
-    frames = open_source(source, _window(window))
+    frames = open_source(source, _window(window), scorer.contract.kind, brain_mask)
     summary = Summary()
     with contextlib.ExitStack() as closing:
         sinks = [closing.enter_context(contextlib.closing(open_sink(spec))) for spec in to or ["terminal"]]
@@ -282,12 +291,18 @@ def calibrate(
         str | None,
         typer.Option(help="CENTER,WIDTH of the grey values of DICOM files, in place of their own VOI window."),
     ] = None,
+    brain_mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the brain is, for NIfTI volumes with skull: a mask, or a folder with VOLUME_*.nii.gz."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda; another one is never used in its place.")] = "cpu",
 ) -> None:
     """Set a model's threshold from normal frames, on the device, without another export."""
     from adae_edge.runtime.calibrate import recalibrate
 
-    contract = recalibrate(model, normals, fpr, device, _window(window))
+    contract = recalibrate(model, normals, fpr, device, _window(window), brain_mask)
     typer.echo(f"{_calibrated(contract.calibration)}\nwrote {model}")
 
 

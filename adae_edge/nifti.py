@@ -10,8 +10,10 @@ import gzip
 import io
 import logging
 import math
+import re
 import warnings
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +38,23 @@ MIN_BRAIN = 0.2
 
 # What nibabel repairs in a header, it logs to the terminal.
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
+
+
+def mask_of(volume: Path, masks: Iterable[Path]) -> Path | None:
+    """The mask whose name goes on where the volume's ends, as IXI002_T1_mask.nii.gz for IXI002_T1.nii.gz.
+
+    Raises:
+        FrameError: there are several.
+    """
+    found = [mask for mask in masks if stem(mask).startswith(stem(volume) + "_")]
+    if len(found) > 1:
+        raise FrameError(f"{volume} has more than one brain mask: {found[0]} and {found[1]}")
+    return found[0] if found else None
+
+
+def stem(path: Path) -> str:
+    """The file's name without .nii or .nii.gz."""
+    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
 
 
 class Brain(NamedTuple):
@@ -128,7 +147,7 @@ def _canonical(data: bytes, path: Path) -> Volume:
         kind = nibabel.Nifti2Image
     else:
         raise FrameError(f"{path} is no NIfTI file")
-    image = kind.from_stream(io.BytesIO(data))
+    image: Any = kind.from_stream(io.BytesIO(data))
     shape, dtype = image.header.get_data_shape(), image.header.get_data_dtype()
     if len(shape) != 3:
         raise FrameError(f"{path} has {len(shape)} dimensions, and a volume has 3")
@@ -136,7 +155,8 @@ def _canonical(data: bytes, path: Path) -> Volume:
         raise FrameError(f"{path} has voxels of type {dtype}, and not one number each")
     if min(shape) < 1 or math.prod(shape) * dtype.itemsize > len(data):
         raise FrameError(f"{path} declares {' x '.join(map(str, shape))} voxels and is cut short or damaged")
-    image = nibabel.as_closest_canonical(image)  # axes to the right, to the front and up
+    # Its axes then go to the right, to the front and up.
+    image = nibabel.as_closest_canonical(image)  # type: ignore[no-untyped-call]
     values = np.asanyarray(image.dataobj)[::-1, ::-1].transpose(2, 1, 0)
     check_size(values.shape[1], values.shape[2], str(path))
     with np.errstate(over="ignore"):  # infinite then, and refused

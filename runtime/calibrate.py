@@ -11,7 +11,6 @@ from adae_edge.calibration import DEFAULT_FPR, calibrate
 from adae_edge.contract import Contract
 from adae_edge.errors import FrameError, ModelFileError, UsageError
 from adae_edge.files import write_atomically
-from adae_edge.frames import to_channels
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sources import open_source
 
@@ -22,6 +21,7 @@ def recalibrate(
     fpr: float = DEFAULT_FPR,
     device: str = "cpu",
     window: tuple[float, float] | None = None,
+    brain_mask: Path | None = None,
 ) -> Contract:
     """Set a model file's threshold from the scores of normal frames.
 
@@ -33,6 +33,7 @@ def recalibrate(
         fpr: target false-positive rate.
         device: "cpu" or "cuda".
         window: centre and width for DICOM files, in place of their own.
+        brain_mask: for NIfTI volumes that are not skull-stripped.
 
     Returns:
         The new contract.
@@ -43,14 +44,14 @@ def recalibrate(
     """
     before = path.read_bytes() if path.is_file() else b""
     scorer = Scorer(path, device)
-    source = open_source(normals, window)
+    source = open_source(normals, window, scorer.contract.kind, brain_mask)
     if source.live:
         raise UsageError("a camera never ends: record the normal frames first, and calibrate on the files")
     scores = []
     for frame in source:
         if isinstance(frame, FrameError):
             raise frame
-        scores.append(scorer.score(to_channels(frame.pixels, scorer.contract.channels)[None])[0])
+        scores.append(scorer.score(*frame.inputs(scorer.contract.channels))[0])
     contract = scorer.contract.with_calibration(calibrate(np.array(scores, np.float32), fpr))
     if path.read_bytes() != before:
         raise ModelFileError(f"{path} was changed while it was calibrated, and is left as it is")

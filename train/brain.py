@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.errors import DatasetError, FrameError, UsageError
-from adae_edge.frames import NIFTI_SUFFIXES, is_nifti
-from adae_edge.nifti import Brain, read_brain, read_volume
+from adae_edge.frames import is_nifti
+from adae_edge.nifti import Brain, mask_of, read_brain, read_volume, stem
 from adae_edge.train.datasets import Dataset, Frame, Indices
 
 # A slice with fewer tumour voxels, but some, is neither normal nor anomalous, and left out: 20 are 20 mm2 at
@@ -76,9 +76,9 @@ def load_brains(spec: str, modality: str | None = None) -> Dataset:
     files = sorted(path for path in folder.rglob("*") if is_nifti(path) and path.is_file())
     if not files:
         raise DatasetError(f"there are no NIfTI volumes in {folder}")
-    patients = _with_tumours(files, modality) if kind == "brats" else _healthy(files, modality, folder)
-    read = _read_tumour if kind == "brats" else _read_healthy
     try:
+        patients = _with_tumours(files, modality) if kind == "brats" else _healthy(files, modality, folder)
+        read = _read_tumour if kind == "brats" else _read_healthy
         with ThreadPoolExecutor(4) as pool:
             slices = list(pool.map(read, patients))
     except FrameError as error:
@@ -121,25 +121,18 @@ def _healthy(files: list[Path], modality: str, folder: Path) -> list[_Patient]:
     masks = [path for path in files if _BRAIN_MASK & set(_words(path))]
     volumes = [path for path in files if path not in masks and MODALITIES[modality] & set(_words(path))]
     # HCP keeps the skull-stripped volume beside the steps on the way to it.
-    stripped = {path.parent: path for path in volumes if _stem(path).endswith("_restore_brain")}
+    stripped = {path.parent: path for path in volumes if stem(path).endswith("_restore_brain")}
     volumes = [path for path in volumes if stripped.get(path.parent, path) == path]
     if not volumes:
         raise DatasetError(f"there are no {modality} volumes in {folder}")
-    patients = [_Patient(str(path), path, _mask_of(path, masks)) for path in volumes]
+    # IXI's masks bear the volumes' names; HCP's lie beside them.
+    beside = {mask.parent: mask for mask in masks if stem(mask) == "brainmask_fs"}
+    patients = [_Patient(str(path), path, mask_of(path, masks) or beside.get(path.parent)) for path in volumes]
     masked = [patient for patient in patients if patient.mask]
     if masked and len(masked) < len(patients):
         missing = next(patient for patient in patients if not patient.mask)
         raise DatasetError(f"there is no brain mask for {missing.volume}, and others have one")
     return patients
-
-
-def _mask_of(volume: Path, masks: list[Path]) -> Path | None:
-    """The mask whose name goes on where the volume's ends (IXI), or that lies beside it (HCP)."""
-    named = [mask for mask in masks if _stem(mask).startswith(_stem(volume) + "_")]
-    found = named or [mask for mask in masks if mask.parent == volume.parent and _words(mask)[0] == "brainmask"]
-    if len(found) > 1:
-        raise DatasetError(f"{volume} has more than one brain mask: {found[0]} and {found[1]}")
-    return found[0] if found else None
 
 
 def _read_tumour(patient: _Patient) -> _Slices:
@@ -188,14 +181,5 @@ class _Frames(Sequence[Frame]):
         return self._volumes[volume][at - self._ends[volume]].astype(np.float32)[..., None]
 
 
-def _stem(path: Path) -> str:
-    """The file's name without .nii or .nii.gz."""
-    name = path.name
-    for suffix in sorted(NIFTI_SUFFIXES, key=len, reverse=True):
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
-
-
 def _words(path: Path) -> list[str]:
-    return re.split(r"[_\-.]", _stem(path).lower())
+    return re.split(r"[_\-.]", stem(path).lower())

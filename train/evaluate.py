@@ -99,10 +99,13 @@ class UnseenFrames:
         """bool [N], in the order of the indices."""
         return self.dataset.anomalous[self.indices]
 
-    def frame(self, at: int, channels: int) -> list[Frame]:
-        """The frame at a place in the order of the indices, as ``reconstructions`` takes it."""
-        index = self.indices[at : at + 1]
-        return [to_channels(self.dataset.frames[int(index[0])], channels)[None], *self.dataset.statistics_of(index)]
+    def frame(self, at: int, channels: int) -> Frame:
+        """The frame at a place in the order of the indices, [H, W, channels]."""
+        return to_channels(self.dataset.frames[int(self.indices[at])], channels)
+
+    def inputs(self, at: int, channels: int) -> list[Frame]:
+        """What the network takes for that frame alone: [1, H, W, channels], and mean and std [1] if it has them."""
+        return [self.frame(at, channels)[None], *self.dataset.statistics_of(self.indices[at : at + 1])]
 
 
 def unseen_frames(checkpoint: Checkpoint, data: str | None = None) -> UnseenFrames:
@@ -165,18 +168,18 @@ def evaluate(checkpoint: Checkpoint, data: str | None = None) -> tuple[Evaluatio
     return measure(scores, unseen.anomalous, checkpoint.contract.calibration.threshold), scores, unseen
 
 
-def reconstructions(model: ADAE, frame: list[Frame]) -> tuple[NDArray[np.float32], ...]:
+def reconstructions(model: ADAE, inputs: list[Frame]) -> tuple[NDArray[np.float32], ...]:
     """What the networks make of one frame, for pictures (Figure 2).
 
     Args:
         model: in eval mode.
-        frame: what the model takes: one frame [1, H, W, C], and its mean and std [1] if it has them.
+        inputs: one frame, as ``UnseenFrames.inputs`` gives it.
 
     Returns:
         x, G(x), D(G(x)) float32 [S, S, C] in [-1, 1], and |x - D(G(x))| float32 [S, S], mean over channels.
     """
     with torch.inference_mode():
-        x = model.preprocess(*(torch.from_numpy(array.copy()) for array in frame))
+        x = model.preprocess(*(torch.from_numpy(array.copy()) for array in inputs))
         generated = model.generator(x)
         again = model.discriminator(generated)
     error = (x - again).abs().mean(dim=1)[0].numpy()

@@ -107,7 +107,7 @@ def _grid(scores: NDArray[np.float32], unseen: UnseenFrames, model: ADAE) -> Fig
     columns = [(int(at), kind) for kind in (False, True) for at in _middle(scores, unseen.anomalous == kind)]
     figure = Figure(figsize=(1.3 * len(columns) + 0.8, 5.9), layout="constrained")
     axes = figure.subplots(4, len(columns), squeeze=False)
-    pictures = [reconstructions(model, unseen.frame(at, model.channels)) for at, _ in columns]
+    pictures = [reconstructions(model, unseen.inputs(at, model.channels)) for at, _ in columns]
     brightest = max(float(error.max()) for *_, error in pictures)
     for column, ((at, kind), (x, generated, again, error)) in enumerate(zip(columns, pictures, strict=True)):
         for row, picture in enumerate((x, generated, again)):

@@ -377,12 +377,13 @@ def load_frames(dataset: Dataset, parts: Split, preprocess: Preprocess) -> tuple
         DatasetError: frames that cannot be decoded, or that are too small for the region.
     """
     wanted = np.concatenate([parts.train, parts.calibration])
-    resized, digest = [], Digest()
+    resized: list[Tensor] = []
+    digest, at = Digest(), 0
     for batch in read_batches(dataset, wanted):
         check_region(preprocess.region, batch.shape)
         digest.update(batch)
-        at = sum(len(part) for part in resized)
         statistics = dataset.statistics_of(wanted[at : at + len(batch)])
+        at += len(batch)
         resized.append(pack(preprocess, torch.from_numpy(batch), *map(torch.from_numpy, statistics)))
     return torch.cat(resized)[: len(parts.train)], digest
 
