@@ -69,8 +69,8 @@ class Preprocess(nn.Module):
     def standardise(self, frames: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         """frames: float32 [N, H, W, 1], mean and std: float32 [N], modality units -> [N, H, W, 1] in [-1, 1]."""
         assert self.z_range is not None
-        z = (frames - mean.reshape(-1, 1, 1, 1)) / std.reshape(-1, 1, 1, 1)
-        return torch.where(frames == 0, -1.0, z.clamp(-self.z_range, self.z_range) / self.z_range)
+        z = (frames - mean.reshape(-1, 1, 1, 1)) / (self.z_range * std.reshape(-1, 1, 1, 1))
+        return torch.where(frames == 0, -1.0, z.clamp(-1.0, 1.0))
 
     def resize(self, frames: Tensor) -> Tensor:
         """frames: [N, H, W, C] -> float32 [N, C, side, side], on the same scale."""

@@ -119,7 +119,7 @@ def read_volume(path: Path) -> Volume:
         raise
     except FileNotFoundError:
         raise FrameError(f"{path} does not exist") from None
-    except (EOFError, zlib.error):
+    except (EOFError, zlib.error, gzip.BadGzipFile):
         raise FrameError(f"{path} is cut short or damaged: it cannot be decompressed") from None
     except Exception as error:  # nibabel raises many kinds on damaged data
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
@@ -153,7 +153,7 @@ def _canonical(data: bytes, path: Path) -> Volume:
         raise FrameError(f"{path} has {len(shape)} dimensions, and a volume has 3")
     if dtype.kind not in "iuf":
         raise FrameError(f"{path} has voxels of type {dtype}, and not one number each")
-    if min(shape) < 1 or math.prod(shape) * dtype.itemsize > len(data):
+    if min(shape) < 1 or image.dataobj.offset + math.prod(shape) * dtype.itemsize > len(data):
         raise FrameError(f"{path} declares {' x '.join(map(str, shape))} voxels and is cut short or damaged")
     # Its axes then go to the right, to the front and up.
     image = nibabel.as_closest_canonical(image)  # type: ignore[no-untyped-call]
