@@ -116,6 +116,7 @@ def test_missing_extras_are_named_with_the_line_that_installs_them(tmp_path):
     hidden = {
         "torch": (["train", "digits", "--anomalous", "0"], "adae-edge[train]"),
         "sklearn": (["train", "digits", "--anomalous", "0"], "adae-edge[train]"),
+        "nibabel": (["train", "brats:."], "adae-edge[nifti]"),
         "onnx": (["export", "c.safetensors"], "adae-edge[export,cpu]"),
         "cv2": (["score", "MODEL", "camera:0"], "adae-edge[camera]"),
         "onnxruntime": (["score", "MODEL", "."], "adae-edge[cpu]"),

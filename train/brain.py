@@ -178,7 +178,8 @@ class _Frames(Sequence[Frame]):
             return [self[at] for at in range(len(self))[index]]
         at = range(len(self))[index]
         volume = bisect.bisect_right(self._ends, at)
-        return self._volumes[volume][at - self._ends[volume]].astype(np.float32)[..., None]
+        frame: Frame = self._volumes[volume][at - self._ends[volume]].astype(np.float32)[..., None]
+        return frame
 
 
 def _words(path: Path) -> list[str]:
