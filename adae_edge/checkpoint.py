@@ -96,7 +96,10 @@ class Checkpoint:
             return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
         references = part("reference.")
-        if not (isinstance(training, dict) and all(key.isdecimal() for key in references)):
+        statistics = [value for _, value in sorted(part("statistics.").items())]
+        wanted = [(len(references),)] * (2 if references and contract and contract.kind == "modality" else 0)
+        whole = all(key.isdecimal() for key in references) and [values.shape for values in statistics] == wanted
+        if not (isinstance(training, dict) and whole):
             raise CheckpointError(f"{path} is a safetensors file, but no checkpoint of adae-edge")
         return Checkpoint(
             weights=part("model."),
@@ -105,7 +108,7 @@ class Checkpoint:
             references=[references[key] for key in sorted(references, key=int)],
             state=part("state."),
             seen=tensors.get("seen", np.empty((0, 8), np.uint8)),
-            statistics=[value for _, value in sorted(part("statistics.").items())],
+            statistics=statistics,
         )
 
 

@@ -62,8 +62,10 @@ class Preprocess(nn.Module):
         Returns:
             float32 [N, C, side, side] in [-1, 1].
         """
-        if mean is None or std is None:
+        if self.z_range is None:
             return self.normalise(self.resize(frames))
+        assert mean is not None
+        assert std is not None
         return self.resize(self.standardise(frames, mean, std))
 
     def standardise(self, frames: Tensor, mean: Tensor, std: Tensor) -> Tensor:

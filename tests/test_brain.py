@@ -1,5 +1,6 @@
 """Brain data sets: layouts, labels, the split by patient, refusals, and the whole line from volumes to scores."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ import torch
 
 from adae_edge import modelfile
 from adae_edge.checkpoint import Checkpoint
-from adae_edge.errors import DatasetError, FrameError, UsageError
+from adae_edge.errors import CheckpointError, DatasetError, FrameError, UsageError
 from adae_edge.export import graph
 from adae_edge.model import Preprocess, load_network
 from adae_edge.nifti import read_brain
@@ -284,6 +285,14 @@ def test_the_checkpoint_carries_what_the_gate_needs(trained, dataset):
     assert np.array_equal(mean, dataset.statistics[parts.calibration, 0])
     scores, _ = score_frames(load_network(checkpoint), dataset, parts.calibration)
     assert np.median(scores) == pytest.approx(checkpoint.contract.calibration.quantiles[50], rel=1e-5)
+
+
+def test_a_checkpoint_whose_references_lack_their_statistics_is_refused(trained, tmp_path):
+    checkpoint = Checkpoint.load(trained / "c.safetensors")
+    for broken in ([], checkpoint.statistics[:1], [values[1:] for values in checkpoint.statistics]):
+        dataclasses.replace(checkpoint, statistics=broken).save(tmp_path / "c.safetensors")
+        with pytest.raises(CheckpointError, match="no checkpoint of adae-edge"):
+            Checkpoint.load(tmp_path / "c.safetensors")
 
 
 def test_an_export_without_reference_frames_takes_volumes(patients, tmp_path, monkeypatch):

@@ -119,7 +119,8 @@ def _with_tumours(files: list[Path], modality: str) -> list[_Patient]:
 def _healthy(files: list[Path], modality: str, folder: Path) -> list[_Patient]:
     """Volumes of healthy people, each a person, and the masks of their brains where there are any."""
     masks = [path for path in files if _BRAIN_MASK & set(_words(path))]
-    volumes = [path for path in files if path not in masks and MODALITIES[modality] & set(_words(path))]
+    others = sorted(set(files) - set(masks))
+    volumes = [path for path in others if MODALITIES[modality] & set(_words(path))]
     # HCP keeps the skull-stripped volume beside the steps on the way to it.
     stripped = {path.parent: path for path in volumes if stem(path).endswith("_restore_brain")}
     volumes = [path for path in volumes if stripped.get(path.parent, path) == path]
