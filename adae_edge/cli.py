@@ -99,7 +99,9 @@ def train(
     context: typer.Context,
     data: Annotated[
         str | None,
-        typer.Argument(help="digits, mnist:DIR, cifar10:DIR, or a folder of images and DICOM files."),
+        typer.Argument(
+            help="digits, mnist:DIR, cifar10:DIR, brats:DIR, nifti:DIR, or a folder of images and DICOM files."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="The checkpoint to write.")] = Path("checkpoint.safetensors"),
     resume: Annotated[
@@ -107,6 +109,9 @@ def train(
     ] = None,
     anomalous: Annotated[
         str | None, typer.Option(help="The class that is held out of digits, mnist or cifar10: 0 to 9, or cat, dog ...")
+    ] = None,
+    modality: Annotated[
+        str | None, typer.Option(help="Volumes of brats or nifti: flair, t1, t1ce or t2 [default: flair].")
     ] = None,
     recipe: Annotated[str, typer.Option(help="default, or paper for the paper's own settings.")] = "default",
     epochs: Annotated[
@@ -158,7 +163,7 @@ def train(
             raise UsageError(f"{resume} is finished: there is nothing to resume")
         settings = trainer.Settings.from_header(unfinished.training)
         settings = dataclasses.replace(settings, data=data or settings.data)
-        dataset = load_dataset(settings.data, settings.anomalous, settings.window)
+        dataset = load_dataset(settings.data, settings.anomalous, settings.window, settings.modality)
     elif data is None:
         raise UsageError("name the data to train on: digits, mnist:DIR, cifar10:DIR or a folder of images")
     elif out.exists():
@@ -166,11 +171,11 @@ def train(
     else:
         chosen = class_number(data, anomalous)
         shown = _window(window)
-        dataset = load_dataset(data, chosen, shown)
+        dataset = load_dataset(data, chosen, shown, modality)
         settings = trainer.plan(
             dataset, data, chosen, seed, recipe, epochs, network, side,
             resize="pad" if pad else "stretch", pad_value=pad_value, region=_region(roi), fpr=fpr,
-            references=not no_reference_frames, window=shown,
+            references=not no_reference_frames, window=shown, modality=modality,
         )  # fmt: skip
     typer.echo(trainer.describe(dataset, settings))
     with TrainingProgress() as progress:
@@ -245,7 +250,7 @@ def export(
         Path | None, typer.Option(help="The model file [default: the checkpoint's name with .onnx].")
     ] = None,
     frames: Annotated[
-        Path | None, typer.Option(help="Folder of images for the gate, if the checkpoint carries none.")
+        Path | None, typer.Option(help="Folder of images or volumes for the gate, if the checkpoint carries none.")
     ] = None,
 ) -> None:
     """Fuse both autoencoders into one ONNX file that outputs the score, once its scores are shown to be PyTorch's."""
@@ -280,7 +285,10 @@ def inspect(
 def score(
     model: Annotated[Path, typer.Argument(help="A model file.")],
     source: Annotated[
-        str, typer.Argument(help="An image, a DICOM file, a video, a folder of images and DICOM files, or camera:0.")
+        str,
+        typer.Argument(
+            help="An image, a DICOM file, a video, a folder of these, camera:0; or NIfTI volumes for a model of slices."
+        ),
     ],
     to: Annotated[
         list[str] | None,
@@ -292,6 +300,12 @@ def score(
     window: Annotated[
         str | None,
         typer.Option(help="CENTER,WIDTH of the grey values of DICOM files, in place of their own VOI window."),
+    ] = None,
+    brain_mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the brain is, for NIfTI volumes with skull: a mask, or a folder with VOLUME_*.nii.gz."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda; another one is never used in its place.")] = "cpu",
     threads: Annotated[
@@ -312,7 +326,7 @@ def score(
     limit = scorer.threshold if threshold is None else threshold
     if not math.isfinite(limit):
         raise UsageError(f"a threshold is a number, and {limit} is none to compare with")
-    frames = open_source(source, _window(window))
+    frames = open_source(source, _window(window), scorer.contract.kind, brain_mask)
     summary = Summary()
     with contextlib.ExitStack() as closing:
         sinks = [closing.enter_context(contextlib.closing(open_sink(spec))) for spec in to or ["terminal"]]
@@ -340,12 +354,18 @@ def calibrate(
         str | None,
         typer.Option(help="CENTER,WIDTH of the grey values of DICOM files, in place of their own VOI window."),
     ] = None,
+    brain_mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the brain is, for NIfTI volumes with skull: a mask, or a folder with VOLUME_*.nii.gz."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda; another one is never used in its place.")] = "cpu",
 ) -> None:
     """Set a model's threshold from normal frames, on the device, without another export."""
     from adae_edge.runtime.calibrate import recalibrate
 
-    done = recalibrate(model, normals, fpr, confidence, device, _window(window))
+    done = recalibrate(model, normals, fpr, confidence, device, _window(window), brain_mask)
     calibration = done.contract.calibration
     typer.echo(
         f"{_calibrated(calibration)}\nthe threshold before, {done.before.threshold:.4f}, lies below "

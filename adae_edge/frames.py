@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from adae_edge.errors import FrameError
 
 MAX_SIDE = 8192
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+Value = TypeVar("Value", bound=np.generic)
 
 # The formats behind these names, and GIF for files given by name; others are not even tried: one of
 # Pillow's decoders runs Ghostscript on what it is given.
@@ -63,6 +67,11 @@ def decode_image(path: Path) -> NDArray[np.uint8]:
         raise FrameError(f"{path} cannot be decoded: {reason or type(error).__name__}") from None
 
 
+def is_nifti(path: Path) -> bool:
+    """Whether a file is a NIfTI volume by its name."""
+    return path.name.lower().endswith(NIFTI_SUFFIXES)
+
+
 def is_grey(path: Path) -> bool:
     """Whether the image file's header declares a grey picture; False where the header cannot be read."""
     try:
@@ -83,25 +92,25 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
-def to_channels(frame: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+def to_channels(frame: NDArray[Value], channels: int) -> NDArray[Value]:
     """Convert between grey and colour: the one rule of the project.
 
     Grey to RGB repeats the value; RGB to grey is ITU-R BT.601 luma, (299 R + 587 G + 114 B) / 1000
     rounded half up.
 
     Args:
-        frame: uint8 [..., 1 or 3], one frame or several, RGB.
+        frame: uint8 [..., 1 or 3], one frame or several, RGB; or float32 [..., 1], which stays as it is.
         channels: 1 or 3.
 
     Returns:
-        uint8 [..., channels]; the same array where nothing is to be converted.
+        [..., channels]; the same array where nothing is to be converted.
     """
     if frame.shape[-1] == channels:
         return frame
     if channels == 3:
         return np.repeat(frame, 3, axis=-1)
     luma = frame.astype(np.uint32) @ np.array([299, 587, 114], np.uint32)
-    return ((luma + 500) // 1000).astype(np.uint8)[..., None]
+    return ((luma + 500) // 1000).astype(frame.dtype)[..., None]
 
 
 def check_size(height: int, width: int, what: str) -> None:

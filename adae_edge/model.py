@@ -18,35 +18,64 @@ from adae_edge.errors import CheckpointError
 
 
 class Preprocess(nn.Module):
-    """Raw frames to what the network sees: crop, resize, normalise.
+    """Raw frames to what the network sees: crop, resize and normalise, for both kinds of frames.
 
     Resizing works per axis: the area average where the axis shrinks, bilinear where it grows,
     written as one matrix product per axis whose weights follow from the frame's size alone.
     With ``resize="pad"`` the frame is centred in a square of ``pad_value`` first, by the same
     product with shifted weights (the paper's section 4.1 pads slices so).
 
+    Grey levels are resized and then mapped to [-1, 1]. Values in modality units become z-scores first:
+    (frame - mean) / std, clipped to ``z_range`` and divided by it, which is what a tanh can give back. A
+    value of 0 is outside of the object and becomes -1, as the padding does: -mean / std would be another
+    grey for each volume, and the background is most of a frame.
+
     Args:
         side: height and width that the network sees, pixels.
         resize: "stretch" or "pad".
         pad_value: grey level 0 to 255 around a padded frame.
         region: part of the frame to look at, or None for all of it.
+        z_range: standard deviations that become 1, for frames in modality units; None for grey levels.
     """
 
     def __init__(
-        self, side: int, resize: str = "stretch", pad_value: float = 0.0, region: Region | None = None
+        self,
+        side: int,
+        resize: str = "stretch",
+        pad_value: float = 0.0,
+        region: Region | None = None,
+        z_range: float | None = None,
     ) -> None:
         super().__init__()
         self.side = side
         self.pad = resize == "pad"
-        self.pad_value = pad_value
+        self.pad_value = pad_value if z_range is None else -1.0
         self.region = region
+        self.z_range = z_range
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """frames: uint8 [N, H, W, C], RGB or grey -> float32 [N, C, side, side] in [-1, 1]."""
-        return self.normalise(self.resize(frames))
+    def forward(self, frames: Tensor, mean: Tensor | None = None, std: Tensor | None = None) -> Tensor:
+        """
+        Args:
+            frames: uint8 [N, H, W, C], RGB or grey; with ``z_range`` float32 [N, H, W, 1], modality units.
+            mean, std: float32 [N], for frames in modality units.
+
+        Returns:
+            float32 [N, C, side, side] in [-1, 1].
+        """
+        if self.z_range is None:
+            return self.normalise(self.resize(frames))
+        assert mean is not None
+        assert std is not None
+        return self.resize(self.standardise(frames, mean, std))
+
+    def standardise(self, frames: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        """frames: float32 [N, H, W, 1], mean and std: float32 [N], modality units -> [N, H, W, 1] in [-1, 1]."""
+        assert self.z_range is not None
+        z = (frames - mean.reshape(-1, 1, 1, 1)) / (self.z_range * std.reshape(-1, 1, 1, 1))
+        return torch.where(frames == 0, -1.0, z.clamp(-1.0, 1.0))
 
     def resize(self, frames: Tensor) -> Tensor:
-        """frames: uint8 [N, H, W, C] -> float32 [N, C, side, side], grey levels 0 to 255."""
+        """frames: [N, H, W, C] -> float32 [N, C, side, side], on the same scale."""
         x = frames.to(torch.float32)
         if self.region is not None:
             left, top, width, height = self.region
@@ -128,9 +157,9 @@ class ADAE(nn.Module):
         self.generator = Autoencoder(channels, preprocess.side, network)
         self.discriminator = Autoencoder(channels, preprocess.side, network)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """frames: uint8 [N, H, W, C] -> score: float32 [N], ||x - D(G(x))||_2 over pixels and channels."""
-        x = self.preprocess(frames)
+    def forward(self, frames: Tensor, mean: Tensor | None = None, std: Tensor | None = None) -> Tensor:
+        """Frames as for ``Preprocess`` -> score: float32 [N], ||x - D(G(x))||_2 over pixels and channels."""
+        x = self.preprocess(frames, mean, std)
         return anomaly_score(x, self.discriminator(self.generator(x)))
 
 
@@ -162,7 +191,7 @@ def load_network(checkpoint: Checkpoint) -> ADAE:
     if contract is None:
         done, of = checkpoint.training.get("epoch"), checkpoint.training.get("epochs")
         raise CheckpointError(f"the training is unfinished, {done} of {of} epochs: finish it with train --resume")
-    preprocess = Preprocess(contract.side, contract.resize, contract.pad_value, contract.region)
+    preprocess = Preprocess(contract.side, contract.resize, contract.pad_value, contract.region, contract.z_range)
     model = ADAE(preprocess, contract.channels, contract.network)
     try:
         model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in checkpoint.weights.items()})

@@ -124,13 +124,18 @@ def with_contract(data: bytes, contract: Contract) -> bytes:
 def describe(file: ModelFile) -> str:
     """What a model file expects, returns and contains, in lines for the terminal."""
     contract, calibration = file.contract, file.contract.calibration
-    colours = "grey" if contract.channels == 1 else "RGB"
+    if contract.kind == "image":
+        colours = "grey" if contract.channels == 1 else "RGB"
+        frames, outside = f"uint8 [N, H, W, {contract.channels}], {colours}", f"grey level {contract.pad_value:g}"
+    else:
+        frames, outside = "float32 [N, H, W, 1] in modality units, with mean and std float32 [N]", "background"
     where = f"region {tuple(contract.region)} of the frame" if contract.region else "the whole frame"
-    fitted = f"padded with grey level {contract.pad_value:g} to a square" if contract.resize == "pad" else "stretched"
+    fitted = f"padded with {outside} to a square" if contract.resize == "pad" else "stretched"
+    standardised = f"; {contract.z_range:g} standard deviations become 1" if contract.z_range else ""
     operators = ", ".join(f"{name} {count}" for name, count in sorted(file.operators.items()))
     rows = {
-        "frames": f"uint8 [N, H, W, {contract.channels}], {colours}, any size",
-        "seen": f"{where}, {fitted} to {contract.side} x {contract.side} pixels",
+        "frames": f"{frames}, any size",
+        "seen": f"{where}, {fitted} to {contract.side} x {contract.side} pixels{standardised}",
         "score": f"||x - D(G(x))||_2 ({contract.score}), float32 [N]",
         "threshold": f"{calibration.threshold:.6g}, {calibration.promise}",
         "normals": f"{calibration.normals} scored {calibration.quantiles[0]:.4g} to {calibration.quantiles[-1]:.4g}, "

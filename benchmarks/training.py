@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from adae_edge.benchmarks.bench import machine, peak_memory_mb
+from adae_edge.benchmarks.bench import peak_memory_mb
 from adae_edge.files import write_atomically
+from adae_edge.machine import machine
 from adae_edge.model import ADAE, Autoencoder, Preprocess
 from adae_edge.train.balance import Balance
 from adae_edge.train.datasets import load_dataset, split
@@ -48,7 +49,7 @@ def main(
 ) -> None:
     """Print images/s of each, the ratio of the medians to ours, and the peak memory of ours."""
     dataset = load_dataset(data, 0)
-    frames = np.asarray(dataset.frames)[split(dataset.anomalous, 0).train]
+    frames = np.asarray(dataset.frames, np.uint8)[split(dataset.anomalous, 0).train]
     begun = time.perf_counter()
     contenders = {"adae-edge": ours(frames)}
     prepared_s = time.perf_counter() - begun

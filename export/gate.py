@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +20,8 @@ from adae_edge.modelfile import ModelFile
 from adae_edge.runtime import Scorer
 
 Frame = NDArray[np.uint8]
+# What the network takes for one frame: [H, W, C], and for frames in modality units a mean and a std.
+Inputs = Sequence[Any]
 
 # Relative to the score. Rounding in float32 came to 7e-6 on a trained network, most of it on black frames.
 TOLERANCE = 1e-4
@@ -44,22 +48,23 @@ class Parity:
     backend: str
 
 
-def check_parity(model: ADAE, exported: ModelFile, references: list[Frame]) -> Parity:
+def check_parity(model: ADAE, exported: ModelFile, references: list[Inputs]) -> Parity:
     """Compare the graph's scores with PyTorch's on real and on extreme frames, alone and in batches.
 
     Args:
         model: the trained network in eval mode.
         exported: the model file that is about to be written.
-        references: real frames, uint8 [H, W, C] each.
+        references: real frames, each with what else the network takes for it.
 
     Raises:
         ParityError: a score differs by more than the tolerance, alone or in some batch or order; says
             which frame, and how far.
     """
     contract = exported.contract
-    groups: dict[tuple[int, ...], list[tuple[str, Frame]]] = defaultdict(list)
-    for name, frame in [*((f"reference frame {i}", f) for i, f in enumerate(references)), *extreme_frames(contract)]:
-        groups[frame.shape].append((name, frame))
+    groups: dict[tuple[int, ...], list[tuple[str, Inputs]]] = defaultdict(list)
+    extremes = [(name, _inputs(frame, contract)) for name, frame in extreme_frames(contract)]
+    for name, inputs in [*((f"reference frame {i}", one) for i, one in enumerate(references)), *extremes]:
+        groups[inputs[0].shape].append((name, inputs))
     threshold = np.float32(contract.calibration.threshold)
     compared = flipped = 0
     worst = 0.0
@@ -69,10 +74,11 @@ def check_parity(model: ADAE, exported: ModelFile, references: list[Frame]) -> P
         scorer = Scorer(path)
     for named in groups.values():
         names = [name for name, _ in named]
-        frames = np.stack([frame for _, frame in named])
+        stacked = [np.stack(column) for column in zip(*(inputs for _, inputs in named), strict=True)]
         with torch.inference_mode():
-            expected = np.concatenate([model(torch.from_numpy(frames[i : i + 1])).numpy() for i in range(len(frames))])
-        for what, scores in _arrangements(scorer, frames):
+            alone = [[torch.from_numpy(array[i : i + 1]) for array in stacked] for i in range(len(named))]
+            expected = np.concatenate([model(*inputs).numpy() for inputs in alone])
+        for what, scores in _arrangements(scorer, stacked):
             error = np.abs(scores - expected) / np.maximum(np.abs(expected), 1e-3)
             error = np.where(np.isfinite(scores) & np.isfinite(expected), error, np.inf)
             at = int(error.argmax())
@@ -87,19 +93,27 @@ def check_parity(model: ADAE, exported: ModelFile, references: list[Frame]) -> P
     return Parity(compared, worst, TOLERANCE, flipped, scorer.backend.name)
 
 
-def _arrangements(scorer: Scorer, frames: Frame) -> list[tuple[str, NDArray[np.float32]]]:
+def _arrangements(scorer: Scorer, inputs: list[NDArray[Any]]) -> list[tuple[str, NDArray[np.float32]]]:
     """The same frames' scores: in batches of several sizes, and in another order."""
+    count = len(inputs[0])
     found = []
     for size in BATCHES:
-        if size == 1 or len(frames) >= size:
-            parts = [scorer.score(frames[at : at + size]) for at in range(0, len(frames), size)]
+        if size == 1 or count >= size:
+            parts = [scorer.score(*(array[at : at + size] for array in inputs)) for at in range(0, count, size)]
             found.append((f"in batches of {size}", np.concatenate(parts)))
-    if len(frames) > 1:
-        order = np.random.default_rng(0).permutation(len(frames))
-        shuffled = np.empty(len(frames), np.float32)
-        shuffled[order] = scorer.score(frames[order])
+    if count > 1:
+        order = np.random.default_rng(0).permutation(count)
+        shuffled = np.empty(count, np.float32)
+        shuffled[order] = scorer.score(*(array[order] for array in inputs))
         found.append(("in another order", shuffled))
     return found
+
+
+def _inputs(frame: Frame, contract: Contract) -> Inputs:
+    """An extreme frame as the model takes it; z-scores are clipped at both ends, and 0 is background."""
+    if contract.kind == "image":
+        return (frame,)
+    return frame.astype(np.float32), np.float32(127), np.float32(20)
 
 
 def extreme_frames(contract: Contract) -> list[tuple[str, Frame]]:

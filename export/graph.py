@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import warnings
 from collections.abc import Iterator
@@ -16,16 +17,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 
 from adae_edge import modelfile
 from adae_edge.checkpoint import Checkpoint
 from adae_edge.contract import Contract
-from adae_edge.errors import CheckpointError, UsageError
-from adae_edge.export.gate import Parity, check_parity
+from adae_edge.errors import CheckpointError, FrameError, UsageError
+from adae_edge.export.gate import Inputs, Parity, check_parity
 from adae_edge.files import write_atomically
 from adae_edge.frames import IMAGE_SUFFIXES, decode_image, to_channels
 from adae_edge.model import ADAE, load_network
+from adae_edge.runtime.sources import open_source
 
 OPSET = 18
 
@@ -53,7 +54,7 @@ def export(checkpoint_path: Path, out: Path, frames: Path | None = None) -> Expo
     Args:
         checkpoint_path: a finished checkpoint.
         out: the model file; replaced whole, or left as it was if the gate refuses.
-        frames: folder of images for the gate, for a checkpoint that carries no reference frames.
+        frames: folder of images or volumes for the gate, for a checkpoint that carries no reference frames.
 
     Raises:
         UsageError, CheckpointError: there is no such checkpoint, or it is unfinished or damaged.
@@ -68,7 +69,8 @@ def export(checkpoint_path: Path, out: Path, frames: Path | None = None) -> Expo
         raise CheckpointError(f"{checkpoint_path}: {error}") from None
     contract = checkpoint.contract
     assert contract is not None
-    references = checkpoint.references if frames is None else _read_frames(frames, contract.channels)
+    carried: list[Inputs] = list(zip(checkpoint.references, *checkpoint.statistics, strict=True))
+    references = carried if frames is None else _read_frames(frames, contract)
     if not references:
         raise UsageError(
             f"{checkpoint_path} carries no reference frames for the parity gate: give some with --frames DIR"
@@ -83,16 +85,20 @@ def trace(model: ADAE, channels: int) -> onnx.ModelProto:
     """Trace the network into ONNX with every size of the frames free and batch norm folded."""
     region = model.preprocess.region
     height, width = (region.top + region.height + 16, region.left + region.width + 24) if region else (48, 64)
-    frames = torch.zeros((2, height, width, channels), dtype=torch.uint8)
-    free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC}
+    inputs = {"frames": torch.zeros((2, height, width, channels), dtype=torch.uint8)}
+    if model.preprocess.z_range is not None:
+        inputs = {"frames": inputs["frames"].float(), "mean": torch.zeros(2), "std": torch.ones(2)}
+    free = {
+        name: dict.fromkeys(range(min(tensor.ndim, 3)), torch.export.Dim.DYNAMIC) for name, tensor in inputs.items()
+    }
     with _quiet():
         program = torch.onnx.export(
             model,
-            (frames,),
+            tuple(inputs.values()),
             dynamo=True,
-            input_names=["frames"],
+            input_names=list(inputs),
             output_names=["score"],
-            dynamic_shapes={"frames": free},
+            dynamic_shapes=free,
             opset_version=OPSET,
             external_data=False,
             optimize=True,
@@ -113,21 +119,25 @@ def clean(model: onnx.ModelProto) -> bytes:
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
     graph.ClearField("value_info")
-    for index, name in enumerate(("N", "H", "W")):
-        graph.input[0].type.tensor_type.shape.dim[index].dim_param = name
-    graph.output[0].type.tensor_type.shape.dim[0].dim_param = "N"
+    for value in (*graph.input, *graph.output):
+        sizes = value.type.tensor_type.shape.dim
+        for size, name in zip(sizes[:3], ("N", "H", "W"), strict=False):
+            size.dim_param = name
     onnx.checker.check_model(model, full_check=True)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 
 
-def _read_frames(folder: Path, channels: int) -> list[NDArray[np.uint8]]:
+def _read_frames(folder: Path, contract: Contract) -> list[Inputs]:
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}")
+    if contract.kind == "modality":
+        slices = (frame for frame in open_source(str(folder), kind="modality") if not isinstance(frame, FrameError))
+        return [(frame.pixels, np.float32(frame.mean), np.float32(frame.std)) for frame in itertools.islice(slices, 64)]
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise UsageError(f"there are no images in {folder}")
-    return [to_channels(decode_image(path), channels) for path in paths[:64]]
+    return [(to_channels(decode_image(path), contract.channels),) for path in paths[:64]]
 
 
 @contextlib.contextmanager

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import onnxruntime
 
 MAX_THREADS = 256
+# The graph's inputs, of which an image model has the first alone.
+INPUTS = ("frames", "mean", "std")
 DEVICES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -24,8 +26,8 @@ class Backend(Protocol):
 
     name: str
 
-    def run(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """frames: uint8 [N, H, W, C] -> score: float32 [N]."""
+    def run(self, *inputs: NDArray[np.uint8 | np.float32]) -> NDArray[np.float32]:
+        """The graph's inputs in order, C-contiguous -> score: float32 [N]."""
         ...
 
 
@@ -40,12 +42,13 @@ class OnnxRuntime:
         session: the onnxruntime.InferenceSession that runs the graph.
     """
 
-    def __init__(self, model: bytes, device: str, threads: int | None = None) -> None:
+    def __init__(self, model: bytes, device: str, threads: int | None = None, kind: str = "image") -> None:
         """
         Args:
             model: the bytes of a checked model file.
             device: "cpu" or "cuda".
             threads: for one run of the graph; None for as many as this process may use.
+            kind: of the frames, as in the contract.
 
         Raises:
             UsageError: no such device, this onnxruntime cannot run on it, or an absurd number of threads.
@@ -81,18 +84,23 @@ class OnnxRuntime:
             raise AdaeEdgeError(f"{device} cannot be used, and nothing else is used in its place: {reason}")
         inputs = [(value.name, value.type, len(value.shape)) for value in self.session.get_inputs()]
         outputs = [(value.name, value.type, len(value.shape)) for value in self.session.get_outputs()]
-        if inputs != [("frames", "tensor(uint8)", 4)] or ("score", "tensor(float)", 1) not in outputs:
-            raise ModelFileError("the graph does not take frames uint8 [N, H, W, C] and return a score float32 [N]")
+        if kind == "image":
+            wanted, described = [("frames", "tensor(uint8)", 4)], "frames uint8 [N, H, W, C]"
+        else:
+            wanted = [("frames", "tensor(float)", 4), ("mean", "tensor(float)", 1), ("std", "tensor(float)", 1)]
+            described = "frames float32 [N, H, W, 1], mean and std float32 [N]"
+        if inputs != wanted or ("score", "tensor(float)", 1) not in outputs:
+            raise ModelFileError(f"the graph does not take {described} and return a score float32 [N]")
         self.name = f"onnxruntime {onnxruntime.__version__} {provider}"
 
-    def run(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """frames: uint8 [N, H, W, C], C-contiguous -> score: float32 [N].
+    def run(self, *inputs: NDArray[np.uint8 | np.float32]) -> NDArray[np.float32]:
+        """The graph's inputs in order, C-contiguous -> score: float32 [N].
 
         Raises:
             AdaeEdgeError: the graph or the device failed.
         """
         try:
-            scores: NDArray[np.float32] = self.session.run(["score"], {"frames": frames})[0]
+            scores: NDArray[np.float32] = self.session.run(["score"], dict(zip(INPUTS, inputs, strict=False)))[0]
         except Exception as error:
             raise AdaeEdgeError(f"the graph cannot be run: {_first_line(error)}") from None
         return scores

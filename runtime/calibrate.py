@@ -15,7 +15,6 @@ from adae_edge.calibration import DEFAULT_CONFIDENCE, DEFAULT_FPR, calibrate
 from adae_edge.contract import Calibration, Contract
 from adae_edge.errors import AdaeEdgeError, FrameError, ModelFileError, UsageError
 from adae_edge.files import write_atomically
-from adae_edge.frames import to_channels
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sources import open_source
 
@@ -42,6 +41,7 @@ def recalibrate(
     confidence: float = DEFAULT_CONFIDENCE,
     device: str = "cpu",
     window: tuple[float, float] | None = None,
+    brain_mask: Path | None = None,
 ) -> Recalibration:
     """Set a model file's threshold from the scores of normal frames.
 
@@ -55,6 +55,7 @@ def recalibrate(
         confidence: probability that the bound holds, see ``calibrate``.
         device: "cpu" or "cuda".
         window: centre and width for DICOM files, in place of their own.
+        brain_mask: for NIfTI volumes that are not skull-stripped.
 
     Raises:
         UsageError: too few frames for the rate, or a camera, which never ends.
@@ -66,7 +67,7 @@ def recalibrate(
     for place in (path.resolve(), path.resolve().parent):
         if not os.access(place, os.W_OK):  # known now, and not only when all frames are scored
             raise AdaeEdgeError(f"cannot write {place}: it is read-only")
-    source = open_source(normals, window)
+    source = open_source(normals, window, scorer.contract.kind, brain_mask)
     if source.live:
         raise UsageError("a camera never ends: record the normal frames first, and calibrate on the files")
     scores = []
@@ -74,7 +75,7 @@ def recalibrate(
         if isinstance(frame, FrameError):
             raise frame
         try:
-            score = scorer.score(to_channels(frame.pixels, scorer.contract.channels)[None])[0]
+            score = scorer.score(*frame.inputs(scorer.contract.channels))[0]
         except FrameError as error:
             raise FrameError(f"{frame.source} {frame.id}: {error}") from None
         if not np.isfinite(score):

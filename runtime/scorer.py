@@ -39,7 +39,7 @@ class Scorer:
         model = modelfile.read(path)
         self.contract: Contract = model.contract
         try:
-            self.backend = OnnxRuntime(model.data, device, threads)
+            self.backend = OnnxRuntime(model.data, device, threads, self.contract.kind)
         except ModelFileError as error:
             raise ModelFileError(f"{path} is refused: {error}") from None
 
@@ -48,11 +48,18 @@ class Scorer:
         """A frame is anomalous if its score is greater; the contract's, from normals alone."""
         return self.contract.calibration.threshold
 
-    def score(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def score(
+        self,
+        frames: NDArray[np.uint8 | np.float32],
+        mean: NDArray[np.float32] | None = None,
+        std: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
         """Score frames of any one size.
 
         Args:
-            frames: uint8 [N, H, W, C], RGB or grey; C is the contract's number of channels.
+            frames: uint8 [N, H, W, C], RGB or grey; C is the contract's number of channels. For kind
+                "modality" float32 [N, H, W, 1] in modality units, 0 outside of the object.
+            mean, std: float32 [N], for kind "modality" alone: of each frame's volume, inside the object.
 
         Returns:
             float32 [N], ||x - D(G(x))||_2 over pixels and channels, x in [-1, 1] (section 3.1). Many
@@ -61,9 +68,10 @@ class Scorer:
         Raises:
             FrameError: another dtype, shape or number of channels, or a size that cannot be scored.
         """
-        if not (isinstance(frames, np.ndarray) and frames.dtype == np.uint8 and frames.ndim == 4):
+        dtype = np.dtype(np.uint8 if self.contract.kind == "image" else np.float32)
+        if not (isinstance(frames, np.ndarray) and frames.dtype == dtype and frames.ndim == 4):
             what = f"{frames.dtype} {list(frames.shape)}" if isinstance(frames, np.ndarray) else type(frames).__name__
-            raise FrameError(f"frames are a uint8 array [N, H, W, {self.contract.channels}], and this is {what}")
+            raise FrameError(f"frames are a {dtype} array [N, H, W, {self.contract.channels}], and this is {what}")
         count, height, width, channels = frames.shape
         if channels != self.contract.channels:
             raise FrameError(
@@ -76,10 +84,33 @@ class Scorer:
             raise FrameError(
                 f"the model looks at {tuple(region)}, which lies outside of a frame of {width} x {height} pixels"
             )
-        if not frames.flags.c_contiguous:
-            frames = np.ascontiguousarray(frames)
+        inputs = [frames if frames.flags.c_contiguous else np.ascontiguousarray(frames)]
+        inputs += self._statistics(frames, mean, std)
         runs = -(-count // max(1, _VALUES_PER_RUN // (height * width * channels)))
         if runs == 1:
-            return self.backend.run(frames)
-        parts = [self.backend.run(part) for part in np.array_split(frames, runs)] if runs else []
+            return self.backend.run(*inputs)
+        divided = [np.array_split(array, runs) for array in inputs] if runs else []
+        parts = [self.backend.run(*part) for part in zip(*divided, strict=True)]
         return np.concatenate([np.empty(0, np.float32), *parts])
+
+    def _statistics(
+        self,
+        frames: NDArray[np.uint8 | np.float32],
+        mean: NDArray[np.float32] | None,
+        std: NDArray[np.float32] | None,
+    ) -> list[NDArray[np.float32]]:
+        """The inputs beside the frames, checked; none for images."""
+        if self.contract.kind == "image":
+            if mean is not None or std is not None:
+                raise FrameError("this model takes pictures, which have no mean and standard deviation")
+            return []
+        if mean is None or std is None:
+            raise FrameError("this model takes a mean and a standard deviation with each frame")
+        statistics = [np.ascontiguousarray(values, np.float32) for values in (mean, std)]
+        if any(values.shape != (len(frames),) or not np.isfinite(values).all() for values in statistics):
+            raise FrameError("the mean and the standard deviation are one finite number for each frame")
+        if not (statistics[1] > 0).all():
+            raise FrameError("a standard deviation is above 0")
+        if not np.isfinite(frames).all():  # the graph's clipping would make a number of it
+            raise FrameError("a frame has values that are not finite numbers")
+        return statistics

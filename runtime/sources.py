@@ -1,4 +1,4 @@
-"""Sources of frames: image files and folders, DICOM files, video files, a camera.
+"""Sources of frames: image files and folders, DICOM files, NIfTI volumes, video files, a camera.
 
 A source yields frames in order. A file that cannot be decoded is yielded as the FrameError that says
 why, so that the others are still scored. Files give every frame; a camera gives the newest one.
@@ -10,13 +10,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.errors import FrameError, SourceError, UsageError
-from adae_edge.frames import IMAGE_SUFFIXES, decode_image, is_dicom
+from adae_edge.frames import IMAGE_SUFFIXES, decode_image, is_dicom, is_nifti, to_channels
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 
@@ -27,15 +27,23 @@ class Frame:
 
     Attributes:
         source: the file's path, or camera:N.
-        id: number of the frame in its source from 0, or the SOP instance UID of a DICOM file.
+        id: number of the frame or slice in its source from 0, or the SOP instance UID of a DICOM file.
         time: when it was captured or decoded, seconds since 1970, UTC.
-        pixels: uint8 [H, W, C], C 1 (grey) or 3 (RGB); may be read-only.
+        pixels: uint8 [H, W, C], C 1 (grey) or 3 (RGB), or a slice float32 [H, W, 1]; may be read-only.
+        mean, std: of the brain in a slice's volume; None for pictures.
     """
 
     source: str
     id: int | str
     time: float
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8 | np.float32]
+    mean: float | None = None
+    std: float | None = None
+
+    def inputs(self, channels: int) -> list[NDArray[Any]]:
+        """What ``Scorer.score`` takes for this frame alone, in the model's number of channels."""
+        statistics = [value for value in (self.mean, self.std) if value is not None]
+        return [to_channels(self.pixels, channels)[None], *(np.array([value], np.float32) for value in statistics)]
 
 
 class Source(Protocol):
@@ -46,21 +54,29 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[Frame | FrameError]: ...
 
 
-def open_source(spec: str, window: tuple[float, float] | None = None) -> Source:
+def open_source(
+    spec: str, window: tuple[float, float] | None = None, kind: str = "image", brain_mask: Path | None = None
+) -> Source:
     """Open a source by its name on the command line.
 
     Args:
         spec: a path of an image, a DICOM file, a video or a folder of images and DICOM files; or a
-            camera, "camera:0" or "0".
+            camera, "camera:0" or "0". For kind "modality" a NIfTI volume or a folder of them.
         window: centre and width for DICOM files, in place of their own.
+        kind: of the frames, as in the contract.
+        brain_mask: for NIfTI volumes that are not skull-stripped, a mask or a folder of masks.
 
     Raises:
-        UsageError: there is no such path, or it may not be read.
+        UsageError: there is no such path, it may not be read, or it gives no frames of this kind.
         SourceError: the camera or the video cannot be opened.
         MissingExtra: the package that this source needs is not installed.
     """
     if not spec:
         raise UsageError("the source is empty: give a file, a folder or camera:0")
+    if kind == "modality":
+        return _volumes(Path(spec), brain_mask)
+    if brain_mask is not None:
+        raise UsageError("a brain mask goes with a model for the slices of volumes, and this one takes pictures")
     number = spec.removeprefix("camera:")
     if number.isdecimal():
         from adae_edge.runtime.capture import Camera
@@ -74,6 +90,8 @@ def open_source(spec: str, window: tuple[float, float] | None = None) -> Source:
             raise UsageError(f"there is no source {spec}: give a file, a folder or camera:0")
     except OSError as error:
         raise UsageError(f"{spec} cannot be opened: {error.strerror}") from None
+    if is_nifti(path):
+        raise UsageError(f"{spec} is a volume, and this model takes pictures")
     if path.suffix.lower() in VIDEO_SUFFIXES:
         from adae_edge.runtime.capture import Video
 
@@ -105,6 +123,58 @@ class Files:
                     yield Frame(str(path), 0, time.time(), decode_image(path))
             except FrameError as error:
                 yield error
+
+
+class Volumes:
+    """The slices of NIfTI volumes, from the feet up, those with hardly any brain left out as in training.
+
+    Args:
+        paths: each volume with its brain mask, or with None if it is skull-stripped.
+    """
+
+    live = False
+
+    def __init__(self, paths: list[tuple[Path, Path | None]]) -> None:
+        self._paths = paths
+
+    def __iter__(self) -> Iterator[Frame | FrameError]:
+        from adae_edge.nifti import read_brain
+
+        for path, mask in self._paths:
+            try:
+                brain = read_brain(path, mask)
+            except FrameError as error:
+                yield error
+                continue
+            for number in brain.shown.tolist():
+                yield Frame(str(path), number, time.time(), brain.slices[number][..., None], brain.mean, brain.std)
+
+
+def _volumes(path: Path, brain_mask: Path | None) -> Volumes:
+    """A volume or a folder of them, with their brain masks: one file, or a folder whose names say whose each is."""
+    from adae_edge.nifti import mask_of
+
+    masks = _nifti_files(brain_mask) if brain_mask else []
+    volumes = [file for file in _nifti_files(path) if file not in masks]
+    if brain_mask is None:
+        return Volumes([(volume, None) for volume in volumes])
+    if brain_mask.is_file() and len(volumes) == 1:
+        return Volumes([(volumes[0], brain_mask)])
+    pairs = [(volume, mask_of(volume, masks)) for volume in volumes]
+    if missing := [volume for volume, mask in pairs if mask is None]:
+        raise UsageError(
+            f"{brain_mask} has no brain mask for {missing[0]}: its name would go on where the volume's ends"
+        )
+    return Volumes(pairs)
+
+
+def _nifti_files(place: Path) -> list[Path]:
+    if not place.exists():
+        raise UsageError(f"there is no {place}: give a NIfTI volume or a folder of them")
+    files = sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
+    if not (found := [file for file in files if is_nifti(file)]):
+        raise UsageError(f"{place} gives no NIfTI volumes, and this model takes the slices of volumes alone")
+    return found
 
 
 def _scorable(path: Path) -> bool:

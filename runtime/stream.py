@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from adae_edge.errors import FrameError
-from adae_edge.frames import to_channels
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sinks import Result, Sink, timestamp
 from adae_edge.runtime.sources import Frame
@@ -72,7 +71,7 @@ def stream(
             if isinstance(frame, FrameError):
                 raise frame
             started = time.perf_counter()
-            score = float(scorer.score(to_channels(frame.pixels, scorer.contract.channels)[None])[0])
+            score = float(scorer.score(*frame.inputs(scorer.contract.channels))[0])
             summary.latencies_s.append(time.perf_counter() - started)
             if not np.isfinite(score):
                 raise FrameError("the score is not a finite number")

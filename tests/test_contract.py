@@ -25,7 +25,7 @@ def as_json(contract):
 def as_schema_1(contract):
     """As a file of schema 1 has it: without what schema 2 added."""
     fields = as_json(contract) | {"schema": 1}
-    del fields["calibration"]["confidence"]
+    del fields["z_range"], fields["calibration"]["confidence"]
     return fields
 
 
@@ -46,6 +46,7 @@ def refusal(fields):
         {"channels": 3, "resize": "pad", "pad_value": 114.5},
         {"region": Region(8, 0, 640, 480)},
         {"region": Region(0, 0, 1, 1), "side": 1024},
+        {"kind": "modality", "resize": "pad", "z_range": 5.0},
     ],
 )
 def test_json_round_trip(contract, changed):
@@ -98,7 +99,8 @@ def test_unknown_field_is_named(contract, part):
         (name, value)
         for name in FIELDS
         for value in [None, True, [], {}, "", "text", -1, 0.5, 1e308, "NaN", ["x"] * 4, {"a": 1}]
-        if (name, value) not in [("region", None), ("pad_value", 0.5), ("version", "text"), ("version", "NaN")]
+        if (name, value)
+        not in [("region", None), ("z_range", None), ("pad_value", 0.5), ("version", "text"), ("version", "NaN")]
     ],
 )
 def test_value_of_another_type_is_refused(contract, name, value):
@@ -110,7 +112,9 @@ def test_value_of_another_type_is_refused(contract, name, value):
 @pytest.mark.parametrize(
     ("part", "name", "value"),
     [
-        (None, "kind", "modality"),
+        (None, "kind", "volume"),
+        (None, "z_range", 0.5),
+        (None, "z_range", 101),
         (None, "channels", 0),
         (None, "channels", 2),
         (None, "channels", 4),
@@ -197,9 +201,11 @@ def test_schema_1_has_no_field_of_schema_2(contract, value):
     fields = as_schema_1(contract)
     fields["calibration"]["confidence"] = value
     assert refusal(fields) == "the contract's calibration has a field that schema 1 does not know: 'confidence'"
+    fields = as_schema_1(contract) | {"z_range": value}
+    assert refusal(fields) == "the contract has a field that schema 1 does not know: 'z_range'"
 
 
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("name", [name for name in FIELDS if name != "z_range"])
 def test_schema_1_is_checked_as_strictly(contract, name):
     fields = as_schema_1(contract)
     fields[name] = {"a": 1}
@@ -208,8 +214,14 @@ def test_schema_1_is_checked_as_strictly(contract, name):
     assert refusal(fields) == f"the contract lacks {name}"
 
 
-def test_schema_2_must_say_its_confidence(contract):
-    assert refusal(as_schema_1(contract) | {"schema": 2}) == "the contract's calibration lacks confidence"
+def test_schema_1_knew_pictures_alone(contract):
+    assert "kind = 'modality', which is impossible" in refusal(as_schema_1(contract) | {"kind": "modality"})
+
+
+def test_schema_2_must_say_what_it_added(contract):
+    fields = as_schema_1(contract) | {"schema": 2}
+    assert refusal(fields) == "the contract lacks z_range"
+    assert refusal(fields | {"z_range": None}) == "the contract's calibration lacks confidence"
 
 
 @pytest.mark.parametrize("schema", [0, 3, "1", "2", None, True, 1.5, [1], {"schema": 1}, "\x1b[2J" * 99])
@@ -217,6 +229,17 @@ def test_unknown_schema_says_what_to_install(contract, schema):
     sentence = refusal({**as_json(contract), "schema": schema})
     assert sentence.startswith("the contract has schema ")
     assert "this version reads 1 to 2: install" in sentence
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"channels": 3}, {"pad_value": 1.0}, {"z_range": None}, {"kind": "image"}],
+)
+def test_a_field_that_the_kind_cannot_have_is_refused(contract, changed):
+    fields = as_json(contract) | {"kind": "modality", "z_range": 5.0} | changed
+    sentence = refusal(fields)
+    assert sentence.startswith(f"the contract has {next(iter(changed.keys() - {'kind'}), 'z_range')} = ")
+    assert sentence.endswith(", which is impossible")
 
 
 def test_missing_schema_is_unknown(contract):

@@ -20,6 +20,7 @@ ALLOWED = {
     "adae_edge/checkpoint.py": {"numpy", "safetensors"},
     "adae_edge/dicom.py": {"numpy", "pydicom"},
     "adae_edge/model.py": {"torch"},
+    "adae_edge/nifti.py": {"numpy", "nibabel"},
     "train": {"numpy", "torch", "PIL", "rich", "sklearn", "typer", "matplotlib"},
     "train/demo.py": {"numpy", "PIL", "typer", "runtime"},
     "train/download.py": {"pooch", "rich"},
@@ -89,7 +90,9 @@ def test_help_loads_no_stage_and_nothing_heavy():
     output, _, loaded = run(code).partition("LOADED")
     heads = {name.partition(".")[0] for name in loaded.split()}
     assert "Commands" in output
-    assert heads.isdisjoint({"torch", "onnx", "onnxruntime", "cv2", "numpy", "sklearn", "pydicom", "matplotlib", "PIL"})
+    assert heads.isdisjoint(
+        {"torch", "onnx", "onnxruntime", "cv2", "numpy", "sklearn", "pydicom", "nibabel", "matplotlib", "PIL"}
+    )
     assert not {f"adae_edge.{stage}" for stage in STAGES} & set(loaded.split())
 
 
@@ -99,7 +102,7 @@ def test_the_runtime_loads_neither_torch_nor_onnx():
     )
     assert "adae_edge.runtime.scorer" in loaded.split()
     heads = {name.partition(".")[0] for name in loaded.split()}
-    assert heads.isdisjoint({"torch", "onnx", "cv2", "pydicom", "safetensors", "sklearn"})
+    assert heads.isdisjoint({"torch", "onnx", "cv2", "pydicom", "nibabel", "safetensors", "sklearn"})
 
 
 def test_every_command_explains_itself():
@@ -118,6 +121,7 @@ def test_missing_extras_are_named_with_the_line_that_installs_them(tmp_path):
         "torch": (["train", "digits", "--anomalous", "0"], "adae-edge[train]"),
         "sklearn": (["train", "digits", "--anomalous", "0"], "adae-edge[train]"),
         "pooch": (["download", "mnist", "."], "adae-edge[train]"),
+        "nibabel": (["train", "brats:."], "adae-edge[nifti]"),
         "onnx": (["export", "c.safetensors"], "adae-edge[export,cpu]"),
         "cv2": (["score", "MODEL", "camera:0"], "adae-edge[camera]"),
         "onnxruntime": (["score", "MODEL", "."], "adae-edge[cpu]"),

@@ -1,7 +1,8 @@
 """Data sets of raw frames, and the paper's split of them (section 4.1).
 
 Named as on the command line: ``digits`` (scikit-learn's 8x8 digits), ``mnist:DIR`` (the official
-idx files, gzipped or not), ``cifar10:DIR`` (the official batches), or a folder of images and DICOM files.
+idx files, gzipped or not), ``cifar10:DIR`` (the official batches), ``brats:DIR`` and ``nifti:DIR`` (see
+``brain.py``), or a folder of images and DICOM files.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from adae_edge.train import official
 from adae_edge.train.folders import open_folder, unusable
 from adae_edge.train.official import CIFAR10_CLASSES, Labelled
 
-Frame = NDArray[np.uint8]
+Frame = NDArray[np.uint8 | np.float32]
 Indices = NDArray[np.intp]
 
 _BATCH_BYTES = 32 * 2**20
+_FOLDS = 5
 
 # Data sets with ten classes: what reads them from a folder.
 _READERS: dict[str, Callable[[Path], Labelled]] = {
@@ -38,11 +40,14 @@ class Dataset:
     """Raw frames and which of them are anomalous.
 
     Attributes:
-        frames: by index, uint8 [H, W, channels]; an index may raise FrameError.
+        frames: by index, uint8 [H, W, channels], or float32 [H, W, 1]; an index may raise FrameError.
         anomalous: bool [N].
         channels: 1 or 3, the same for all frames.
         small: frames so small that the network's paper side of 32 shows everything.
         note: what is to be said beside every figure, or "".
+        kind: of the frames, as in the contract.
+        groups: int [N], whose frame each is, where several are of one patient; or None.
+        statistics: float32 [N, 2], mean and standard deviation for each frame of kind "modality"; or None.
     """
 
     frames: Sequence[Frame] | Frame
@@ -50,25 +55,39 @@ class Dataset:
     channels: int
     small: bool
     note: str = ""
+    kind: str = "image"
+    groups: Indices | None = None
+    statistics: NDArray[np.float32] | None = None
+
+    def statistics_of(self, indices: Indices) -> list[NDArray[np.float32]]:
+        """Of these frames, the mean and the standard deviation, float32 [n] each; nothing for images."""
+        return [] if self.statistics is None else list(self.statistics[indices].T)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Indices into a data set: 80 % of the normals train, the last 10 % of those calibrate."""
+    """Indices into a data set: 80 % of the normals train, 10 % of those calibrate in their place."""
 
     train: Indices
     calibration: Indices
     test: Indices
 
 
-def load_dataset(spec: str, anomalous: int | None = None, window: tuple[float, float] | None = None) -> Dataset:
+def load_dataset(
+    spec: str,
+    anomalous: int | None = None,
+    window: tuple[float, float] | None = None,
+    modality: str | None = None,
+) -> Dataset:
     """Open a data set.
 
     Args:
-        spec: "digits", "mnist:DIR", "cifar10:DIR", or a folder with images and DICOM files in ``normal/``
-            and, for evaluation, ``anomalous/``; a folder without ``normal/`` holds normals only.
+        spec: "digits", "mnist:DIR", "cifar10:DIR", "brats:DIR", "nifti:DIR", or a folder with images and
+            DICOM files in ``normal/`` and, for evaluation, ``anomalous/``; a folder without ``normal/``
+            holds normals only.
         anomalous: the class that is held out, for data sets that have classes.
         window: centre and width of the grey values of DICOM files, in place of their own.
+        modality: which volumes of brats and nifti are taken, flair, t1, t1ce or t2; None for flair.
 
     Raises:
         UsageError: no such data set, or a class or window where none can be chosen or is missing.
@@ -76,14 +95,21 @@ def load_dataset(spec: str, anomalous: int | None = None, window: tuple[float, f
     """
     name, _, place = spec.partition(":")
     read = _READERS.get(spec if name == "digits" else name)
-    if read is None:
-        if anomalous is not None:
-            raise UsageError(
-                "--anomalous chooses a class of digits, mnist or cifar10; a folder says it by normal/ and anomalous/"
-            )
-        return _folder(Path(spec), window)
-    if window is not None:
+    volumes = spec.startswith(("brats:", "nifti:"))
+    if anomalous is not None and read is None:
+        raise UsageError(
+            "--anomalous chooses a class of digits, mnist or cifar10; a folder says it by normal/ and anomalous/"
+        )
+    if window is not None and (volumes or read is not None):
         raise UsageError(f"--window is for DICOM files, and {name} has none")
+    if modality is not None and not volumes:
+        raise UsageError("--modality chooses among the volumes of brats:DIR and nifti:DIR")
+    if volumes:
+        from adae_edge.train.brain import load_brains
+
+        return load_brains(spec, modality)
+    if read is None:
+        return _folder(Path(spec), window)
     if anomalous is None or not 0 <= anomalous <= 9:
         raise UsageError(f"{name} needs the class that is anomalous: --anomalous 0 to 9")
     return _with_classes(spec, read(Path(place or ".")), anomalous)
@@ -105,12 +131,16 @@ def class_number(spec: str, anomalous: str | None) -> int | None:
     return CIFAR10_CLASSES.index(name)
 
 
-def split(anomalous: NDArray[np.bool_], seed: int) -> Split:
+def split(anomalous: NDArray[np.bool_], seed: int, groups: Indices | None = None) -> Split:
     """The paper's protocol: 80 % of the normals train, the others and all anomalous are the test.
 
+    With ``groups`` patients are divided and not frames, as ``_split_groups`` says.
+
     Raises:
-        DatasetError: fewer than 8 normals, so that a part would be empty.
+        DatasetError: fewer than 8 normals or 5 patients, so that a part would be empty.
     """
+    if groups is not None:
+        return _split_groups(anomalous, seed, groups)
     order = np.random.default_rng(seed).permutation(np.flatnonzero(~anomalous))
     kept = int(0.8 * len(order))
     fitted = min(int(0.9 * kept), kept - 1)
@@ -145,8 +175,32 @@ def without_copies(parts: Split, digests: NDArray[np.uint8], data: str) -> Split
     return replace(parts, calibration=parts.calibration[new])
 
 
+def _split_groups(anomalous: NDArray[np.bool_], seed: int, groups: Indices) -> Split:
+    """Five folds of whole patients: every slice of one fold is the test, normals of the others train.
+
+    Seeds 0 to 4 are the folds of one permutation of the patients, so together they test each patient
+    once; seeds 5 to 9 those of another one, and so on. The last tenth of the training patients, one at
+    least, calibrates.
+    """
+    patients = np.unique(groups)
+    if len(patients) < _FOLDS:
+        raise DatasetError(f"{len(patients)} patients cannot be split into {_FOLDS} parts")
+    folds = np.array_split(np.random.default_rng(seed // _FOLDS).permutation(patients), _FOLDS)
+    tested = folds.pop(seed % _FOLDS)
+    others = np.concatenate(folds)
+    fitted = len(others) - max(len(others) // 10, 1)
+
+    def normals_of(some: Indices) -> Indices:
+        return np.flatnonzero(np.isin(groups, some) & ~anomalous)
+
+    parts = Split(normals_of(others[:fitted]), normals_of(others[fitted:]), np.flatnonzero(np.isin(groups, tested)))
+    if not (len(parts.train) and len(parts.calibration)):
+        raise DatasetError("the patients for training or for calibration have no normal slices: try another --seed")
+    return parts
+
+
 def read_batches(dataset: Dataset, indices: Indices) -> Iterator[Frame]:
-    """The frames at ``indices``, in order, stacked where neighbours share a size: uint8 [n, H, W, C].
+    """The frames at ``indices``, in order, stacked where neighbours share a size: [n, H, W, C].
 
     Raises:
         DatasetError: some frames cannot be decoded; names them.
@@ -173,7 +227,7 @@ class Digest:
         self._frames: list[bytes] = []
 
     def update(self, batch: Frame) -> None:
-        """Take in uint8 [n, H, W, C]; how frames are stacked makes no difference."""
+        """Take in frames [n, H, W, C]; how frames are stacked makes no difference."""
         for frame in batch:
             sha = hashlib.sha256(str(frame.shape).encode())
             sha.update(np.ascontiguousarray(frame).data)

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from adae_edge.checkpoint import Checkpoint
-from adae_edge.errors import CheckpointError, DatasetError
+from adae_edge.errors import CheckpointError, DatasetError, UsageError
 from adae_edge.files import write_atomically
 from adae_edge.frames import to_channels
 from adae_edge.model import ADAE, load_network
-from adae_edge.train.datasets import Dataset, Digest, load_dataset, read_batches, split
+from adae_edge.train.datasets import Dataset, Digest, Frame, Indices, load_dataset, read_batches, split
 from adae_edge.train.trainer import Settings, score_frames
 
 
@@ -99,9 +99,13 @@ class UnseenFrames:
         """bool [N], in the order of the indices."""
         return self.dataset.anomalous[self.indices]
 
-    def frame(self, at: int, channels: int) -> NDArray[np.uint8]:
-        """The frame at a place in the order of the indices, uint8 [H, W, channels]."""
+    def frame(self, at: int, channels: int) -> Frame:
+        """The frame at a place in the order of the indices, [H, W, channels]."""
         return to_channels(self.dataset.frames[int(self.indices[at])], channels)
+
+    def inputs(self, at: int, channels: int) -> list[Frame]:
+        """What the network takes for that frame alone: [1, H, W, channels], and mean and std [1] if it has them."""
+        return [self.frame(at, channels)[None], *self.dataset.statistics_of(self.indices[at : at + 1])]
 
 
 def unseen_frames(
@@ -122,15 +126,17 @@ def unseen_frames(
     settings = Settings.from_header(checkpoint.training)
     spec = data or settings.data
     if Path(spec).is_dir():
-        dataset = load_dataset(spec, window=window or settings.window)
+        dataset = load_dataset(spec, window=window or settings.window, modality=settings.modality)
     else:
-        dataset = load_dataset(spec, settings.anomalous, window)
+        dataset = load_dataset(spec, settings.anomalous, window, settings.modality)
+    assert checkpoint.contract is not None
+    if dataset.kind != checkpoint.contract.kind:
+        raise UsageError(f"the model takes frames of kind {checkpoint.contract.kind}, and {spec} has {dataset.kind}")
     indices = np.arange(len(dataset.anomalous))
     if _training_digest(dataset, settings.seed) == checkpoint.training.get("data_sha256"):
-        indices = split(dataset.anomalous, settings.seed).test
+        indices = split(dataset.anomalous, settings.seed, dataset.groups).test
     elif data is None:
         raise CheckpointError(f"{spec} is no longer the data of this training: name the data to evaluate on")
-    assert checkpoint.contract is not None
     digest = Digest()
     for batch in read_batches(dataset, indices):
         digest.update(to_channels(batch, checkpoint.contract.channels))
@@ -141,7 +147,7 @@ def unseen_frames(
 
 def _training_digest(dataset: Dataset, seed: int) -> str | None:
     try:
-        parts = split(dataset.anomalous, seed)
+        parts = split(dataset.anomalous, seed, dataset.groups)
     except DatasetError:  # too few normals to have been trained on
         return None
     digest = Digest()
@@ -170,24 +176,24 @@ def evaluate(
     return measure(scores, unseen.anomalous, checkpoint.contract.calibration.threshold), scores, unseen
 
 
-def all_scores(model: ADAE, dataset: Dataset, indices: NDArray[np.intp]) -> dict[str, NDArray[np.float32]]:
+def all_scores(model: ADAE, dataset: Dataset, indices: Indices) -> dict[str, NDArray[np.float32]]:
     """Every named score of the same frames, float32 [N] each, in the order of the indices."""
     scores, _ = score_frames(model, dataset, indices)
     return {"l2": scores}
 
 
-def reconstructions(model: ADAE, frame: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+def reconstructions(model: ADAE, inputs: list[Frame]) -> tuple[NDArray[np.float32], ...]:
     """What the networks make of one frame, for pictures (Figure 2).
 
     Args:
         model: in eval mode.
-        frame: uint8 [H, W, C].
+        inputs: one frame, as ``UnseenFrames.inputs`` gives it.
 
     Returns:
         x, G(x), D(G(x)) float32 [S, S, C] in [-1, 1], and |x - D(G(x))| float32 [S, S], mean over channels.
     """
     with torch.inference_mode():
-        x = model.preprocess(torch.from_numpy(frame[None].copy()))
+        x = model.preprocess(*(torch.from_numpy(array.copy()) for array in inputs))
         generated = model.generator(x)
         again = model.discriminator(generated)
     error = (x - again).abs().mean(dim=1)[0].numpy()

@@ -105,7 +105,7 @@ def columns_of(scores: NDArray[np.float32], unseen: UnseenFrames, model: ADAE, s
     for kind in (False, True):
         for at in _middle(scores, unseen.anomalous == kind, shown):
             title = f"{'anomalous' if kind else 'normal'}\n{scores[at]:.2f}"
-            columns.append(Column(title, kind, reconstructions(model, unseen.frame(int(at), model.channels))))
+            columns.append(Column(title, kind, reconstructions(model, unseen.inputs(int(at), model.channels))))
     return columns
 
 

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from adae_edge import __version__
 from adae_edge.calibration import calibrate
 from adae_edge.checkpoint import REFERENCE_FRAMES, Checkpoint, choose_references
-from adae_edge.contract import Calibration, Contract, Network, Region, valid_side
+from adae_edge.contract import Z_RANGE, Calibration, Contract, Network, Region, valid_side
 from adae_edge.errors import CheckpointError, DatasetError, FrameError, TrainingError, UsageError
 from adae_edge.files import write_atomically
 from adae_edge.frames import to_channels
 from adae_edge.model import ADAE, Preprocess, weights_digest
 from adae_edge.train.balance import Balance
-from adae_edge.train.datasets import Dataset, Digest, Split, read_batches, split, without_copies
+from adae_edge.train.datasets import Dataset, Digest, Frame, Indices, Split, read_batches, split, without_copies
 from adae_edge.train.recipes import RECIPES, Recipe
 
 NETWORKS = {"a": Network(width=16, latent=32), "b": Network(width=64, latent=128)}
@@ -47,6 +47,7 @@ class Settings:
         fpr: target false-positive rate, or None for 0.01 or the lowest that can be promised.
         references: whether calibration normals travel in the checkpoint.
         window: centre and width of the grey values of DICOM files, or None for their own.
+        modality: which volumes of brats and nifti were taken, or None.
     """
 
     data: str
@@ -62,6 +63,7 @@ class Settings:
     fpr: float | None
     references: bool
     window: tuple[float, float] | None = None
+    modality: str | None = None
 
     @staticmethod
     def from_header(header: dict[str, Any]) -> Settings:
@@ -135,8 +137,9 @@ def train(
         TrainingError: a loss is not finite; the checkpoint of the last whole epoch stays.
     """
     _check_device(device)
-    parts = split(dataset.anomalous, settings.seed)
-    preprocess = Preprocess(settings.side, settings.resize, settings.pad_value, settings.region)
+    parts = split(dataset.anomalous, settings.seed, dataset.groups)
+    z_range = Z_RANGE if dataset.kind == "modality" else None
+    preprocess = Preprocess(settings.side, settings.resize, settings.pad_value, settings.region, z_range)
     frames, digest = load_frames(dataset, parts, preprocess)
     parts = without_copies(parts, digest.frames(), settings.data)
     calibrate(np.zeros(len(parts.calibration), np.float32), settings.fpr)  # refuses before the training, not after it
@@ -162,7 +165,7 @@ def train(
         sums = np.zeros(3)
         for index in range(updates):
             chosen = order[index * batch : (index + 1) * batch].to(device)
-            x = preprocess.normalise(frames[chosen]).contiguous(memory_format=torch.channels_last)
+            x = unpack(frames[chosen], preprocess).contiguous(memory_format=torch.channels_last)
             losses = run.update(x, progress=(epoch * updates + index) / (epochs * updates))
             if not np.isfinite(losses).all():
                 raise TrainingError(
@@ -178,8 +181,11 @@ def train(
     model.eval()
     scores, references = score_frames(model, dataset, parts.calibration)
     contract = _contract(dataset, settings, model, calibrate(scores, settings.fpr), data_sha256)
-    carried = references if settings.references else []
-    Checkpoint(_arrays(model.state_dict()), training, contract, carried, seen=seen).save(out)
+    finished = Checkpoint(_arrays(model.state_dict()), training, contract, seen=seen)
+    if settings.references:
+        finished.references = references
+        finished.statistics = dataset.statistics_of(parts.calibration[: len(references)])
+    finished.save(out)
     return contract
 
 
@@ -307,14 +313,19 @@ def plan(
     fpr: float | None,
     references: bool,
     window: tuple[float, float] | None = None,
+    modality: str | None = None,
 ) -> Settings:
     """Settings for a new training: names looked up, and what was left open chosen from the frames.
 
     Raises:
-        UsageError: no such recipe, network or side.
+        UsageError: no such recipe, network or side, or a grey level around frames that have none.
     """
     if recipe not in RECIPES:
         raise UsageError(f"there is no recipe {recipe}: choose {' or '.join(RECIPES)}")
+    if dataset.kind == "modality":
+        if pad_value:
+            raise UsageError("--pad-value is a grey level, and slices of a volume are padded with its background")
+        resize = "pad"  # section 4.1
     if network is None:
         network = "a" if dataset.small and dataset.channels == 1 else "b"  # as Appendix A has it for MNIST and CIFAR-10
     if network not in NETWORKS:
@@ -325,17 +336,20 @@ def plan(
     size = NETWORKS[network]
     return Settings(
         data, anomalous, seed, RECIPES[recipe], epochs, size, side, resize, pad_value, region, fpr, references,
-        window,
+        window, modality,
     )  # fmt: skip
 
 
 def recommended_side(dataset: Dataset, region: Region | None) -> int:
-    """The paper's 32 for small pictures; up to 256 for larger ones, so that a network pixel spans 4 to 8 of theirs.
+    """The side that ``train`` takes if it is told none.
+
+    The paper's 32 for small pictures and for slices; up to 256 for larger ones, so that a network pixel spans 4 to
+    8 of theirs.
 
     Raises:
         DatasetError: the first frame cannot be decoded.
     """
-    if dataset.small:
+    if dataset.small or dataset.kind == "modality":
         return 32
     try:
         height, width, _ = dataset.frames[0].shape
@@ -361,27 +375,40 @@ def describe(dataset: Dataset, settings: Settings) -> str:
 def load_frames(dataset: Dataset, parts: Split, preprocess: Preprocess) -> tuple[Tensor, Digest]:
     """The training frames at the network's size, and the digest of all normals that shape the model.
 
-    The resized frames are rounded to 8 bits to keep a large data set in memory; calibration and
+    The resized frames are kept as 8 bits, or 16 for z-scores, to hold a large data set in memory; calibration and
     evaluation score the raw frames instead.
 
     Returns:
-        uint8 [N, C, S, S], and the digest of the raw training and calibration frames.
+        As ``unpack`` takes them, [N, C, S, S], and the digest of the raw training and calibration frames.
 
     Raises:
         DatasetError: frames that cannot be decoded, or that are too small for the region.
     """
     wanted = np.concatenate([parts.train, parts.calibration])
-    resized, digest = [], Digest()
+    resized: list[Tensor] = []
+    digest, at = Digest(), 0
     for batch in read_batches(dataset, wanted):
         check_region(preprocess.region, batch.shape)
         digest.update(batch)
-        resized.append(preprocess.resize(torch.from_numpy(batch)).round().to(torch.uint8))
+        statistics = dataset.statistics_of(wanted[at : at + len(batch)])
+        at += len(batch)
+        resized.append(pack(preprocess, torch.from_numpy(batch), *map(torch.from_numpy, statistics)))
     return torch.cat(resized)[: len(parts.train)], digest
 
 
-def score_frames(
-    model: ADAE, dataset: Dataset, indices: NDArray[np.intp]
-) -> tuple[NDArray[np.float32], list[NDArray[np.uint8]]]:
+def pack(preprocess: Preprocess, frames: Tensor, *statistics: Tensor) -> Tensor:
+    """Raw frames -> [N, C, S, S] in few bytes: uint8 grey levels, or float16 z-scores in [-1, 1]."""
+    if statistics:
+        return preprocess(frames, *statistics).to(torch.float16)  # type: ignore[no-any-return]
+    return preprocess.resize(frames).round().to(torch.uint8)
+
+
+def unpack(frames: Tensor, preprocess: Preprocess) -> Tensor:
+    """What ``pack`` made -> float32 in [-1, 1], as the network sees it."""
+    return preprocess.normalise(frames) if frames.dtype == torch.uint8 else frames.float()
+
+
+def score_frames(model: ADAE, dataset: Dataset, indices: Indices) -> tuple[NDArray[np.float32], list[Frame]]:
     """Score raw frames as the exported graph will.
 
     Returns:
@@ -389,14 +416,17 @@ def score_frames(
     """
     device = next(model.parameters()).device
     scores: list[NDArray[np.float32]] = []
-    references: list[NDArray[np.uint8]] = []
+    references: list[Frame] = []
+    at = 0
     with torch.inference_mode():
         for batch in read_batches(dataset, indices):
             check_region(model.preprocess.region, batch.shape)
             batch = to_channels(batch, model.channels)
             references.extend(batch[: max(REFERENCE_FRAMES - len(references), 0)])
-            for part in torch.split(torch.from_numpy(batch), 256):
-                scores.append(model(part.to(device)).cpu().numpy())
+            inputs = [batch, *dataset.statistics_of(indices[at : at + len(batch)])]
+            at += len(batch)
+            for part in zip(*(torch.split(torch.from_numpy(array).to(device), 256) for array in inputs), strict=True):
+                scores.append(model(*part).cpu().numpy())
     return np.concatenate(scores), choose_references(references)
 
 
@@ -416,7 +446,7 @@ def _contract(
     dataset: Dataset, settings: Settings, model: ADAE, calibration: Calibration, data_sha256: str
 ) -> Contract:
     return Contract(
-        kind="image",
+        kind=dataset.kind,
         channels=dataset.channels,
         side=settings.side,
         resize=settings.resize,
@@ -428,6 +458,7 @@ def _contract(
         weights_sha256=weights_digest(model),
         data_sha256=data_sha256,
         version=__version__,
+        z_range=model.preprocess.z_range,
     )
 
 

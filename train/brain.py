@@ -1,0 +1,187 @@
+"""Data sets of brain volumes: patients with tumours (``brats:DIR``) and healthy people (``nifti:DIR``).
+
+A frame is one axial slice in the volume's own units, with the mean and the standard deviation of the
+volume's brain. All slices are held in memory, about 15 MB for a patient of BraTS.
+"""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adae_edge.errors import DatasetError, FrameError, UsageError
+from adae_edge.frames import is_nifti
+from adae_edge.nifti import Brain, mask_of, read_brain, read_volume, stem
+from adae_edge.train.datasets import Dataset, Frame, Indices
+
+# A slice with fewer tumour voxels, but some, is neither normal nor anomalous, and left out: 20 are 20 mm2 at
+# the 1 mm of BraTS, about what two readers differ by along a tumour's edge.
+MIN_TUMOUR = 20
+
+# What a volume shows, by a word of its file's name: BraTS to 2021, BraTS 2023, HCP.
+MODALITIES = {
+    "flair": {"flair", "t2f"},
+    "t1": {"t1", "t1n", "t1w"},
+    "t1ce": {"t1ce", "t1c"},
+    "t2": {"t2", "t2w"},
+}
+_TUMOUR = {"seg", "segm", "gt"}  # BraTS 2020 calls one patient's Segm
+_BRAIN_MASK = {"mask", "brainmask", "dlmuse", "seg"}
+_TIMEPOINT = re.compile(r"(BraTS-[A-Z]+-\d+)-\d+")
+
+
+class _Patient(NamedTuple):
+    """One examination: whose it is, its volume and the mask that goes with it."""
+
+    name: str
+    volume: Path
+    mask: Path | None
+
+
+class _Slices(NamedTuple):
+    """What one volume gives: frames [K, H, W], anomalous bool [K], and the mean and std of its brain."""
+
+    frames: NDArray[np.int16] | NDArray[np.float32]
+    anomalous: NDArray[np.bool_]
+    statistics: tuple[float, float]
+
+
+def load_brains(spec: str, modality: str | None = None) -> Dataset:
+    """Open a data set of brain volumes.
+
+    Args:
+        spec: "brats:DIR", folders of patients as BraTS 2017 to 2023 lays them out, with the tumour's mask;
+            or "nifti:DIR", volumes of healthy people, for training alone.
+        modality: flair, t1, t1ce or t2; None for flair.
+
+    Raises:
+        UsageError: no such folder or modality.
+        DatasetError: a volume or a mask is missing, damaged, empty or of another shape.
+    """
+    kind, _, place = spec.partition(":")
+    modality = modality or "flair"
+    folder = Path(place or ".")
+    if modality not in MODALITIES:
+        raise UsageError(f"there is no modality {modality}: choose {', '.join(MODALITIES)}")
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder}")
+    files = sorted(path for path in folder.rglob("*") if is_nifti(path) and path.is_file())
+    if not files:
+        raise DatasetError(f"there are no NIfTI volumes in {folder}")
+    try:
+        patients = _with_tumours(files, modality) if kind == "brats" else _healthy(files, modality, folder)
+        read = _read_tumour if kind == "brats" else _read_healthy
+        with ThreadPoolExecutor(4) as pool:
+            slices = list(pool.map(read, patients))
+    except FrameError as error:
+        raise DatasetError(str(error)) from None
+    counts = [len(volume.frames) for volume in slices]
+    _, patient_of = np.unique([patient.name for patient in patients], return_inverse=True)
+    return Dataset(
+        _Frames([volume.frames for volume in slices]),
+        np.concatenate([volume.anomalous for volume in slices]),
+        channels=1,
+        small=False,
+        kind="modality",
+        groups=np.repeat(patient_of, counts),
+        statistics=np.repeat(np.array([volume.statistics for volume in slices], np.float32), counts, axis=0),
+    )
+
+
+def _with_tumours(files: list[Path], modality: str) -> list[_Patient]:
+    """The patients of a BraTS folder: each folder that holds volumes is one examination."""
+    folders: dict[Path, list[Path]] = defaultdict(list)
+    for path in files:
+        folders[path.parent].append(path)
+    patients = []
+    for folder, inside in folders.items():
+        # The last word is what BraTS says a file is; the words before it are the patient's.
+        volumes = [path for path in inside if _words(path)[-1] in MODALITIES[modality]]
+        masks = [path for path in inside if _TUMOUR & set(_words(path)[-2:])]
+        for what, found in ((f"{modality} volume", volumes), ("mask of the tumour", masks)):
+            if not found:
+                raise DatasetError(f"{folder} has no {what}")
+            if len(found) > 1:
+                raise DatasetError(f"{folder} has more than one {what}: {found[0].name} and {found[1].name}")
+        timepoint = _TIMEPOINT.fullmatch(folder.name)  # a patient who was examined again is the same patient
+        patients.append(_Patient(timepoint[1] if timepoint else str(folder), volumes[0], masks[0]))
+    return patients
+
+
+def _healthy(files: list[Path], modality: str, folder: Path) -> list[_Patient]:
+    """Volumes of healthy people, each a person, and the masks of their brains where there are any."""
+    masks = [path for path in files if _BRAIN_MASK & set(_words(path))]
+    others = sorted(set(files) - set(masks))
+    volumes = [path for path in others if MODALITIES[modality] & set(_words(path))]
+    # HCP keeps the skull-stripped volume beside the steps on the way to it.
+    stripped = {path.parent: path for path in volumes if stem(path).endswith("_restore_brain")}
+    volumes = [path for path in volumes if stripped.get(path.parent, path) == path]
+    if not volumes:
+        raise DatasetError(f"there are no {modality} volumes in {folder}")
+    # IXI's masks bear the volumes' names; HCP's lie beside them.
+    beside = {mask.parent: mask for mask in masks if stem(mask) == "brainmask_fs"}
+    patients = [_Patient(str(path), path, mask_of(path, masks) or beside.get(path.parent)) for path in volumes]
+    masked = [patient for patient in patients if patient.mask]
+    if masked and len(masked) < len(patients):
+        missing = next(patient for patient in patients if not patient.mask)
+        raise DatasetError(f"there is no brain mask for {missing.volume}, and others have one")
+    return patients
+
+
+def _read_tumour(patient: _Patient) -> _Slices:
+    brain = read_brain(patient.volume)
+    assert patient.mask is not None
+    tumour = read_volume(patient.mask) > 0
+    if tumour.shape != brain.slices.shape:
+        raise DatasetError(f"{patient.mask} has another shape than {patient.volume}")
+    area = tumour.sum(axis=(1, 2))[brain.shown]
+    decided = (area == 0) | (area >= MIN_TUMOUR)
+    return _kept(brain, brain.shown[decided], area[decided] > 0)
+
+
+def _read_healthy(patient: _Patient) -> _Slices:
+    brain = read_brain(patient.volume, patient.mask)
+    return _kept(brain, brain.shown, np.zeros(len(brain.shown), np.bool_))
+
+
+def _kept(brain: Brain, chosen: Indices, anomalous: NDArray[np.bool_]) -> _Slices:
+    """The chosen slices, in 16 bits where they hold the values exactly."""
+    frames = brain.slices[chosen]
+    if np.abs(frames).max(initial=0) < 2**15 and np.array_equal(frames, small := frames.astype(np.int16)):
+        return _Slices(small, anomalous, (brain.mean, brain.std))
+    return _Slices(frames, anomalous, (brain.mean, brain.std))
+
+
+class _Frames(Sequence[Frame]):
+    """Slices of several volumes, one after another, as float32 [H, W, 1]."""
+
+    def __init__(self, volumes: list[NDArray[np.int16] | NDArray[np.float32]]) -> None:
+        self._volumes = volumes
+        self._ends = np.cumsum([len(volume) for volume in volumes]).tolist()
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    @overload
+    def __getitem__(self, index: int) -> Frame: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Frame]: ...
+    def __getitem__(self, index: int | slice) -> Frame | Sequence[Frame]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(len(self))[index]]
+        at = range(len(self))[index]
+        volume = bisect.bisect_right(self._ends, at)
+        frame: Frame = self._volumes[volume][at - self._ends[volume]].astype(np.float32)[..., None]
+        return frame
+
+
+def _words(path: Path) -> list[str]:
+    return re.split(r"[_\-.]", stem(path).lower())
