@@ -131,6 +131,9 @@ def train(
     roi: Annotated[
         str | None, typer.Option(help="Region of interest, LEFT,TOP,WIDTH,HEIGHT in pixels of the raw frame.")
     ] = None,
+    score: Annotated[
+        str, typer.Option(help="l2, the paper's; generator; or density, the best on MNIST: see docs/architecture.md.")
+    ] = "l2",
     fpr: Annotated[
         float | None,
         typer.Option(help="False-positive rate that the threshold keeps [default: 0.01, or the lowest that can be]."),
@@ -150,6 +153,7 @@ def train(
     """Train both autoencoders on normal frames and calibrate the threshold."""
     with _extra("Training", "train"):
         from adae_edge.checkpoint import Checkpoint
+        from adae_edge.train import settings as planning
         from adae_edge.train import trainer
         from adae_edge.train.datasets import class_number, load_dataset
         from adae_edge.train.progress import TrainingProgress
@@ -161,7 +165,7 @@ def train(
         unfinished, out = Checkpoint.load(resume), resume
         if unfinished.contract is not None:
             raise UsageError(f"{resume} is finished: there is nothing to resume")
-        settings = trainer.Settings.from_header(unfinished.training)
+        settings = planning.Settings.from_header(unfinished.training)
         settings = dataclasses.replace(settings, data=data or settings.data)
         dataset = load_dataset(settings.data, settings.anomalous, settings.window, settings.modality)
     elif data is None:
@@ -172,12 +176,12 @@ def train(
         chosen = class_number(data, anomalous)
         shown = _window(window)
         dataset = load_dataset(data, chosen, shown, modality)
-        settings = trainer.plan(
+        settings = planning.plan(
             dataset, data, chosen, seed, recipe, epochs, network, side,
             resize="pad" if pad else "stretch", pad_value=pad_value, region=_region(roi), fpr=fpr,
-            references=not no_reference_frames, window=shown, modality=modality,
+            references=not no_reference_frames, window=shown, modality=modality, score=score,
         )  # fmt: skip
-    typer.echo(trainer.describe(dataset, settings))
+    typer.echo(planning.describe(dataset, settings))
     with TrainingProgress() as progress:
         try:
             contract = trainer.train(dataset, settings, out, unfinished, progress.show, device)

@@ -22,6 +22,14 @@ QUANTILES = 101
 Z_RANGE = 5.0
 
 
+# What a model may return, by name; each rises with how anomalous a frame is. In the words of section 3.1:
+SCORES = {
+    "l2": "||x - D(G(x))||, the paper's",
+    "generator": "||x - G(x)||",
+    "density": "how rare normals make what the encoders of G and D see in x",
+}
+
+
 class Region(NamedTuple):
     """A rectangle of a frame, in pixels."""
 
@@ -79,7 +87,7 @@ class Contract:
         pad_value: grey level around a padded frame; 0 for kind "modality".
         region: the only part of a frame that is looked at, or None.
         network: the size of G and D.
-        score: "l2", the paper's ||x - D(G(x))||_2 with x in [-1, 1].
+        score: one of ``SCORES``, with x in [-1, 1].
         calibration: threshold and what it rests on.
         weights_sha256: identity of the trained weights.
         data_sha256: identity of the training frames.
@@ -154,6 +162,8 @@ def _from_schema_1(fields: dict[str, Any]) -> dict[str, Any]:
     if isinstance(calibration, dict):
         calibration = _with_added(calibration, "the contract's calibration", confidence=None)
         fields = fields | {"calibration": calibration}
+    if fields.get("score", "l2") != "l2":
+        raise ModelFileError(f"the contract has score = {fields['score']!r:.60}, which schema 1 does not know")
     return _with_added(fields, "the contract", z_range=None)
 
 
@@ -206,7 +216,7 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "pad_value": lambda v: _number(v, 0, 255),
     "region": _region,
     "network": lambda v: isinstance(v, dict),
-    "score": lambda v: v == "l2",
+    "score": lambda v: isinstance(v, str) and v in SCORES,
     "calibration": lambda v: isinstance(v, dict),
     "weights_sha256": _hash,
     "data_sha256": _hash,

@@ -16,6 +16,8 @@ from adae_edge.checkpoint import Checkpoint
 from adae_edge.contract import Network, Region
 from adae_edge.errors import CheckpointError
 
+DENSITY = ("centre", "basis", "factors", "offsets", "peaks")
+
 
 class Preprocess(nn.Module):
     """Raw frames to what the network sees: crop, resize and normalise, for both kinds of frames.
@@ -142,13 +144,26 @@ class Autoencoder(nn.Sequential):
             layers += [nn.LeakyReLU(0.2)]
         layers += [nn.ConvTranspose2d(width, channels, 3, 2, 1, 1), nn.Tanh()]
         super().__init__(*layers)
+        self.halving = 3 * stages - 1
+
+    def activations(self, x: Tensor) -> Tensor:
+        """x: float32 [N, channels, side, side] -> float32 [N, V], what the encoder's 4x4 stage sees in it."""
+        for layer in itertools.islice(self, self.halving):
+            x = layer(x)
+        return x.flatten(1)
 
 
 class ADAE(nn.Module):
     """Adversarial Dual Autoencoders: raw frames in, anomaly scores out (section 3.1).
 
     This is the module that is evaluated in PyTorch and the module that is exported.
+
+    Attributes:
+        score: which of ``contract.SCORES`` it returns.
+        density: what the score of that name needs, or None.
     """
+
+    density: Density | None
 
     def __init__(self, preprocess: Preprocess, channels: int, network: Network) -> None:
         super().__init__()
@@ -156,11 +171,59 @@ class ADAE(nn.Module):
         self.channels = channels
         self.generator = Autoencoder(channels, preprocess.side, network)
         self.discriminator = Autoencoder(channels, preprocess.side, network)
+        self.density = None
+        self.score = "l2"
 
     def forward(self, frames: Tensor, mean: Tensor | None = None, std: Tensor | None = None) -> Tensor:
-        """Frames as for ``Preprocess`` -> score: float32 [N], ||x - D(G(x))||_2 over pixels and channels."""
-        x = self.preprocess(frames, mean, std)
-        return anomaly_score(x, self.discriminator(self.generator(x)))
+        """Frames as for ``Preprocess`` -> score: float32 [N], the one that ``score`` names."""
+        return self.score_of(self.preprocess(frames, mean, std), self.score)
+
+    def score_of(self, x: Tensor, name: str) -> Tensor:
+        """x: float32 [N, C, S, S] in [-1, 1] -> float32 [N], higher is more anomalous; see ``contract.SCORES``."""
+        if name == "density":
+            assert self.density is not None
+            return self.density(self.activations(x))
+        generated = self.generator(x)
+        return anomaly_score(x, generated if name == "generator" else self.discriminator(generated))
+
+    def activations(self, x: Tensor) -> Tensor:
+        """x: float32 [N, C, S, S] in [-1, 1] -> float32 [N, V], what both encoders see in it."""
+        return torch.cat([self.generator.activations(x), self.discriminator.activations(x)], dim=1)
+
+
+class Density(nn.Module):
+    """How rare a frame is among normals, by what both encoders see in it.
+
+    A mixture of K Gaussians over the D principal components of the activations, fitted to normals by
+    ``train/density.py``. The score is sqrt(-2 log(p / p_max)), where p_max is the sum of the Gaussians'
+    peaks: with one Gaussian it is the Mahalanobis distance. Never negative, float32.
+
+    Attributes:
+        centre: float32 [V], the mean activations.
+        basis: float32 [V, D], principal components, each divided by its standard deviation.
+        factors: float32 [D, K * D], from components to the K whitened distances.
+        offsets: float32 [K * D], the Gaussians' means in those.
+        peaks: float32 [K], logarithms of the Gaussians' peaks as shares of p_max.
+    """
+
+    centre: Tensor
+    basis: Tensor
+    factors: Tensor
+    offsets: Tensor
+    peaks: Tensor
+
+    def __init__(self, centre: Tensor, basis: Tensor, factors: Tensor, offsets: Tensor, peaks: Tensor) -> None:
+        super().__init__()
+        for name, value in zip(DENSITY, (centre, basis, factors, offsets, peaks), strict=True):
+            self.register_buffer(name, value)
+
+    def forward(self, activations: Tensor) -> Tensor:
+        """activations: float32 [N, V] -> score: float32 [N]."""
+        components = torch.matmul(activations - self.centre, self.basis)
+        distances = torch.matmul(components, self.factors) - self.offsets
+        squared = distances.reshape(-1, self.peaks.shape[0], self.basis.shape[1]).square().sum(dim=2)
+        log_share = torch.logsumexp(self.peaks - 0.5 * squared, dim=1)
+        return (-2.0 * log_share).clamp(min=0.0).sqrt()
 
 
 def anomaly_score(x: Tensor, reconstruction: Tensor) -> Tensor:
@@ -193,10 +256,14 @@ def load_network(checkpoint: Checkpoint) -> ADAE:
         raise CheckpointError(f"the training is unfinished, {done} of {of} epochs: finish it with train --resume")
     preprocess = Preprocess(contract.side, contract.resize, contract.pad_value, contract.region, contract.z_range)
     model = ADAE(preprocess, contract.channels, contract.network)
+    weights = {name: torch.from_numpy(value.copy()) for name, value in checkpoint.weights.items()}
     try:
-        model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in checkpoint.weights.items()})
-    except RuntimeError:
+        if contract.score == "density":
+            model.density = Density(*(torch.zeros_like(weights[f"density.{name}"]) for name in DENSITY))
+        model.load_state_dict(weights)
+    except (KeyError, RuntimeError):
         raise CheckpointError("the weights do not fit the network that the contract describes") from None
     if weights_digest(model) != contract.weights_sha256:
         raise CheckpointError("the weights are not those that the contract was written for")
+    model.score = contract.score
     return model.eval()

@@ -30,7 +30,8 @@ from adae_edge.model import ADAE, Autoencoder, Preprocess
 from adae_edge.train.balance import Balance
 from adae_edge.train.datasets import load_dataset, split
 from adae_edge.train.recipes import RECIPES
-from adae_edge.train.trainer import NETWORKS, Run
+from adae_edge.train.settings import NETWORKS
+from adae_edge.train.trainer import Run
 
 SIDE = 32
 NETWORK = NETWORKS["a"]

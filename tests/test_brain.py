@@ -21,7 +21,7 @@ from adae_edge.runtime.sources import open_source
 from adae_edge.train.brain import MIN_TUMOUR
 from adae_edge.train.datasets import load_dataset, split
 from adae_edge.train.evaluate import evaluate
-from adae_edge.train.trainer import score_frames
+from adae_edge.train.loading import score_frames
 from tests.models import complaints, run
 from tests.trained import settings_for, train_on, write_pictures
 from tests.volumes import head, write_patients, write_volume

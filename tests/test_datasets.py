@@ -15,7 +15,8 @@ from adae_edge.checkpoint import Checkpoint
 from adae_edge.errors import DatasetError, UsageError
 from adae_edge.train.datasets import Digest, class_number, load_dataset, read_batches, split, without_copies
 from adae_edge.train.evaluate import unseen_frames
-from adae_edge.train.trainer import describe, train
+from adae_edge.train.settings import describe
+from adae_edge.train.trainer import train
 from tests.test_dicom import write as write_slice
 from tests.trained import settings_for, write_pictures
 

@@ -12,7 +12,8 @@ from adae_edge.calibration import calibrate
 from adae_edge.checkpoint import Checkpoint
 from adae_edge.model import load_network
 from adae_edge.train.datasets import load_dataset, split
-from adae_edge.train.trainer import score_frames, train
+from adae_edge.train.loading import score_frames
+from adae_edge.train.trainer import train
 from tests.trained import settings_for
 
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"

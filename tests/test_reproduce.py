@@ -16,6 +16,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from adae_edge.checkpoint import Checkpoint
+from adae_edge.contract import SCORES
 from adae_edge.errors import AdaeEdgeError, UsageError
 from adae_edge.train import reproduce as reproduce_module
 from adae_edge.train.cell import Cell, as_csv, read_scores
@@ -95,14 +96,17 @@ def test_the_json_has_every_figure_and_no_place_of_this_machine(table):
 def test_every_score_of_every_test_frame_is_kept(table):
     folder, _ = table
     header, *lines = (folder / "table" / "scores.csv").read_text().splitlines()
-    assert header == "class,seed,frame,label,l2"
-    rows = np.array([line.split(",") for line in lines], float)
     summary = json.loads((folder / "table" / "digits.json").read_text())
-    for class_name, (auroc,) in summary["scores"]["l2"]["auroc"].items():
-        _, seeds, frames, labels, scores = rows[rows[:, 0] == int(class_name)].T
-        assert set(seeds) == {3}
-        assert len(set(frames)) == len(frames)
-        assert roc_auc_score(labels, scores) == pytest.approx(auroc, abs=1e-12)
+    assert header == ",".join(["class", "seed", "frame", "label", *summary["scores"]])
+    assert set(summary["scores"]) == set(SCORES)
+    rows = np.array([line.split(",") for line in lines], float)
+    for column, own in enumerate(summary["scores"].values(), start=4):
+        for class_name, (auroc,) in own["auroc"].items():
+            of_class = rows[rows[:, 0] == int(class_name)]
+            _, seeds, frames, labels = of_class.T[:4]
+            assert set(seeds) == {3}
+            assert len(set(frames)) == len(frames)
+            assert roc_auc_score(labels, of_class[:, column]) == pytest.approx(auroc, abs=1e-12)
 
 
 def test_the_pictures_are_there(table):

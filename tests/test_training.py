@@ -18,8 +18,10 @@ from adae_edge.model import ADAE, Preprocess, load_network, weights_digest
 from adae_edge.train.balance import Balance
 from adae_edge.train.datasets import load_dataset, split
 from adae_edge.train.evaluate import evaluate, unseen_frames
+from adae_edge.train.loading import score_frames
 from adae_edge.train.recipes import RECIPES
-from adae_edge.train.trainer import Run, Settings, metrics_path, plan, score_frames, train
+from adae_edge.train.settings import Settings, plan
+from adae_edge.train.trainer import Run, metrics_path, train
 from tests.trained import settings_for, train_on, write_pictures
 
 

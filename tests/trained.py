@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image
 
 from adae_edge.train.datasets import load_dataset
-from adae_edge.train.trainer import plan, train
+from adae_edge.train.settings import plan
+from adae_edge.train.trainer import train
 
 
 def settings_for(dataset, data, anomalous=None, **changed):

@@ -29,9 +29,12 @@ from adae_edge.errors import AdaeEdgeError, DatasetError, UsageError
 from adae_edge.files import write_atomically
 from adae_edge.model import load_network
 from adae_edge.train.datasets import Dataset, load_dataset, split
+from adae_edge.train.density import fit_density
 from adae_edge.train.evaluate import all_scores
+from adae_edge.train.loading import load_frames
+from adae_edge.train.settings import Settings, plan
 from adae_edge.train.tables import find_table, locate
-from adae_edge.train.trainer import Settings, Update, metrics_path, plan, train
+from adae_edge.train.trainer import Update, metrics_path, train
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,8 @@ def run_cell(cell: Cell, on_update: Callable[[Update], None]) -> None:
         UsageError, DatasetError, CheckpointError, TrainingError: as ``train``.
     """
     dataset, settings = cell.open()
-    test = split(dataset.anomalous, cell.seed, dataset.groups).test
-    labels = dataset.anomalous[test]
+    parts = split(dataset.anomalous, cell.seed, dataset.groups)
+    test, labels = parts.test, dataset.anomalous[parts.test]
     if labels.all() or not labels.any():
         raise DatasetError(f"{settings.data} has test frames of one kind alone for {cell}, and an AUROC compares two")
     unfinished = Checkpoint.load(cell.checkpoint) if cell.checkpoint.exists() else None
@@ -114,6 +117,8 @@ def run_cell(cell: Cell, on_update: Callable[[Update], None]) -> None:
 
     checkpoint = Checkpoint.load(cell.checkpoint)
     model = load_network(checkpoint).to(cell.device)
+    frames, _ = load_frames(dataset, parts, model.preprocess)
+    model.density = fit_density(model, frames, cell.seed)
     scores = all_scores(model, dataset, test)
     write_atomically(cell.scores, as_csv(test, labels, scores))
     result = {

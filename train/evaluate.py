@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from adae_edge.checkpoint import Checkpoint
+from adae_edge.contract import SCORES
 from adae_edge.errors import CheckpointError, DatasetError, UsageError
 from adae_edge.files import write_atomically
 from adae_edge.frames import to_channels
 from adae_edge.model import ADAE, load_network
 from adae_edge.train.datasets import Dataset, Digest, Frame, Indices, load_dataset, read_batches, split
-from adae_edge.train.trainer import Settings, score_frames
+from adae_edge.train.loading import score_frames
+from adae_edge.train.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -177,9 +179,19 @@ def evaluate(
 
 
 def all_scores(model: ADAE, dataset: Dataset, indices: Indices) -> dict[str, NDArray[np.float32]]:
-    """Every named score of the same frames, float32 [N] each, in the order of the indices."""
-    scores, _ = score_frames(model, dataset, indices)
-    return {"l2": scores}
+    """Every named score of the same frames, float32 [N] each, in the order of the indices.
+
+    Args:
+        model: in eval mode, with its density; ``score`` is left as it was.
+        dataset: the frames' data set.
+        indices: of the frames.
+    """
+    chosen, scores = model.score, {}
+    for name in SCORES:
+        model.score = name
+        scores[name], _ = score_frames(model, dataset, indices)
+    model.score = chosen
+    return scores
 
 
 def reconstructions(model: ADAE, inputs: list[Frame]) -> tuple[NDArray[np.float32], ...]:

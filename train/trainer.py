@@ -20,67 +20,17 @@ from torch import Tensor, nn
 
 from adae_edge import __version__
 from adae_edge.calibration import calibrate
-from adae_edge.checkpoint import REFERENCE_FRAMES, Checkpoint, choose_references
-from adae_edge.contract import Z_RANGE, Calibration, Contract, Network, Region, valid_side
-from adae_edge.errors import CheckpointError, DatasetError, FrameError, TrainingError, UsageError
+from adae_edge.checkpoint import Checkpoint
+from adae_edge.contract import Z_RANGE, Calibration, Contract
+from adae_edge.errors import CheckpointError, TrainingError, UsageError
 from adae_edge.files import write_atomically
-from adae_edge.frames import to_channels
 from adae_edge.model import ADAE, Preprocess, weights_digest
 from adae_edge.train.balance import Balance
-from adae_edge.train.datasets import Dataset, Digest, Frame, Indices, Split, read_batches, split, without_copies
-from adae_edge.train.recipes import RECIPES, Recipe
-
-NETWORKS = {"a": Network(width=16, latent=32), "b": Network(width=64, latent=128)}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides a training's outcome, as kept in the checkpoint's header.
-
-    Attributes:
-        data: the data set as named on the command line; its place may change, its content may not.
-        anomalous: class that is held out, or None.
-        seed: of the split, the initial weights and the order of the batches.
-        recipe: the hyper-parameters.
-        epochs: passes over the training frames.
-        network, side, resize, pad_value, region: as in the contract.
-        fpr: target false-positive rate, or None for 0.01 or the lowest that can be promised.
-        references: whether calibration normals travel in the checkpoint.
-        window: centre and width of the grey values of DICOM files, or None for their own.
-        modality: which volumes of brats and nifti were taken, or None.
-    """
-
-    data: str
-    anomalous: int | None
-    seed: int
-    recipe: Recipe
-    epochs: int | None
-    network: Network
-    side: int
-    resize: str
-    pad_value: float
-    region: Region | None
-    fpr: float | None
-    references: bool
-    window: tuple[float, float] | None = None
-    modality: str | None = None
-
-    @staticmethod
-    def from_header(header: dict[str, Any]) -> Settings:
-        """The settings of a training that is to be resumed.
-
-        Raises:
-            CheckpointError: they are missing or of another version.
-        """
-        try:
-            fields = dict(header["settings"])
-            fields["recipe"] = Recipe(**fields["recipe"])
-            fields["network"] = Network(**fields["network"])
-            fields["region"] = Region(*fields["region"]) if fields["region"] is not None else None
-            fields["window"] = tuple(fields["window"]) if fields.get("window") else None
-            return Settings(**fields)
-        except (KeyError, TypeError):
-            raise CheckpointError("the checkpoint's training settings are not those of this version") from None
+from adae_edge.train.datasets import Dataset, split, without_copies
+from adae_edge.train.density import fit_density
+from adae_edge.train.loading import load_frames, score_frames, unpack
+from adae_edge.train.recipes import Recipe
+from adae_edge.train.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -179,6 +129,9 @@ def train(
         Checkpoint(_arrays(model.state_dict()), training, state=run.state(), seen=seen).save(out)
 
     model.eval()
+    model.score = settings.score
+    if settings.score == "density":
+        model.density = fit_density(model, frames, settings.seed)
     scores, references = score_frames(model, dataset, parts.calibration)
     contract = _contract(dataset, settings, model, calibrate(scores, settings.fpr), data_sha256)
     finished = Checkpoint(_arrays(model.state_dict()), training, contract, seen=seen)
@@ -297,151 +250,6 @@ class Metrics:
             file.write(json.dumps(row) + "\n")
 
 
-def plan(
-    dataset: Dataset,
-    data: str,
-    anomalous: int | None,
-    seed: int,
-    recipe: str,
-    epochs: int | None,
-    network: str | None,
-    side: int | None,
-    *,
-    resize: str,
-    pad_value: float,
-    region: Region | None,
-    fpr: float | None,
-    references: bool,
-    window: tuple[float, float] | None = None,
-    modality: str | None = None,
-) -> Settings:
-    """Settings for a new training: names looked up, and what was left open chosen from the frames.
-
-    Raises:
-        UsageError: no such recipe, network or side, or a grey level around frames that have none.
-    """
-    if recipe not in RECIPES:
-        raise UsageError(f"there is no recipe {recipe}: choose {' or '.join(RECIPES)}")
-    if dataset.kind == "modality":
-        if pad_value:
-            raise UsageError("--pad-value is a grey level, and slices of a volume are padded with its background")
-        resize = "pad"  # section 4.1
-    if network is None:
-        network = "a" if dataset.small and dataset.channels == 1 else "b"  # as Appendix A has it for MNIST and CIFAR-10
-    if network not in NETWORKS:
-        raise UsageError(f"there is no network {network}: choose {' or '.join(NETWORKS)}")
-    side = recommended_side(dataset, region) if side is None else side
-    if not valid_side(side):
-        raise UsageError(f"a network's side is 8, 16, 32 ... 1024 pixels, and {side} is not")
-    size = NETWORKS[network]
-    return Settings(
-        data, anomalous, seed, RECIPES[recipe], epochs, size, side, resize, pad_value, region, fpr, references,
-        window, modality,
-    )  # fmt: skip
-
-
-def recommended_side(dataset: Dataset, region: Region | None) -> int:
-    """The side that ``train`` takes if it is told none.
-
-    The paper's 32 for small pictures and for slices; up to 256 for larger ones, so that a network pixel spans 4 to
-    8 of theirs.
-
-    Raises:
-        DatasetError: the first frame cannot be decoded.
-    """
-    if dataset.small or dataset.kind == "modality":
-        return 32
-    try:
-        height, width, _ = dataset.frames[0].shape
-    except FrameError as error:
-        raise DatasetError(str(error)) from None
-    shorter = min(region.width, region.height) if region else min(height, width)
-    return min(max(1 << (max(shorter // 4, 1).bit_length() - 1), 32), 256)
-
-
-def describe(dataset: Dataset, settings: Settings) -> str:
-    """What is about to be trained, in a line for the terminal."""
-    normals = int((~dataset.anomalous).sum())
-    network = next((name for name, size in NETWORKS.items() if size == settings.network), "")
-    return (
-        f"{normals} normal and {len(dataset.anomalous) - normals} anomalous "
-        f"{'grey' if dataset.channels == 1 else 'colour'} frames; network {network}, "
-        f"{settings.side} x {settings.side} pixels"
-        + ("" if dataset.small else " (--side changes what it sees: small defects need a larger one)")
-        + (f"\n{dataset.note}" if dataset.note else "")
-    )
-
-
-def load_frames(dataset: Dataset, parts: Split, preprocess: Preprocess) -> tuple[Tensor, Digest]:
-    """The training frames at the network's size, and the digest of all normals that shape the model.
-
-    The resized frames are kept as 8 bits, or 16 for z-scores, to hold a large data set in memory; calibration and
-    evaluation score the raw frames instead.
-
-    Returns:
-        As ``unpack`` takes them, [N, C, S, S], and the digest of the raw training and calibration frames.
-
-    Raises:
-        DatasetError: frames that cannot be decoded, or that are too small for the region.
-    """
-    wanted = np.concatenate([parts.train, parts.calibration])
-    resized: list[Tensor] = []
-    digest, at = Digest(), 0
-    for batch in read_batches(dataset, wanted):
-        check_region(preprocess.region, batch.shape)
-        digest.update(batch)
-        statistics = dataset.statistics_of(wanted[at : at + len(batch)])
-        at += len(batch)
-        resized.append(pack(preprocess, torch.from_numpy(batch), *map(torch.from_numpy, statistics)))
-    return torch.cat(resized)[: len(parts.train)], digest
-
-
-def pack(preprocess: Preprocess, frames: Tensor, *statistics: Tensor) -> Tensor:
-    """Raw frames -> [N, C, S, S] in few bytes: uint8 grey levels, or float16 z-scores in [-1, 1]."""
-    if statistics:
-        return preprocess(frames, *statistics).to(torch.float16)  # type: ignore[no-any-return]
-    return preprocess.resize(frames).round().to(torch.uint8)
-
-
-def unpack(frames: Tensor, preprocess: Preprocess) -> Tensor:
-    """What ``pack`` made -> float32 in [-1, 1], as the network sees it."""
-    return preprocess.normalise(frames) if frames.dtype == torch.uint8 else frames.float()
-
-
-def score_frames(model: ADAE, dataset: Dataset, indices: Indices) -> tuple[NDArray[np.float32], list[Frame]]:
-    """Score raw frames as the exported graph will.
-
-    Returns:
-        float32 [N] scores in the order of the indices, and the frames that a checkpoint may carry.
-    """
-    device = next(model.parameters()).device
-    scores: list[NDArray[np.float32]] = []
-    references: list[Frame] = []
-    at = 0
-    with torch.inference_mode():
-        for batch in read_batches(dataset, indices):
-            check_region(model.preprocess.region, batch.shape)
-            batch = to_channels(batch, model.channels)
-            references.extend(batch[: max(REFERENCE_FRAMES - len(references), 0)])
-            inputs = [batch, *dataset.statistics_of(indices[at : at + len(batch)])]
-            at += len(batch)
-            for part in zip(*(torch.split(torch.from_numpy(array).to(device), 256) for array in inputs), strict=True):
-                scores.append(model(*part).cpu().numpy())
-    return np.concatenate(scores), choose_references(references)
-
-
-def check_region(region: Region | None, shape: tuple[int, ...]) -> None:
-    """Refuse frames [N, H, W, C] that do not contain the region.
-
-    Raises:
-        DatasetError: they do not.
-    """
-    if region and (region.left + region.width > shape[2] or region.top + region.height > shape[1]):
-        raise DatasetError(
-            f"the region of interest {','.join(map(str, region))} lies outside frames of {shape[2]} x {shape[1]} pixels"
-        )
-
-
 def _contract(
     dataset: Dataset, settings: Settings, model: ADAE, calibration: Calibration, data_sha256: str
 ) -> Contract:
@@ -453,7 +261,7 @@ def _contract(
         pad_value=settings.pad_value,
         region=settings.region,
         network=settings.network,
-        score="l2",
+        score=settings.score,
         calibration=calibration,
         weights_sha256=weights_digest(model),
         data_sha256=data_sha256,

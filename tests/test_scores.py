@@ -1,0 +1,98 @@
+"""The scores beside the paper's: what they mean, and that export and runtime agree on them."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+
+from adae_edge.checkpoint import Checkpoint
+from adae_edge.contract import Network
+from adae_edge.errors import CheckpointError
+from adae_edge.export.graph import export
+from adae_edge.model import ADAE, Density, Preprocess, load_network
+from adae_edge.runtime import Scorer
+from adae_edge.train.datasets import load_dataset
+from adae_edge.train.density import fit_density
+from adae_edge.train.evaluate import all_scores, evaluate
+from tests.trained import train_on
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A checkpoint of the digits with the score density."""
+    path = tmp_path_factory.mktemp("density") / "digits.safetensors"
+    contract = train_on("digits", path, anomalous=0, epochs=3, score="density")
+    assert contract.score == "density"
+    return path
+
+
+def test_density_is_the_mixture_s():
+    """Against scipy, for two Gaussians in three dimensions behind an affine map."""
+    random = np.random.default_rng(0)
+    means, roots = random.normal(size=(2, 3)), random.normal(size=(2, 3, 3))
+    precisions = roots @ roots.transpose(0, 2, 1) + np.eye(3)
+    factors = np.linalg.cholesky(precisions)
+    weights, centre, basis = np.array([0.3, 0.7]), random.normal(size=5), random.normal(size=(5, 3))
+    peaks = np.log(weights) + np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(1)
+    peaks -= np.logaddexp.reduce(peaks)
+    arrays = (
+        centre, basis, factors.transpose(1, 0, 2).reshape(3, 6), np.einsum("kd,kde->ke", means, factors).ravel(), peaks
+    )  # fmt: skip
+    density = Density(*(torch.from_numpy(array).float() for array in arrays))
+    points = random.normal(size=(50, 5))
+    gaussians = [
+        multivariate_normal(mean, np.linalg.inv(precision)) for mean, precision in zip(means, precisions, strict=True)
+    ]
+    inner = (points - centre) @ basis
+    p = sum(weight * gaussian.pdf(inner) for weight, gaussian in zip(weights, gaussians, strict=True))
+    p_max = sum(weight * gaussian.pdf(gaussian.mean) for weight, gaussian in zip(weights, gaussians, strict=True))
+    scores = density(torch.from_numpy(points).float()).numpy()
+    np.testing.assert_allclose(scores, np.sqrt(-2 * np.log(p / p_max)), rtol=1e-4, atol=1e-4)
+
+
+def test_density_stays_finite_far_from_every_normal(trained):
+    model = load_network(Checkpoint.load(trained))
+    with torch.inference_mode():
+        far = model.density(torch.full((1, model.density.centre.shape[0]), 1e4))
+    assert torch.isfinite(far).all()
+
+
+def test_fit_is_the_same_every_time():
+    torch.manual_seed(0)
+    model = ADAE(Preprocess(32), 1, Network(4, 4)).eval()
+    frames = torch.randint(0, 256, (900, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    first, second = (fit_density(model, frames, seed=3).state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert first["peaks"].shape == (2,)
+
+
+def test_exported_density_is_the_one_that_was_trained(trained, tmp_path):
+    checkpoint = Checkpoint.load(trained)
+    export(trained, tmp_path / "digits.onnx")
+    scorer = Scorer(tmp_path / "digits.onnx")
+    assert scorer.contract.score == "density"
+    evaluation, expected, unseen = evaluate(checkpoint)
+    frames = np.stack([unseen.dataset.frames[int(index)] for index in unseen.indices])
+    np.testing.assert_allclose(scorer.score(frames), expected, rtol=1e-4)
+    assert evaluation.auroc > 0.9
+
+
+def test_a_checkpoint_that_lost_its_density_is_refused(trained):
+    checkpoint = Checkpoint.load(trained)
+    checkpoint.weights = {name: value for name, value in checkpoint.weights.items() if not name.startswith("density")}
+    with pytest.raises(CheckpointError, match="do not fit"):
+        load_network(checkpoint)
+
+
+def test_all_scores_are_those_of_each_name(trained):
+    model = load_network(Checkpoint.load(trained))
+    dataset = load_dataset("digits", 0)
+    scores = all_scores(model, dataset, np.arange(20))
+    assert list(scores) == ["l2", "generator", "density"]
+    assert model.score == "density"
+    with torch.inference_mode():
+        x = model.preprocess(torch.from_numpy(dataset.frames[:20]))
+        l2 = (x - model.discriminator(model.generator(x))).flatten(1).norm(dim=1)
+        generator = (x - model.generator(x)).flatten(1).norm(dim=1)
+    np.testing.assert_allclose(scores["l2"], l2, rtol=1e-5)
+    np.testing.assert_allclose(scores["generator"], generator, rtol=1e-5)

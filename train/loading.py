@@ -1,0 +1,85 @@
+"""Frames on their way into the network: packed in memory for training, raw for scoring."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from adae_edge.checkpoint import REFERENCE_FRAMES, choose_references
+from adae_edge.contract import Region
+from adae_edge.errors import DatasetError
+from adae_edge.frames import to_channels
+from adae_edge.model import ADAE, Preprocess
+from adae_edge.train.datasets import Dataset, Digest, Frame, Indices, Split, read_batches
+
+
+def load_frames(dataset: Dataset, parts: Split, preprocess: Preprocess) -> tuple[Tensor, Digest]:
+    """The training frames at the network's size, and the digest of all normals that shape the model.
+
+    The resized frames are kept as 8 bits, or 16 for z-scores, to hold a large data set in memory; calibration and
+    evaluation score the raw frames instead.
+
+    Returns:
+        As ``unpack`` takes them, [N, C, S, S], and the digest of the raw training and calibration frames.
+
+    Raises:
+        DatasetError: frames that cannot be decoded, or that are too small for the region.
+    """
+    wanted = np.concatenate([parts.train, parts.calibration])
+    resized: list[Tensor] = []
+    digest, at = Digest(), 0
+    for batch in read_batches(dataset, wanted):
+        check_region(preprocess.region, batch.shape)
+        digest.update(batch)
+        statistics = dataset.statistics_of(wanted[at : at + len(batch)])
+        at += len(batch)
+        resized.append(pack(preprocess, torch.from_numpy(batch), *map(torch.from_numpy, statistics)))
+    return torch.cat(resized)[: len(parts.train)], digest
+
+
+def pack(preprocess: Preprocess, frames: Tensor, *statistics: Tensor) -> Tensor:
+    """Raw frames -> [N, C, S, S] in few bytes: uint8 grey levels, or float16 z-scores in [-1, 1]."""
+    if statistics:
+        return preprocess(frames, *statistics).to(torch.float16)  # type: ignore[no-any-return]
+    return preprocess.resize(frames).round().to(torch.uint8)
+
+
+def unpack(frames: Tensor, preprocess: Preprocess) -> Tensor:
+    """What ``pack`` made -> float32 in [-1, 1], as the network sees it."""
+    return preprocess.normalise(frames) if frames.dtype == torch.uint8 else frames.float()
+
+
+def score_frames(model: ADAE, dataset: Dataset, indices: Indices) -> tuple[NDArray[np.float32], list[Frame]]:
+    """Score raw frames as the exported graph will.
+
+    Returns:
+        float32 [N] scores in the order of the indices, and the frames that a checkpoint may carry.
+    """
+    device = next(model.parameters()).device
+    scores: list[NDArray[np.float32]] = []
+    references: list[Frame] = []
+    at = 0
+    with torch.inference_mode():
+        for batch in read_batches(dataset, indices):
+            check_region(model.preprocess.region, batch.shape)
+            batch = to_channels(batch, model.channels)
+            references.extend(batch[: max(REFERENCE_FRAMES - len(references), 0)])
+            inputs = [batch, *dataset.statistics_of(indices[at : at + len(batch)])]
+            at += len(batch)
+            for part in zip(*(torch.split(torch.from_numpy(array).to(device), 256) for array in inputs), strict=True):
+                scores.append(model(*part).cpu().numpy())
+    return np.concatenate(scores), choose_references(references)
+
+
+def check_region(region: Region | None, shape: tuple[int, ...]) -> None:
+    """Refuse frames [N, H, W, C] that do not contain the region.
+
+    Raises:
+        DatasetError: they do not.
+    """
+    if region and (region.left + region.width > shape[2] or region.top + region.height > shape[1]):
+        raise DatasetError(
+            f"the region of interest {','.join(map(str, region))} lies outside frames of {shape[2]} x {shape[1]} pixels"
+        )
