@@ -30,6 +30,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+# Options that several commands have.
+Window = Annotated[
+    str | None,
+    typer.Option(help="CENTER,WIDTH of the grey values of DICOM files, in place of their own VOI window."),
+]
+BrainMask = Annotated[
+    Path | None,
+    typer.Option(help="Where the brain is, for NIfTI volumes with skull: a mask, or a folder with VOLUME_*.nii.gz."),
+]
+Device = Annotated[str, typer.Option(help="cpu or cuda; another one is never used in its place.")]
 
 Item = TypeVar("Item")
 
@@ -138,10 +148,7 @@ def train(
         float | None,
         typer.Option(help="False-positive rate that the threshold keeps [default: 0.01, or the lowest that can be]."),
     ] = None,
-    window: Annotated[
-        str | None,
-        typer.Option(help="CENTER,WIDTH of the grey values of DICOM files, in place of their own VOI window."),
-    ] = None,
+    window: Window = None,
     no_reference_frames: Annotated[
         bool, typer.Option("--no-reference-frames", help="Let no picture travel in the checkpoint.")
     ] = False,
@@ -301,17 +308,9 @@ def score(
     threshold: Annotated[
         float | None, typer.Option(min=0, help="Call frames anomalous above this score [default: the model's].")
     ] = None,
-    window: Annotated[
-        str | None,
-        typer.Option(help="CENTER,WIDTH of the grey values of DICOM files, in place of their own VOI window."),
-    ] = None,
-    brain_mask: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where the brain is, for NIfTI volumes with skull: a mask, or a folder with VOLUME_*.nii.gz."
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda; another one is never used in its place.")] = "cpu",
+    window: Window = None,
+    brain_mask: BrainMask = None,
+    device: Device = "cpu",
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads [default: all that this process may use].")
     ] = None,
@@ -354,17 +353,9 @@ def calibrate(
     confidence: Annotated[
         float, typer.Option(help="Probability, over the draw of the normals, that it keeps the rate.")
     ] = 0.95,
-    window: Annotated[
-        str | None,
-        typer.Option(help="CENTER,WIDTH of the grey values of DICOM files, in place of their own VOI window."),
-    ] = None,
-    brain_mask: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where the brain is, for NIfTI volumes with skull: a mask, or a folder with VOLUME_*.nii.gz."
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda; another one is never used in its place.")] = "cpu",
+    window: Window = None,
+    brain_mask: BrainMask = None,
+    device: Device = "cpu",
 ) -> None:
     """Set a model's threshold from normal frames, on the device, without another export."""
     from adae_edge.runtime.calibrate import recalibrate
@@ -387,7 +378,7 @@ def bench(
         typer.Option(help="Frame size WIDTHxHEIGHT; may be repeated [default: the network's and 640x480]."),
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Measuring time for each size and batch.")] = 2.0,
-    device: Annotated[str, typer.Option(help="cpu or cuda; another one is never used in its place.")] = "cpu",
+    device: Device = "cpu",
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads [default: all that this process may use].")
     ] = None,

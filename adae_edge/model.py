@@ -182,7 +182,7 @@ class ADAE(nn.Module):
         """x: float32 [N, C, S, S] in [-1, 1] -> float32 [N], higher is more anomalous; see ``contract.SCORES``."""
         if name == "density":
             assert self.density is not None
-            return self.density(self.activations(x))
+            return self.density(self.activations(x))  # type: ignore[no-any-return]
         generated = self.generator(x)
         return anomaly_score(x, generated if name == "generator" else self.discriminator(generated))
 

@@ -2,9 +2,7 @@
 
 import dataclasses
 import json
-import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,10 +21,9 @@ from adae_edge.train.datasets import load_dataset, split
 from adae_edge.train.evaluate import evaluate
 from adae_edge.train.loading import score_frames
 from tests.models import complaints, run
+from tests.shared import real
 from tests.trained import settings_for, train_on, write_pictures
 from tests.volumes import head, write_patients, write_volume
-
-SHARED = Path(os.environ.get("ADAE_EDGE_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
 @pytest.fixture(scope="module")
@@ -393,9 +390,8 @@ def test_the_report_shows_slices(trained):
     assert (trained / "report" / "report.html").stat().st_size > 10_000
 
 
-@pytest.mark.skipif(not (SHARED / "brain" / "brats2018").is_dir(), reason="the shared brain volumes are not here")
 def test_the_real_cases():
-    folder = SHARED / "brain" / "brats2018"
+    folder = real("brain/brats2018", "brats2018")
     dataset = load_dataset(f"brats:{folder}", modality="flair")
     assert len(np.unique(dataset.groups)) == 10
     assert len(dataset.frames) == len(dataset.anomalous) == 1112

@@ -1,11 +1,9 @@
 """Data sets and the paper's split, and the sentences that refuse damaged or missing data."""
 
 import gzip
-import os
 import struct
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,11 +15,9 @@ from adae_edge.train.datasets import Digest, class_number, load_dataset, read_ba
 from adae_edge.train.evaluate import unseen_frames
 from adae_edge.train.settings import describe
 from adae_edge.train.trainer import train
+from tests.shared import real
 from tests.test_dicom import write as write_slice
 from tests.trained import settings_for, write_pictures
-
-SHARED = Path(__file__).parents[2] / "shared" / "data"
-DATA = Path(os.environ.get("ADAE_EDGE_DATA", SHARED))  # real data as users have it, where there is any
 
 
 def save(path, pixels):
@@ -80,9 +76,8 @@ def test_official_mnist_files_gzipped_or_not(mnist):
     assert list(np.flatnonzero(dataset.anomalous)) == [7, 17, 27, 37, 47]
 
 
-@pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason="the MNIST files are not here")
 def test_the_real_mnist_files():
-    dataset = load_dataset(f"mnist:{DATA / 'mnist'}", 0)
+    dataset = load_dataset(f"mnist:{real('mnist')}", 0)
     assert len(dataset.frames) == 70000
     assert dataset.anomalous.sum() == 6903
 
@@ -250,9 +245,8 @@ def test_cifar10_is_seen_by_the_papers_larger_network(tmp_path):
     assert (settings.side, settings.network.latent) == (32, 128)
 
 
-@pytest.mark.skipif(not (DATA / "cifar-10-batches-bin").is_dir(), reason="the CIFAR-10 files are not here")
 def test_the_real_cifar10_files():
-    dataset = load_dataset(f"cifar10:{DATA}", 9)
+    dataset = load_dataset(f"cifar10:{real('cifar-10-batches-bin')}", 9)
     assert len(dataset.frames) == 50000
     assert dataset.anomalous.sum() == 5000
     assert "50000 training images" in dataset.note
@@ -500,9 +494,8 @@ def test_a_damaged_dicom_file_is_named(tmp_path):
         load_dataset(str(tmp_path))
 
 
-@pytest.mark.skipif(not (DATA / "dicom" / "mr_t1").is_dir(), reason="the MR series is not here")
 def test_the_real_series_trains_with_a_window_that_the_checkpoint_keeps(tmp_path):
-    data, window = str(DATA / "dicom" / "mr_t1"), (300.0, 600.0)
+    data, window = str(real("dicom/mr_t1")), (300.0, 600.0)
     dataset = load_dataset(data, window=window)
     out = tmp_path / "c.safetensors"
     train(dataset, settings_for(dataset, data, epochs=1, side=32, window=window), out)

@@ -23,9 +23,9 @@ from pydicom.uid import (
 
 from adae_edge.dicom import Window, decode_dicom
 from adae_edge.errors import FrameError
+from tests.shared import real
 
 SHIPPED = Path(pydicom.__file__).parent / "data"
-SERIES = Path(__file__).parents[2] / "shared" / "data" / "dicom" / "mr_t1"
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
 
 
@@ -415,9 +415,8 @@ def test_jpeg2000_whose_sign_the_header_denies():
     assert frame.std() > 20
 
 
-@pytest.mark.skipif(not SERIES.is_dir(), reason="the MR series is not here")
 def test_a_real_series():
-    paths = sorted(SERIES.rglob("*.dcm"))
+    paths = sorted(real("dicom/mr_t1").rglob("*.dcm"))
     assert "--window" in refusal(paths[0])
     frames = [frame for path in paths for _, frame in decode_dicom(path, Window(100, 200))]
     assert len(frames) == len(paths) > 10

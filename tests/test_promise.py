@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,20 +13,16 @@ from adae_edge.model import load_network
 from adae_edge.train.datasets import load_dataset, split
 from adae_edge.train.loading import score_frames
 from adae_edge.train.trainer import train
+from tests.shared import real
 from tests.trained import settings_for
 
-MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
 FPR = 0.1
 
 
 @pytest.fixture(scope="module", params=["digits", "mnist"])
 def trained(request, tmp_path_factory):
     """A trained model's contract, and the scores of its unseen normals: those that calibrated, and the test part's."""
-    data = "digits"
-    if request.param == "mnist":
-        if not MNIST.is_dir():
-            pytest.skip("the MNIST files are not here")
-        data = f"mnist:{MNIST}"
+    data = f"mnist:{real('mnist')}" if request.param == "mnist" else request.param
     dataset = load_dataset(data, 0)
     dataset = dataclasses.replace(dataset, frames=dataset.frames[:6000], anomalous=dataset.anomalous[:6000])
     path = tmp_path_factory.mktemp("promise") / "c.safetensors"

@@ -34,7 +34,7 @@ def fit_density(model: ADAE, frames: Tensor, seed: int) -> Density:
     """
     device = next(model.parameters()).device
     with torch.inference_mode():
-        parts = frames[:FRAMES].to(device).split(256)
+        parts = frames[:FRAMES].to(device).split(256)  # type: ignore[no-untyped-call]
         activations = torch.cat([model.activations(unpack(part, model.preprocess)) for part in parts]).cpu().numpy()
     count, values = activations.shape
     dimensions = min(DIMENSIONS, count // 2, values)

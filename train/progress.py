@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -10,8 +11,26 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from adae_edge.errors import printable
 from adae_edge.train.trainer import Update
 
+if TYPE_CHECKING:
+    from typing import Self
 
-class TrainingProgress:
+
+class _Shown:
+    """A bar that is on the terminal within a ``with``."""
+
+    _bar: Progress
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+
+class TrainingProgress(_Shown):
     """Shows each update; use as a context manager.
 
     Attributes:
@@ -31,15 +50,6 @@ class TrainingProgress:
         )
         self._task = self._bar.add_task("", epoch="1", losses="")
 
-    def __enter__(self) -> TrainingProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
     def show(self, update: Update) -> None:
         """Take in one update of the weights."""
         losses = f"L_G {update.loss_g:.4f}  L_D {update.loss_d:.4f}  lr_G {update.lr_g:.1e}  lr_D {update.lr_d:.1e}"
@@ -52,7 +62,7 @@ class TrainingProgress:
                 self._console.print(f"epoch {epoch}  {losses}", highlight=False, soft_wrap=True)
 
 
-class TableProgress:
+class TableProgress(_Shown):
     """A table's cells: one bar over all of them, and a line for each that ends; every epoch is a line in a log."""
 
     def __init__(self, cells: int, finished: int) -> None:
@@ -68,15 +78,6 @@ class TableProgress:
             disable=not self._console.is_terminal,
         )
         self._task = self._bar.add_task("", total=cells, completed=finished, cells=f"{finished}/{cells}", running="")
-
-    def __enter__(self) -> TableProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
 
     def epoch(self, cell: object, epoch: int, epochs: int, loss_g: float, loss_d: float) -> None:
         """An epoch of a cell is done."""
