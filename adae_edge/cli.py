@@ -169,7 +169,7 @@ def train(
         settings = dataclasses.replace(settings, data=data or settings.data)
         dataset = load_dataset(settings.data, settings.anomalous, settings.window, settings.modality)
     elif data is None:
-        raise UsageError("name the data to train on: digits, mnist:DIR, cifar10:DIR or a folder of images")
+        raise UsageError("name the data to train on: digits, mnist:DIR, cifar10:DIR, brats:DIR, nifti:DIR or a folder")
     elif out.exists():
         raise UsageError(f"{out} is there already: choose another --out, or finish it with --resume {out}")
     else:
@@ -217,7 +217,7 @@ def evaluate(
 
 @app.command()
 def reproduce(
-    table: Annotated[str, typer.Argument(help="mnist, cifar10, or digits to try it.")],
+    table: Annotated[str, typer.Argument(help="mnist, cifar10 or brats, or digits to try it.")],
     data: Annotated[Path | None, typer.Argument(help="Folder of the data set; digits needs none.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the table; what is finished in it stays [default: TABLE].")

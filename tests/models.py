@@ -1,5 +1,6 @@
 """A model file whose score is the mean of a frame's values, and what is needed to score with it as a user does."""
 
+import json
 import os
 import subprocess
 import sys
@@ -24,6 +25,13 @@ def a_contract(channels=1, threshold=100.0, region=None):
         network=Network(16, 32), score="l2", calibration=calibration, weights_sha256="0" * 64,
         data_sha256="1" * 64, version="0.1.0",
     )  # fmt: skip
+
+
+def as_schema_1(contract):
+    """Its JSON fields as a file of schema 1 has them: without what schema 2 added."""
+    fields = json.loads(contract.to_json()) | {"schema": 1}
+    del fields["z_range"], fields["calibration"]["confidence"]
+    return fields
 
 
 def mean_model(channels=1, threshold=100.0, region=None, last="Identity"):

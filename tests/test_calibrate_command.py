@@ -18,6 +18,7 @@ from adae_edge.contract import Region
 from adae_edge.errors import AdaeEdgeError, FrameError, ModelFileError, UsageError
 from adae_edge.runtime.calibrate import recalibrate
 from adae_edge.runtime.scorer import Scorer
+from tests.models import as_schema_1
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (120, 6, 8), np.uint8)
 SUMS = PIXELS.sum(axis=(1, 2)).astype(np.float32)  # what the model scores
@@ -112,11 +113,9 @@ def test_what_the_threshold_before_did_is_counted(model, normals):
 
 def test_a_file_of_schema_1_gets_a_threshold_of_schema_2(model, normals, small_model, contract):
     """Its old threshold stays readable as FILE.previous, and promised its rate on average."""
-    fields = json.loads(contract.to_json()) | {"schema": 1}
-    del fields["calibration"]["confidence"]
 
     def age(proto):
-        proto.metadata_props[0].value = json.dumps(fields)
+        proto.metadata_props[0].value = json.dumps(as_schema_1(contract))
 
     model.write_bytes(changed(small_model, age))
     assert Scorer(model, threads=1).contract.calibration.confidence is None

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from adae_edge.contract import Contract, Region
 from adae_edge.errors import ModelFileError
+from tests.models import as_schema_1
 
 FIELDS = [field.name for field in dataclasses.fields(Contract)]
 CALIBRATION = ["threshold", "target_fpr", "confidence", "normals", "quantiles"]
@@ -20,13 +21,6 @@ fuzz = settings(max_examples=150, deadline=None, database=None)
 
 def as_json(contract):
     return json.loads(contract.to_json())
-
-
-def as_schema_1(contract):
-    """As a file of schema 1 has it: without what schema 2 added."""
-    fields = as_json(contract) | {"schema": 1}
-    del fields["z_range"], fields["calibration"]["confidence"]
-    return fields
 
 
 def refusal(fields):

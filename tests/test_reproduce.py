@@ -19,10 +19,12 @@ from adae_edge.checkpoint import Checkpoint
 from adae_edge.errors import AdaeEdgeError, UsageError
 from adae_edge.train import reproduce as reproduce_module
 from adae_edge.train.cell import Cell, as_csv, read_scores
+from adae_edge.train.datasets import load_dataset
 from adae_edge.train.evaluate import evaluate
 from adae_edge.train.summary import as_markdown, summarise, write_scores
 from adae_edge.train.tables import TABLES, make_request
 from tests.models import BUFFERED, command, complaints, run
+from tests.volumes import head, write_patients, write_volume
 
 OPTIONS = ["--classes", "0,1", "--seeds", "3", "--epochs", "4"]
 
@@ -286,11 +288,63 @@ def test_the_papers_columns_stand_beside_ours(tmp_path):
     assert summary["scores"] == {}
     assert summary["paper"]["ADAE"] == {"auroc": {"1": 0.821, "9": 0.631}, "mean": pytest.approx(0.726)}
     assert "ADAE, paper" in as_markdown(request, summary)
+    assert "AUROC where one class is anomalous" in as_markdown(request, summary)
     for name in ("mnist", "cifar10"):
         for method, figures in TABLES[name].paper.items():
             by_class, average = TABLES[name].paper_figures(method, list(TABLES[name].classes))
             assert len(by_class) == 10
             assert average == figures[-1] == pytest.approx(np.mean(figures[:-1]), abs=6e-4)
+
+
+@pytest.fixture(scope="module")
+def brain_table(tmp_path_factory):
+    """Two folds of a table of brain volumes, and the folder of its patients."""
+    folder = tmp_path_factory.mktemp("brains")
+    for modality in ("flair", "t1"):
+        write_patients(folder / "brats", volume=f"_{modality}")
+    done = run("reproduce", "brats", "brats", "--out", "table", "--seeds", "0,1", "--epochs", "1", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_a_table_of_brain_volumes_has_a_row_for_each_modality_and_a_seed_for_each_fold(brain_table):
+    folder, _ = brain_table
+    summary = json.loads((folder / "table" / "brats.json").read_text())
+    assert summary["classes"] == {"flair": "FLAIR", "t1": "T1"}
+    assert summary["command"] == "adae-edge reproduce brats DIR --out table --seeds 0,1 --epochs 1"
+    for class_name, figures in summary["scores"]["l2"]["auroc"].items():
+        dataset = load_dataset(f"brats:{folder / 'brats'}", modality=class_name)
+        people = []
+        for seed, auroc in enumerate(figures):
+            checkpoint = Checkpoint.load(folder / "table" / "cells" / f"{class_name}-{seed}.safetensors")
+            assert (checkpoint.contract.kind, checkpoint.contract.resize) == ("modality", "pad")
+            assert evaluate(checkpoint, f"brats:{folder / 'brats'}")[0].auroc == pytest.approx(auroc, abs=1e-12)
+            scores = np.genfromtxt(folder / "table" / "cells" / f"{class_name}-{seed}.csv", delimiter=",", names=True)
+            assert np.array_equal(scores["label"], dataset.anomalous[scores["frame"].astype(int)])
+            people.append(set(dataset.groups[scores["frame"].astype(int)].tolist()))
+        assert not people[0] & people[1]
+    assert all((folder / "table" / f"{name}.png").exists() for name in ("roc", "histogram", "reconstructions"))
+
+
+def test_the_papers_single_figure_for_tumours_stands_beside_the_mean(brain_table):
+    folder, page = brain_table
+    summary = json.loads((folder / "table" / "brats.json").read_text())
+    assert summary["paper"] == {"ADAE": {"auroc": {}, "mean": 0.892}}
+    rows = {cells[1].strip(): cells[2].strip() for line in page.splitlines() if len(cells := line.split("|")) > 3}
+    assert rows.items() >= {"volumes": "ADAE, paper", "FLAIR": "-", "T1": "-", "**mean**": "0.892"}.items()
+    assert "AUROC of slices with tumour among those without" in page
+    assert "BRATS 2017" in page
+
+
+def test_a_fold_without_tumours_is_named_before_the_training(tmp_path):
+    for number in range(5):
+        values, _ = head(number)
+        write_volume(tmp_path / "brats" / f"p{number}" / f"p{number}_flair.nii.gz", values)
+        write_volume(tmp_path / "brats" / f"p{number}" / f"p{number}_seg.nii.gz", values * 0)
+    done = run("reproduce", "brats", "brats", "--out", "table", "--classes", "flair", "--seeds", "0", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "brats:brats has test frames of one kind alone for class flair, seed 0" in done.stderr
+    assert not cells(tmp_path)
 
 
 def test_scores_read_back_as_they_were(tmp_path):

@@ -25,7 +25,7 @@ from sklearn.metrics import roc_auc_score
 
 from adae_edge import __version__
 from adae_edge.checkpoint import Checkpoint
-from adae_edge.errors import AdaeEdgeError, UsageError
+from adae_edge.errors import AdaeEdgeError, DatasetError, UsageError
 from adae_edge.files import write_atomically
 from adae_edge.model import load_network
 from adae_edge.train.datasets import Dataset, load_dataset, split
@@ -87,11 +87,12 @@ class Cell:
             UsageError, DatasetError: as ``load_dataset`` and ``plan``.
         """
         table = find_table(self.table)
-        spec, anomalous = locate(self.table, self.class_name, Path(self.data) if self.data else None)
-        dataset = load_dataset(spec, anomalous)
+        spec, anomalous, modality = locate(self.table, self.class_name, Path(self.data) if self.data else None)
+        dataset = load_dataset(spec, anomalous, modality=modality)
         return dataset, plan(
             dataset, spec, anomalous, self.seed, self.recipe, self.epochs, table.network, table.side,
             resize="stretch", pad_value=0.0, region=None, fpr=None, references=True,
+            modality=modality,
         )  # fmt: skip
 
 
@@ -106,15 +107,17 @@ def run_cell(cell: Cell, on_update: Callable[[Update], None]) -> None:
         UsageError, DatasetError, CheckpointError, TrainingError: as ``train``.
     """
     dataset, settings = cell.open()
+    parts = split(dataset.anomalous, cell.seed, dataset.groups)
+    test = parts.test
+    labels = dataset.anomalous[test]
+    if labels.all() or not labels.any():
+        raise DatasetError(f"{settings.data} has test frames of one kind alone for {cell}, and an AUROC compares two")
     unfinished = Checkpoint.load(cell.checkpoint) if cell.checkpoint.exists() else None
     if unfinished is None or unfinished.contract is None:
         train(dataset, settings, cell.checkpoint, unfinished, on_update, cell.device)
 
     checkpoint = Checkpoint.load(cell.checkpoint)
     model = load_network(checkpoint).to(cell.device)
-    parts = split(dataset.anomalous, cell.seed, dataset.groups)
-    test = parts.test
-    labels = dataset.anomalous[test]
     frames, _ = load_frames(dataset, parts, model.preprocess)
     model.density = fit_density(model, frames, cell.seed)
     scores = all_scores(model, dataset, test)
@@ -160,7 +163,7 @@ def common_settings(cell: Cell) -> dict[str, Any]:
     """
     _, settings = cell.open()
     shared = asdict(settings)
-    for name in ("data", "anomalous", "seed"):
+    for name in ("data", "anomalous", "modality", "seed"):
         del shared[name]
     common: dict[str, Any] = json.loads(json.dumps({"table": cell.table, **shared}))
     return common

@@ -275,7 +275,9 @@ def _with_classes(name: str, labelled: Labelled, anomalous: int) -> Dataset:
 
 def _folder(folder: Path, window: tuple[float, float] | None) -> Dataset:
     if not folder.is_dir():
-        raise UsageError(f"there is no data set {folder}: give digits, mnist:DIR, cifar10:DIR or a folder of images")
+        raise UsageError(
+            f"there is no data set {folder}: give digits, mnist:DIR, cifar10:DIR, brats:DIR, nifti:DIR or a folder"
+        )
     frames, anomalous = open_folder(folder, window)
     return Dataset(frames, anomalous, frames.channels, small=False)
 

@@ -68,9 +68,9 @@ def summarise(request: Request, settings: dict[str, Any], finished: dict[Cell, d
 def as_markdown(request: Request, summary: dict[str, Any]) -> str:
     """The table for people: the paper's columns beside ours, a row for each class."""
     scores, paper = summary["scores"], summary["paper"]
-    rows = [["anomaly", *(f"{method}, paper" for method in paper), *(f"{name}, ours" for name in scores)]]
+    rows = [[request.table.heading, *(f"{method}, paper" for method in paper), *(f"{name}, ours" for name in scores)]]
     for class_name, title in summary["classes"].items():
-        printed = [f"{column['auroc'][class_name]:.3f}" for column in paper.values()]
+        printed = [_figure(column["auroc"].get(class_name), None) for column in paper.values()]
         ours = [_figure(own["class_mean"][class_name], own["class_spread"][class_name]) for own in scores.values()]
         rows.append([title, *printed, *ours])
     printed = [f"{column['mean']:.3f}" for column in paper.values()]
@@ -87,7 +87,7 @@ def as_markdown(request: Request, summary: dict[str, Any]) -> str:
         [
             f"# {summary['table']}",
             "",
-            f"AUROC where one class is anomalous, {seeds}; recipe {request.recipe}, "
+            f"AUROC {request.table.measured}, {seeds}; recipe {request.recipe}, "
             f"epochs {summary['epochs']}.{part} {summary['note']}",
             "",
             *lines,
