@@ -108,7 +108,8 @@ def run_cell(cell: Cell, on_update: Callable[[Update], None]) -> None:
     """
     dataset, settings = cell.open()
     parts = split(dataset.anomalous, cell.seed, dataset.groups)
-    test, labels = parts.test, dataset.anomalous[parts.test]
+    test = parts.test
+    labels = dataset.anomalous[test]
     if labels.all() or not labels.any():
         raise DatasetError(f"{settings.data} has test frames of one kind alone for {cell}, and an AUROC compares two")
     unfinished = Checkpoint.load(cell.checkpoint) if cell.checkpoint.exists() else None
