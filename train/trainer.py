@@ -160,25 +160,9 @@ class Run:
         Returns:
             The means of ||x - D(x)||_1, ||G(x) - D(G(x))||_1 and ||x - G(x)||_1 per pixel.
         """
-        generator, discriminator = self.model.generator, self.model.discriminator
-        with self.precision:
-            generated, real = generator(x), discriminator(x)
-            again = discriminator(generated)
-        loss_generator = (x - generated.float()).abs().mean()
-        loss_real = (x - real.float()).abs().mean()
-        loss_fake = (generated.float() - again.float()).abs().mean()
-
-        # L_G = ||x - G(x)|| + a ||G(x) - D(G(x))|| moves G alone; L_D = ||x - D(x)|| - k ||G(x) - D(G(x))||
-        # moves D alone. Both share the generated term's gradient, so one backward pass serves both: its parts
-        # are weighed, and D's turned around, before the other terms are added.
         self.adam_g.zero_grad()
         self.adam_d.zero_grad()
-        loss_fake.backward(retain_graph=True)
-        _scale_gradients(generator, self.recipe.adversarial)
-        _scale_gradients(discriminator, -self.balance.fake_weight)
-        (loss_generator + loss_real).backward()
-
-        losses = (loss_real.item(), loss_fake.item(), loss_generator.item())
+        losses = self.gradients(x) if self.recipe.adversarial else self.gradients_of_generator_alone(x)
         self.balance.update(losses[0], losses[1])
         rate = self.recipe.learning_rate
         if self.recipe.cosine:
@@ -190,6 +174,33 @@ class Run:
         self.adam_g.step()
         self.adam_d.step()
         return losses
+
+    def gradients(self, x: Tensor) -> tuple[float, float, float]:
+        """The gradients of L_G in G's parameters and of L_D in D's; returns the losses as ``update`` does."""
+        generator, discriminator = self.model.generator, self.model.discriminator
+        with self.precision:
+            generated, real = generator(x), discriminator(x)
+            again = discriminator(generated)
+        loss_generator = (x - generated.float()).abs().mean()
+        loss_real = (x - real.float()).abs().mean()
+        loss_fake = (generated.float() - again.float()).abs().mean()
+
+        # L_G = ||x - G(x)|| + a ||G(x) - D(G(x))|| moves G alone; L_D = ||x - D(x)|| - k ||G(x) - D(G(x))||
+        # moves D alone. Both share the generated term's gradient, so one backward pass serves both: its parts
+        # are weighed, and D's turned around, before the other terms are added.
+        loss_fake.backward(retain_graph=True)
+        _scale_gradients(generator, self.recipe.adversarial)
+        _scale_gradients(discriminator, -self.balance.fake_weight)
+        (loss_generator + loss_real).backward()
+        return loss_real.item(), loss_fake.item(), loss_generator.item()
+
+    def gradients_of_generator_alone(self, x: Tensor) -> tuple[float, float, float]:
+        """The gradients of ||x - G(x)||_1, for the plain autoencoder that the paper compares with."""
+        with self.precision:
+            generated = self.model.generator(x)
+        loss_generator = (x - generated.float()).abs().mean()
+        loss_generator.backward()
+        return 0.0, 0.0, loss_generator.item()
 
     def describe(self, losses: NDArray[np.float64], epoch: int, epochs: int, update: int, updates: int) -> Update:
         """The last update, with the losses' means over the epoch so far."""
