@@ -180,18 +180,19 @@ class Run:
         generator, discriminator = self.model.generator, self.model.discriminator
         with self.precision:
             generated, real = generator(x), discriminator(x)
-            again = discriminator(generated)
+            fake = generated.detach().requires_grad_()
+            again = discriminator(fake)
         loss_generator = (x - generated.float()).abs().mean()
         loss_real = (x - real.float()).abs().mean()
-        loss_fake = (generated.float() - again.float()).abs().mean()
+        loss_fake = (fake.float() - again.float()).abs().mean()
 
         # L_G = ||x - G(x)|| + a ||G(x) - D(G(x))|| moves G alone; L_D = ||x - D(x)|| - k ||G(x) - D(G(x))||
-        # moves D alone. Both share the generated term's gradient, so one backward pass serves both: its parts
-        # are weighed, and D's turned around, before the other terms are added.
-        loss_fake.backward(retain_graph=True)
-        _scale_gradients(generator, self.recipe.adversarial)
-        _scale_gradients(discriminator, -self.balance.fake_weight)
-        (loss_generator + loss_real).backward()
+        # moves D alone. Both share the generated term's gradient, so one pass back through D serves both: D's
+        # part of it is weighed and turned around, and what arrives at G(x) goes on into G.
+        loss_fake.backward()
+        gradients = [parameter.grad for parameter in discriminator.parameters() if parameter.grad is not None]
+        torch._foreach_mul_(gradients, -self.balance.fake_weight)
+        torch.autograd.backward([loss_generator + loss_real, generated], [None, self.recipe.adversarial * fake.grad])
         return loss_real.item(), loss_fake.item(), loss_generator.item()
 
     def gradients_of_generator_alone(self, x: Tensor) -> tuple[float, float, float]:
@@ -255,10 +256,6 @@ def mixed_precision(model: ADAE) -> torch.autocast:
         return torch.autocast("cuda", torch.bfloat16, enabled=torch.cuda.is_bf16_supported(including_emulation=False))
     wide = parameter.shape[0] >= 64
     return torch.autocast("cpu", torch.bfloat16, enabled=wide and torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def _scale_gradients(network: nn.Module, factor: float) -> None:
-    torch._foreach_mul_([p.grad for p in network.parameters() if p.grad is not None], factor)
 
 
 class Metrics:
