@@ -31,7 +31,7 @@ from adae_edge.model import load_network
 from adae_edge.train.datasets import Dataset, load_dataset, split
 from adae_edge.train.density import fit_density
 from adae_edge.train.evaluate import all_scores
-from adae_edge.train.loading import load_frames
+from adae_edge.train.loading import load_frames, score_frames
 from adae_edge.train.settings import Settings, plan
 from adae_edge.train.tables import find_table, locate
 from adae_edge.train.trainer import Update, metrics_path, train
@@ -80,8 +80,13 @@ class Cell:
     def _file(self, suffix: str) -> Path:
         return Path(self.folder) / f"{self.class_name}-{self.seed}.{suffix}"
 
-    def open(self) -> tuple[Dataset, Settings]:
-        """The cell's data set, and the settings of its training.
+    @property
+    def plain(self) -> Path:
+        """The checkpoint of the plain autoencoder, where the table compares with one."""
+        return self._file("autoencoder.safetensors")
+
+    def open(self, recipe: str | None = None) -> tuple[Dataset, Settings]:
+        """The cell's data set, and the settings of its training, or of one by another recipe.
 
         Raises:
             UsageError, DatasetError: as ``load_dataset`` and ``plan``.
@@ -90,7 +95,7 @@ class Cell:
         spec, anomalous, modality = locate(self.table, self.class_name, Path(self.data) if self.data else None)
         dataset = load_dataset(spec, anomalous, modality=modality)
         return dataset, plan(
-            dataset, spec, anomalous, self.seed, self.recipe, self.epochs, table.network, table.side,
+            dataset, spec, anomalous, self.seed, recipe or self.recipe, self.epochs, table.network, table.side,
             resize="stretch", pad_value=0.0, region=None, fpr=None, references=True,
             modality=modality,
         )  # fmt: skip
@@ -112,15 +117,14 @@ def run_cell(cell: Cell, on_update: Callable[[Update], None]) -> None:
     labels = dataset.anomalous[test]
     if labels.all() or not labels.any():
         raise DatasetError(f"{settings.data} has test frames of one kind alone for {cell}, and an AUROC compares two")
-    unfinished = Checkpoint.load(cell.checkpoint) if cell.checkpoint.exists() else None
-    if unfinished is None or unfinished.contract is None:
-        train(dataset, settings, cell.checkpoint, unfinished, on_update, cell.device)
-
-    checkpoint = Checkpoint.load(cell.checkpoint)
+    checkpoint = trained(dataset, settings, cell.checkpoint, on_update, cell.device)
     model = load_network(checkpoint).to(cell.device)
     frames, _ = load_frames(dataset, parts, model.preprocess)
     model.density = fit_density(model, frames, cell.seed)
     scores = all_scores(model, dataset, test)
+    if find_table(cell.table).plain:
+        plain = trained(*cell.open("autoencoder"), cell.plain, lambda update: None, cell.device)
+        scores["autoencoder"], _ = score_frames(load_network(plain).to(cell.device), dataset, test)
     write_atomically(cell.scores, as_csv(test, labels, scores))
     result = {
         "table": cell.table,
@@ -137,6 +141,16 @@ def run_cell(cell: Cell, on_update: Callable[[Update], None]) -> None:
         "versions": {"adae_edge": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
     write_atomically(cell.result, (json.dumps(result, indent=2) + "\n").encode())
+
+
+def trained(
+    dataset: Dataset, settings: Settings, path: Path, on_update: Callable[[Update], None], device: str
+) -> Checkpoint:
+    """The finished checkpoint at ``path``, trained from where it is, or from the beginning."""
+    unfinished = Checkpoint.load(path) if path.exists() else None
+    if unfinished is None or unfinished.contract is None:
+        train(dataset, settings, path, unfinished, on_update, device)
+    return Checkpoint.load(path)
 
 
 def as_csv(frames: NDArray[np.intp], labels: NDArray[np.bool_], scores: dict[str, NDArray[np.float32]]) -> bytes:

@@ -24,6 +24,7 @@ class Table:
             average alone.
         heading, measured: what the classes are, and what an AUROC is of, in words for people.
         note: how the protocol differs from the paper's, if it does.
+        plain: whether a plain autoencoder, G trained without D, stands beside the scores as "autoencoder".
         needs_data: whether the data set is in a folder of the user's.
     """
 
@@ -36,6 +37,7 @@ class Table:
     heading: str = "anomaly"
     measured: str = "where one class is anomalous"
     note: str = ""
+    plain: bool = False
     needs_data: bool = True
 
     def paper_figures(self, method: str, classes: list[str]) -> tuple[dict[str, float], float]:
@@ -86,6 +88,7 @@ TABLES = {
         paper={"ADAE": (0.892,)},
         heading="volumes",
         measured="of slices with tumour among those without",
+        plain=True,
         note="The paper trains on healthy brains of HCP, tests on the patients of BRATS 2017 and names no modality. "
         "Here the patients are divided in five folds, which are the seeds 0 to 4: slices without tumour of four "
         "train, and all slices of the fifth are the test. The project's own figures are of ten cases of BraTS 2018, "
