@@ -14,7 +14,6 @@ class Recipe:
         beta1: of Adam.
         batch: frames per update.
         epochs: passes over the training frames; None for as many as 2500 updates take, 4 to 500.
-        latent: size of the latent vector as a share of Appendix A's.
         adversarial: weight of the generated term in L_G; 0 trains G alone.
         slope: steepness of the sigmoid that shares the learning rate between G and D.
         gamma: level of generated to real loss that the controller holds; None for no controller.
@@ -25,7 +24,6 @@ class Recipe:
     beta1: float
     batch: int
     epochs: int | None
-    latent: float
     adversarial: float
     slope: float
     gamma: float | None
@@ -36,15 +34,11 @@ class Recipe:
         return self.epochs or min(max(-(-2500 // updates_per_epoch), 4), 500)
 
 
-_DEFAULT = Recipe(
-    4e-3, beta1=0.5, batch=64, epochs=None, latent=0.25, adversarial=1.0, slope=20.0, gamma=1.0, cosine=True
-)
+_DEFAULT = Recipe(4e-3, beta1=0.5, batch=64, epochs=None, adversarial=1.0, slope=20.0, gamma=1.0, cosine=True)
 
 RECIPES = {
     # Section 4.1, with the balance of its reference 14.
-    "paper": Recipe(
-        1e-5, beta1=0.5, batch=64, epochs=100, latent=1.0, adversarial=1.0, slope=20.0, gamma=None, cosine=False
-    ),
+    "paper": Recipe(1e-5, beta1=0.5, batch=64, epochs=100, adversarial=1.0, slope=20.0, gamma=None, cosine=False),
     # Stable where the plain losses let the discriminator run away; see docs/architecture.md.
     "default": _DEFAULT,
     # G alone, the baseline of Figure 3; its score is ||x - G(x)||.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from adae_edge.contract import SCORES, Network, Region, valid_side
@@ -109,7 +109,6 @@ def plan(
     if not valid_side(side):
         raise UsageError(f"a network's side is 8, 16, 32 ... 1024 pixels, and {side} is not")
     size = NETWORKS[network]
-    size = replace(size, latent=max(round(size.latent * RECIPES[recipe].latent), 1))
     return Settings(
         data, anomalous, seed, RECIPES[recipe], epochs, size, side, resize, pad_value, region, fpr, references,
         window, modality, score,
@@ -138,7 +137,7 @@ def recommended_side(dataset: Dataset, region: Region | None) -> int:
 def describe(dataset: Dataset, settings: Settings) -> str:
     """What is about to be trained, in a line for the terminal."""
     normals = int((~dataset.anomalous).sum())
-    network = next((name for name, size in NETWORKS.items() if size.width == settings.network.width), "")
+    network = next((name for name, size in NETWORKS.items() if size == settings.network), "")
     return (
         f"{normals} normal and {len(dataset.anomalous) - normals} anomalous "
         f"{'grey' if dataset.channels == 1 else 'colour'} frames; network {network}, "
