@@ -29,7 +29,9 @@ ALLOWED = {
     "runtime/backends.py": {"numpy", "onnxruntime"},
     "runtime/capture.py": {"numpy", "cv2"},
     "benchmarks": {"numpy", "typer", "onnxruntime", "runtime"},
+    "benchmarks/ablations.py": {"typer", "torch"},
     "benchmarks/training.py": {"numpy", "typer", "torch", "train"},
+    "benchmarks/variants.py": {"numpy", "typer", "torch", "sklearn", "train"},
 }
 FILES = [path.relative_to(ROOT) for folder in ("adae_edge", *STAGES) for path in sorted((ROOT / folder).rglob("*.py"))]
 
