@@ -221,18 +221,19 @@ def damaged(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Variant:
-    """What differs from ``default``, in words, in the recipe, and in the updates."""
+    """What differs from ``default``, in words, in the recipe, in the updates, and in the latent vector's size."""
 
     what: str
     recipe: Recipe = DEFAULT
     run: type[Run] = Run
+    latent: int = NETWORK.latent
 
 
 VARIANTS = {
-    "default": Variant("the recipe `default`: latent size 8, learning rate 4e-3 along a half cosine, gamma 1"),
-    "latent-32": Variant("latent size 32, Appendix A's", replace(DEFAULT, latent=1.0)),
-    "latent-16": Variant("latent size 16", replace(DEFAULT, latent=0.5)),
-    "latent-4": Variant("latent size 4", replace(DEFAULT, latent=0.125)),
+    "default": Variant("the recipe `default`: latent size 32, learning rate 4e-3 along a half cosine, gamma 1"),
+    "latent-16": Variant("latent size 16", latent=16),
+    "latent-8": Variant("latent size 8", latent=8),
+    "latent-4": Variant("latent size 4", latent=4),
     "rate-2e-3": Variant("learning rate 2e-3", replace(DEFAULT, learning_rate=2e-3)),
     "rate-8e-3": Variant("learning rate 8e-3", replace(DEFAULT, learning_rate=8e-3)),
     "constant-rate": Variant("the learning rate stays 4e-3", replace(DEFAULT, cosine=False)),
@@ -281,7 +282,7 @@ def run_variant(data: str, name: str, anomalous: int, updates: int) -> dict[str,
     frames, _ = load_frames(dataset, parts, preprocess)
 
     torch.manual_seed(SEED)
-    network = replace(NETWORK, latent=round(NETWORK.latent * variant.recipe.latent))
+    network = replace(NETWORK, latent=variant.latent)
     model = ADAE(preprocess, dataset.channels, network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = variant.run(model.train(), variant.recipe)
     begun = time.perf_counter()
