@@ -30,6 +30,7 @@ ALLOWED = {
     "runtime/capture.py": {"numpy", "cv2"},
     "benchmarks": {"numpy", "typer", "onnxruntime", "runtime"},
     "benchmarks/ablations.py": {"typer", "torch"},
+    "benchmarks/linear.py": {"numpy", "typer", "torch", "sklearn", "train"},
     "benchmarks/training.py": {"numpy", "typer", "torch", "train"},
     "benchmarks/variants.py": {"numpy", "typer", "torch", "sklearn", "train"},
 }
