@@ -13,7 +13,7 @@ class Recipe:
         learning_rate: highest rate that G's and D's rates add up to.
         beta1: of Adam.
         batch: frames per update.
-        epochs: passes over the training frames; None for as many as 2500 updates take, 4 to 500.
+        epochs: passes over the training frames; None for as many as 2500 updates take, 4 to 200.
         adversarial: weight of the generated term in L_G; 0 trains G alone.
         slope: steepness of the sigmoid that shares the learning rate between G and D.
         gamma: level of generated to real loss that the controller holds; None for no controller.
@@ -31,7 +31,7 @@ class Recipe:
 
     def epochs_for(self, updates_per_epoch: int) -> int:
         """The number of epochs for a training set of this many updates."""
-        return self.epochs or min(max(-(-2500 // updates_per_epoch), 4), 500)
+        return self.epochs or min(max(-(-2500 // updates_per_epoch), 4), 200)
 
 
 _DEFAULT = Recipe(4e-3, beta1=0.5, batch=64, epochs=None, adversarial=1.0, slope=20.0, gamma=1.0, cosine=True)
