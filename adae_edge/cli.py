@@ -153,21 +153,23 @@ def train(
         bool, typer.Option("--no-reference-frames", help="Let no picture travel in the checkpoint.")
     ] = False,
     device: Annotated[str, typer.Option(help="Torch device: cpu, cuda, cuda:1 ...")] = "cpu",
+    compiled: Annotated[bool, typer.Option("--compile", help="Train with torch.compile.")] = False,
     seed: Annotated[
         int, typer.Option(min=0, max=2**31 - 1, help="Of the split, the weights and the order of training.")
     ] = 0,
 ) -> None:
-    """Train both autoencoders on normal frames and calibrate the threshold."""
+    """Train both autoencoders on normal frames and calibrate the threshold; under torchrun, on several processes."""
     with _extra("Training", "train"):
         from adae_edge.checkpoint import Checkpoint
         from adae_edge.train import settings as planning
         from adae_edge.train import trainer
         from adae_edge.train.datasets import class_number, load_dataset
+        from adae_edge.train.distributed import joined
         from adae_edge.train.progress import TrainingProgress
     unfinished = None
     if resume is not None:
         given = [name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
-        if extra := sorted({*given} - {"data", "resume", "device"}):
+        if extra := sorted({*given} - {"data", "resume", "device", "compiled"}):
             raise UsageError(f"a resumed training keeps its settings: leave out --{extra[0].replace('_', '-')}")
         unfinished, out = Checkpoint.load(resume), resume
         if unfinished.contract is not None:
@@ -188,15 +190,20 @@ def train(
             resize="pad" if pad else "stretch", pad_value=pad_value, region=_region(roi), fpr=fpr,
             references=not no_reference_frames, window=shown, modality=modality, score=score,
         )  # fmt: skip
-    typer.echo(planning.describe(dataset, settings))
-    with TrainingProgress() as progress:
-        try:
-            contract = trainer.train(dataset, settings, out, unfinished, progress.show, device)
-        except Stopped:
-            if progress.epochs_done:
-                _complain(f"{progress.epochs_done} epochs are kept: adae-edge train --resume {out}")
-            raise
-    typer.echo(f"{_calibrated(contract.calibration)}\nwrote {out}; next: adae-edge export {out}")
+    with joined(device) as group:
+        if group.first:
+            typer.echo(planning.describe(dataset, settings))
+        with TrainingProgress(group.first) as progress:
+            try:
+                contract = trainer.train(
+                    dataset, settings, out, unfinished, progress.show, group.device, group, compiled
+                )  # fmt: skip
+            except Stopped:
+                if progress.epochs_done and group.first:
+                    _complain(f"{progress.epochs_done} epochs are kept: adae-edge train --resume {out}")
+                raise
+    if contract is not None:
+        typer.echo(f"{_calibrated(contract.calibration)}\nwrote {out}; next: adae-edge export {out}")
 
 
 @app.command()

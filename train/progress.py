@@ -33,13 +33,16 @@ class _Shown:
 class TrainingProgress(_Shown):
     """Shows each update; use as a context manager.
 
+    Args:
+        shown: whether anything is; of several processes that train together, one shows it.
+
     Attributes:
         epochs_done: whole epochs so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shown: bool = True) -> None:
         self.epochs_done = 0
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, quiet=not shown)
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),

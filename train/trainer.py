@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from adae_edge.model import ADAE, Preprocess, weights_digest
 from adae_edge.train.balance import Balance
 from adae_edge.train.datasets import Dataset, split, without_copies
 from adae_edge.train.density import fit_density
+from adae_edge.train.distributed import Group, check_device, share_batch_norm
 from adae_edge.train.loading import load_frames, score_frames, unpack
 from adae_edge.train.recipes import Recipe
 from adae_edge.train.settings import Settings
@@ -66,7 +67,9 @@ def train(
     resume: Checkpoint | None = None,
     on_update: Callable[[Update], None] = lambda update: None,
     device: str = "cpu",
-) -> Contract:
+    group: Group | None = None,
+    compiled: bool = False,
+) -> Contract | None:
     """Train G and D on normals, calibrate the threshold, and write the checkpoint.
 
     The checkpoint is replaced after every epoch; on the same CPU a resumed training gives the same
@@ -78,15 +81,25 @@ def train(
         out: the checkpoint file.
         resume: the unfinished checkpoint to go on from.
         on_update: called after every update of the weights.
-        device: a torch device.
+        device: a torch device; of a group of processes, this one's.
+        group: the processes that train together, all of them in this function; None for this one alone.
+        compiled: train with what ``torch.compile`` makes of the networks.
+
+    Returns:
+        The contract; None in the processes of a group that are not its first, which alone writes and calibrates.
 
     Raises:
-        UsageError: too few normals to promise the false-positive rate, or no such device.
+        UsageError: too few normals to promise the false-positive rate, no such device, no compiler, or processes
+            that do not divide the batch or do not have the same data.
         DatasetError: the frames are refused.
         CheckpointError: the checkpoint to resume from is of other data.
-        TrainingError: a loss is not finite; the checkpoint of the last whole epoch stays.
+        TrainingError: a loss is not finite, or a process of the group is gone; the checkpoint of the last whole
+            epoch stays.
     """
-    _check_device(device)
+    group = group or Group(device)
+    check_device(device)
+    if compiled:
+        check_compiler(device)
     parts = split(dataset.anomalous, settings.seed, dataset.groups)
     z_range = Z_RANGE if dataset.kind == "modality" else None
     preprocess = Preprocess(settings.side, settings.resize, settings.pad_value, settings.region, z_range)
@@ -97,7 +110,7 @@ def train(
 
     torch.manual_seed(settings.seed)
     model = ADAE(preprocess, dataset.channels, settings.network).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = Run(model, settings.recipe)
+    run = Run(model, settings.recipe, group, compiled)
     done = 0
     if resume is not None:
         if resume.training.get("data_sha256") != data_sha256:
@@ -107,14 +120,17 @@ def train(
     updates = len(frames) // batch
     epochs = settings.epochs or settings.recipe.epochs_for(updates)
     training = {"settings": asdict(settings), "epochs": epochs, "data_sha256": data_sha256, **run.position(done)}
-    metrics = Metrics(out, done)
+    if batch % group.size:
+        raise UsageError(f"{group.size} processes cannot share a batch of {batch} frames equally")
+    group.agree(json.dumps([training | {"settings": asdict(replace(settings, data=""))}, weights_digest(model)]))
+    metrics = Metrics(out, done) if group.first else None
 
     for epoch in range(done, epochs):
         model.train()
         order = torch.randperm(len(frames), generator=torch.Generator().manual_seed(settings.seed + 7919 * epoch))
         sums = np.zeros(3)
         for index in range(updates):
-            chosen = order[index * batch : (index + 1) * batch].to(device)
+            chosen = group.slice(order[index * batch : (index + 1) * batch]).to(device)
             x = unpack(frames[chosen], preprocess).contiguous(memory_format=torch.channels_last)
             losses = run.update(x, progress=(epoch * updates + index) / (epochs * updates))
             if not np.isfinite(losses).all():
@@ -124,10 +140,13 @@ def train(
             sums += losses
             update = run.describe(sums / (index + 1), epoch, epochs, index, updates)
             on_update(update)
-        metrics.write(update)
         training |= run.position(epoch + 1)
-        Checkpoint(_arrays(model.state_dict()), training, state=run.state(), seen=seen).save(out)
+        if metrics is not None:
+            metrics.write(update)
+            Checkpoint(_arrays(model.state_dict()), training, state=run.state(), seen=seen).save(out)
 
+    if not group.first:
+        return None
     model.eval()
     model.score = settings.score
     if settings.score == "density":
@@ -145,9 +164,16 @@ def train(
 class Run:
     """The networks' optimizers and balance: the state that a training carries from update to update."""
 
-    def __init__(self, model: ADAE, recipe: Recipe) -> None:
+    def __init__(self, model: ADAE, recipe: Recipe, group: Group | None = None, compiled: bool = False) -> None:
         self.model = model
         self.recipe = recipe
+        self.group = group or Group()
+        if self.group.size > 1:
+            share_batch_norm(model)
+        # Wrapped here and not in the model, so that scoring compiles nothing again for batches of other sizes.
+        self.generator, self.discriminator = (
+            torch.compile(network) if compiled else network for network in (model.generator, model.discriminator)
+        )
         self.balance = Balance(recipe.slope, recipe.gamma)
         self.precision = mixed_precision(model)
         self.lr_g = self.lr_d = 0.0
@@ -157,12 +183,15 @@ class Run:
     def update(self, x: Tensor, progress: float) -> tuple[float, float, float]:
         """One update of both networks on x, float32 [N, C, S, S]; ``progress`` is the part of the training done.
 
+        Of a group of processes, each gives its part of the batch as x.
+
         Returns:
-            The means of ||x - D(x)||_1, ||G(x) - D(G(x))||_1 and ||x - G(x)||_1 per pixel.
+            The means of ||x - D(x)||_1, ||G(x) - D(G(x))||_1 and ||x - G(x)||_1 per pixel, over the whole batch.
         """
         self.adam_g.zero_grad()
         self.adam_d.zero_grad()
         losses = self.gradients(x) if self.recipe.adversarial else self.gradients_of_generator_alone(x)
+        losses = self.group.average(_gradients(self.model), losses)
         self.balance.update(losses[0], losses[1])
         rate = self.recipe.learning_rate
         if self.recipe.cosine:
@@ -177,11 +206,10 @@ class Run:
 
     def gradients(self, x: Tensor) -> tuple[float, float, float]:
         """The gradients of L_G in G's parameters and of L_D in D's; returns the losses as ``update`` does."""
-        generator, discriminator = self.model.generator, self.model.discriminator
         with self.precision:
-            generated, real = generator(x), discriminator(x)
+            generated, real = self.generator(x), self.discriminator(x)
             fake = generated.detach().requires_grad_()
-            again = discriminator(fake)
+            again = self.discriminator(fake)
         loss_generator = (x - generated.float()).abs().mean()
         loss_real = (x - real.float()).abs().mean()
         loss_fake = (fake.float() - again.float()).abs().mean()
@@ -190,15 +218,14 @@ class Run:
         # moves D alone. Both share the generated term's gradient, so one pass back through D serves both: D's
         # part of it is weighed and turned around, and what arrives at G(x) goes on into G.
         loss_fake.backward()
-        gradients = [parameter.grad for parameter in discriminator.parameters() if parameter.grad is not None]
-        torch._foreach_mul_(gradients, -self.balance.fake_weight)
+        torch._foreach_mul_(_gradients(self.model.discriminator), -self.balance.fake_weight)
         torch.autograd.backward([loss_generator + loss_real, generated], [None, self.recipe.adversarial * fake.grad])
         return loss_real.item(), loss_fake.item(), loss_generator.item()
 
     def gradients_of_generator_alone(self, x: Tensor) -> tuple[float, float, float]:
         """The gradients of ||x - G(x)||_1, for the plain autoencoder that the paper compares with."""
         with self.precision:
-            generated = self.model.generator(x)
+            generated = self.generator(x)
         loss_generator = (x - generated.float()).abs().mean()
         loss_generator.backward()
         return 0.0, 0.0, loss_generator.item()
@@ -296,19 +323,26 @@ def _contract(
     )
 
 
-def _check_device(device: str) -> None:
+def check_compiler(device: str) -> None:
+    """Compile something for a torch device.
+
+    Raises:
+        UsageError: torch.compile cannot, for example because there is no C++ compiler.
+    """
     try:
-        torch.zeros(1, device=device).item()
-    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        torch.compile(torch.neg)(torch.zeros(2, device=device))
+    except Exception as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"the device {device} cannot be used, and nothing else is used in its place: {reason}"
-        ) from None
+        raise UsageError(f"--compile needs a compiler, and torch.compile has none that works: {reason}") from None
 
 
 def metrics_path(out: Path) -> Path:
     """Where the training's metrics are, beside its checkpoint."""
     return out.with_name(out.name.removesuffix(".safetensors") + ".metrics.jsonl")
+
+
+def _gradients(network: nn.Module) -> list[Tensor]:
+    return [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
 
 
 def _arrays(tensors: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
