@@ -347,9 +347,8 @@ def test_plan_needs_no_option(digits):
         resize="stretch", pad_value=0, region=None, fpr=None, references=True,
     )  # fmt: skip
     assert (settings.side, settings.network) == (32, Network(16, 32))
-    assert RECIPES["default"].epochs_for(18) == 100
-    assert RECIPES["default"].epochs_for(790) == 6
-    assert RECIPES["default"].epochs_for(5000) == 5
+    epochs_for = RECIPES["default"].epochs_for
+    assert [epochs_for(updates) for updates in (5, 18, 500, 790, 5000)] == [200, 139, 5, 4, 4]
 
 
 def test_a_training_interrupted_before_its_calibration_is_finished_by_resuming(digits, tmp_path):
