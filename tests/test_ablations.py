@@ -68,17 +68,17 @@ def test_damage_is_where_it_should_be(x):
 
 def test_the_table_grows_and_runs_nothing_twice(tmp_path, capsys):
     out = tmp_path / "a.json"
-    main("digits", out, variants="default", classes="1", updates=5, jobs=1)
+    main("digits", out, variants="default", classes="1", seeds="1000", updates=5, jobs=1)
     table = json.loads(out.read_text())
     assert table["settings"]["frames"] == 599
-    figures = table["variants"]["default"]["classes"]["1"]
+    figures = table["variants"]["default"]["classes"]["1"]["1000"]
     assert list(figures) == ["l2", "generator", "density", "seconds"]
     assert all(0 <= figures[score] <= 1 for score in ("l2", "generator", "density"))
 
     figures["l2"] = 0.125  # which no second run would give
     out.write_text(json.dumps(table))
     capsys.readouterr()
-    main("digits", out, variants="default,pseudo", classes="1", updates=5, jobs=2)
+    main("digits", out, variants="default,pseudo", classes="1", seeds="1000", updates=5, jobs=2)
     grown = json.loads(out.read_text())["variants"]
     assert grown["default"] == table["variants"]["default"]
     assert grown["pseudo"]["what"] == VARIANTS["pseudo"].what
@@ -87,7 +87,7 @@ def test_the_table_grows_and_runs_nothing_twice(tmp_path, capsys):
     assert "0.125 (0.125)" in rows[2]
 
     with pytest.raises(typer.BadParameter, match="other settings"):
-        main("digits", out, variants="default", classes="1", updates=6, jobs=1)
+        main("digits", out, variants="default", classes="1", seeds="1000", updates=6, jobs=1)
 
 
 @pytest.mark.parametrize(
@@ -95,12 +95,19 @@ def test_the_table_grows_and_runs_nothing_twice(tmp_path, capsys):
     [
         ({"variants": "nonsense"}, "no variant nonsense"),
         ({"classes": "0,ten"}, "0,ten"),
+        ({"seeds": "-1"}, "-1"),
         ({"data": "mnist:nowhere"}, "nowhere"),
         ({"out": Path("nowhere/a.json")}, "no folder nowhere"),
     ],
 )
 def test_wrong_use_is_one_sentence(tmp_path, changed, message):
-    options = {"data": "digits", "out": tmp_path / "a.json", "variants": "default", "classes": "1"} | changed
+    options = {
+        "data": "digits",
+        "out": tmp_path / "a.json",
+        "variants": "default",
+        "classes": "1",
+        "seeds": "1000",
+    } | changed
     with pytest.raises(typer.BadParameter, match=message):
         main(**options, updates=1, jobs=1)
     assert not list(tmp_path.iterdir())
