@@ -123,7 +123,9 @@ def train(
     modality: Annotated[
         str | None, typer.Option(help="Volumes of brats or nifti: flair, t1, t1ce or t2 [default: flair].")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="default, or paper for the paper's own settings.")] = "default",
+    recipe: Annotated[
+        str, typer.Option(help="default; paper, the paper's own settings; or autoencoder, G alone.")
+    ] = "default",
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the training frames [default: the recipe's].")
     ] = None,

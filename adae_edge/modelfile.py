@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adae_edge.contract import Contract
+from adae_edge.contract import SCORES, Contract
 from adae_edge.errors import ModelFileError, UsageError
 
 CONTRACT_KEY = "adae_edge.contract"
@@ -136,7 +136,7 @@ def describe(file: ModelFile) -> str:
     rows = {
         "frames": f"{frames}, any size",
         "seen": f"{where}, {fitted} to {contract.side} x {contract.side} pixels{standardised}",
-        "score": f"||x - D(G(x))||_2 ({contract.score}), float32 [N]",
+        "score": f"{contract.score}, float32 [N]: {SCORES[contract.score]}",
         "threshold": f"{calibration.threshold:.6g}, {calibration.promise}",
         "normals": f"{calibration.normals} scored {calibration.quantiles[0]:.4g} to {calibration.quantiles[-1]:.4g}, "
         f"median {calibration.quantiles[50]:.4g}",

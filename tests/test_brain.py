@@ -132,6 +132,11 @@ def test_patients_stay_whole_and_five_seeds_test_each_once(dataset):
         assert len(parts.test) == np.isin(dataset.groups, list(of["test"])).sum()
         tested += of["test"]
     assert sorted(tested) == sorted(set(dataset.groups))
+    first, again = (split(dataset.anomalous, 0, dataset.groups) for _ in range(2))
+    for name in ("train", "calibration"):  # whoever takes the first of them takes slices from everywhere
+        part = getattr(first, name)
+        assert not np.array_equal(part, np.sort(part))
+        assert np.array_equal(part, getattr(again, name))
     assert not np.array_equal(
         split(dataset.anomalous, 5, dataset.groups).test, split(dataset.anomalous, 0, dataset.groups).test
     )

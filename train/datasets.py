@@ -180,7 +180,7 @@ def _split_groups(anomalous: NDArray[np.bool_], seed: int, groups: Indices) -> S
 
     Seeds 0 to 4 are the folds of one permutation of the patients, so together they test each patient
     once; seeds 5 to 9 those of another one, and so on. The last tenth of the training patients, one at
-    least, calibrates.
+    least, calibrates. Slices train and calibrate in random order: some use the first of them alone.
     """
     patients = np.unique(groups)
     if len(patients) < _FOLDS:
@@ -190,8 +190,10 @@ def _split_groups(anomalous: NDArray[np.bool_], seed: int, groups: Indices) -> S
     others = np.concatenate(folds)
     fitted = len(others) - max(len(others) // 10, 1)
 
+    random = np.random.default_rng(seed)
+
     def normals_of(some: Indices) -> Indices:
-        return np.flatnonzero(np.isin(groups, some) & ~anomalous)
+        return random.permutation(np.flatnonzero(np.isin(groups, some) & ~anomalous))
 
     parts = Split(normals_of(others[:fitted]), normals_of(others[fitted:]), np.flatnonzero(np.isin(groups, tested)))
     if not (len(parts.train) and len(parts.calibration)):
