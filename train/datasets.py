@@ -45,7 +45,7 @@ class Dataset:
         channels: 1 or 3, the same for all frames.
         small: frames so small that the network's paper side of 32 shows everything.
         note: what is to be said beside every figure, or "".
-        kind: of the frames, as in the contract.
+        kind, modality: of the frames, as in the contract.
         groups: int [N], whose frame each is, where several are of one patient; or None.
         statistics: float32 [N, 2], mean and standard deviation for each frame of kind "modality"; or None.
     """
@@ -56,6 +56,7 @@ class Dataset:
     small: bool
     note: str = ""
     kind: str = "image"
+    modality: str | None = None
     groups: Indices | None = None
     statistics: NDArray[np.float32] | None = None
 
