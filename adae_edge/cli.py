@@ -20,7 +20,7 @@ from adae_edge import __version__
 from adae_edge.errors import AdaeEdgeError, MissingExtra, UsageError, printable
 
 if TYPE_CHECKING:
-    from adae_edge.contract import Calibration, Region
+    from adae_edge.contract import Contract, Region
 
 app = typer.Typer(
     name="adae-edge",
@@ -34,6 +34,10 @@ app = typer.Typer(
 Window = Annotated[
     str | None,
     typer.Option(help="CENTER,WIDTH of the grey values of DICOM files, in place of their own VOI window."),
+]
+OtherWindow = Annotated[
+    str | None,
+    typer.Option(help="CENTER,WIDTH of the grey values of DICOM files, in place of the training's."),
 ]
 BrainMask = Annotated[
     Path | None,
@@ -123,7 +127,9 @@ def train(
     modality: Annotated[
         str | None, typer.Option(help="Volumes of brats or nifti: flair, t1, t1ce or t2 [default: flair].")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="default, or paper for the paper's own settings.")] = "default",
+    recipe: Annotated[
+        str, typer.Option(help="default; paper, the paper's own settings; or autoencoder, G alone.")
+    ] = "default",
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the training frames [default: the recipe's].")
     ] = None,
@@ -203,7 +209,7 @@ def train(
                     _complain(f"{progress.epochs_done} epochs are kept: adae-edge train --resume {out}")
                 raise
     if contract is not None:
-        typer.echo(f"{_calibrated(contract.calibration)}\nwrote {out}; next: adae-edge export {out}")
+        typer.echo(f"{_calibrated(contract)}\nwrote {out}; next: adae-edge export {out}")
 
 
 @app.command()
@@ -211,10 +217,7 @@ def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="A finished checkpoint.")],
     data: Annotated[str | None, typer.Argument(help="The data set, if it is elsewhere now, or another one.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json and report.html.")] = None,
-    window: Annotated[
-        str | None,
-        typer.Option(help="CENTER,WIDTH of the grey values of DICOM files, in place of the training's."),
-    ] = None,
+    window: OtherWindow = None,
 ) -> None:
     """Measure a checkpoint on labelled frames that its training did not see: AUROC, the threshold at work."""
     with _extra("Evaluation", "train"):
@@ -268,7 +271,7 @@ def export(
         Path | None, typer.Option(help="The model file [default: the checkpoint's name with .onnx].")
     ] = None,
     frames: Annotated[
-        Path | None, typer.Option(help="Folder of images or volumes for the gate, if the checkpoint carries none.")
+        Path | None, typer.Option(help="Folder of frames for the gate, as for score, if the checkpoint carries none.")
     ] = None,
 ) -> None:
     """Fuse both autoencoders into one ONNX file that outputs the score, once its scores are shown to be PyTorch's."""
@@ -315,7 +318,7 @@ def score(
     threshold: Annotated[
         float | None, typer.Option(min=0, help="Call frames anomalous above this score [default: the model's].")
     ] = None,
-    window: Window = None,
+    window: OtherWindow = None,
     brain_mask: BrainMask = None,
     device: Device = "cpu",
     threads: Annotated[
@@ -327,7 +330,7 @@ def score(
 
     from adae_edge.runtime.scorer import Scorer
     from adae_edge.runtime.sinks import open_sink
-    from adae_edge.runtime.sources import open_source
+    from adae_edge.runtime.sources import open_for
     from adae_edge.runtime.stream import Summary, stream
 
     if len(set(to or [])) < len(to or []):
@@ -336,7 +339,7 @@ def score(
     limit = scorer.threshold if threshold is None else threshold
     if not math.isfinite(limit):
         raise UsageError(f"a threshold is a number, and {limit} is none to compare with")
-    frames = open_source(source, _window(window), scorer.contract.kind, brain_mask)
+    frames = open_for(scorer.contract, source, _window(window), brain_mask)
     summary = Summary()
     with contextlib.ExitStack() as closing:
         sinks = [closing.enter_context(contextlib.closing(open_sink(spec))) for spec in to or ["terminal"]]
@@ -360,7 +363,7 @@ def calibrate(
     confidence: Annotated[
         float, typer.Option(help="Probability, over the draw of the normals, that it keeps the rate.")
     ] = 0.95,
-    window: Window = None,
+    window: OtherWindow = None,
     brain_mask: BrainMask = None,
     device: Device = "cpu",
 ) -> None:
@@ -370,7 +373,7 @@ def calibrate(
     done = recalibrate(model, normals, fpr, confidence, device, _window(window), brain_mask)
     calibration = done.contract.calibration
     typer.echo(
-        f"{_calibrated(calibration)}\nthe threshold before, {done.before.threshold:.4f}, lies below "
+        f"{_calibrated(done.contract)}\nthe threshold before, {done.before.threshold:.4f}, lies below "
         f"{done.above_before} of these {calibration.normals} normals ({done.above_before / calibration.normals:.2%})\n"
         f"wrote {model}"
     )
@@ -443,8 +446,9 @@ def _complain(sentence: str) -> None:
     typer.echo(f"adae-edge: {printable(sentence)}", err=True)
 
 
-def _calibrated(calibration: Calibration) -> str:
-    return f"threshold {calibration.threshold:.4f}: {calibration.promise}, by {calibration.normals} calibration normals"
+def _calibrated(contract: Contract) -> str:
+    calibration = contract.calibration
+    return f"threshold {calibration.threshold:.4f}: {contract.promise}, by {calibration.normals} calibration normals"
 
 
 def _region(text: str | None) -> Region | None:

@@ -93,6 +93,9 @@ class Contract:
         data_sha256: identity of the training frames.
         version: of the adae-edge that trained the weights.
         z_range: standard deviations that become -1 to 1; None for kind "image".
+        modality: what the volumes show, by the names of ``nifti.MODALITIES``; None for kind "image".
+        window: centre and width that made grey values of DICOM files in the training, so that scoring takes them
+            too; None for each file's own.
     """
 
     kind: str
@@ -108,6 +111,14 @@ class Contract:
     data_sha256: str
     version: str
     z_range: float | None = None
+    modality: str | None = None
+    window: tuple[float, float] | None = None
+
+    @property
+    def promise(self) -> str:
+        """What the threshold promises, in words for the terminal. Slices of one patient are alike."""
+        of_whom = ", for slices of the patients that calibrated it" if self.kind == "modality" else ""
+        return self.calibration.promise + of_whom
 
     def with_calibration(self, calibration: Calibration) -> Contract:
         """The same model under another threshold."""
@@ -146,6 +157,8 @@ class Contract:
         parsed["calibration"] = Calibration(**calibration)
         if parsed["region"] is not None:
             parsed["region"] = Region(*parsed["region"])
+        if parsed["window"] is not None:
+            parsed["window"] = tuple(float(value) for value in parsed["window"])
         return Contract(**parsed)
 
 
@@ -164,7 +177,7 @@ def _from_schema_1(fields: dict[str, Any]) -> dict[str, Any]:
         fields = fields | {"calibration": calibration}
     if fields.get("score", "l2") != "l2":
         raise ModelFileError(f"the contract has score = {fields['score']!r:.60}, which schema 1 does not know")
-    return _with_added(fields, "the contract", z_range=None)
+    return _with_added(fields, "the contract", z_range=None, modality=None, window=None)
 
 
 def _with_added(fields: dict[str, Any], where: str, **added: Any) -> dict[str, Any]:
@@ -208,6 +221,12 @@ def _region(value: Any) -> bool:
     )
 
 
+def _window(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, list) and len(value) == 2 and _number(value[0], -1e9, 1e9) and _number(value[1], 1, 1e9)
+    )
+
+
 _FIELDS: dict[str, Callable[[Any], bool]] = {
     "kind": lambda v: v in ("image", "modality"),
     "channels": lambda v: _whole(v, 1, 3) and v != 2,
@@ -222,6 +241,8 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "data_sha256": _hash,
     "version": lambda v: isinstance(v, str) and 0 < len(v) <= 40 and v.isprintable(),
     "z_range": lambda v: v is None or _number(v, 1, 100),
+    "modality": lambda v: v is None or (isinstance(v, str) and 0 < len(v) <= 20 and v.isprintable()),
+    "window": _window,
 }
 _NETWORK: dict[str, Callable[[Any], bool]] = {
     "width": lambda v: _whole(v, 1, 1024),
@@ -238,7 +259,9 @@ _CALIBRATION: dict[str, Callable[[Any], bool]] = {
 
 def _check_kind(kind: str, fields: dict[str, Any]) -> None:
     """Refuse a field that frames of this kind cannot have."""
-    fixed = {"channels": 1, "pad_value": 0} if kind == "modality" else {"z_range": None}
+    fixed: dict[str, Any] = {"z_range": None, "modality": None}
+    if kind == "modality":
+        fixed = {"channels": 1, "pad_value": 0, "window": None}
     wrong = [name for name, value in fixed.items() if fields[name] != value]
     if kind == "modality" and fields["z_range"] is None:
         wrong.append("z_range")

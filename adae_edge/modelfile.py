@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adae_edge.contract import Contract
+from adae_edge.contract import SCORES, Contract
 from adae_edge.errors import ModelFileError, UsageError
 
 CONTRACT_KEY = "adae_edge.contract"
@@ -127,8 +127,11 @@ def describe(file: ModelFile) -> str:
     if contract.kind == "image":
         colours = "grey" if contract.channels == 1 else "RGB"
         frames, outside = f"uint8 [N, H, W, {contract.channels}], {colours}", f"grey level {contract.pad_value:g}"
+        if contract.window:
+            frames += ", of DICOM files by the window {:g},{:g}".format(*contract.window)
     else:
         frames, outside = "float32 [N, H, W, 1] in modality units, with mean and std float32 [N]", "background"
+        frames += f", of {contract.modality} volumes" if contract.modality else ""
     where = f"region {tuple(contract.region)} of the frame" if contract.region else "the whole frame"
     fitted = f"padded with {outside} to a square" if contract.resize == "pad" else "stretched"
     standardised = f"; {contract.z_range:g} standard deviations become 1" if contract.z_range else ""
@@ -136,8 +139,8 @@ def describe(file: ModelFile) -> str:
     rows = {
         "frames": f"{frames}, any size",
         "seen": f"{where}, {fitted} to {contract.side} x {contract.side} pixels{standardised}",
-        "score": f"||x - D(G(x))||_2 ({contract.score}), float32 [N]",
-        "threshold": f"{calibration.threshold:.6g}, {calibration.promise}",
+        "score": f"{contract.score}, float32 [N]: {SCORES[contract.score]}",
+        "threshold": f"{calibration.threshold:.6g}, {contract.promise}",
         "normals": f"{calibration.normals} scored {calibration.quantiles[0]:.4g} to {calibration.quantiles[-1]:.4g}, "
         f"median {calibration.quantiles[50]:.4g}",
         "network": f"width {contract.network.width}, latent {contract.network.latent}",

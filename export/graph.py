@@ -14,19 +14,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
 
 from adae_edge import modelfile
-from adae_edge.checkpoint import Checkpoint
+from adae_edge.checkpoint import REFERENCE_FRAMES, Checkpoint
 from adae_edge.contract import Contract
 from adae_edge.errors import CheckpointError, FrameError, UsageError
 from adae_edge.export.gate import Inputs, Parity, check_parity
 from adae_edge.files import write_atomically
-from adae_edge.frames import IMAGE_SUFFIXES, decode_image, to_channels
 from adae_edge.model import ADAE, load_network
-from adae_edge.runtime.sources import open_source
+from adae_edge.runtime.sources import open_for
 
 OPSET = 18
 
@@ -54,10 +52,11 @@ def export(checkpoint_path: Path, out: Path, frames: Path | None = None) -> Expo
     Args:
         checkpoint_path: a finished checkpoint.
         out: the model file; replaced whole, or left as it was if the gate refuses.
-        frames: folder of images or volumes for the gate, for a checkpoint that carries no reference frames.
+        frames: folder of frames for the gate, as for scoring, for a checkpoint that carries no reference frames.
 
     Raises:
         UsageError, CheckpointError: there is no such checkpoint, or it is unfinished or damaged.
+        FrameError, SourceError: of ``frames`` one cannot be decoded, or there are none.
         ParityError: the graph does not give PyTorch's scores.
     """
     checkpoint = Checkpoint.load(checkpoint_path)
@@ -131,13 +130,12 @@ def clean(model: onnx.ModelProto) -> bytes:
 def _read_frames(folder: Path, contract: Contract) -> list[Inputs]:
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}")
-    if contract.kind == "modality":
-        slices = (frame for frame in open_source(str(folder), kind="modality") if not isinstance(frame, FrameError))
-        return [(frame.pixels, np.float32(frame.mean), np.float32(frame.std)) for frame in itertools.islice(slices, 64)]
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
-        raise UsageError(f"there are no images in {folder}")
-    return [(to_channels(decode_image(path), contract.channels),) for path in paths[:64]]
+    references: list[Inputs] = []
+    for frame in itertools.islice(open_for(contract, str(folder)), REFERENCE_FRAMES):
+        if isinstance(frame, FrameError):
+            raise frame
+        references.append([array[0] for array in frame.inputs(contract.channels)])
+    return references
 
 
 @contextlib.contextmanager

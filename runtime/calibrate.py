@@ -16,7 +16,7 @@ from adae_edge.contract import Calibration, Contract
 from adae_edge.errors import AdaeEdgeError, FrameError, ModelFileError, UsageError
 from adae_edge.files import write_atomically
 from adae_edge.runtime.scorer import Scorer
-from adae_edge.runtime.sources import open_source
+from adae_edge.runtime.sources import open_for
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def recalibrate(
         fpr: bound on the false-positive rate.
         confidence: probability that the bound holds, see ``calibrate``.
         device: "cpu" or "cuda".
-        window: centre and width for DICOM files, in place of their own.
+        window: centre and width for DICOM files; None for those of the training, or else the files' own.
         brain_mask: for NIfTI volumes that are not skull-stripped.
 
     Raises:
@@ -67,7 +67,7 @@ def recalibrate(
     for place in (path.resolve(), path.resolve().parent):
         if not os.access(place, os.W_OK):  # known now, and not only when all frames are scored
             raise AdaeEdgeError(f"cannot write {place}: it is read-only")
-    source = open_source(normals, window, scorer.contract.kind, brain_mask)
+    source = open_for(scorer.contract, normals, window, brain_mask)
     if source.live:
         raise UsageError("a camera never ends: record the normal frames first, and calibrate on the files")
     scores = []

@@ -62,8 +62,8 @@ class Scorer:
             mean, std: float32 [N], for kind "modality" alone: of each frame's volume, inside the object.
 
         Returns:
-            float32 [N], ||x - D(G(x))||_2 over pixels and channels, x in [-1, 1] (section 3.1). Many
-            large frames are run in several parts, which does not change a score.
+            float32 [N], the score that the contract names, one of ``contract.SCORES``. Many large frames
+            are run in several parts, which does not change a score.
 
         Raises:
             FrameError: another dtype, shape or number of channels, or a size that cannot be scored.

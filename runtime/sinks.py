@@ -33,7 +33,7 @@ class Result:
         source: the file's path, or camera:N.
         frame: number of the frame in its source, or its DICOM SOP instance UID.
         time: when the frame was captured or decoded, ISO 8601, UTC.
-        score: ||x - D(G(x))||_2.
+        score: the model's, one of ``contract.SCORES``.
         threshold: the score above which a frame is anomalous.
         verdict: "normal" or "anomalous".
     """

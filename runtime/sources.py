@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from adae_edge.contract import Contract
 from adae_edge.errors import FrameError, SourceError, UsageError
 from adae_edge.frames import IMAGE_SUFFIXES, decode_image, is_dicom, is_nifti, to_channels
 
@@ -54,8 +55,23 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[Frame | FrameError]: ...
 
 
+def open_for(
+    contract: Contract, spec: str, window: tuple[float, float] | None = None, brain_mask: Path | None = None
+) -> Source:
+    """Open a source for a model: its kind of frames and modality, and its window where no other one is given.
+
+    Raises:
+        As ``open_source``.
+    """
+    return open_source(spec, window or contract.window, contract.kind, brain_mask, contract.modality)
+
+
 def open_source(
-    spec: str, window: tuple[float, float] | None = None, kind: str = "image", brain_mask: Path | None = None
+    spec: str,
+    window: tuple[float, float] | None = None,
+    kind: str = "image",
+    brain_mask: Path | None = None,
+    modality: str | None = None,
 ) -> Source:
     """Open a source by its name on the command line.
 
@@ -65,6 +81,7 @@ def open_source(
         window: centre and width for DICOM files, in place of their own.
         kind: of the frames, as in the contract.
         brain_mask: for NIfTI volumes that are not skull-stripped, a mask or a folder of masks.
+        modality: which volumes are taken, where names say what they show; None for all. Masks never are.
 
     Raises:
         UsageError: there is no such path, it may not be read, or it gives no frames of this kind.
@@ -74,7 +91,9 @@ def open_source(
     if not spec:
         raise UsageError("the source is empty: give a file, a folder or camera:0")
     if kind == "modality":
-        return _volumes(Path(spec), brain_mask)
+        if window is not None:
+            raise UsageError("--window is for DICOM files, and this model takes the slices of volumes")
+        return _volumes(Path(spec), brain_mask, modality)
     if brain_mask is not None:
         raise UsageError("a brain mask goes with a model for the slices of volumes, and this one takes pictures")
     number = spec.removeprefix("camera:")
@@ -150,14 +169,21 @@ class Volumes:
                 yield Frame(str(path), number, time.time(), brain.slices[number][..., None], brain.mean, brain.std)
 
 
-def _volumes(path: Path, brain_mask: Path | None) -> Volumes:
+def _volumes(path: Path, brain_mask: Path | None, modality: str | None) -> Volumes:
     """A volume or a folder of them, with their brain masks: one file, or a folder whose names say whose each is."""
-    from adae_edge.nifti import mask_of
+    from adae_edge.nifti import mask_of, modality_of, volumes_of
 
-    masks = _nifti_files(brain_mask) if brain_mask else []
-    volumes = [file for file in _nifti_files(path) if file not in masks]
+    files = _nifti_files(path)
+    volumes = volumes_of(files, modality if any(map(modality_of, files)) else None)
+    if not volumes:
+        what = f"{modality} volumes" if modality else "volumes"
+        raise UsageError(f"{path} gives no {what} by their names, and masks and other modalities are not scored")
     if brain_mask is None:
         return Volumes([(volume, None) for volume in volumes])
+    masks = _nifti_files(brain_mask)
+    volumes = [volume for volume in volumes if volume not in masks]
+    if not volumes:
+        raise UsageError(f"{brain_mask} holds all volumes of {path} too: keep masks in a folder of their own")
     if brain_mask.is_file() and len(volumes) == 1:
         return Volumes([(volumes[0], brain_mask)])
     pairs = [(volume, mask_of(volume, masks)) for volume in volumes]

@@ -30,7 +30,7 @@ def a_contract(channels=1, threshold=100.0, region=None):
 def as_schema_1(contract):
     """Its JSON fields as a file of schema 1 has them: without what schema 2 added."""
     fields = json.loads(contract.to_json()) | {"schema": 1}
-    del fields["z_range"], fields["calibration"]["confidence"]
+    del fields["z_range"], fields["modality"], fields["window"], fields["calibration"]["confidence"]
     return fields
 
 

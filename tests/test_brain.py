@@ -15,11 +15,12 @@ from adae_edge.export import graph
 from adae_edge.model import Preprocess, load_network
 from adae_edge.nifti import read_brain
 from adae_edge.runtime import Scorer
-from adae_edge.runtime.sources import open_source
+from adae_edge.runtime.sources import open_for, open_source
 from adae_edge.train.brain import MIN_TUMOUR
 from adae_edge.train.datasets import load_dataset, split
 from adae_edge.train.evaluate import evaluate
 from adae_edge.train.loading import score_frames
+from adae_edge.train.settings import describe
 from tests.models import complaints, run
 from tests.shared import real
 from tests.trained import settings_for, train_on, write_pictures
@@ -132,6 +133,11 @@ def test_patients_stay_whole_and_five_seeds_test_each_once(dataset):
         assert len(parts.test) == np.isin(dataset.groups, list(of["test"])).sum()
         tested += of["test"]
     assert sorted(tested) == sorted(set(dataset.groups))
+    first, again = (split(dataset.anomalous, 0, dataset.groups) for _ in range(2))
+    for name in ("train", "calibration"):  # whoever takes the first of them takes slices from everywhere
+        part = getattr(first, name)
+        assert not np.array_equal(part, np.sort(part))
+        assert np.array_equal(part, getattr(again, name))
     assert not np.array_equal(
         split(dataset.anomalous, 5, dataset.groups).test, split(dataset.anomalous, 0, dataset.groups).test
     )
@@ -167,6 +173,21 @@ def test_healthy_volumes_as_hcp_lays_them_out(tmp_path):
     assert np.array_equal(dataset.frames[0][..., 0], brain.slices[brain.shown[0]])
     with pytest.raises(DatasetError, match="there are no flair volumes"):
         load_dataset(f"nifti:{tmp_path}")
+
+
+@pytest.mark.parametrize("folders", [("T1w",), ("T1w", "MNINonLinear")])
+def test_one_person_is_never_divided(tmp_path, folders):
+    """HCP without the stripped volume, and HCP in two spaces: several volumes of a person."""
+    for person in range(5):
+        values, _ = head(person)
+        for folder in folders:
+            end = "_brain" if len(folders) > 1 else ""
+            for name in ("T1w_acpc_dc", f"T1w_acpc_dc_restore{end}"):
+                write_volume(tmp_path / f"1003{person:02}" / folder / f"{name}.nii.gz", values)
+    dataset = load_dataset(f"nifti:{tmp_path}", modality="t1")
+    assert len(np.unique(dataset.groups)) == 5
+    shown = read_brain(tmp_path / "100300" / "T1w" / f"T1w_acpc_dc_restore{end}.nii.gz").shown
+    assert len(dataset.frames) == 5 * 2 * len(shown)
 
 
 def no_mask(patient):
@@ -302,6 +323,9 @@ def test_an_export_without_reference_frames_takes_volumes(patients, tmp_path, mo
     volumes.mkdir()
     shutil.copy(next(patients.rglob("*_flair.nii.gz")), volumes)
     assert graph.export(tmp_path / "c.safetensors", tmp_path / "m.onnx", frames=volumes).parity.scores > 60
+    (volumes / "a_flair.nii.gz").write_bytes(b"damaged")
+    with pytest.raises(FrameError, match=r"a_flair\.nii\.gz is cut short or damaged"):
+        graph.export(tmp_path / "c.safetensors", tmp_path / "m.onnx", frames=volumes)
 
 
 def test_healthy_volumes_set_another_threshold(trained, tmp_path):
@@ -317,6 +341,28 @@ def test_healthy_volumes_set_another_threshold(trained, tmp_path):
     assert after.threshold != before.threshold
 
 
+def test_of_a_folder_the_volumes_of_the_model_s_modality_are_scored(trained, tmp_path):
+    """Masks and other modalities are no normals, and would set the threshold."""
+    values, tumour = head(99, tumour=True)
+    for name, content in (("p_flair", values), ("p_t1", values), ("p_seg", tumour * 4), ("p_brain_mask", values > 0)):
+        write_volume(tmp_path / "p" / f"{name}.nii.gz", content)
+    contract = modelfile.read(trained / "m.onnx").contract
+    assert contract.modality == "flair"
+    frames = list(open_for(contract, str(tmp_path)))
+    assert {frame.source for frame in frames} == {str(tmp_path / "p" / "p_flair.nii.gz")}
+    (tmp_path / "p" / "p_flair.nii.gz").unlink()
+    for place in (tmp_path, tmp_path / "p" / "p_t1.nii.gz", tmp_path / "p" / "p_seg.nii.gz"):
+        with pytest.raises(UsageError, match="gives no flair volumes by their names"):
+            open_for(contract, str(place))
+    assert "of flair volumes" in modelfile.describe(modelfile.read(trained / "m.onnx"))
+
+
+def test_the_promise_is_for_the_patients_that_calibrated(trained, dataset):
+    assert "slices of 1 patient calibrate" in describe(dataset, settings_for(dataset, "brats:."))
+    done = run("inspect", "m.onnx", cwd=trained)
+    assert "with 95 % confidence, for slices of the patients that calibrated it\n" in done.stdout
+
+
 def test_what_is_no_volume_is_refused_for_a_model_of_slices_and_the_reverse(trained, patients, small_model, tmp_path):
     (tmp_path / "i.onnx").write_bytes(small_model)
     (tmp_path / "picture.png").write_bytes(b"")
@@ -330,6 +376,9 @@ def test_what_is_no_volume_is_refused_for_a_model_of_slices_and_the_reverse(trai
         (("i.onnx", ".", "--brain-mask", volume), "a brain mask goes with a model for the slices of volumes"),
         ((trained / "m.onnx", volume, "--brain-mask", "nowhere"), "there is no nowhere"),
         ((trained / "m.onnx", patients, "--brain-mask", volume), "has no brain mask for"),
+        ((trained / "m.onnx", patients, "--brain-mask", patients), "holds all volumes of"),
+        ((trained / "m.onnx", volume.parent, "--brain-mask", patients), "keep masks in a folder of their own"),
+        ((trained / "m.onnx", volume, "--window", "40,400"), "--window is for DICOM files"),
     ):
         done = run("score", *arguments, cwd=tmp_path)
         assert done.returncode == 2

@@ -13,6 +13,7 @@ from tests.models import as_schema_1
 
 FIELDS = [field.name for field in dataclasses.fields(Contract)]
 CALIBRATION = ["threshold", "target_fpr", "confidence", "normals", "quantiles"]
+ADDED = ["modality", "window", "z_range"]  # by schema 2
 NETWORK = ["width", "latent"]
 RISING = [index / 100 for index in range(101)]
 
@@ -41,6 +42,8 @@ def refusal(fields):
         {"region": Region(8, 0, 640, 480)},
         {"region": Region(0, 0, 1, 1), "side": 1024},
         {"kind": "modality", "resize": "pad", "z_range": 5.0},
+        {"kind": "modality", "z_range": 5.0, "modality": "t1ce"},
+        {"window": (-40.5, 400.0)},
     ],
 )
 def test_json_round_trip(contract, changed):
@@ -94,7 +97,12 @@ def test_unknown_field_is_named(contract, part):
         for name in FIELDS
         for value in [None, True, [], {}, "", "text", -1, 0.5, 1e308, "NaN", ["x"] * 4, {"a": 1}]
         if (name, value)
-        not in [("region", None), ("z_range", None), ("pad_value", 0.5), ("version", "text"), ("version", "NaN")]
+        not in [
+            *((name, None) for name in ("region", *ADDED)),
+            ("pad_value", 0.5),
+            ("version", "text"),
+            ("version", "NaN"),
+        ]
     ],
 )
 def test_value_of_another_type_is_refused(contract, name, value):
@@ -131,6 +139,14 @@ def test_value_of_another_type_is_refused(contract, name, value):
         (None, "data_sha256", "A" * 64),
         (None, "version", "1" * 41),
         (None, "version", "1\n2"),
+        (None, "modality", ""),
+        (None, "modality", "flair\n"),
+        (None, "modality", 1),
+        (None, "window", [40]),
+        (None, "window", [40, 0.5]),
+        (None, "window", [40, True]),
+        (None, "window", [2e9, 400]),
+        (None, "window", "40"),
         ("network", "width", 0),
         ("network", "width", 16.0),
         ("network", "latent", 5000),
@@ -195,11 +211,12 @@ def test_schema_1_has_no_field_of_schema_2(contract, value):
     fields = as_schema_1(contract)
     fields["calibration"]["confidence"] = value
     assert refusal(fields) == "the contract's calibration has a field that schema 1 does not know: 'confidence'"
-    fields = as_schema_1(contract) | {"z_range": value}
-    assert refusal(fields) == "the contract has a field that schema 1 does not know: 'z_range'"
+    for name in ADDED:
+        fields = as_schema_1(contract) | {name: value}
+        assert refusal(fields) == f"the contract has a field that schema 1 does not know: '{name}'"
 
 
-@pytest.mark.parametrize("name", [name for name in FIELDS if name != "z_range"])
+@pytest.mark.parametrize("name", [name for name in FIELDS if name not in ADDED])
 def test_schema_1_is_checked_as_strictly(contract, name):
     fields = as_schema_1(contract)
     fields[name] = {"a": 1}
@@ -214,8 +231,8 @@ def test_schema_1_knew_pictures_alone(contract):
 
 def test_schema_2_must_say_what_it_added(contract):
     fields = as_schema_1(contract) | {"schema": 2}
-    assert refusal(fields) == "the contract lacks z_range"
-    assert refusal(fields | {"z_range": None}) == "the contract's calibration lacks confidence"
+    assert refusal(fields) == "the contract lacks modality, window, z_range"
+    assert refusal(fields | dict.fromkeys(ADDED)) == "the contract's calibration lacks confidence"
 
 
 @pytest.mark.parametrize("schema", [0, 3, "1", "2", None, True, 1.5, [1], {"schema": 1}, "\x1b[2J" * 99])
@@ -227,13 +244,23 @@ def test_unknown_schema_says_what_to_install(contract, schema):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"channels": 3}, {"pad_value": 1.0}, {"z_range": None}, {"kind": "image"}],
+    [{"channels": 3}, {"pad_value": 1.0}, {"z_range": None}, {"window": [1, 2]}, {"kind": "image"}],
 )
 def test_a_field_that_the_kind_cannot_have_is_refused(contract, changed):
     fields = as_json(contract) | {"kind": "modality", "z_range": 5.0} | changed
     sentence = refusal(fields)
     assert sentence.startswith(f"the contract has {next(iter(changed.keys() - {'kind'}), 'z_range')} = ")
     assert sentence.endswith(", which is impossible")
+
+
+def test_a_picture_has_no_modality(contract):
+    assert refusal(as_json(contract) | {"modality": "t1"}).startswith("the contract has modality = 't1'")
+
+
+def test_slices_of_one_patient_are_no_independent_normals(contract):
+    assert contract.promise == contract.calibration.promise
+    slices = dataclasses.replace(contract, kind="modality", z_range=5.0)
+    assert slices.promise == contract.calibration.promise + ", for slices of the patients that calibrated it"
 
 
 def test_missing_schema_is_unknown(contract):

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from adae_edge import modelfile
 from adae_edge.checkpoint import Checkpoint
 from adae_edge.errors import DatasetError, UsageError
+from adae_edge.export.graph import export
+from adae_edge.runtime.sources import open_for
 from adae_edge.train.datasets import Digest, class_number, load_dataset, read_batches, split, without_copies
 from adae_edge.train.evaluate import unseen_frames
 from adae_edge.train.settings import describe
@@ -502,6 +505,22 @@ def test_the_real_series_trains_with_a_window_that_the_checkpoint_keeps(tmp_path
     unseen = unseen_frames(Checkpoint.load(out))
     assert list(unseen.indices) == list(split(dataset.anomalous, 0).test)
     assert np.array_equal(unseen.frame(0, 1), dataset.frames[int(unseen.indices[0])])
+
+
+def test_scoring_and_the_gate_take_the_window_of_the_training(tmp_path):
+    slices(tmp_path / "data", [AXIAL] * 12)
+    data, window = str(tmp_path / "data"), (128.0, 256.0)
+    dataset = load_dataset(data, window=window)
+    settings = settings_for(dataset, data, epochs=1, side=8, window=window, references=False)
+    contract = train(dataset, settings, tmp_path / "c.safetensors")
+    assert contract.window == window
+    expected = [dataset.frames[index] for index in range(len(dataset.frames))]
+    assert all(map(np.array_equal, (frame.pixels for frame in open_for(contract, data)), expected))
+    other = next(iter(open_for(contract, data, (500.0, 10.0))))
+    assert not np.array_equal(other.pixels, expected[0])
+    exported = export(tmp_path / "c.safetensors", tmp_path / "m.onnx", tmp_path / "data")
+    assert exported.contract.window == window
+    assert "of DICOM files by the window 128,256" in modelfile.describe(modelfile.read(tmp_path / "m.onnx"))
 
 
 def copies(folder, count, others):

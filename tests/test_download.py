@@ -17,6 +17,7 @@ import pytest
 
 from adae_edge.errors import DatasetError, UsageError
 from adae_edge.train.download import OFFICIAL, Source, download
+from tests.shared import real
 from tests.test_structure import FILES, ROOT
 
 CONTENT = {"one.gz": b"1" * 300_000, "two.gz": b"2" * 10}
@@ -93,12 +94,21 @@ def test_files_arrive_whole_and_a_second_call_fetches_nothing(served, tmp_path):
 def test_an_archive_is_unpacked_and_not_kept(served, tmp_path):
     folder, base, _ = served
     checksum = pack(folder / "a.tar.gz", "batches/data_batch_1.bin", "batches/readme.html")
-    sources = {"set": Source(base, {"a.tar.gz": checksum}, unpacked="batches")}
+    inside = {"data_batch_1.bin": md5(b"abc")}
+    sources = {"set": Source(base, {"a.tar.gz": checksum}, unpacked="batches", inside=inside)}
+    batch = tmp_path / "out" / "batches" / "data_batch_1.bin"
     for _ in range(2):
         assert download("set", tmp_path / "out", sources) == [tmp_path / "out" / "batches"]
         assert [path.name for path in (tmp_path / "out").iterdir()] == ["batches"]
-        assert (tmp_path / "out" / "batches" / "data_batch_1.bin").read_bytes() == b"abc"
+        assert batch.read_bytes() == b"abc"
         (folder / "a.tar.gz").unlink(missing_ok=True)
+    batch.write_bytes(b"abd")
+    for _ in range(2):
+        with pytest.raises(
+            UsageError, match=r"batches is there already, and its data_batch_1\.bin is missing or another"
+        ):
+            download("set", tmp_path / "out", sources)
+        batch.unlink(missing_ok=True)
 
 
 def test_a_wrong_file_is_refused_and_leaves_nothing(served, tmp_path):
@@ -147,6 +157,50 @@ def test_ctrl_c_in_the_middle_leaves_nothing(served, tmp_path):
     assert process.returncode == 130
     assert errors == "adae-edge: stopped\n"
     assert list(out.iterdir()) == []
+
+
+def test_what_a_killed_download_left_goes_and_a_running_one_stays(served, tmp_path):
+    _, base, handler = served
+    handler.stalled = "one.gz"
+    out = tmp_path / "out"
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom adae_edge.train.download import Source, download\n"
+        f"download('set', Path({str(out)!r}), {{'set': Source({base!r}, {files(base)['set'].md5!r})}})"
+    )
+
+    def started(before):
+        process = subprocess.Popen([sys.executable, "-c", code])
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            for path in set(out.glob(".download-set-*")) - before:
+                if any(file.stat().st_size for file in path.iterdir()):
+                    return process, path
+            time.sleep(0.05)
+        raise AssertionError("nothing was downloaded")
+
+    first, left = started(set())
+    first.kill()
+    first.wait()
+    second, running = started({left})
+    assert not left.exists()
+    third, _ = started({running})
+    assert running.exists()
+    for process in (second, third):
+        process.kill()
+        process.wait()
+    (out / ".download-other-1").mkdir()
+    handler.stalled = ""
+    download("set", out, files(base))
+    assert sorted(path.name for path in out.iterdir()) == [".download-other-1", *CONTENT]
+
+
+def test_the_real_batches_are_the_published_ones():
+    folder = real("cifar-10-batches-bin")
+    inside = OFFICIAL["cifar10"].inside
+    assert set(inside) == {*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"}
+    for name, checksum in inside.items():
+        if (folder / name).is_file():  # the test batch may be absent
+            assert md5((folder / name).read_bytes()) == checksum
 
 
 def test_nobody_there(tmp_path):

@@ -17,7 +17,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from PIL import Image
 
 from adae_edge import modelfile
-from adae_edge.contract import Contract
+from adae_edge.contract import SCORES, Contract
 from adae_edge.errors import ModelFileError, UsageError
 from adae_edge.runtime.scorer import Scorer
 
@@ -355,6 +355,14 @@ def test_graph_that_cannot_run_is_refused_when_it_is_loaded(small_model, tmp_pat
         Scorer(path, threads=1)
     assert str(refused.value).startswith(f"{path} is refused: {reason}")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_inspect_says_what_the_score_is(small_model, contract, score):
+    data = modelfile.with_contract(small_model, dataclasses.replace(contract, score=score))
+    described = modelfile.describe(modelfile.check(data))
+    assert f"score      {score}, float32 [N]: {SCORES[score]}\n" in described
+    assert ("D(G(x))" in described) == (score == "l2")
 
 
 def test_inspect_describes_the_model(small_model, contract, tmp_path):

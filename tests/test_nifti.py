@@ -3,13 +3,14 @@
 import gzip
 import itertools
 import struct
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 
 from adae_edge.errors import FrameError
-from adae_edge.nifti import mask_of, read_brain, read_volume
+from adae_edge.nifti import mask_of, modality_of, read_brain, read_volume, volumes_of
 from tests.volumes import head, write_volume
 
 VALUES = np.arange(3 * 4 * 5).reshape(3, 4, 5)
@@ -211,3 +212,32 @@ def test_a_mask_bears_its_volumes_name(tmp_path):
     assert mask_of(tmp_path / "IXI3_T1.nii.gz", masks) is None
     with pytest.raises(FrameError, match="more than one brain mask"):
         mask_of(tmp_path / "IXI2_T1.nii.gz", [*masks, tmp_path / "IXI2_T1_mask.nii.gz"])
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("BraTS20_Training_001_flair.nii", "flair"),
+        ("BraTS-GLI-00000-000-t2f.nii.gz", "flair"),
+        ("BraTS2021_00000_t1ce.nii.gz", "t1ce"),
+        ("T1_study_07_t2.nii.gz", "t2"),
+        ("T1w_acpc_dc_restore.nii.gz", "t1"),
+        ("IXI002-Guys-0828-T1.nii.gz", "t1"),
+        ("IXI002-Guys-0828-T1_DLMUSE.nii.gz", None),
+        ("BraTS20_Training_355_W39_1998.09.19_Segm.nii", None),
+        ("GT_W.nii.gz", None),
+        ("brainmask_fs.nii.gz", None),
+        ("flair_mask.nii.gz", None),
+        ("scan7.nii.gz", None),
+    ],
+)
+def test_names_say_what_a_volume_shows(name, shown):
+    assert modality_of(Path(name)) == shown
+    for modality in ("flair", "t1", "t1ce", "t2"):
+        assert volumes_of([Path(name)], modality) == ([Path(name)] if modality == shown else [])
+
+
+def test_without_a_modality_every_volume_and_no_mask():
+    names = ["a.nii", "a_mask.nii", "b_T1.nii", "T1w_restore.nii", "T1w_restore_brain.nii"]
+    assert [path.name for path in volumes_of(map(Path, names), None)] == ["T1w_restore_brain.nii"]
+    assert [path.name for path in volumes_of(map(Path, names[:3]), None)] == ["a.nii", "b_T1.nii"]

@@ -66,6 +66,18 @@ def test_fit_is_the_same_every_time():
     assert first["peaks"].shape == (2,)
 
 
+def test_components_that_normals_hardly_vary_in_are_left_out():
+    """Copies among few frames leave components whose variance is rounding, and dividing by it makes scores of that."""
+    torch.manual_seed(0)
+    model = ADAE(Preprocess(32), 1, Network(4, 4)).eval()
+    frames = torch.randint(0, 256, (6, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    density = fit_density(model, frames.repeat(10, 1, 1, 1), seed=0)
+    assert density.basis.shape[1] == 5
+    with torch.inference_mode():
+        scores = density(model.activations(model.preprocess(frames.permute(0, 2, 3, 1))))
+    assert scores.max() < 10
+
+
 def test_exported_density_is_the_one_that_was_trained(trained, tmp_path):
     checkpoint = Checkpoint.load(trained)
     export(trained, tmp_path / "digits.onnx")

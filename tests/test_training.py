@@ -341,6 +341,15 @@ def test_ctrl_c_keeps_the_finished_epochs_and_says_how_to_go_on(tmp_path):
     assert "unfinished" in refused.stderr
 
 
+def test_the_settings_of_version_0_1_0_are_read(digits):
+    """It knew neither the weight of the generated term, nor windows, modalities and scores."""
+    plain = settings_for(digits, "digits", 0)
+    header = json.loads(json.dumps(dataclasses.asdict(plain)))
+    del header["recipe"]["adversarial"], header["window"], header["modality"], header["score"]
+    assert set(header["recipe"]) == {"learning_rate", "beta1", "batch", "epochs", "slope", "gamma", "cosine"}
+    assert Settings.from_header({"settings": header}) == plain
+
+
 def test_plan_needs_no_option(digits):
     settings = plan(
         digits, "digits", 0, 0, "default", None, None, None,

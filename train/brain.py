@@ -19,22 +19,24 @@ from numpy.typing import NDArray
 
 from adae_edge.errors import DatasetError, FrameError, UsageError
 from adae_edge.frames import is_nifti
-from adae_edge.nifti import Brain, mask_of, read_brain, read_volume, stem
+from adae_edge.nifti import (
+    BRAIN_MASK,
+    MODALITIES,
+    TUMOUR_MASK,
+    Brain,
+    mask_of,
+    read_brain,
+    read_volume,
+    stem,
+    volumes_of,
+    words,
+)
 from adae_edge.train.datasets import Dataset, Frame, Indices
 
 # A slice with fewer tumour voxels, but some, is neither normal nor anomalous, and left out: 20 are 20 mm2 at
 # the 1 mm of BraTS, about what two readers differ by along a tumour's edge.
 MIN_TUMOUR = 20
 
-# What a volume shows, by a word of its file's name: BraTS to 2021, BraTS 2023, HCP.
-MODALITIES = {
-    "flair": {"flair", "t2f"},
-    "t1": {"t1", "t1n", "t1w"},
-    "t1ce": {"t1ce", "t1c"},
-    "t2": {"t2", "t2w"},
-}
-_TUMOUR = {"seg", "segm", "gt"}  # BraTS 2020 calls one patient's Segm
-_BRAIN_MASK = {"mask", "brainmask", "dlmuse", "seg"}
 _TIMEPOINT = re.compile(r"(BraTS-[A-Z]+-\d+)-\d+")
 
 
@@ -91,6 +93,7 @@ def load_brains(spec: str, modality: str | None = None) -> Dataset:
         channels=1,
         small=False,
         kind="modality",
+        modality=modality,
         groups=np.repeat(patient_of, counts),
         statistics=np.repeat(np.array([volume.statistics for volume in slices], np.float32), counts, axis=0),
     )
@@ -103,9 +106,8 @@ def _with_tumours(files: list[Path], modality: str) -> list[_Patient]:
         folders[path.parent].append(path)
     patients = []
     for folder, inside in folders.items():
-        # The last word is what BraTS says a file is; the words before it are the patient's.
-        volumes = [path for path in inside if _words(path)[-1] in MODALITIES[modality]]
-        masks = [path for path in inside if _TUMOUR & set(_words(path)[-2:])]
+        volumes = volumes_of(inside, modality)
+        masks = [path for path in inside if TUMOUR_MASK & set(words(path)[-2:])]
         for what, found in ((f"{modality} volume", volumes), ("mask of the tumour", masks)):
             if not found:
                 raise DatasetError(f"{folder} has no {what}")
@@ -117,18 +119,24 @@ def _with_tumours(files: list[Path], modality: str) -> list[_Patient]:
 
 
 def _healthy(files: list[Path], modality: str, folder: Path) -> list[_Patient]:
-    """Volumes of healthy people, each a person, and the masks of their brains where there are any."""
-    masks = [path for path in files if _BRAIN_MASK & set(_words(path))]
-    others = sorted(set(files) - set(masks))
-    volumes = [path for path in others if MODALITIES[modality] & set(_words(path))]
-    # HCP keeps the skull-stripped volume beside the steps on the way to it.
-    stripped = {path.parent: path for path in volumes if stem(path).endswith("_restore_brain")}
-    volumes = [path for path in volumes if stripped.get(path.parent, path) == path]
+    """Volumes of healthy people, and the masks of their brains where there are any.
+
+    Where several folders beneath ``folder`` hold volumes, as HCP's do, each is a person, however many volumes
+    are in it; else each volume is one.
+    """
+    masks = [path for path in files if BRAIN_MASK & set(words(path))]
+    volumes = volumes_of(files, modality)
     if not volumes:
         raise DatasetError(f"there are no {modality} volumes in {folder}")
     # IXI's masks bear the volumes' names; HCP's lie beside them.
     beside = {mask.parent: mask for mask in masks if stem(mask) == "brainmask_fs"}
-    patients = [_Patient(str(path), path, mask_of(path, masks) or beside.get(path.parent)) for path in volumes]
+    people = [path.relative_to(folder).parts[0] for path in volumes]
+    if len(set(people)) == 1:
+        people = [str(path) for path in volumes]
+    patients = [
+        _Patient(person, path, mask_of(path, masks) or beside.get(path.parent))
+        for person, path in zip(people, volumes, strict=True)
+    ]
     masked = [patient for patient in patients if patient.mask]
     if masked and len(masked) < len(patients):
         missing = next(patient for patient in patients if not patient.mask)
@@ -181,7 +189,3 @@ class _Frames(Sequence[Frame]):
         volume = bisect.bisect_right(self._ends, at)
         frame: Frame = self._volumes[volume][at - self._ends[volume]].astype(np.float32)[..., None]
         return frame
-
-
-def _words(path: Path) -> list[str]:
-    return re.split(r"[_\-.]", stem(path).lower())

@@ -45,7 +45,7 @@ class Dataset:
         channels: 1 or 3, the same for all frames.
         small: frames so small that the network's paper side of 32 shows everything.
         note: what is to be said beside every figure, or "".
-        kind: of the frames, as in the contract.
+        kind, modality: of the frames, as in the contract.
         groups: int [N], whose frame each is, where several are of one patient; or None.
         statistics: float32 [N, 2], mean and standard deviation for each frame of kind "modality"; or None.
     """
@@ -56,6 +56,7 @@ class Dataset:
     small: bool
     note: str = ""
     kind: str = "image"
+    modality: str | None = None
     groups: Indices | None = None
     statistics: NDArray[np.float32] | None = None
 
@@ -180,7 +181,7 @@ def _split_groups(anomalous: NDArray[np.bool_], seed: int, groups: Indices) -> S
 
     Seeds 0 to 4 are the folds of one permutation of the patients, so together they test each patient
     once; seeds 5 to 9 those of another one, and so on. The last tenth of the training patients, one at
-    least, calibrates.
+    least, calibrates. Slices train and calibrate in random order: some use the first of them alone.
     """
     patients = np.unique(groups)
     if len(patients) < _FOLDS:
@@ -190,8 +191,10 @@ def _split_groups(anomalous: NDArray[np.bool_], seed: int, groups: Indices) -> S
     others = np.concatenate(folds)
     fitted = len(others) - max(len(others) // 10, 1)
 
+    random = np.random.default_rng(seed)
+
     def normals_of(some: Indices) -> Indices:
-        return np.flatnonzero(np.isin(groups, some) & ~anomalous)
+        return random.permutation(np.flatnonzero(np.isin(groups, some) & ~anomalous))
 
     parts = Split(normals_of(others[:fitted]), normals_of(others[fitted:]), np.flatnonzero(np.isin(groups, tested)))
     if not (len(parts.train) and len(parts.calibration)):

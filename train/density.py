@@ -20,6 +20,8 @@ DIMENSIONS = 48
 COMPONENTS = 30
 FRAMES_PER_COMPONENT = 400
 STEPS = 20
+# Of the first component's variance: what normals vary less by is rounding, which dividing by it would blow up.
+NEGLIGIBLE = 1e-6
 # Added to the variances, which are 1 over all normals.
 REGULARISATION = 0.1
 
@@ -29,7 +31,7 @@ def fit_density(model: ADAE, frames: Tensor, seed: int) -> Density:
 
     Args:
         model: trained, in eval mode.
-        frames: of the training, as ``load_frames`` returns them; the first 12 000 are used.
+        frames: of the training, as ``load_frames`` returns them, in random order; the first 12 000 are used.
         seed: of the mixture's first guess.
     """
     device = next(model.parameters()).device
@@ -37,10 +39,11 @@ def fit_density(model: ADAE, frames: Tensor, seed: int) -> Density:
         parts = frames[:FRAMES].to(device).split(256)  # type: ignore[no-untyped-call]
         activations = torch.cat([model.activations(unpack(part, model.preprocess)) for part in parts]).cpu().numpy()
     count, values = activations.shape
-    dimensions = min(DIMENSIONS, count // 2, values)
     components = min(max(count // FRAMES_PER_COMPONENT, 1), COMPONENTS)
-    pca = PCA(dimensions, svd_solver="randomized", random_state=seed).fit(activations)
-    basis = (pca.components_ / np.sqrt(pca.explained_variance_ + 1e-12)[:, None]).T
+    pca = PCA(min(DIMENSIONS, count // 2, values), svd_solver="randomized", random_state=seed).fit(activations)
+    variances = pca.explained_variance_[pca.explained_variance_ >= NEGLIGIBLE * pca.explained_variance_[0]]
+    dimensions = len(variances)
+    basis = (pca.components_[:dimensions] / np.sqrt(variances + 1e-12)[:, None]).T
     mixture = GaussianMixture(
         components, reg_covar=REGULARISATION, max_iter=STEPS, init_params="k-means++", random_state=seed
     )

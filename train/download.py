@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
+import os
+import shutil
 import tarfile
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pooch
@@ -24,11 +28,13 @@ class Source:
         base: the URL of the folder, with the slash at its end.
         md5: each file's name and checksum.
         unpacked: the folder that the only file, a tar archive, holds; "" for files that stay as they are.
+        inside: the names and checksums of the files in that folder which a training reads.
     """
 
     base: str
     md5: Mapping[str, str]
     unpacked: str = ""
+    inside: Mapping[str, str] = field(default_factory=dict)
 
 
 OFFICIAL = {
@@ -45,12 +51,20 @@ OFFICIAL = {
         "https://www.cs.toronto.edu/~kriz/",
         {"cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530"},
         unpacked="cifar-10-batches-bin",
+        inside={
+            "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
+            "data_batch_2.bin": "5ea93a67294ea407fff1d09f752e9692",
+            "data_batch_3.bin": "942cd6a4bcdd0dd3c604fbe906cb4421",
+            "data_batch_4.bin": "ae636b3ba5c66a11e91e8cb52e771fcb",
+            "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
+            "test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d",
+        },
     ),
 }
 
 
 def download(name: str, folder: Path, sources: Mapping[str, Source] = OFFICIAL) -> list[Path]:
-    """Fetch a data set's files, each verified before it gets its name; what is there already stays.
+    """Fetch a data set's files, each verified before it gets its name; what is there already is verified and stays.
 
     Args:
         name: of the data set, "mnist" or "cifar10".
@@ -69,22 +83,56 @@ def download(name: str, folder: Path, sources: Mapping[str, Source] = OFFICIAL) 
     source = sources[name]
     results = [folder / result for result in ([source.unpacked] if source.unpacked else source.md5)]
     for path in results:
-        official = path.is_dir() if source.unpacked else path.is_file() and _md5(path) == source.md5[path.name]
-        if path.exists() and not official:
-            raise UsageError(f"{path} is there already and is another one: remove it, or choose another folder")
+        if path.exists() and (wrong := _wrong(path, source)):
+            what = "is" if wrong == path else f"its {wrong.name} is missing or"
+            raise UsageError(f"{path} is there already, and {what} another one: remove it, or choose another folder")
     missing = [path for path in results if not path.exists()]
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
         # Everything comes into being in here, and is renamed once it is whole and verified.
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
+        with _workshop(folder, f".download-{name}-") as temporary:
             for file in source.md5 if source.unpacked else [path.name for path in missing]:
-                fetched = _fetch(source.base + file, source.md5[file], Path(temporary))
+                fetched = _fetch(source.base + file, source.md5[file], temporary)
                 if source.unpacked:
                     fetched = _unpack(fetched) / source.unpacked
                     if not fetched.is_dir():
                         raise DatasetError(f"{source.base}{file} holds no folder {source.unpacked}")
                 fetched.rename(folder / fetched.name)
     return results
+
+
+def _wrong(path: Path, source: Source) -> Path | None:
+    """A file that is not the published one, of a result that is there; None if there is none."""
+    files = (
+        {path / name: md5 for name, md5 in source.inside.items()} if source.unpacked else {path: source.md5[path.name]}
+    )
+    return next((file for file, md5 in files.items() if not (file.is_file() and _md5(file) == md5)), None)
+
+
+@contextlib.contextmanager
+def _workshop(folder: Path, prefix: str) -> Iterator[Path]:
+    """A temporary folder; those of downloads that were killed go, and their locks tell them from running ones."""
+    for left in folder.glob(f"{prefix}*"):
+        with contextlib.suppress(FileNotFoundError), _locked(left) as alone:
+            if alone:
+                shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as temporary, _locked(Path(temporary)):
+        yield Path(temporary)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Holds a folder's lock, which ends with the process; False where another process has it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(handle)
 
 
 def _fetch(url: str, md5: str, folder: Path) -> Path:

@@ -14,31 +14,31 @@ class Recipe:
         beta1: of Adam.
         batch: frames per update.
         epochs: passes over the training frames; None for as many as 2500 updates take, 4 to 200.
-        adversarial: weight of the generated term in L_G; 0 trains G alone.
         slope: steepness of the sigmoid that shares the learning rate between G and D.
         gamma: level of generated to real loss that the controller holds; None for no controller.
         cosine: whether the learning rate falls to zero along a half cosine.
+        adversarial: weight of the generated term in L_G; 0 trains G alone. Checkpoints of 0.1.0 do not say it.
     """
 
     learning_rate: float
     beta1: float
     batch: int
     epochs: int | None
-    adversarial: float
     slope: float
     gamma: float | None
     cosine: bool
+    adversarial: float = 1.0
 
     def epochs_for(self, updates_per_epoch: int) -> int:
         """The number of epochs for a training set of this many updates."""
         return self.epochs or min(max(-(-2500 // updates_per_epoch), 4), 200)
 
 
-_DEFAULT = Recipe(4e-3, beta1=0.5, batch=64, epochs=None, adversarial=1.0, slope=20.0, gamma=1.0, cosine=True)
+_DEFAULT = Recipe(4e-3, beta1=0.5, batch=64, epochs=None, slope=20.0, gamma=1.0, cosine=True)
 
 RECIPES = {
     # Section 4.1, with the balance of its reference 14.
-    "paper": Recipe(1e-5, beta1=0.5, batch=64, epochs=100, adversarial=1.0, slope=20.0, gamma=None, cosine=False),
+    "paper": Recipe(1e-5, beta1=0.5, batch=64, epochs=100, slope=20.0, gamma=None, cosine=False),
     # Stable where the plain losses let the discriminator run away; see docs/architecture.md.
     "default": _DEFAULT,
     # G alone, the baseline of Figure 3; its score is ||x - G(x)||.

@@ -7,7 +7,7 @@ from typing import Any
 
 from adae_edge.contract import SCORES, Network, Region, valid_side
 from adae_edge.errors import CheckpointError, DatasetError, FrameError, UsageError
-from adae_edge.train.datasets import Dataset
+from adae_edge.train.datasets import Dataset, split
 from adae_edge.train.recipes import RECIPES, Recipe
 
 NETWORKS = {"a": Network(width=16, latent=32), "b": Network(width=64, latent=128)}
@@ -135,7 +135,11 @@ def recommended_side(dataset: Dataset, region: Region | None) -> int:
 
 
 def describe(dataset: Dataset, settings: Settings) -> str:
-    """What is about to be trained, in a line for the terminal."""
+    """What is about to be trained, in lines for the terminal.
+
+    Raises:
+        DatasetError: as ``split``.
+    """
     normals = int((~dataset.anomalous).sum())
     network = next((name for name, size in NETWORKS.items() if size == settings.network), "")
     return (
@@ -144,4 +148,15 @@ def describe(dataset: Dataset, settings: Settings) -> str:
         f"{settings.side} x {settings.side} pixels"
         + ("" if dataset.small else " (--side changes what it sees: small defects need a larger one)")
         + (f"\n{dataset.note}" if dataset.note else "")
+        + (f"\n{_whose(dataset, settings)}" if dataset.groups is not None else "")
+    )
+
+
+def _whose(dataset: Dataset, settings: Settings) -> str:
+    """How many patients calibrate, and that their slices are not independent normals."""
+    assert dataset.groups is not None
+    patients = len(set(dataset.groups[split(dataset.anomalous, settings.seed, dataset.groups).calibration].tolist()))
+    return (
+        f"slices of {patients} patient{'s' * (patients > 1)} calibrate, and slices of one patient are alike: "
+        f"the threshold's promise holds for {'these patients' if patients > 1 else 'this patient'}"
     )

@@ -320,6 +320,8 @@ def _contract(
         data_sha256=data_sha256,
         version=__version__,
         z_range=model.preprocess.z_range,
+        modality=dataset.modality,
+        window=settings.window,
     )
 
 
