@@ -141,12 +141,13 @@ def draw_roc(
 
 
 def draw_histogram(axis: Axes, scores: NDArray[np.float32], anomalous: NDArray[np.bool_]) -> None:
-    """Both kinds' scores, each with area 1 (Figure 4b)."""
+    """Both kinds' scores, as shares of the frames of each kind (Figure 4b)."""
     bins = np.linspace(float(scores.min()), float(scores.max()) + 1e-6, 41)
     for kind, name, colour in ((~anomalous, "normal", NORMAL), (anomalous, "anomalous", ANOMALOUS)):
-        if kind.any():
+        if count := int(kind.sum()):
+            shares = np.full(count, 1 / count)
             axis.hist(
-                scores[kind], bins=bins.tolist(), color=colour, alpha=0.6, density=True, label=f"{name} ({kind.sum()})"
+                scores[kind], bins=bins.tolist(), weights=shares, color=colour, alpha=0.6, label=f"{name} ({count})"
             )
 
 
