@@ -134,7 +134,7 @@ def unseen_frames(
     if dataset.kind != checkpoint.contract.kind:
         raise UsageError(f"the model takes frames of kind {checkpoint.contract.kind}, and {spec} has {dataset.kind}")
     indices = np.arange(len(dataset.anomalous))
-    if _training_digest(dataset, settings.seed) == checkpoint.training.get("data_sha256"):
+    if training_digest(dataset, settings.seed) == checkpoint.training.get("data_sha256"):
         indices = split(dataset.anomalous, settings.seed, dataset.groups).test
     elif data is None:
         raise CheckpointError(f"{spec} is no longer the data of this training: name the data to evaluate on")
@@ -146,7 +146,8 @@ def unseen_frames(
     return UnseenFrames(dataset, indices[unseen], left_out=int((~unseen).sum()))
 
 
-def _training_digest(dataset: Dataset, seed: int) -> str | None:
+def training_digest(dataset: Dataset, seed: int) -> str | None:
+    """The ``data_sha256`` of a training on the data set with this seed, or None where it has too few normals."""
     try:
         parts = split(dataset.anomalous, seed, dataset.groups)
     except DatasetError:  # too few normals to have been trained on

@@ -71,9 +71,8 @@ def _histograms(cells: list[Cell], table: Table) -> Figure:
 def _examples(cell: Cell, table: Table, shown: int) -> list[Column]:
     """Some normal and anomalous frames of a cell, those with the median score of the paper."""
     checkpoint = Checkpoint.load(cell.checkpoint)
-    dataset, _ = cell.open()
     frames, _, scores = read_scores(cell)
-    columns = columns_of(scores["l2"], UnseenFrames(dataset, frames, left_out=0), load_network(checkpoint), shown)
+    columns = columns_of(scores["l2"], UnseenFrames(cell.open(), frames, left_out=0), load_network(checkpoint), shown)
     return [replace(column, title=f"{_caption(cell, table)}\n{column.title}") for column in columns]
 
 
