@@ -2,9 +2,10 @@
 
 python -m adae_edge.benchmarks.ablations mnist:DIR --out ablations.json [--variants a,b] [--classes 0,1,7,9]
 
-Every third image, split with a seed that no table has, so that what is chosen here is chosen on other splits than
-those that are reported. Each variant is trained for each class in a process of its own, with one thread. The file is
-rewritten after each, and the same command goes on with those that are missing.
+Every third image, split with a seed that no table has. A third of the frames that the table ``mnist`` tests are among
+these images all the same, which is why it also gives its means over the others. Each variant is trained for each class
+in a process of its own, with one thread. The file is rewritten after each, and the same command goes on with those that
+are missing.
 """
 
 from __future__ import annotations
