@@ -186,6 +186,15 @@ class ADAE(nn.Module):
         generated = self.generator(x)
         return anomaly_score(x, generated if name == "generator" else self.discriminator(generated))
 
+    def every_score(self, x: Tensor) -> dict[str, Tensor]:
+        """x: as for ``score_of`` -> all of ``contract.SCORES`` by name, float32 [N] each, of one pass through G."""
+        generated = self.generator(x)
+        return {
+            "l2": anomaly_score(x, self.discriminator(generated)),
+            "generator": anomaly_score(x, generated),
+            "density": self.score_of(x, "density"),
+        }
+
     def activations(self, x: Tensor) -> Tensor:
         """x: float32 [N, C, S, S] in [-1, 1] -> float32 [N, V], what both encoders see in it."""
         return torch.cat([self.generator.activations(x), self.discriminator.activations(x)], dim=1)

@@ -29,6 +29,7 @@ from adae_edge.train.evaluate import all_scores
 from adae_edge.train.loading import load_frames, unpack
 from adae_edge.train.recipes import RECIPES, Recipe
 from adae_edge.train.settings import NETWORKS
+from adae_edge.train.tables import DEVELOPMENT
 from adae_edge.train.trainer import Run
 
 SIDE = 32
@@ -255,13 +256,15 @@ VARIANTS = {
 
 
 def development_part(data: str, anomalous: int) -> Dataset:
-    """Every third frame of ``digits`` or ``mnist:DIR``, so that a choice by this table has not seen most of the data.
+    """Every third frame of ``digits`` or ``mnist:DIR``, so that a choice by this table has not seen the others.
 
     Raises:
         UsageError, DatasetError: as ``load_dataset``.
     """
     dataset = load_dataset(data, anomalous)
-    return replace(dataset, frames=np.asarray(dataset.frames)[::3], anomalous=dataset.anomalous[::3])
+    return replace(
+        dataset, frames=np.asarray(dataset.frames)[::DEVELOPMENT], anomalous=dataset.anomalous[::DEVELOPMENT]
+    )
 
 
 def run_variant(data: str, name: str, anomalous: int, seed: int, updates: int) -> dict[str, float]:

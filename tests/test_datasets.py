@@ -14,7 +14,15 @@ from adae_edge.checkpoint import Checkpoint
 from adae_edge.errors import DatasetError, UsageError
 from adae_edge.export.graph import export
 from adae_edge.runtime.sources import open_for
-from adae_edge.train.datasets import Digest, class_number, load_dataset, read_batches, split, without_copies
+from adae_edge.train.datasets import (
+    Digest,
+    class_number,
+    load_dataset,
+    read_batches,
+    split,
+    whole_digest,
+    without_copies,
+)
 from adae_edge.train.evaluate import unseen_frames
 from adae_edge.train.settings import describe
 from adae_edge.train.trainer import train
@@ -604,3 +612,23 @@ def test_the_digest_tells_content_order_and_shape_apart_but_not_batches():
     assert of(frames) == of(frames[:1], frames[1:])
     assert of(frames) != of(frames[::-1])
     assert of(frames) != of(frames.reshape(4, 4, 9, 1))
+
+
+def test_the_digest_of_a_whole_data_set_tells_frames_labels_and_patients(mnist):
+    before = whole_digest(f"mnist:{mnist}")
+    unpacked = mnist / "train-images-idx3-ubyte"
+    unpacked.write_bytes(gzip.decompress((mnist / "train-images-idx3-ubyte.gz").read_bytes()))
+    assert whole_digest(f"mnist:{mnist}") == before
+    unpacked.write_bytes(unpacked.read_bytes()[:-1] + b"\x00")
+    changed = whole_digest(f"mnist:{mnist}")
+    write_idx(mnist / "t10k-labels-idx1-ubyte", np.arange(10, dtype=np.uint8)[::-1])
+    assert len({before, changed, whole_digest(f"mnist:{mnist}")}) == 3
+
+    volume = mnist / "one" / "p_flair.nii.gz"
+    volume.parent.mkdir()
+    volume.write_bytes(b"a")
+    digests = {whole_digest(f"brats:{mnist}")}
+    volume.write_bytes(b"b")
+    digests.add(whole_digest(f"brats:{mnist}"))
+    volume.parent.rename(mnist / "two")
+    assert len(digests | {whole_digest(f"brats:{mnist}")}) == 3

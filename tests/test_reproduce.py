@@ -17,14 +17,18 @@ from sklearn.metrics import roc_auc_score
 
 from adae_edge.checkpoint import Checkpoint
 from adae_edge.contract import SCORES
-from adae_edge.errors import AdaeEdgeError, UsageError
+from adae_edge.errors import AdaeEdgeError, CheckpointError, UsageError
+from adae_edge.model import load_network
 from adae_edge.train import reproduce as reproduce_module
-from adae_edge.train.cell import Cell, as_csv, read_scores
+from adae_edge.train.cell import Cell, as_csv, read_scores, run_cell
 from adae_edge.train.datasets import load_dataset
 from adae_edge.train.evaluate import evaluate
+from adae_edge.train.loading import score_frames
 from adae_edge.train.summary import as_markdown, summarise, write_scores
 from adae_edge.train.tables import TABLES, make_request
+from adae_edge.train.trainer import training_seconds
 from tests.models import BUFFERED, command, complaints, run
+from tests.test_datasets import write_idx
 from tests.volumes import head, write_patients, write_volume
 
 OPTIONS = ["--classes", "0,1", "--seeds", "3", "--epochs", "4"]
@@ -81,7 +85,11 @@ def test_the_json_has_every_figure_and_no_place_of_this_machine(table):
     assert summary["recipe"]["name"] == "default"
     assert summary["recipe"]["learning_rate"] == 4e-3
     assert summary["cells"] == {"finished": 2, "wanted": 2}
-    assert summary["machine"]["torch"]
+    (machine,) = summary["machines"]
+    assert machine["torch"]
+    assert (machine["cells"], machine["gpu"], summary["devices"]) == (2, None, ["cpu"])
+    assert summary["test"]["anomalous"] == {"0": [178], "1": [182]}
+    assert "Test frames of a cell: 323 to 324 normal, 178 to 182 anomalous." in done.stdout
     own = summary["scores"]["l2"]
     assert set(own["auroc"]) == {"0", "1"}
     assert own["mean"] == pytest.approx(np.mean([*own["auroc"].values()]), abs=1e-5)
@@ -183,6 +191,7 @@ def test_a_process_that_dies_is_named_and_the_others_go_on(tmp_path):
     process = start(tmp_path, *OPTIONS, "--jobs", "1")
     wait_for((tmp_path / "table" / "cells" / "0-3.safetensors").exists, process)
     for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        assert os.getpgid(int(child)) != os.getpgid(process.pid)  # so a terminal's Ctrl-C does not reach it
         os.kill(int(child), signal.SIGKILL)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
@@ -205,6 +214,8 @@ def test_a_process_that_dies_is_named_and_the_others_go_on(tmp_path):
         ({"classes": "10"}, "no class 10"),
         ({"seeds": "-1"}, "--seeds takes whole numbers"),
         ({"seeds": "one"}, "--seeds takes whole numbers"),
+        ({"seeds": "1" * 5000}, "--seeds takes whole numbers"),
+        ({"recipe": "autoencoder"}, "trains no D"),
         ({"recipe": "magic"}, "no recipe magic"),
         ({"out": Path("foreign")}, r"precious\.txt in it is of no table"),
         ({"out": Path("file")}, "file is no folder"),
@@ -265,14 +276,22 @@ def test_a_damaged_result_is_named(table, tmp_path, content):
         reproduce_module.reproduce(request_for(tmp_path / "table", classes="0", seeds="3", epochs=4))
 
 
+def a_result(auroc, device="cpu", gpu=None, torch="2.6.0", note=""):
+    machine = {"cpu": "a CPU", "usable_cpus": 2, "python": "3.11.7", "gpu": gpu, "torch": torch, "adae_edge": "0.2.0"}
+    return {
+        "auroc": {"l2": auroc}, "epochs": 6, "training_seconds": 10.0, "device": device, "machine": machine,
+        "test": {"normals": 7, "anomalous": 9}, "patients": None, "note": note,
+    }  # fmt: skip
+
+
+SETTINGS = {"recipe": {}, "data_sha256": "0" * 64}
+
+
 def test_means_and_spreads_are_over_seeds_and_what_is_missing_is_null(tmp_path):
     request = request_for(tmp_path, classes="0,1", seeds="0,1")
     figures = {("0", 0): 0.9, ("0", 1): 0.8, ("1", 0): 0.6}
-    finished = {
-        a_cell(tmp_path, *key): {"auroc": {"l2": auroc}, "epochs": 6, "training_seconds": 10.0, "device": "cpu"}
-        for key, auroc in figures.items()
-    }
-    summary = summarise(request, {"recipe": {}}, finished)
+    finished = {a_cell(tmp_path, *key): a_result(auroc) for key, auroc in figures.items()}
+    summary = summarise(request, SETTINGS, finished)
     own = summary["scores"]["l2"]
     assert own["auroc"] == {"0": [0.9, 0.8], "1": [0.6, None]}
     assert own["class_mean"] == {"0": pytest.approx(0.85), "1": 0.6}
@@ -287,8 +306,8 @@ def test_means_and_spreads_are_over_seeds_and_what_is_missing_is_null(tmp_path):
 def test_the_papers_columns_stand_beside_ours(tmp_path):
     request = request_for(tmp_path / "out", name="mnist", data=tmp_path, classes="9,1", seeds="0")
     assert request.classes == ["1", "9"]
-    assert request.command() == "adae-edge reproduce mnist DIR --out out --classes 1,9 --seeds 0"
-    summary = summarise(request, {"recipe": {}}, {})
+    assert request.command([]) == "adae-edge reproduce mnist DIR --out out --classes 1,9 --seeds 0"
+    summary = summarise(request, SETTINGS, {})
     assert summary["scores"] == {}
     assert summary["paper"]["ADAE"] == {"auroc": {"1": 0.821, "9": 0.631}, "mean": pytest.approx(0.726)}
     assert "ADAE, paper" in as_markdown(request, summary)
@@ -298,6 +317,78 @@ def test_the_papers_columns_stand_beside_ours(tmp_path):
             by_class, average = TABLES[name].paper_figures(method, list(TABLES[name].classes))
             assert len(by_class) == 10
             assert average == figures[-1] == pytest.approx(np.mean(figures[:-1]), abs=6e-4)
+
+
+def test_a_table_tells_where_its_cells_were_made_and_what_is_to_be_said_of_their_data(tmp_path):
+    """Not where the command ran last: a finished table can be written again on any machine."""
+    request = request_for(tmp_path, classes="0,1", seeds="0")
+    note = "the folder has no test batch: the 50000 training images of CIFAR-10 are all there is"
+    on_gpu = a_result(0.9, "cuda", "H100", note=note)
+    summary = summarise(request, SETTINGS, {a_cell(tmp_path, name): on_gpu for name in "01"})
+    assert summary["command"].endswith(" --device cuda")
+    page = as_markdown(request, summary)
+    assert "- 2 cells: H100, a CPU, 2 CPUs; PyTorch 2.6.0, Python 3.11.7, adae-edge 0.2.0\n" in page
+    assert " The folder has no test batch: the 50000 training images of CIFAR-10 are all there is.\n" in page
+    mixed = {a_cell(tmp_path, "0"): on_gpu, a_cell(tmp_path, "1"): a_result(0.8, torch="2.7.0")}
+    summary = summarise(replace(request, device="cuda"), SETTINGS, mixed)
+    assert "--device" not in summary["command"]
+    made = {(machine["gpu"], machine["torch"]) for machine in summary["machines"]}
+    assert made == {("H100", "2.6.0"), (None, "2.7.0")}
+
+
+def test_each_table_has_the_network_that_the_paper_names():
+    assert {name: table.network for name, table in TABLES.items()} == {
+        "mnist": "a", "cifar10": "b", "brats": "b", "digits": "a"
+    }  # fmt: skip
+
+
+ONE_CELL = ("--out", "table", "--classes", "4", "--seeds", "0", "--epochs", "1")
+
+
+@pytest.fixture(scope="module")
+def small_mnist(tmp_path_factory):
+    """A table of one cell on data in MNIST's form, and other data of the same shape in the folder other."""
+    folder = tmp_path_factory.mktemp("mnist")
+    for number, place in enumerate(("mnist", "other")):
+        (folder / place).mkdir()
+        for part, count in (("train", 300), ("t10k", 60)):
+            pixels = np.random.default_rng(number).integers(0, 256, (count, 28, 28), np.uint8)
+            write_idx(folder / place / f"{part}-images-idx3-ubyte", pixels)
+            write_idx(folder / place / f"{part}-labels-idx1-ubyte", np.arange(count, dtype=np.uint8) % 10)
+    done = run("reproduce", "mnist", "mnist", *ONE_CELL, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_the_frames_that_chose_hyper_parameters_are_left_out_of_a_mean_of_their_own(small_mnist):
+    folder, page = small_mnist
+    frame, label, *_ = scores = np.loadtxt(folder / "table" / "cells" / "4-0.csv", delimiter=",", skiprows=1).T
+    outside = frame % 3 != 0
+    summary = json.loads((folder / "table" / "mnist.json").read_text())
+    for own, values in zip(summary["scores"].values(), scores[2:], strict=True):
+        expected = roc_auc_score(label[outside], values[outside])
+        assert own["outside_development"]["class_mean"] == {"4": pytest.approx(expected, abs=1e-5)}
+        assert f"{expected:.3f}" in page.partition("| mean of others ")[2].splitlines()[0]
+
+
+def test_other_data_in_the_same_folder_are_refused(small_mnist):
+    folder, _ = small_mnist
+    done = run("reproduce", "mnist", "other", *ONE_CELL, cwd=folder)
+    assert done.returncode == 2
+    assert complaints(done) == ["table holds cells of other data: choose another --out"]
+
+
+def test_a_finished_checkpoint_of_other_data_or_settings_is_not_scored(small_mnist, tmp_path):
+    folder, _ = small_mnist
+    shutil.copytree(folder / "table" / "cells", tmp_path / "cells")
+    cell = Cell("mnist", "4", 0, str(folder / "other"), "default", 1, "cpu", str(tmp_path / "cells"), "0" * 64)
+    with pytest.raises(CheckpointError, match=r"4-0\.safetensors was trained on other data than mnist:.*other"):
+        run_cell(cell, print)
+    with pytest.raises(CheckpointError, match=r"4-0\.safetensors was trained with other settings"):
+        run_cell(replace(cell, data=str(folder / "mnist"), epochs=2), print)
+    before = cell.result.read_bytes()
+    run_cell(replace(cell, data=str(folder / "mnist")), print)
+    assert json.loads(cell.result.read_bytes())["auroc"] == json.loads(before)["auroc"]
 
 
 @pytest.fixture(scope="module")
@@ -338,6 +429,24 @@ def test_the_papers_single_figure_for_tumours_stands_beside_the_mean(brain_table
     assert rows.items() >= {"volumes": "ADAE, paper", "FLAIR": "-", "T1": "-", "**mean**": "0.892"}.items()
     assert "AUROC of slices with tumour among those without" in page
     assert "BRATS 2017" in page
+    assert "; 6 patients in all cells together." in page
+
+
+def test_the_area_of_the_brain_and_a_plain_autoencoder_stand_beside_the_scores(brain_table):
+    folder, _ = brain_table
+    place = folder / "table" / "cells"
+    summary = json.loads((folder / "table" / "brats.json").read_text())
+    assert list(summary["scores"]) == [*SCORES, "autoencoder", "area"]
+    dataset = load_dataset(f"brats:{folder / 'brats'}", modality="t1")
+    rows = np.genfromtxt(place / "t1-1.csv", delimiter=",", names=True)
+    frames = rows["frame"].astype(int)
+    assert rows["area"].tolist() == [np.count_nonzero(dataset.frames[frame]) for frame in frames.tolist()]
+    assert summary["scores"]["area"]["auroc"]["t1"][1] == roc_auc_score(rows["label"], rows["area"])
+    alone = place / "t1-1.autoencoder.safetensors"
+    scores, _ = score_frames(load_network(Checkpoint.load(alone)), dataset, frames)
+    np.testing.assert_allclose(rows["autoencoder"], scores, rtol=1e-5)
+    seconds = training_seconds(place / "t1-1.safetensors") + training_seconds(alone)
+    assert json.loads((place / "t1-1.json").read_text())["training_seconds"] == round(seconds, 1)
 
 
 def test_a_fold_without_tumours_is_named_before_the_training(tmp_path):
@@ -361,6 +470,22 @@ def test_scores_read_back_as_they_were(tmp_path):
     assert np.array_equal(frames, np.arange(50))
     assert np.array_equal(again, labels)
     assert all(np.array_equal(read[name], scores[name]) for name in scores)
+
+
+def test_cells_that_failed_are_named_first_where_the_others_cannot_be_put_together(table, tmp_path, monkeypatch):
+    shutil.copytree(table[0] / "table", tmp_path / "table")
+    cells(tmp_path)["1-3.json"].unlink()
+
+    def fail(workers, waiting, jobs, progress):
+        yield waiting[0], "it failed"
+
+    def refuse(path, done):
+        raise AdaeEdgeError("the scores differ")
+
+    monkeypatch.setattr(reproduce_module.Workers, "run", fail)
+    monkeypatch.setattr(reproduce_module, "write_scores", refuse)
+    with pytest.raises(AdaeEdgeError, match=r"^1 of 2 cells failed \(class 1, seed 3\).*; and the scores differ$"):
+        reproduce_module.reproduce(request_for(tmp_path / "table", classes="0,1", seeds="3", epochs=4))
 
 
 def test_cells_with_other_scores_are_not_mixed(tmp_path):

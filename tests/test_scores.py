@@ -7,13 +7,15 @@ from scipy.stats import multivariate_normal
 
 from adae_edge.checkpoint import Checkpoint
 from adae_edge.contract import Network
-from adae_edge.errors import CheckpointError
+from adae_edge.errors import CheckpointError, TrainingError
 from adae_edge.export.graph import export
 from adae_edge.model import ADAE, Density, Preprocess, load_network
 from adae_edge.runtime import Scorer
 from adae_edge.train.datasets import load_dataset
 from adae_edge.train.density import fit_density
 from adae_edge.train.evaluate import all_scores, evaluate
+from adae_edge.train.loading import score_frames
+from adae_edge.train.report import write_report
 from tests.trained import train_on
 
 
@@ -108,3 +110,23 @@ def test_all_scores_are_those_of_each_name(trained):
         generator = (x - model.generator(x)).flatten(1).norm(dim=1)
     np.testing.assert_allclose(scores["l2"], l2, rtol=1e-5)
     np.testing.assert_allclose(scores["generator"], generator, rtol=1e-5)
+
+
+def test_a_score_that_is_no_number_is_refused_in_a_sentence(trained):
+    model, dataset = load_network(Checkpoint.load(trained)), load_dataset("digits", 0)
+    frames = torch.randint(0, 256, (900, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    model.density.offsets[0] = torch.nan
+    for score in (score_frames, all_scores):
+        with pytest.raises(TrainingError, match="score of frame 7 is not a finite number"):
+            score(model, dataset, np.arange(7, 20))
+    with torch.no_grad():
+        model.generator[0].bias[0] = torch.inf
+    with pytest.raises(TrainingError, match="activations are not finite"):
+        fit_density(model, frames, seed=0)
+
+
+def test_the_report_names_the_score_that_was_evaluated(trained, tmp_path):
+    checkpoint = Checkpoint.load(trained)
+    write_report(tmp_path / "report.html", "digits", *evaluate(checkpoint), load_network(checkpoint))
+    page = (tmp_path / "report.html").read_text()
+    assert "The score density: how rare normals make what the encoders of G and D see in x." in page

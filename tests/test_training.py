@@ -21,7 +21,7 @@ from adae_edge.train.evaluate import evaluate, unseen_frames
 from adae_edge.train.loading import score_frames
 from adae_edge.train.recipes import RECIPES
 from adae_edge.train.settings import Settings, plan
-from adae_edge.train.trainer import Run, metrics_path, train
+from adae_edge.train.trainer import Metrics, Run, Update, metrics_path, train, training_seconds
 from tests.trained import settings_for, train_on, write_pictures
 
 
@@ -144,6 +144,17 @@ def test_metrics_are_one_json_line_an_epoch(digits, tmp_path):
         assert row["loss_g"] == pytest.approx(row["loss_generator"] + row["loss_fake"])
         assert row["loss_d"] == pytest.approx(row["loss_real"] - row["fake_weight"] * row["loss_fake"])
         assert 0 < row["lr_g"] + row["lr_d"] <= RECIPES["default"].learning_rate
+
+
+def test_the_seconds_of_a_resumed_training_are_those_of_all_its_epochs(tmp_path):
+    """Also where the first epoch after the resumption takes longer than all before it did."""
+    out = tmp_path / "c.safetensors"
+    assert training_seconds(out) == 0
+    metrics_path(out).write_text('{"seconds": 1e6}\n{"seconds": 2e6}\n{"seconds": 9e6}\n')
+    Metrics(out, done=2).write(Update(2, 3, 0, 1, 0.5, 0.5, 0.5, 0.5, 1e-3, 1e-3))
+    rows = [json.loads(line)["seconds"] for line in metrics_path(out).read_text().splitlines()]
+    assert rows[:2] == [1e6, 2e6]
+    assert 2e6 <= rows[2] == training_seconds(out) < 9e6
 
 
 def test_resuming_on_other_data_is_refused(digits, tmp_path):

@@ -1,20 +1,24 @@
 """One cell of a table: a network for one class and seed, trained and scored in a process of its own.
 
 ``python -m adae_edge.train.cell JSON`` is started by ``reproduce`` and reports to it, a JSON object a
-line. A cell is three files, NAME.safetensors, NAME.csv and, written last, NAME.json: with it, the cell is
-finished. Whatever kills the process before leaves a cell that the next process goes on with.
+line. The files of a cell, CLASS-SEED with these ends:
+
+    .safetensors, .metrics.jsonl                the checkpoint and the metrics of its training
+    .autoencoder.safetensors, .metrics.jsonl    those of the plain autoencoder, where the table has one
+    .csv                                        the scores of the test frames
+    .json                                       the figures, written last: with it, the cell is finished
+
+Whatever kills the process before leaves a cell that the next process goes on with.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import platform
-import signal
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +29,17 @@ from sklearn.metrics import roc_auc_score
 
 from adae_edge import __version__
 from adae_edge.checkpoint import Checkpoint
-from adae_edge.errors import AdaeEdgeError, DatasetError, UsageError
+from adae_edge.errors import AdaeEdgeError, CheckpointError, DatasetError, UsageError
 from adae_edge.files import write_atomically
+from adae_edge.machine import machine
 from adae_edge.model import load_network
-from adae_edge.train.datasets import Dataset, load_dataset, split
+from adae_edge.train.datasets import Dataset, Indices, load_dataset, read_batches, split, whole_digest
 from adae_edge.train.density import fit_density
-from adae_edge.train.evaluate import all_scores
+from adae_edge.train.evaluate import all_scores, training_digest
 from adae_edge.train.loading import load_frames, score_frames
 from adae_edge.train.settings import Settings, plan
 from adae_edge.train.tables import find_table, locate
-from adae_edge.train.trainer import Update, metrics_path, train
+from adae_edge.train.trainer import Update, train, training_seconds
 
 
 @dataclass(frozen=True)
@@ -81,20 +86,32 @@ class Cell:
         return Path(self.folder) / f"{self.class_name}-{self.seed}.{suffix}"
 
     @property
-    def plain(self) -> Path:
+    def autoencoder(self) -> Path:
         """The checkpoint of the plain autoencoder, where the table compares with one."""
         return self._file("autoencoder.safetensors")
 
-    def open(self, recipe: str | None = None) -> tuple[Dataset, Settings]:
-        """The cell's data set, and the settings of its training, or of one by another recipe.
+    @property
+    def location(self) -> tuple[str, int | None, str | None]:
+        """Where its data are, see ``tables.locate``."""
+        return locate(self.table, self.class_name, Path(self.data) if self.data else None)
+
+    def open(self) -> Dataset:
+        """The cell's data set.
 
         Raises:
-            UsageError, DatasetError: as ``load_dataset`` and ``plan``.
+            UsageError, DatasetError: as ``load_dataset``.
         """
-        table = find_table(self.table)
-        spec, anomalous, modality = locate(self.table, self.class_name, Path(self.data) if self.data else None)
-        dataset = load_dataset(spec, anomalous, modality=modality)
-        return dataset, plan(
+        spec, anomalous, modality = self.location
+        return load_dataset(spec, anomalous, modality=modality)
+
+    def settings(self, dataset: Dataset, recipe: str | None = None) -> Settings:
+        """The settings of its training, or of one by another recipe.
+
+        Raises:
+            UsageError, DatasetError: as ``plan``.
+        """
+        table, (spec, anomalous, modality) = find_table(self.table), self.location
+        return plan(
             dataset, spec, anomalous, self.seed, recipe or self.recipe, self.epochs, table.network, table.side,
             resize="stretch", pad_value=0.0, region=None, fpr=None, references=True,
             modality=modality,
@@ -111,46 +128,79 @@ def run_cell(cell: Cell, on_update: Callable[[Update], None]) -> None:
     Raises:
         UsageError, DatasetError, CheckpointError, TrainingError: as ``train``.
     """
-    dataset, settings = cell.open()
+    table, dataset = find_table(cell.table), cell.open()
+    settings = cell.settings(dataset)
     parts = split(dataset.anomalous, cell.seed, dataset.groups)
     test = parts.test
     labels = dataset.anomalous[test]
-    if labels.all() or not labels.any():
+    others = test % table.development != 0 if table.development else np.ones(len(test), np.bool_)
+    if labels[others].all() or not labels[others].any():
         raise DatasetError(f"{settings.data} has test frames of one kind alone for {cell}, and an AUROC compares two")
     checkpoint = trained(dataset, settings, cell.checkpoint, on_update, cell.device)
     model = load_network(checkpoint).to(cell.device)
     frames, _ = load_frames(dataset, parts, model.preprocess)
     model.density = fit_density(model, frames, cell.seed)
     scores = all_scores(model, dataset, test)
-    if find_table(cell.table).plain:
-        plain = trained(*cell.open("autoencoder"), cell.plain, lambda update: None, cell.device)
-        scores["autoencoder"], _ = score_frames(load_network(plain).to(cell.device), dataset, test)
+    seconds = training_seconds(cell.checkpoint)
+    if table.autoencoder:
+        alone = cell.settings(dataset, "autoencoder")
+        autoencoder = trained(dataset, alone, cell.autoencoder, lambda update: None, cell.device)
+        scores["autoencoder"], _ = score_frames(load_network(autoencoder).to(cell.device), dataset, test)
+        seconds += training_seconds(cell.autoencoder)
+    if dataset.kind == "modality":
+        scores["area"] = area_of(dataset, test)
     write_atomically(cell.scores, as_csv(test, labels, scores))
     result = {
         "table": cell.table,
         "class": cell.class_name,
         "seed": cell.seed,
         "auroc": {name: float(roc_auc_score(labels, values)) for name, values in scores.items()},
-        "normals": int((~labels).sum()),
-        "anomalous": int(labels.sum()),
+        "test": {"normals": int((~labels).sum()), "anomalous": int(labels.sum())},
+        "patients": None if dataset.groups is None else len(np.unique(dataset.groups)),
+        "note": dataset.note,
         "epochs": checkpoint.training["epochs"],
-        "training_seconds": _training_seconds(cell.checkpoint),
+        "training_seconds": round(seconds, 1),
         "data_sha256": checkpoint.training["data_sha256"],
         "settings_sha256": cell.settings_sha256,
-        "device": torch.cuda.get_device_name(cell.device) if cell.device.startswith("cuda") else cell.device,
-        "versions": {"adae_edge": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "device": torch.device(cell.device).type,
+        "machine": _machine(cell.device),
     }
+    if table.development:
+        result["auroc_outside_development"] = {
+            name: float(roc_auc_score(labels[others], values[others])) for name, values in scores.items()
+        }
     write_atomically(cell.result, (json.dumps(result, indent=2) + "\n").encode())
 
 
 def trained(
     dataset: Dataset, settings: Settings, path: Path, on_update: Callable[[Update], None], device: str
 ) -> Checkpoint:
-    """The finished checkpoint at ``path``, trained from where it is, or from the beginning."""
-    unfinished = Checkpoint.load(path) if path.exists() else None
-    if unfinished is None or unfinished.contract is None:
-        train(dataset, settings, path, unfinished, on_update, device)
-    return Checkpoint.load(path)
+    """The finished checkpoint at ``path``, trained from where it is, or from the beginning.
+
+    Raises:
+        CheckpointError: the checkpoint there is damaged, of other settings or of other data.
+        UsageError, DatasetError, TrainingError: as ``train``.
+    """
+    checkpoint = Checkpoint.load(path) if path.exists() else None
+    if checkpoint is not None:
+        try:
+            before = Settings.from_header(checkpoint.training)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+        if replace(before, data=settings.data) != settings:
+            raise CheckpointError(f"{path} was trained with other settings than this cell has: remove it")
+    if checkpoint is None or checkpoint.contract is None:
+        train(dataset, settings, path, checkpoint, on_update, device)
+        return Checkpoint.load(path)
+    if checkpoint.training.get("data_sha256") != training_digest(dataset, settings.seed):
+        raise CheckpointError(f"{path} was trained on other data than {settings.data}: remove it")
+    return checkpoint
+
+
+def area_of(dataset: Dataset, indices: Indices) -> NDArray[np.float32]:
+    """Number of voxels in these slices that are not 0, which is the brain, float32 [N]."""
+    counts = [np.count_nonzero(batch, axis=(1, 2, 3)) for batch in read_batches(dataset, indices)]
+    return np.concatenate(counts).astype(np.float32)
 
 
 def as_csv(frames: NDArray[np.intp], labels: NDArray[np.bool_], scores: dict[str, NDArray[np.float32]]) -> bytes:
@@ -170,24 +220,28 @@ def read_scores(cell: Cell) -> tuple[NDArray[np.intp], NDArray[np.bool_], dict[s
 
 
 def common_settings(cell: Cell) -> dict[str, Any]:
-    """What all cells of a folder share, JSON types only: the settings without class, seed and place of the data.
+    """What all cells of a folder share, JSON types only: data, and settings without class, seed and place of the data.
 
     Raises:
-        UsageError, DatasetError: as ``Cell.open``.
+        UsageError, DatasetError: as ``Cell.open`` and ``Cell.settings``.
     """
-    _, settings = cell.open()
-    shared = asdict(settings)
+    shared = asdict(cell.settings(cell.open()))
     for name in ("data", "anomalous", "modality", "seed"):
         del shared[name]
-    common: dict[str, Any] = json.loads(json.dumps({"table": cell.table, **shared}))
+    settings = {"table": cell.table, "data_sha256": whole_digest(cell.location[0]), **shared}
+    common: dict[str, Any] = json.loads(json.dumps(settings))
     return common
 
 
-def _training_seconds(checkpoint: Path) -> float:
-    """Time of all epochs; ``seconds`` in the metrics begin anew where a training was resumed."""
-    times = [float(json.loads(line)["seconds"]) for line in metrics_path(checkpoint).read_text().splitlines()]
-    ends = [time for time, following in zip(times, [*times[1:], 0.0], strict=True) if following < time]
-    return round(sum(ends), 1)
+def _machine(device: str) -> dict[str, Any]:
+    """What the cell's figures depend on."""
+    known = machine() | {
+        "gpu": torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
+        "torch": torch.__version__,
+        "adae_edge": __version__,
+    }
+    del known["temperature_c"]  # of a moment
+    return known
 
 
 def _end_with_parent() -> None:
@@ -202,7 +256,6 @@ def _end_with_parent() -> None:
 
 def main(text: str) -> int:
     """Run the cell that the JSON describes, and report its epochs or its error; returns the exit code."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches reproduce, which ends its cells
     _end_with_parent()
     torch.set_num_threads(1)  # the figures must not depend on how many cells run
     reports = os.fdopen(os.dup(1), "w", buffering=1)

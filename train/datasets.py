@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.errors import DatasetError, FrameError, UsageError
+from adae_edge.frames import is_nifti
 from adae_edge.train import official
 from adae_edge.train.folders import open_folder, unusable
 from adae_edge.train.official import CIFAR10_CLASSES, Labelled
@@ -244,6 +245,30 @@ class Digest:
     def frames(self) -> NDArray[np.uint8]:
         """uint8 [N, 8], the beginning of each frame's own SHA-256."""
         return np.frombuffer(b"".join(self._frames), np.uint8).reshape(-1, 8)
+
+
+def whole_digest(spec: str) -> str:
+    """SHA-256 of a whole data set, the same for every class or modality that may be taken of it.
+
+    Args:
+        spec: as for ``load_dataset``: pictures and labels of data sets with classes; names and contents of the files of
+            brain volumes, since their names tell the patients.
+
+    Raises:
+        DatasetError: as ``load_dataset``.
+    """
+    name, _, place = spec.partition(":")
+    folder, sha = Path(place or "."), hashlib.sha256()
+    if name in _READERS:
+        labelled = _READERS[name](folder)
+        for array in (labelled.frames, labelled.labels):
+            sha.update(str(array.shape).encode())
+            sha.update(np.ascontiguousarray(array).data)
+        return sha.hexdigest()
+    for path in sorted(path for path in folder.rglob("*") if is_nifti(path) and path.is_file()):
+        with path.open("rb") as file:
+            sha.update(f"{path.relative_to(folder)} {hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
+    return sha.hexdigest()
 
 
 def _read(frames: Sequence[Frame] | Frame, indices: Indices, failures: list[FrameError]) -> Iterator[Frame]:

@@ -11,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
+from adae_edge.errors import TrainingError
 from adae_edge.model import ADAE, Density
 from adae_edge.train.loading import unpack
 
@@ -33,11 +34,16 @@ def fit_density(model: ADAE, frames: Tensor, seed: int) -> Density:
         model: trained, in eval mode.
         frames: of the training, as ``load_frames`` returns them, in random order; the first 12 000 are used.
         seed: of the mixture's first guess.
+
+    Raises:
+        TrainingError: what the encoders see is not finite.
     """
     device = next(model.parameters()).device
     with torch.inference_mode():
         parts = frames[:FRAMES].to(device).split(256)  # type: ignore[no-untyped-call]
         activations = torch.cat([model.activations(unpack(part, model.preprocess)) for part in parts]).cpu().numpy()
+    if not np.isfinite(activations).all():
+        raise TrainingError("the encoders' activations are not finite: train again with another --recipe or --seed")
     count, values = activations.shape
     components = min(max(count // FRAMES_PER_COMPONENT, 1), COMPONENTS)
     pca = PCA(min(DIMENSIONS, count // 2, values), svd_solver="randomized", random_state=seed).fit(activations)

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from adae_edge.checkpoint import Checkpoint
-from adae_edge.contract import SCORES
 from adae_edge.errors import CheckpointError, DatasetError, UsageError
 from adae_edge.files import write_atomically
 from adae_edge.frames import to_channels
 from adae_edge.model import ADAE, load_network
 from adae_edge.train.datasets import Dataset, Digest, Frame, Indices, load_dataset, read_batches, split
-from adae_edge.train.loading import score_frames
+from adae_edge.train.loading import check_finite, inputs_of, score_frames
 from adae_edge.train.settings import Settings
 
 
@@ -135,7 +134,7 @@ def unseen_frames(
     if dataset.kind != checkpoint.contract.kind:
         raise UsageError(f"the model takes frames of kind {checkpoint.contract.kind}, and {spec} has {dataset.kind}")
     indices = np.arange(len(dataset.anomalous))
-    if _training_digest(dataset, settings.seed) == checkpoint.training.get("data_sha256"):
+    if training_digest(dataset, settings.seed) == checkpoint.training.get("data_sha256"):
         indices = split(dataset.anomalous, settings.seed, dataset.groups).test
     elif data is None:
         raise CheckpointError(f"{spec} is no longer the data of this training: name the data to evaluate on")
@@ -147,7 +146,8 @@ def unseen_frames(
     return UnseenFrames(dataset, indices[unseen], left_out=int((~unseen).sum()))
 
 
-def _training_digest(dataset: Dataset, seed: int) -> str | None:
+def training_digest(dataset: Dataset, seed: int) -> str | None:
+    """The ``data_sha256`` of a training on the data set with this seed, or None where it has too few normals."""
     try:
         parts = split(dataset.anomalous, seed, dataset.groups)
     except DatasetError:  # too few normals to have been trained on
@@ -179,18 +179,21 @@ def evaluate(
 
 
 def all_scores(model: ADAE, dataset: Dataset, indices: Indices) -> dict[str, NDArray[np.float32]]:
-    """Every named score of the same frames, float32 [N] each, in the order of the indices.
+    """Every named score of the same frames, float32 [N] each, in the order of the indices, by one pass over them.
 
     Args:
-        model: in eval mode, with its density; ``score`` is left as it was.
+        model: in eval mode, with its density.
         dataset: the frames' data set.
         indices: of the frames.
+
+    Raises:
+        As ``score_frames``.
     """
-    chosen, scores = model.score, {}
-    for name in SCORES:
-        model.score = name
-        scores[name], _ = score_frames(model, dataset, indices)
-    model.score = chosen
+    with torch.inference_mode():
+        parts = [model.every_score(model.preprocess(*inputs)) for inputs in inputs_of(model, dataset, indices)]
+    scores = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
+    for values in scores.values():
+        check_finite(values, indices)
     return scores
 
 

@@ -71,9 +71,8 @@ def _histograms(cells: list[Cell], table: Table) -> Figure:
 def _examples(cell: Cell, table: Table, shown: int) -> list[Column]:
     """Some normal and anomalous frames of a cell, those with the median score of the paper."""
     checkpoint = Checkpoint.load(cell.checkpoint)
-    dataset, _ = cell.open()
     frames, _, scores = read_scores(cell)
-    columns = columns_of(scores["l2"], UnseenFrames(dataset, frames, left_out=0), load_network(checkpoint), shown)
+    columns = columns_of(scores["l2"], UnseenFrames(cell.open(), frames, left_out=0), load_network(checkpoint), shown)
     return [replace(column, title=f"{_caption(cell, table)}\n{column.title}") for column in columns]
 
 
@@ -141,12 +140,13 @@ def draw_roc(
 
 
 def draw_histogram(axis: Axes, scores: NDArray[np.float32], anomalous: NDArray[np.bool_]) -> None:
-    """Both kinds' scores, each with area 1 (Figure 4b)."""
+    """Both kinds' scores, as shares of the frames of each kind (Figure 4b)."""
     bins = np.linspace(float(scores.min()), float(scores.max()) + 1e-6, 41)
     for kind, name, colour in ((~anomalous, "normal", NORMAL), (anomalous, "anomalous", ANOMALOUS)):
-        if kind.any():
+        if count := int(kind.sum()):
+            shares = np.full(count, 1 / count)
             axis.hist(
-                scores[kind], bins=bins.tolist(), color=colour, alpha=0.6, density=True, label=f"{name} ({kind.sum()})"
+                scores[kind], bins=bins.tolist(), weights=shares, color=colour, alpha=0.6, label=f"{name} ({count})"
             )
 
 

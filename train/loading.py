@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,7 +11,7 @@ from torch import Tensor
 
 from adae_edge.checkpoint import REFERENCE_FRAMES, choose_references
 from adae_edge.contract import Region
-from adae_edge.errors import DatasetError
+from adae_edge.errors import DatasetError, TrainingError
 from adae_edge.frames import to_channels
 from adae_edge.model import ADAE, Preprocess
 from adae_edge.train.datasets import Dataset, Digest, Frame, Indices, Split, read_batches
@@ -56,21 +58,52 @@ def score_frames(model: ADAE, dataset: Dataset, indices: Indices) -> tuple[NDArr
 
     Returns:
         float32 [N] scores in the order of the indices, and the frames that a checkpoint may carry.
+
+    Raises:
+        DatasetError: frames that cannot be decoded, or that are too small for the region.
+        TrainingError: a score is not finite.
+    """
+    parts: list[NDArray[np.float32]] = []
+    references: list[Frame] = []
+    with torch.inference_mode():
+        for frames, *statistics in inputs_of(model, dataset, indices):
+            references.extend(frames[: max(REFERENCE_FRAMES - len(references), 0)].cpu().numpy())
+            parts.append(model(frames, *statistics).cpu().numpy())
+    scores = np.concatenate(parts)
+    check_finite(scores, indices)
+    return scores, choose_references(references)
+
+
+def inputs_of(model: ADAE, dataset: Dataset, indices: Indices) -> Iterator[tuple[Tensor, ...]]:
+    """What the network takes for the frames at ``indices``, in order, up to 256 frames at a time, on its device.
+
+    Yields:
+        Raw frames [n, H, W, C], and for frames in modality units the means and standard deviations [n].
+
+    Raises:
+        DatasetError: as ``score_frames``.
     """
     device = next(model.parameters()).device
-    scores: list[NDArray[np.float32]] = []
-    references: list[Frame] = []
     at = 0
-    with torch.inference_mode():
-        for batch in read_batches(dataset, indices):
-            check_region(model.preprocess.region, batch.shape)
-            batch = to_channels(batch, model.channels)
-            references.extend(batch[: max(REFERENCE_FRAMES - len(references), 0)])
-            inputs = [batch, *dataset.statistics_of(indices[at : at + len(batch)])]
-            at += len(batch)
-            for part in zip(*(torch.split(torch.from_numpy(array).to(device), 256) for array in inputs), strict=True):
-                scores.append(model(*part).cpu().numpy())
-    return np.concatenate(scores), choose_references(references)
+    for batch in read_batches(dataset, indices):
+        check_region(model.preprocess.region, batch.shape)
+        batch = to_channels(batch, model.channels)
+        inputs = [batch, *dataset.statistics_of(indices[at : at + len(batch)])]
+        at += len(batch)
+        yield from zip(*(torch.split(torch.from_numpy(array).to(device), 256) for array in inputs), strict=True)
+
+
+def check_finite(scores: NDArray[np.float32], indices: Indices) -> None:
+    """Refuse scores [N] of the frames at ``indices`` that nothing can be compared with.
+
+    Raises:
+        TrainingError: one is infinite or no number.
+    """
+    if len(wrong := indices[~np.isfinite(scores)]):
+        raise TrainingError(
+            f"the network's score of frame {wrong[0]} is not a finite number: train again with another --recipe "
+            "or --seed"
+        )
 
 
 def check_region(region: Region | None, shape: tuple[int, ...]) -> None:

@@ -95,7 +95,7 @@ def cifar10(folder: Path) -> Labelled:
                 f"{path} has {len(classes)} images, and {batches[0].name} has {len(labels[0])}: one is truncated"
             )
     total = sum(map(len, labels))
-    without = f"{batches[0].parent} has no test batch: the {total} training images of CIFAR-10 are all there is"
+    without = f"the folder has no test batch: the {total} training images of CIFAR-10 are all there is"
     return Labelled(np.concatenate(frames), np.concatenate(labels), without if len(batches) == 5 else "")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from adae_edge.contract import SCORES
 from adae_edge.files import write_atomically
 from adae_edge.model import ADAE
 from adae_edge.train.evaluate import Evaluation, UnseenFrames
@@ -42,7 +43,7 @@ def write_report(
         evaluation: the figures.
         scores: float32 [N], in the order of ``unseen``.
         unseen: the frames that were scored.
-        model: in eval mode, for the reconstructions.
+        model: in eval mode, for the reconstructions and the score's name.
         commands: what was run, for the reader to repeat.
         following: what to run next.
     """
@@ -54,12 +55,14 @@ def write_report(
         f"<h1>{html.escape(title)}</h1><table>{rows}</table>",
         _section("What was run", f"<pre>{html.escape(commands)}</pre>") if commands else "",
         _section(
-            "Scores", _picture(_curves(evaluation, scores, unseen.anomalous), "ROC curve and histogram of scores")
+            "Scores",
+            f"<p>{html.escape(f'The score {model.score}: {SCORES[model.score]}.')}</p>"
+            + _picture(_curves(evaluation, scores, unseen.anomalous, model.score), "ROC curve and histogram of scores"),
         ),
         _section(
             "What the networks make of a frame",
             "<p>The frames with median scores of each kind and those next to them. D(G(x)) stays close to a normal "
-            "frame and fails on an anomalous one; the score is the norm of their difference.</p>"
+            "frame and fails on an anomalous one.</p>"
             + _picture(
                 draw_reconstructions(columns_of(scores, unseen, model, _SHOWN)),
                 "input, G(x), D(G(x)) and error of normal and anomalous frames",
@@ -74,7 +77,7 @@ def write_report(
     write_atomically(path, page.encode())
 
 
-def _curves(evaluation: Evaluation, scores: NDArray[np.float32], anomalous: NDArray[np.bool_]) -> Figure:
+def _curves(evaluation: Evaluation, scores: NDArray[np.float32], anomalous: NDArray[np.bool_], name: str) -> Figure:
     """ROC curve (section 4.2) beside the histogram of both kinds' scores (Figure 4b)."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     roc, histogram = figure.subplots(1, 2)
@@ -90,7 +93,7 @@ def _curves(evaluation: Evaluation, scores: NDArray[np.float32], anomalous: NDAr
     histogram.axvline(
         evaluation.threshold, color="black", linestyle="--", label=f"threshold {evaluation.threshold:.2f}"
     )
-    histogram.set(xlabel="score ||x - D(G(x))||", ylabel="density", title="scores")
+    histogram.set(xlabel=f"score {name}", ylabel="share of frames", title="scores")
     histogram.margins(y=0.3)
     histogram.legend(loc="upper left", fontsize=8)
     return figure

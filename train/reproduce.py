@@ -1,6 +1,6 @@
 """``adae-edge reproduce``: a whole table of the paper, a cell for each class and seed, resumable at any point.
 
-The folder of a table: ``cells/`` with three files for each cell (see ``cell.py``), settings.json with what
+The folder of a table: ``cells/`` with the files of each cell (see ``cell.py``), settings.json with what
 its cells share, and what is made of the finished cells: TABLE.json, TABLE.md, scores.csv and pictures.
 """
 
@@ -71,14 +71,20 @@ def reproduce(request: Request) -> str:
                 finished[cell] = result
                 write_table(request, settings, finished)
                 progress.finished(cell, result["auroc"], result["training_seconds"])
-        if done := [cell for cell in cells if cell in finished]:
-            write_scores(request.out / "scores.csv", done)
-            write_figures(request, done)
-    if failures:
-        raise AdaeEdgeError(
+        failed = (
             f"{len(failures)} of {len(cells)} cells failed ({'; '.join(map(str, failures))}): "
             "the same command goes on with them"
         )
+        if done := [cell for cell in cells if cell in finished]:
+            try:
+                write_scores(request.out / "scores.csv", done)
+                write_figures(request, done)
+            except AdaeEdgeError as error:
+                if failures:
+                    raise AdaeEdgeError(f"{failed}; and {error}") from None
+                raise
+    if failures:
+        raise AdaeEdgeError(failed)
     return (request.out / f"{request.name}.md").read_text()
 
 
@@ -134,6 +140,7 @@ class Workers:
             text=True,
             pass_fds=[self._lock],  # a worker that outlives this process for a moment still holds the folder
             env=os.environ | {"OMP_NUM_THREADS": "1"},
+            process_group=0,  # a terminal's Ctrl-C reaches this process alone, which ends its workers
         )
         self._running[cell] = process
         threading.Thread(target=self._listen, args=(cell, process), daemon=True).start()
@@ -203,6 +210,8 @@ def _compare(known: Path, settings: dict[str, Any]) -> None:
     now = _flat(settings)
     for name in {**before, **now}:
         if before.get(name) != now.get(name):
+            if name == "data_sha256":
+                raise UsageError(f"{known.parent} holds cells of other data: choose another --out")
             raise UsageError(
                 f"{known.parent} holds cells with {name} {before.get(name)}, not {now.get(name)}: choose another --out"
             )

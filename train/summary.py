@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from adae_edge import __version__
 from adae_edge.errors import AdaeEdgeError
 from adae_edge.files import write_atomically
-from adae_edge.machine import machine
 from adae_edge.train.cell import Cell
 from adae_edge.train.tables import Request
 
@@ -28,40 +26,46 @@ def summarise(request: Request, settings: dict[str, Any], finished: dict[Cell, d
     """The table in JSON types. Means are over the finished cells: of each class over seeds, then over classes."""
     results = {(cell.class_name, cell.seed): result for cell, result in finished.items()}
     names = list(dict.fromkeys(name for result in results.values() for name in result["auroc"]))
-    scores = {}
-    for name in names:
-        auroc = {
-            class_name: [results.get((class_name, seed), {}).get("auroc", {}).get(name) for seed in request.seeds]
+
+    def by_class(kind: str, name: str) -> dict[str, list[Any]]:
+        """Of each class and seed, what the cell's result has."""
+        return {
+            class_name: [results.get((class_name, seed), {}).get(kind, {}).get(name) for seed in request.seeds]
             for class_name in request.classes
         }
-        by_class = {class_name: _mean(figures) for class_name, figures in auroc.items()}
-        by_seed = [_mean([figures[at] for figures in auroc.values()]) for at in range(len(request.seeds))]
-        scores[name] = {
-            "auroc": auroc,
-            "mean": _mean(list(by_class.values())),
-            "spread": _spread(by_seed),
-            "class_mean": by_class,
-            "class_spread": {class_name: _spread(figures) for class_name, figures in auroc.items()},
-        }
+
+    scores = {name: _means(by_class("auroc", name)) for name in names}
+    if request.table.development:
+        for name in names:
+            others = _means(by_class("auroc_outside_development", name))
+            scores[name]["outside_development"] = {key: others[key] for key in ("mean", "spread", "class_mean")}
     paper = {}
     for method in request.table.paper:
         figures, average = request.table.paper_figures(method, request.classes)
         paper[method] = {"auroc": figures, "mean": average}
     epochs = sorted({result["epochs"] for result in results.values()})
+    devices = sorted({result["device"] for result in results.values()})
+    machines = Counter(json.dumps(result["machine"]) for result in results.values())
+    notes = sorted({result["note"] for result in results.values()} - {""})
     return {
         "table": request.table.title,
         "classes": {class_name: request.table.classes[class_name] for class_name in request.classes},
         "scores": scores,
         "paper": paper,
+        "data_sha256": settings["data_sha256"],
+        "test": {kind: by_class("test", kind) for kind in ("normals", "anomalous")},
+        "patients": max((result["patients"] or 0 for result in results.values()), default=0) or None,
         "recipe": {"name": request.recipe, **settings["recipe"]},
         "epochs": epochs[0] if len(epochs) == 1 else epochs,
         "seeds": request.seeds,
         "cells": {"finished": len(results), "wanted": len(request.classes) * len(request.seeds)},
         "training_seconds": round(sum(result["training_seconds"] for result in results.values()), 1),
-        "command": request.command(),
-        "devices": sorted({result["device"] for result in results.values()}),
-        "machine": machine() | {"torch": torch.__version__, "adae_edge": __version__},
-        "note": " ".join(["Every figure is of the last epoch.", request.table.note]).strip(),
+        "command": request.command(devices),
+        "devices": devices,
+        "machines": [{"cells": cells, **json.loads(host)} for host, cells in machines.items()],
+        "note": " ".join(
+            filter(None, ["Every figure is of the last epoch.", request.table.note, *map(_sentence, notes)])
+        ),
     }
 
 
@@ -75,11 +79,14 @@ def as_markdown(request: Request, summary: dict[str, Any]) -> str:
         rows.append([title, *printed, *ours])
     printed = [f"{column['mean']:.3f}" for column in paper.values()]
     rows.append(["**mean**", *printed, *(f"**{_figure(own['mean'], own['spread'])}**" for own in scores.values())])
+    if request.table.development:
+        others = [own["outside_development"] for own in scores.values()]
+        rows.append(["mean of others", *("-" for _ in paper), *(_figure(o["mean"], o["spread"]) for o in others)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [f"| {' | '.join(text.ljust(width) for text, width in zip(row, widths, strict=True))} |" for row in rows]
     lines.insert(1, f"|{'|'.join('-' * (width + 2) for width in widths)}|")
 
-    cells, host = summary["cells"], summary["machine"]
+    cells = summary["cells"]
     numbers = ", ".join(map(str, request.seeds))
     seeds = f"mean ± standard deviation of seeds {numbers}" if len(request.seeds) > 1 else f"seed {numbers}"
     part = f" {cells['finished']} of {cells['wanted']} cells are finished." if len(set(cells.values())) > 1 else ""
@@ -89,14 +96,21 @@ def as_markdown(request: Request, summary: dict[str, Any]) -> str:
             "",
             f"AUROC {request.table.measured}, {seeds}; recipe {request.recipe}, "
             f"epochs {summary['epochs']}.{part} {summary['note']}",
+            *([_frames(summary)] if scores else []),
             "",
             *lines,
             "",
             f"`{summary['command']}`",
             "",
-            f"{host['cpu']}, {host['usable_cpus']} CPUs; trained on {', '.join(summary['devices'])} for "
-            f"{summary['training_seconds']} s in all cells together; PyTorch {host['torch']}, Python {host['python']}, "
-            f"adae-edge {host['adae_edge']}",
+            f"Trained for {summary['training_seconds']} s in all cells together.",
+            "",
+            *(
+                f"- {host['cells']} cell{'s' * (host['cells'] > 1)}: "
+                f"{host['gpu'] + ', ' if host['gpu'] else ''}{host['cpu']}, "
+                f"{host['usable_cpus']} CPUs; PyTorch {host['torch']}, Python {host['python']}, "
+                f"adae-edge {host['adae_edge']}"
+                for host in summary["machines"]
+            ),
             "",
         ]
     )
@@ -119,6 +133,33 @@ def write_scores(path: Path, cells: list[Cell]) -> None:
             )
         parts += [f"{cell.class_name},{cell.seed},".encode() + row for row in rows.splitlines(keepends=True)]
     write_atomically(path, b"".join(parts))
+
+
+def _means(auroc: dict[str, list[float | None]]) -> dict[str, Any]:
+    """A score's figures of each class and seed, and what is made of them."""
+    by_class = {class_name: _mean(figures) for class_name, figures in auroc.items()}
+    by_seed = [_mean(list(figures)) for figures in zip(*auroc.values(), strict=True)]
+    return {
+        "auroc": auroc,
+        "mean": _mean(list(by_class.values())),
+        "spread": _spread(by_seed),
+        "class_mean": by_class,
+        "class_spread": {class_name: _spread(figures) for class_name, figures in auroc.items()},
+    }
+
+
+def _frames(summary: dict[str, Any]) -> str:
+    """How many frames a cell tests, as "7 to 9" where cells differ, and of how many patients all cells are."""
+    ranges = {}
+    for kind, by_class in summary["test"].items():
+        counts = {count for of_seeds in by_class.values() for count in of_seeds if count is not None}
+        ranges[kind] = " to ".join(map(str, sorted({min(counts), max(counts)})))
+    patients = f"; {summary['patients']} patients in all cells together" if summary["patients"] else ""
+    return f"Test frames of a cell: {ranges['normals']} normal, {ranges['anomalous']} anomalous{patients}."
+
+
+def _sentence(note: str) -> str:
+    return f"{note[0].upper()}{note[1:]}."
 
 
 def _mean(figures: list[float | None]) -> float | None:

@@ -290,12 +290,12 @@ class Metrics:
 
     def __init__(self, out: Path, done: int) -> None:
         self.path = metrics_path(out)
-        self.started = time.monotonic()
         kept = self.path.read_text().splitlines(keepends=True)[:done] if done and self.path.is_file() else []
         write_atomically(self.path, "".join(kept).encode())
+        self.started = time.monotonic() - training_seconds(out)
 
     def write(self, update: Update) -> None:
-        """Add the epoch's last update; ``seconds`` count from the start or the resumption."""
+        """Add the epoch's last update; ``seconds`` are those of all epochs so far, over all resumptions."""
         row = asdict(update) | {"epoch": update.epoch + 1, "loss_d": update.loss_d, "loss_g": update.loss_g}
         row |= {"updates": update.updates, "seconds": round(time.monotonic() - self.started, 3)}
         del row["update"]
@@ -345,6 +345,14 @@ def metrics_path(out: Path) -> Path:
 
 def _gradients(network: nn.Module) -> list[Tensor]:
     return [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+
+
+def training_seconds(out: Path) -> float:
+    """What the epochs in the metrics took together, or 0 where no metrics tell: a training goes on without them."""
+    try:
+        return float(json.loads(metrics_path(out).read_text().splitlines()[-1])["seconds"])
+    except (OSError, IndexError, ValueError, TypeError, KeyError):
+        return 0.0
 
 
 def _arrays(tensors: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
