@@ -34,7 +34,7 @@ def main(
     """Measure the linear autoencoder on a data set with ten classes."""
     preprocess = Preprocess(32)
     raw = torch.from_numpy(np.asarray(load_dataset(data, 0).frames))
-    x = torch.cat([unpack(pack(preprocess, part), preprocess).flatten(1) for part in raw.split(CHUNK)])
+    x = torch.cat([unpack(pack(preprocess, part), preprocess).flatten(1) for part in torch.split(raw, CHUNK)])
     aurocs: dict[int, list[float]] = {count: [] for count in COMPONENTS}
     for anomalous in range(10):
         dataset = load_dataset(data, anomalous)
