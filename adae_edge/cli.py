@@ -271,18 +271,50 @@ def export(
         Path | None, typer.Option(help="The model file [default: the checkpoint's name with .onnx].")
     ] = None,
     frames: Annotated[
-        Path | None, typer.Option(help="Folder of frames for the gate, as for score, if the checkpoint carries none.")
+        Path | None,
+        typer.Option(
+            help="Folder of normal frames for the gate and for int8, in place of those that the checkpoint carries; "
+            "with subfolders normal and anomalous the cost in AUROC is told."
+        ),
+    ] = None,
+    precision: Annotated[str, typer.Option(help="Of both autoencoders: fp32, fp16 or int8.")] = "fp32",
+    target: Annotated[
+        str, typer.Option(help="portable; or openvino, with the transposed convolutions as it runs them faster.")
+    ] = "portable",
+    fixed_size: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT of all frames: faster, and no other size is taken.")
+    ] = None,
+    fixed_batch: Annotated[
+        int | None, typer.Option(min=1, max=4096, help="Frames in every run of the graph; fewer are filled up.")
+    ] = None,
+    anomaly_map: Annotated[
+        str | None, typer.Option(help="A second output that shows where: network or frame, whose pixels it has.")
     ] = None,
 ) -> None:
     """Fuse both autoencoders into one ONNX file that outputs the score, once its scores are shown to be PyTorch's."""
+    from adae_edge.contract import MAPS, PRECISIONS, TARGETS, Graph
+    from adae_edge.frames import frame_size
+
+    for value, option, known in ((precision, "--precision", PRECISIONS), (target, "--target", TARGETS)):
+        if value not in known:
+            raise UsageError(f"{option} is one of {', '.join(known)}, and {value} is none of them")
+    if anomaly_map not in (None, *MAPS):
+        raise UsageError(f"--anomaly-map is {' or '.join(MAPS)}, and {anomaly_map} is neither")
+    size = None if fixed_size is None else frame_size(fixed_size)[::-1]
     with _extra("The export", "export,cpu"):
         from adae_edge.export.graph import export as run_export
     out = out or checkpoint.with_name(checkpoint.name.removesuffix(".safetensors") + ".onnx")
-    exported = run_export(checkpoint, out, frames)
+    exported = run_export(checkpoint, out, frames, Graph(precision, target, size, fixed_batch, anomaly_map))
     parity = exported.parity
+    lacking = f"\nunverified, for this machine lacks them: {', '.join(parity.unverified)}" if parity.unverified else ""
     typer.echo(
-        f"parity: {parity.scores} scores by {parity.backend}, at most {parity.worst:.1e} from PyTorch's "
-        f"({parity.tolerance:.0e} allowed), {parity.flipped} decisions flipped\n"
+        f"parity: {parity.scores} scores by {', '.join(parity.verified)}, nine frames in ten within "
+        f"{parity.error:.1e} of PyTorch's ({parity.tolerance:.0e} allowed), {parity.flipped} decisions flipped{lacking}"
+    )
+    if exported.cost:
+        typer.echo("{} of {} convolutions in {}, the others in fp32".format(*exported.lowered, precision))
+        typer.echo(exported.cost.lines(precision))
+    typer.echo(
         f"wrote {out}: {exported.bytes / 1e6:.2f} MB, opset {exported.opset}; next: adae-edge score {out} SOURCE"
     )
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from adae_edge.errors import ModelFileError
 
-SCHEMA = 2
+SCHEMA = 3
 QUANTILES = 101
 
 # Standard deviations that become the network's -1 to 1, for frames of kind "modality": in the ten shared FLAIR
@@ -28,6 +28,12 @@ SCORES = {
     "generator": "||x - G(x)||",
     "density": "how rare normals make what the encoders of G and D see in x",
 }
+
+
+PRECISIONS = ("fp32", "fp16", "int8")
+TARGETS = ("portable", "openvino")
+MAPS = ("network", "frame")
+MAX_BATCH = 4096
 
 
 class Region(NamedTuple):
@@ -45,6 +51,29 @@ class Network:
 
     width: int
     latent: int
+
+
+@dataclass(frozen=True)
+class Graph:
+    """In which form the network was exported; the numbers that it returns follow from the rest of the contract.
+
+    Attributes:
+        precision: of both autoencoders, one of ``PRECISIONS``; preprocessing and score are always float32.
+        target: "portable", or "openvino" with the transposed convolutions in a form that it runs faster.
+        size: height and width of every frame, or None for any.
+        batch: frames in every run of the graph, or None for any number.
+        anomaly_map: second output ``anomaly_map``, float32: "network" [N, side, side], "frame" [N, H, W], or None.
+        verified: backends whose scores were found to be PyTorch's when the file was written.
+        unverified: backends that were not there to be asked.
+    """
+
+    precision: str = "fp32"
+    target: str = "portable"
+    size: tuple[int, int] | None = None
+    batch: int | None = None
+    anomaly_map: str | None = None
+    verified: tuple[str, ...] = ()
+    unverified: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,6 +125,7 @@ class Contract:
         modality: what the volumes show, by the names of ``nifti.MODALITIES``; None for kind "image".
         window: centre and width that made grey values of DICOM files in the training, so that scoring takes them
             too; None for each file's own.
+        graph: the form in which a model file holds the network; None in a checkpoint.
     """
 
     kind: str
@@ -113,6 +143,7 @@ class Contract:
     z_range: float | None = None
     modality: str | None = None
     window: tuple[float, float] | None = None
+    graph: Graph | None = None
 
     @property
     def promise(self) -> str:
@@ -149,6 +180,8 @@ class Contract:
             )
         if schema == 1:
             fields = _from_schema_1(fields)
+        if schema < 3:
+            fields = _with_added(fields, "the contract", 3, graph=None)
         parsed = _checked(fields, "the contract", _FIELDS)
         _check_kind(parsed["kind"], parsed)
         parsed["network"] = Network(**_checked(parsed["network"], "the contract's network", _NETWORK))
@@ -159,6 +192,10 @@ class Contract:
             parsed["region"] = Region(*parsed["region"])
         if parsed["window"] is not None:
             parsed["window"] = tuple(float(value) for value in parsed["window"])
+        if parsed["graph"] is not None:
+            graph = _checked(parsed["graph"], "the contract's graph", _GRAPH)
+            lists = {name: tuple(value) for name, value in graph.items() if isinstance(value, list)}
+            parsed["graph"] = Graph(**graph | lists)
         return Contract(**parsed)
 
 
@@ -173,16 +210,17 @@ def _from_schema_1(fields: dict[str, Any]) -> dict[str, Any]:
     """The same contract in schema 2: each field that it added, with what a file without it says."""
     calibration = fields.get("calibration")
     if isinstance(calibration, dict):
-        calibration = _with_added(calibration, "the contract's calibration", confidence=None)
+        calibration = _with_added(calibration, "the contract's calibration", 2, confidence=None)
         fields = fields | {"calibration": calibration}
     if fields.get("score", "l2") != "l2":
         raise ModelFileError(f"the contract has score = {fields['score']!r:.60}, which schema 1 does not know")
-    return _with_added(fields, "the contract", z_range=None, modality=None, window=None)
+    return _with_added(fields, "the contract", 2, z_range=None, modality=None, window=None)
 
 
-def _with_added(fields: dict[str, Any], where: str, **added: Any) -> dict[str, Any]:
+def _with_added(fields: dict[str, Any], where: str, schema: int, **added: Any) -> dict[str, Any]:
+    """The fields of an older schema and what ``schema`` added to them."""
     if early := sorted(fields.keys() & added.keys()):
-        raise ModelFileError(f"{where} has a field that schema 1 does not know: {early[0]!r}")
+        raise ModelFileError(f"{where} has a field that schema {schema - 1} does not know: {early[0]!r}")
     return fields | added
 
 
@@ -221,6 +259,18 @@ def _region(value: Any) -> bool:
     )
 
 
+def _size(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and len(value) == 2 and all(_whole(v, 1, 8192) for v in value))
+
+
+def _names(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= 20
+        and all(isinstance(name, str) and 0 < len(name) <= 60 and name.isprintable() for name in value)
+    )
+
+
 def _window(value: Any) -> bool:
     return value is None or (
         isinstance(value, list) and len(value) == 2 and _number(value[0], -1e9, 1e9) and _number(value[1], 1, 1e9)
@@ -243,6 +293,16 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "z_range": lambda v: v is None or _number(v, 1, 100),
     "modality": lambda v: v is None or (isinstance(v, str) and 0 < len(v) <= 20 and v.isprintable()),
     "window": _window,
+    "graph": lambda v: v is None or isinstance(v, dict),
+}
+_GRAPH: dict[str, Callable[[Any], bool]] = {
+    "precision": lambda v: isinstance(v, str) and v in PRECISIONS,
+    "target": lambda v: isinstance(v, str) and v in TARGETS,
+    "size": _size,
+    "batch": lambda v: v is None or _whole(v, 1, MAX_BATCH),
+    "anomaly_map": lambda v: v is None or (isinstance(v, str) and v in MAPS),
+    "verified": _names,
+    "unverified": _names,
 }
 _NETWORK: dict[str, Callable[[Any], bool]] = {
     "width": lambda v: _whole(v, 1, 1024),

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from adae_edge.errors import FrameError
+from adae_edge.errors import FrameError, UsageError
 
 MAX_SIDE = 8192
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -136,3 +136,11 @@ def _pixels(image: Image.Image, mode: str, path: Path) -> NDArray[np.uint8]:
     if mode in _RGB_MODES:
         return np.asarray(image.convert("RGB"))
     raise FrameError(f"{path} has pixels of mode {mode}: save it with 8 or 16 bits a channel")
+
+
+def frame_size(text: str) -> tuple[int, int]:
+    """WIDTHxHEIGHT -> width and height; raises UsageError for anything else."""
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and 0 < int(width) <= MAX_SIDE and 0 < int(height) <= MAX_SIDE):
+        raise UsageError(f"a frame size is WIDTHxHEIGHT, as 640x480, and {text} is something else")
+    return int(width), int(height)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 
 import torch
 from torch import Tensor, nn
@@ -83,15 +84,32 @@ class Preprocess(nn.Module):
             left, top, width, height = self.region
             x = x[:, top : top + height, left : left + width, :]
         n, height, width, channels = x.shape
+        if isinstance(height, int) and height == width == self.side:
+            return x.permute(0, 3, 1, 2)
         square = torch.sym_max(height, width)  # type: ignore[no-untyped-call]
         rows = self._weights(height, square if self.pad else height, x.device)
         columns = self._weights(width, square if self.pad else width, x.device)
-        x = torch.matmul(rows, x.reshape(n, height, width * channels)).reshape(n, self.side, width, channels)
-        x = torch.matmul(x.permute(0, 3, 1, 2), columns.T)
+        repeats = self._repeats(height, square), self._repeats(width, square)
+
+        x = x.reshape(n * repeats[0], height // repeats[0], width * channels)
+        x = torch.matmul(_block(rows, repeats[0]), x).reshape(n, self.side, width, channels)
+        x = x.permute(0, 3, 1, 2).reshape(n, channels, self.side * repeats[1], width // repeats[1])
+        x = torch.matmul(x, _block(columns, repeats[1]).T).reshape(n, channels, self.side, self.side)
         if self.pad:
             covered = rows.sum(1, keepdim=True) * columns.sum(1)
             x = x + self.pad_value * (1.0 - covered)
         return x
+
+    def restore(self, x: Tensor, height: int, width: int) -> Tensor:
+        """x: float32 [N, side, side] -> float32 [N, height, width]: each pixel of the frame where the network saw it.
+
+        Bilinear; 0 outside of the region.
+        """
+        left, top, inner_width, inner_height = self.region or (0, 0, width, height)
+        square = torch.sym_max(inner_height, inner_width)  # type: ignore[no-untyped-call]
+        rows = self._weights_back(height, top, inner_height, square if self.pad else inner_height, x.device)
+        columns = self._weights_back(width, left, inner_width, square if self.pad else inner_width, x.device)
+        return torch.matmul(torch.matmul(rows, x), columns.T)
 
     def normalise(self, x: Tensor) -> Tensor:
         """x: grey levels 0 to 255, any shape -> float32 in [-1, 1] (section 4.1)."""
@@ -117,6 +135,28 @@ class Preprocess(nn.Module):
         centre = torch.minimum(centre.clamp(min=0), edge - 1) - margin
         bilinear = (1 - (centre - pixel).abs()).clamp(min=0)
         return torch.where(step > 1, area, bilinear)
+
+    def _repeats(self, length: int, square: int) -> int:
+        """Into how many equal parts an axis falls that are resampled alike; 1 where its length is not known."""
+        if not isinstance(length, int) or length <= self.side or (self.pad and length != square):
+            return 1
+        return math.gcd(length, self.side)
+
+    def _weights_back(self, length: int, start: int, inner: int, square: int, device: torch.device) -> Tensor:
+        """Weights float32 [length, side]: ``inner`` of the pixels, from ``start`` on, get what was made of them."""
+        edge = torch.scalar_tensor(square, dtype=torch.float32, device=device)
+        margin = (edge - inner) / 2
+        pixel = torch.arange(length, dtype=torch.float32, device=device)[:, None] - start
+        seen = torch.arange(self.side, dtype=torch.float32, device=device)
+        centre = ((pixel + 0.5 + margin) * (self.side / edge) - 0.5).clamp(0, self.side - 1)
+        inside = (pixel >= 0) & (pixel < inner)
+        return torch.where(inside, (1 - (centre - seen).abs()).clamp(min=0), 0.0)
+
+
+def _block(weights: Tensor, repeats: int) -> Tensor:
+    """The first of the equal blocks on the diagonal of an axis's weights [side, length]; elsewhere they are 0."""
+    side, length = weights.shape
+    return weights[: side // repeats, : length // repeats]
 
 
 class Autoencoder(nn.Sequential):
@@ -183,8 +223,12 @@ class ADAE(nn.Module):
         if name == "density":
             assert self.density is not None
             return self.density(self.activations(x))  # type: ignore[no-any-return]
+        return anomaly_score(x, self.reconstruction(x, name))
+
+    def reconstruction(self, x: Tensor, name: str) -> Tensor:
+        """x: float32 [N, C, S, S] -> [N, C, S, S], G(x) for the score "generator" and else D(G(x))."""
         generated = self.generator(x)
-        return anomaly_score(x, generated if name == "generator" else self.discriminator(generated))
+        return generated if name == "generator" else self.discriminator(generated)  # type: ignore[no-any-return]
 
     def every_score(self, x: Tensor) -> dict[str, Tensor]:
         """x: as for ``score_of`` -> all of ``contract.SCORES`` by name, float32 [N] each, of one pass through G."""
@@ -242,6 +286,12 @@ def anomaly_score(x: Tensor, reconstruction: Tensor) -> Tensor:
     """
     difference = x.float() - reconstruction.float()
     return difference.square().sum(dim=(1, 2, 3)).sqrt()
+
+
+def anomaly_map(x: Tensor, reconstruction: Tensor) -> Tensor:
+    """As ``anomaly_score`` -> float32 [N, S, S]: the norm over the channels, whose own norm is the score."""
+    difference = x.float() - reconstruction.float()
+    return difference.square().sum(dim=1).sqrt()
 
 
 def weights_digest(model: ADAE) -> str:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from adae_edge.contract import SCORES, Contract
+from adae_edge.contract import SCORES, Contract, Graph
 from adae_edge.errors import ModelFileError, UsageError
 
 CONTRACT_KEY = "adae_edge.contract"
@@ -106,7 +106,9 @@ def check(data: bytes) -> ModelFile:
     reader.graph(*graphs[0], operators, depth=0)
     if not operators:
         raise ModelFileError("its graph is empty")
-    return ModelFile(data, Contract.from_json(contracts[0]), opsets[0][1], operators)
+    contract = Contract.from_json(contracts[0])
+    contract = replace(contract, graph=contract.graph or Graph())  # what every file before schema 3 is
+    return ModelFile(data, contract, opsets[0][1], operators)
 
 
 def with_contract(data: bytes, contract: Contract) -> bytes:
@@ -119,6 +121,12 @@ def with_contract(data: bytes, contract: Contract) -> bytes:
         kept.append(data[begin:end])
     entry = _field(1, CONTRACT_KEY.encode()) + _field(2, contract.to_json().encode())
     return b"".join(kept) + _field(_MODEL_METADATA, entry)
+
+
+_MAPS = {
+    "network": "float32 [N, side, side], where the score l2 comes from, in the network's pixels",
+    "frame": "float32 [N, H, W], where the score l2 comes from, in the frame's pixels",
+}
 
 
 def describe(file: ModelFile) -> str:
@@ -136,14 +144,20 @@ def describe(file: ModelFile) -> str:
     fitted = f"padded with {outside} to a square" if contract.resize == "pad" else "stretched"
     standardised = f"; {contract.z_range:g} standard deviations become 1" if contract.z_range else ""
     operators = ", ".join(f"{name} {count}" for name, count in sorted(file.operators.items()))
+    form = contract.graph or Graph()
+    sizes = "any size" if form.size is None else f"{form.size[1]} x {form.size[0]} pixels alone"
+    runs = f", {form.batch} in every run" if form.batch else ""
     rows = {
-        "frames": f"{frames}, any size",
+        "frames": f"{frames}, {sizes}{runs}",
         "seen": f"{where}, {fitted} to {contract.side} x {contract.side} pixels{standardised}",
         "score": f"{contract.score}, float32 [N]: {SCORES[contract.score]}",
+        **({"map": _MAPS[form.anomaly_map]} if form.anomaly_map else {}),
         "threshold": f"{calibration.threshold:.6g}, {contract.promise}",
         "normals": f"{calibration.normals} scored {calibration.quantiles[0]:.4g} to {calibration.quantiles[-1]:.4g}, "
         f"median {calibration.quantiles[50]:.4g}",
-        "network": f"width {contract.network.width}, latent {contract.network.latent}",
+        "network": f"width {contract.network.width}, latent {contract.network.latent}, {form.precision}, {form.target}",
+        "verified": f"{', '.join(form.verified) or 'the file does not say'}"
+        + (f"; not {', '.join(form.unverified)}" if form.unverified else ""),
         "weights": f"sha256 {contract.weights_sha256}",
         "data": f"sha256 {contract.data_sha256}",
         "file": f"{len(file.data)} bytes, sha256 {hashlib.sha256(file.data).hexdigest()}",

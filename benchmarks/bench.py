@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from adae_edge import __version__
 from adae_edge.errors import UsageError
 from adae_edge.files import write_atomically
-from adae_edge.frames import MAX_SIDE
+from adae_edge.frames import frame_size
 from adae_edge.machine import available_threads, machine
 from adae_edge.runtime.scorer import Scorer
 
@@ -72,6 +72,8 @@ def run_bench(
     side = scorer.contract.side
     left, top, width, height = scorer.contract.region or (0, 0, 1, 1)
     usual = [(max(w, left + width), max(h, top + height)) for w, h in ((side, side), (640, 480))]
+    if scorer.form.size:
+        usual = [scorer.form.size[::-1]]
     frame_sizes = [frame_size(text) for text in sizes] or list(dict.fromkeys(usual))
 
     first = random_frames(1, frame_sizes[0], scorer.contract.channels)
@@ -159,11 +161,3 @@ def inputs_for(scorer: Scorer, frames: NDArray[np.uint8]) -> list[NDArray[Any]]:
     if scorer.contract.kind == "image":
         return [frames]
     return [frames.astype(np.float32), np.full(len(frames), 127, np.float32), np.full(len(frames), 60, np.float32)]
-
-
-def frame_size(text: str) -> tuple[int, int]:
-    """WIDTHxHEIGHT -> width and height; raises UsageError for anything else."""
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and 0 < int(width) <= MAX_SIDE and 0 < int(height) <= MAX_SIDE):
-        raise UsageError(f"a frame size is WIDTHxHEIGHT, as 640x480, and {text} is something else")
-    return int(width), int(height)

@@ -13,8 +13,9 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from adae_edge.benchmarks.bench import frame_size, random_frames
+from adae_edge.benchmarks.bench import random_frames
 from adae_edge.files import write_atomically
+from adae_edge.frames import frame_size
 from adae_edge.machine import machine
 from adae_edge.runtime import Scorer
 

@@ -47,8 +47,8 @@ class Changed(Run):
         """What G sees in place of x, float32 [N, C, S, S]; further frames may follow those N."""
         return x
 
-    def weights(self, x: Tensor) -> Tensor:
-        """Each frame's weight in the three losses, float32 [N], mean 1."""
+    def weights(self, x: Tensor, errors: Tensor) -> Tensor:
+        """Each frame's weight in one of the three losses, whose value for it is ``errors``: float32 [N], mean 1."""
         return torch.ones(len(x))
 
     def fake_weight(self, real: float, fake: float) -> float:
@@ -61,14 +61,15 @@ class Changed(Run):
 
     def gradients(self, x: Tensor) -> tuple[float, float, float]:
         """As ``Run.gradients``."""
-        shown, weights = self.shown(x).contiguous(memory_format=torch.channels_last), self.weights(x)
+        shown = self.shown(x).contiguous(memory_format=torch.channels_last)
         with self.precision:
             generated, real = self.model.generator(shown), self.model.discriminator(x)
             fake = generated.detach().requires_grad_()
             again = self.model.discriminator(fake)
 
         def loss(a: Tensor, b: Tensor) -> Tensor:
-            return ((a[: len(x)].float() - b[: len(x)].float()).abs().mean(dim=(1, 2, 3)) * weights).mean()
+            errors = (a[: len(x)].float() - b[: len(x)].float()).abs().mean(dim=(1, 2, 3))
+            return (errors * self.weights(x, errors.detach())).mean()
 
         loss_generator, loss_real, loss_fake = loss(x, generated), loss(x, real), loss(fake, again)
         further = self.further(x, shown, again.float())
@@ -184,10 +185,34 @@ class Spread(Changed):
 class Ink(Changed):
     """Frames with much to reconstruct count for more."""
 
-    def weights(self, x: Tensor) -> Tensor:
+    power = 4
+
+    def weights(self, x: Tensor, errors: Tensor) -> Tensor:
         """By the norm of what is not black."""
-        ink: Tensor = torch.linalg.vector_norm(x + 1, dim=(1, 2, 3)) ** 4
+        ink: Tensor = torch.linalg.vector_norm(x + 1, dim=(1, 2, 3)) ** self.power
         return ink / ink.mean()
+
+
+class MoreInk(Ink):
+    """Still more."""
+
+    power = 8
+
+
+class Hard(Changed):
+    """Frames that are reconstructed badly count for more, whatever they show."""
+
+    power = 1
+
+    def weights(self, x: Tensor, errors: Tensor) -> Tensor:
+        """By the frame's own error."""
+        return errors**self.power / (errors**self.power).mean()
+
+
+class Harder(Hard):
+    """Still more."""
+
+    power = 2
 
 
 def rectangles(x: Tensor, share: float) -> Tensor:
@@ -252,6 +277,11 @@ VARIANTS = {
     "pseudo": Variant("damaged frames are taught to score high", run=PseudoAnomalies),
     "spread": Variant("a penalty on the spread of the scores in a batch", run=Spread),
     "ink": Variant("a frame's losses weigh as the fourth power of its ink", run=Ink),
+    "ink-8": Variant("as the eighth power of its ink", run=MoreInk),
+    "ink-latent-8": Variant("ink, and latent size 8", run=Ink, latent=8),
+    "ink-gamma-0.5": Variant("ink, and gamma 0.5", replace(DEFAULT, gamma=0.5), Ink),
+    "hard": Variant("a frame's losses weigh as their own value", run=Hard),
+    "harder": Variant("a frame's losses weigh as the square of their own value", run=Harder),
 }
 
 

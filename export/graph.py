@@ -10,8 +10,8 @@ import io
 import itertools
 import logging
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -19,14 +19,19 @@ import torch
 
 from adae_edge import modelfile
 from adae_edge.checkpoint import REFERENCE_FRAMES, Checkpoint
-from adae_edge.contract import Contract
+from adae_edge.contract import Contract, Graph
 from adae_edge.errors import CheckpointError, FrameError, UsageError
-from adae_edge.export.gate import Inputs, Parity, check_parity
+from adae_edge.export.forms import Fused, in_form, lowered
+from adae_edge.export.gate import Inputs, Parity, as_seen, check_parity
+from adae_edge.export.precision import Cost, measure_cost, quantise
 from adae_edge.files import write_atomically
 from adae_edge.model import ADAE, load_network
 from adae_edge.runtime.sources import open_for
 
 OPSET = 18
+PLAIN = Graph()
+# Of a folder with labels, so that a wrong one does not fill the memory.
+MAX_FRAMES = 20_000
 
 
 @dataclass(frozen=True)
@@ -38,24 +43,31 @@ class Exported:
         bytes: size of the model file.
         opset: version of the ONNX operators.
         parity: what the gate measured.
+        lowered: how many convolutions are in the precision that was asked for, and of how many.
+        cost: what the precision costs and gains; None for fp32.
     """
 
     contract: Contract
     bytes: int
     opset: int
     parity: Parity
+    lowered: tuple[int, int]
+    cost: Cost | None
 
 
-def export(checkpoint_path: Path, out: Path, frames: Path | None = None) -> Exported:
+def export(checkpoint_path: Path, out: Path, frames: Path | None = None, form: Graph = PLAIN) -> Exported:
     """Fuse G and D of a checkpoint into one ONNX file, once its scores are shown to be PyTorch's.
 
     Args:
         checkpoint_path: a finished checkpoint.
         out: the model file; replaced whole, or left as it was if the gate refuses.
-        frames: folder of frames for the gate, as for scoring, for a checkpoint that carries no reference frames.
+        frames: folder of normal frames for the gate and for int8, as for scoring, in place of the checkpoint's
+            reference frames; with subfolders ``normal`` and ``anomalous`` the cost in AUROC is told, too.
+        form: of the graph; which backends are verified is filled in.
 
     Raises:
-        UsageError, CheckpointError: there is no such checkpoint, or it is unfinished or damaged.
+        UsageError, CheckpointError: there is no such checkpoint, or it is unfinished or damaged; or the frames or the
+            region do not fit the form.
         FrameError, SourceError: of ``frames`` one cannot be decoded, or there are none.
         ParityError: the graph does not give PyTorch's scores.
     """
@@ -66,37 +78,94 @@ def export(checkpoint_path: Path, out: Path, frames: Path | None = None) -> Expo
         model = load_network(checkpoint)
     except CheckpointError as error:
         raise CheckpointError(f"{checkpoint_path}: {error}") from None
-    contract = checkpoint.contract
-    assert contract is not None
-    carried: list[Inputs] = list(zip(checkpoint.references, *checkpoint.statistics, strict=True))
-    references = carried if frames is None else _read_frames(frames, contract)
-    if not references:
+    assert checkpoint.contract is not None
+    contract = replace(checkpoint.contract, graph=form)
+    _check_form(contract)
+    real = _real_frames(checkpoint, contract, frames)
+    if not real.normals:
         raise UsageError(
             f"{checkpoint_path} carries no reference frames for the parity gate: give some with --frames DIR"
         )
-    data = modelfile.with_contract(clean(trace(model, contract.channels)), contract)
-    parity = check_parity(model, modelfile.check(data), references)
+    _check_sizes(contract, real.all)
+
+    data, formed = build(model, contract, real.normals)
+    parity = check_parity(model, formed, modelfile.check(data), real.normals)
+    cost = None
+    if form.precision != "fp32":
+        exact, _ = build(model, replace(contract, graph=replace(form, precision="fp32")), real.normals)
+        cost = measure_cost(exact, data, real.all, real.anomalous)
+    contract = replace(contract, graph=replace(form, verified=parity.verified, unverified=parity.unverified))
+    data = modelfile.with_contract(data, contract)
     write_atomically(out, data)
-    return Exported(contract, len(data), OPSET, parity)
+    return Exported(contract, len(data), OPSET, parity, lowered(formed), cost)
 
 
-def trace(model: ADAE, channels: int) -> onnx.ModelProto:
-    """Trace the network into ONNX with every size of the frames free and batch norm folded."""
-    region = model.preprocess.region
+def _check_form(contract: Contract) -> None:
+    """Refuse a form that could never score a frame."""
+    form, region = contract.graph, contract.region
+    assert form is not None
+    if form.size is None:
+        return
+    height, width = form.size
+    if region and (region.left + region.width > width or region.top + region.height > height):
+        raise UsageError(
+            f"the model looks at {tuple(region)}, which lies outside of frames of {width} x {height} pixels"
+        )
+
+
+def _check_sizes(contract: Contract, frames: Sequence[Inputs]) -> None:
+    assert contract.graph is not None
+    size = contract.graph.size
+    for frame in frames:
+        height, width = frame[0].shape[:2]
+        if size not in (None, (height, width)):
+            raise UsageError(
+                f"the reference frames have {width} x {height} pixels, and with a fixed size of {size[1]} x {size[0]} "
+                "the gate needs frames of that size: give some with --frames DIR"
+            )
+
+
+def build(model: ADAE, contract: Contract, references: Sequence[Inputs]) -> tuple[bytes, ADAE]:
+    """A model file, not yet compared with anything.
+
+    Args:
+        model: the trained network in eval mode; stays as it is.
+        contract: with the graph's form.
+        references: real frames, by whose activations fp16 chooses its layers and int8 its ranges.
+
+    Returns:
+        The file's bytes, and the network in the form that was traced.
+    """
+    assert contract.graph is not None
+    formed = in_form(model, contract.graph, as_seen(model, references))
+    graph = clean(trace(formed, contract))
+    if contract.graph.precision == "int8":
+        graph = quantise(graph, references, formed)
+    return modelfile.with_contract(graph.SerializeToString(deterministic=True), contract), formed
+
+
+def trace(model: ADAE, contract: Contract) -> onnx.ModelProto:
+    """Trace the network into ONNX, with every size of the frames free that the contract leaves free."""
+    form, region = contract.graph, contract.region
+    assert form is not None
     height, width = (region.top + region.height + 16, region.left + region.width + 24) if region else (48, 64)
-    inputs = {"frames": torch.zeros((2, height, width, channels), dtype=torch.uint8)}
-    if model.preprocess.z_range is not None:
-        inputs = {"frames": inputs["frames"].float(), "mean": torch.zeros(2), "std": torch.ones(2)}
+    height, width = form.size or (height, width)
+    count = form.batch or 2
+    inputs = {"frames": torch.zeros((count, height, width, contract.channels), dtype=torch.uint8)}
+    if contract.kind == "modality":
+        inputs = {"frames": inputs["frames"].float(), "mean": torch.zeros(count), "std": torch.ones(count)}
+    fixed = (form.batch, *(form.size or (None, None)))
     free = {
-        name: dict.fromkeys(range(min(tensor.ndim, 3)), torch.export.Dim.DYNAMIC) for name, tensor in inputs.items()
+        name: {axis: torch.export.Dim.DYNAMIC for axis in range(min(tensor.ndim, 3)) if fixed[axis] is None}
+        for name, tensor in inputs.items()
     }
     with _quiet():
         program = torch.onnx.export(
-            model,
+            Fused(model, form.anomaly_map),
             tuple(inputs.values()),
             dynamo=True,
             input_names=list(inputs),
-            output_names=["score"],
+            output_names=["score"] if form.anomaly_map is None else ["score", "anomaly_map"],
             dynamic_shapes=free,
             opset_version=OPSET,
             external_data=False,
@@ -107,8 +176,8 @@ def trace(model: ADAE, channels: int) -> onnx.ModelProto:
     return program.model_proto
 
 
-def clean(model: onnx.ModelProto) -> bytes:
-    """Serialise the graph without what the tracer noted about the machine, the sources and their names."""
+def clean(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Take out what the tracer noted about the machine, the sources and their names."""
     model.ClearField("metadata_props")
     model.ClearField("producer_version")
     model.producer_name = "adae-edge"
@@ -121,21 +190,42 @@ def clean(model: onnx.ModelProto) -> bytes:
     for value in (*graph.input, *graph.output):
         sizes = value.type.tensor_type.shape.dim
         for size, name in zip(sizes[:3], ("N", "H", "W"), strict=False):
-            size.dim_param = name
+            if not size.HasField("dim_value"):
+                size.dim_param = name
     onnx.checker.check_model(model, full_check=True)
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
+    return model
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """Real frames: ``normals`` for the gate and for int8's ranges, ``all`` for the cost, labelled or not."""
+
+    normals: list[Inputs]
+    all: list[Inputs]
+    anomalous: list[bool] | None
+
+
+def _real_frames(checkpoint: Checkpoint, contract: Contract, folder: Path | None) -> _Frames:
+    if folder is None:
+        carried: list[Inputs] = list(zip(checkpoint.references, *checkpoint.statistics, strict=True))
+        return _Frames(carried, carried, None)
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder}")
+    if not (folder / "normal").is_dir() or not (folder / "anomalous").is_dir():
+        normals = _read_frames(folder, contract)
+        return _Frames(normals[:REFERENCE_FRAMES], normals, None)
+    normals, anomalous = (_read_frames(folder / kind, contract) for kind in ("normal", "anomalous"))
+    labels = [False] * len(normals) + [True] * len(anomalous)
+    return _Frames(normals[:REFERENCE_FRAMES], normals + anomalous, labels)
 
 
 def _read_frames(folder: Path, contract: Contract) -> list[Inputs]:
-    if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder}")
-    references: list[Inputs] = []
-    for frame in itertools.islice(open_for(contract, str(folder)), REFERENCE_FRAMES):
+    found: list[Inputs] = []
+    for frame in itertools.islice(open_for(contract, str(folder)), MAX_FRAMES):
         if isinstance(frame, FrameError):
             raise frame
-        references.append([array[0] for array in frame.inputs(contract.channels)])
-    return references
+        found.append([array[0] for array in frame.inputs(contract.channels)])
+    return found
 
 
 @contextlib.contextmanager

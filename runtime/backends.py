@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 MAX_THREADS = 256
 # The graph's inputs, of which an image model has the first alone.
 INPUTS = ("frames", "mean", "std")
+# And its outputs, of which the map is there where the contract says so.
+OUTPUTS = ("score", "anomaly_map")
 DEVICES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -26,8 +29,8 @@ class Backend(Protocol):
 
     name: str
 
-    def run(self, *inputs: NDArray[np.uint8 | np.float32]) -> NDArray[np.float32]:
-        """The graph's inputs in order, C-contiguous -> score: float32 [N]."""
+    def run(self, inputs: Sequence[NDArray[Any]], outputs: Sequence[str]) -> list[NDArray[np.float32]]:
+        """The graph's inputs in order, C-contiguous -> some of its outputs by name."""
         ...
 
 
@@ -93,17 +96,17 @@ class OnnxRuntime:
             raise ModelFileError(f"the graph does not take {described} and return a score float32 [N]")
         self.name = f"onnxruntime {onnxruntime.__version__} {provider}"
 
-    def run(self, *inputs: NDArray[np.uint8 | np.float32]) -> NDArray[np.float32]:
-        """The graph's inputs in order, C-contiguous -> score: float32 [N].
+    def run(self, inputs: Sequence[NDArray[Any]], outputs: Sequence[str] = OUTPUTS[:1]) -> list[NDArray[np.float32]]:
+        """The graph's inputs in order, C-contiguous -> some of its outputs by name.
 
         Raises:
             AdaeEdgeError: the graph or the device failed.
         """
         try:
-            scores: NDArray[np.float32] = self.session.run(["score"], dict(zip(INPUTS, inputs, strict=False)))[0]
+            values: list[NDArray[np.float32]] = self.session.run(outputs, dict(zip(INPUTS, inputs, strict=False)))
         except Exception as error:
             raise AdaeEdgeError(f"the graph cannot be run: {_first_line(error)}") from None
-        return scores
+        return values
 
 
 def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:

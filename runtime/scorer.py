@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge import modelfile
-from adae_edge.contract import Contract
-from adae_edge.errors import FrameError, ModelFileError
+from adae_edge.contract import Contract, Graph
+from adae_edge.errors import FrameError, ModelFileError, UsageError
 from adae_edge.frames import MAX_SIDE, check_size
-from adae_edge.runtime.backends import OnnxRuntime
+from adae_edge.runtime.backends import OUTPUTS, OnnxRuntime
 
 # A run holds the frames as float32, so this many pixel values take 256 MiB.
 _VALUES_PER_RUN = 64 * 2**20
@@ -22,6 +24,7 @@ class Scorer:
 
     Attributes:
         contract: what the model expects and returns.
+        form: of its graph.
         backend: what runs the graph.
     """
 
@@ -38,6 +41,7 @@ class Scorer:
         """
         model = modelfile.read(path)
         self.contract: Contract = model.contract
+        self.form: Graph = model.contract.graph or Graph()
         try:
             self.backend = OnnxRuntime(model.data, device, threads, self.contract.kind)
         except ModelFileError as error:
@@ -68,30 +72,80 @@ class Scorer:
         Raises:
             FrameError: another dtype, shape or number of channels, or a size that cannot be scored.
         """
+        return self._run(self._inputs(frames, mean, std), OUTPUTS[:1])[0]
+
+    def score_with_map(
+        self,
+        frames: NDArray[np.uint8 | np.float32],
+        mean: NDArray[np.float32] | None = None,
+        std: NDArray[np.float32] | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As ``score``, and beside the scores where they come from.
+
+        Returns:
+            The scores, and the anomaly maps: float32 [N, S, S] for the network's side S, or [N, H, W], as the
+            contract says, in model units; the norm over a map at the network's resolution is the score l2.
+
+        Raises:
+            UsageError: the model has no anomaly map.
+            FrameError: as ``score``.
+        """
+        if self.form.anomaly_map is None:
+            raise UsageError("this model has no anomaly map: export it with --anomaly-map")
+        scores, maps = self._run(self._inputs(frames, mean, std), OUTPUTS)
+        return scores, maps
+
+    def _inputs(
+        self,
+        frames: NDArray[np.uint8 | np.float32],
+        mean: NDArray[np.float32] | None,
+        std: NDArray[np.float32] | None,
+    ) -> list[NDArray[Any]]:
+        """The graph's inputs, checked."""
         dtype = np.dtype(np.uint8 if self.contract.kind == "image" else np.float32)
         if not (isinstance(frames, np.ndarray) and frames.dtype == dtype and frames.ndim == 4):
             what = f"{frames.dtype} {list(frames.shape)}" if isinstance(frames, np.ndarray) else type(frames).__name__
             raise FrameError(f"frames are a {dtype} array [N, H, W, {self.contract.channels}], and this is {what}")
-        count, height, width, channels = frames.shape
+        _, height, width, channels = frames.shape
         if channels != self.contract.channels:
             raise FrameError(
                 f"this model takes frames with {self.contract.channels} channels, and these have {channels}"
             )
         if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
             check_size(height, width, "a frame")
+        if self.form.size and (height, width) != self.form.size:
+            fixed_height, fixed_width = self.form.size
+            raise FrameError(
+                f"this model was exported for frames of {fixed_width} x {fixed_height} pixels alone, "
+                f"and this one has {width} x {height}"
+            )
         region = self.contract.region
         if region and (region.left + region.width > width or region.top + region.height > height):
             raise FrameError(
                 f"the model looks at {tuple(region)}, which lies outside of a frame of {width} x {height} pixels"
             )
-        inputs = [frames if frames.flags.c_contiguous else np.ascontiguousarray(frames)]
-        inputs += self._statistics(frames, mean, std)
-        runs = -(-count // max(1, _VALUES_PER_RUN // (height * width * channels)))
-        if runs == 1:
-            return self.backend.run(*inputs)
-        divided = [np.array_split(array, runs) for array in inputs] if runs else []
-        parts = [self.backend.run(*part) for part in zip(*divided, strict=True)]
-        return np.concatenate([np.empty(0, np.float32), *parts])
+        contiguous = frames if frames.flags.c_contiguous else np.ascontiguousarray(frames)
+        return [contiguous, *self._statistics(frames, mean, std)]
+
+    def _run(self, inputs: list[NDArray[Any]], outputs: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Run the graph once, or in parts where there are many frames or the graph takes a fixed number."""
+        count, height, width, channels = inputs[0].shape
+        most = self.form.batch or max(1, _VALUES_PER_RUN // (height * width * channels))
+        if count == (self.form.batch or count) and 0 < count <= most:
+            return self.backend.run(inputs, outputs)
+        if count == 0:
+            return [
+                part[:0]
+                for part in self._run([np.ones((1, *array.shape[1:]), array.dtype) for array in inputs], outputs)
+            ]
+        parts = []
+        for start in range(0, count, most):
+            part = [array[start : start + most] for array in inputs]
+            if self.form.batch:  # the last frame fills up the last run
+                missing = most - len(part[0])
+                part = [np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) for array in part]
+            parts.append(self.backend.run(part, outputs))
+        return [np.concatenate(column)[:count] for column in zip(*parts, strict=True)]
 
     def _statistics(
         self,

@@ -7,16 +7,17 @@ from onnx import TensorProto, helper, numpy_helper
 
 from adae_edge import modelfile
 from adae_edge.calibration import calibrate
-from adae_edge.contract import Contract, Network
+from adae_edge.contract import Contract, Graph, Network
 
 
 @pytest.fixture(scope="session")
 def contract():
-    """A valid contract of a grey model."""
+    """A valid contract of a grey model file."""
     scores = np.random.default_rng(0).uniform(1, 2, 400).astype(np.float32)
     return Contract(
         kind="image", channels=1, side=32, resize="stretch", pad_value=0.0, region=None, network=Network(16, 32),
         score="l2", calibration=calibrate(scores), weights_sha256="0" * 64, data_sha256="1" * 64, version="0.1.0",
+        graph=Graph(),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from adae_edge import modelfile
-from adae_edge.contract import Calibration, Contract, Network
+from adae_edge.contract import Calibration, Contract, Graph, Network
 
 # As for most users: the standard output of a command is buffered.
 BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
@@ -23,14 +23,16 @@ def a_contract(channels=1, threshold=100.0, region=None):
     return Contract(
         kind="image", channels=channels, side=32, resize="stretch", pad_value=0.0, region=region,
         network=Network(16, 32), score="l2", calibration=calibration, weights_sha256="0" * 64,
-        data_sha256="1" * 64, version="0.1.0",
+        data_sha256="1" * 64, version="0.1.0", graph=Graph(),
     )  # fmt: skip
 
 
 def as_schema_1(contract):
-    """Its JSON fields as a file of schema 1 has them: without what schema 2 added."""
+    """Its JSON fields as a file of schema 1 has them: without what schemas 2 and 3 added."""
     fields = json.loads(contract.to_json()) | {"schema": 1}
-    del fields["z_range"], fields["modality"], fields["window"], fields["calibration"]["confidence"]
+    for name in ("z_range", "modality", "window", "graph"):
+        del fields[name]
+    del fields["calibration"]["confidence"]
     return fields
 
 

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adae_edge.contract import Contract, Region
+from adae_edge.contract import Contract, Graph, Region
 from adae_edge.errors import ModelFileError
 from tests.models import as_schema_1
 
 FIELDS = [field.name for field in dataclasses.fields(Contract)]
 CALIBRATION = ["threshold", "target_fpr", "confidence", "normals", "quantiles"]
 ADDED = ["modality", "window", "z_range"]  # by schema 2
+GRAPH = [field.name for field in dataclasses.fields(Graph)]  # by schema 3
 NETWORK = ["width", "latent"]
 RISING = [index / 100 for index in range(101)]
 
@@ -44,6 +45,8 @@ def refusal(fields):
         {"kind": "modality", "resize": "pad", "z_range": 5.0},
         {"kind": "modality", "z_range": 5.0, "modality": "t1ce"},
         {"window": (-40.5, 400.0)},
+        {"graph": Graph()},
+        {"graph": Graph("int8", "openvino", (480, 640), 64, "frame", ("onnxruntime cpu",), ("onnxruntime cuda", "x"))},
     ],
 )
 def test_json_round_trip(contract, changed):
@@ -87,7 +90,7 @@ def test_missing_inner_field_is_named(contract, part, name):
 def test_unknown_field_is_named(contract, part):
     fields = as_json(contract)
     (fields[part] if part else fields)["mean\x1b[2J"] = 1
-    assert "field that schema 2 does not know: 'mean\\x1b[2J'" in refusal(fields)
+    assert "field that schema 3 does not know: 'mean\\x1b[2J'" in refusal(fields)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +101,7 @@ def test_unknown_field_is_named(contract, part):
         for value in [None, True, [], {}, "", "text", -1, 0.5, 1e308, "NaN", ["x"] * 4, {"a": 1}]
         if (name, value)
         not in [
-            *((name, None) for name in ("region", *ADDED)),
+            *((name, None) for name in ("region", "graph", *ADDED)),
             ("pad_value", 0.5),
             ("version", "text"),
             ("version", "NaN"),
@@ -147,6 +150,21 @@ def test_value_of_another_type_is_refused(contract, name, value):
         (None, "window", [40, True]),
         (None, "window", [2e9, 400]),
         (None, "window", "40"),
+        (None, "graph", "fp32"),
+        ("graph", "precision", "bf16"),
+        ("graph", "precision", ["fp16"]),
+        ("graph", "target", None),
+        ("graph", "size", [480]),
+        ("graph", "size", [480, 0]),
+        ("graph", "size", [480, 8193]),
+        ("graph", "batch", 0),
+        ("graph", "batch", True),
+        ("graph", "anomaly_map", "pixels"),
+        ("graph", "anomaly_map", ["frame"]),
+        ("graph", "verified", "onnxruntime cpu"),
+        ("graph", "verified", ["onnxruntime\n"]),
+        ("graph", "unverified", [1]),
+        ("graph", "unverified", ["x"] * 21),
         ("network", "width", 0),
         ("network", "width", 16.0),
         ("network", "latent", 5000),
@@ -201,8 +219,9 @@ def test_schema_1_is_read_as_what_it_said(contract):
     read = Contract.from_json(json.dumps(as_schema_1(contract)))
     assert read.calibration.confidence is None
     assert read.calibration.promise == "false-positive rate at most 0.01 on average"
-    assert read == contract.with_calibration(dataclasses.replace(contract.calibration, confidence=None))
-    assert json.loads(read.to_json())["schema"] == 2
+    before = dataclasses.replace(contract, graph=None)
+    assert read == before.with_calibration(dataclasses.replace(contract.calibration, confidence=None))
+    assert json.loads(read.to_json())["schema"] == 3
     assert Contract.from_json(read.to_json()) == read
 
 
@@ -216,7 +235,7 @@ def test_schema_1_has_no_field_of_schema_2(contract, value):
         assert refusal(fields) == f"the contract has a field that schema 1 does not know: '{name}'"
 
 
-@pytest.mark.parametrize("name", [name for name in FIELDS if name not in ADDED])
+@pytest.mark.parametrize("name", [name for name in FIELDS if name not in [*ADDED, "graph"]])
 def test_schema_1_is_checked_as_strictly(contract, name):
     fields = as_schema_1(contract)
     fields[name] = {"a": 1}
@@ -229,17 +248,44 @@ def test_schema_1_knew_pictures_alone(contract):
     assert "kind = 'modality', which is impossible" in refusal(as_schema_1(contract) | {"kind": "modality"})
 
 
+def test_schema_2_is_read_as_it_was_and_has_no_graph(contract):
+    fields = as_json(contract) | {"schema": 2}
+    del fields["graph"]
+    assert Contract.from_json(json.dumps(fields)) == dataclasses.replace(contract, graph=None)
+    for value in (None, {}):
+        sentence = refusal(fields | {"graph": value})
+        assert sentence == "the contract has a field that schema 2 does not know: 'graph'"
+
+
+@pytest.mark.parametrize("name", GRAPH)
+def test_a_graph_is_whole(contract, name):
+    fields = as_json(contract)
+    del fields["graph"][name]
+    assert refusal(fields) == f"the contract's graph lacks {name}"
+    fields["graph"] |= {
+        name: None if name in ("size", "batch", "anomaly_map") else fields["graph"].get(name),
+        "more": 1,
+    }
+    assert "the contract's graph has a field that schema 3 does not know: 'more'" in refusal(fields)
+
+
+def test_schema_3_must_say_what_it_added(contract):
+    fields = as_json(contract)
+    del fields["graph"]
+    assert refusal(fields) == "the contract lacks graph"
+
+
 def test_schema_2_must_say_what_it_added(contract):
     fields = as_schema_1(contract) | {"schema": 2}
     assert refusal(fields) == "the contract lacks modality, window, z_range"
     assert refusal(fields | dict.fromkeys(ADDED)) == "the contract's calibration lacks confidence"
 
 
-@pytest.mark.parametrize("schema", [0, 3, "1", "2", None, True, 1.5, [1], {"schema": 1}, "\x1b[2J" * 99])
+@pytest.mark.parametrize("schema", [0, 4, "1", "2", None, True, 1.5, [1], {"schema": 1}, "\x1b[2J" * 99])
 def test_unknown_schema_says_what_to_install(contract, schema):
     sentence = refusal({**as_json(contract), "schema": schema})
     assert sentence.startswith("the contract has schema ")
-    assert "this version reads 1 to 2: install" in sentence
+    assert "this version reads 1 to 3: install" in sentence
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ CHANGES = {
         lambda model: model.metadata_props.append(model.metadata_props[0]),
         "it has more than one contract",
     ),
-    "unknown schema": (contract_text('{"schema": 3}'), "the contract has schema 3, and this version reads 1 to 2"),
+    "unknown schema": (contract_text('{"schema": 4}'), "the contract has schema 4, and this version reads 1 to 3"),
     "contract without fields": (contract_text('{"schema": 1}'), "the contract lacks calibration, channels, data"),
     "contract no JSON": (contract_text("schema: 1"), "the contract is not JSON"),
     "external initializer": (lambda model: external(model.graph.initializer[0]), OUTSIDE),

@@ -25,6 +25,7 @@ ALLOWED = {
     "train/demo.py": {"numpy", "PIL", "typer", "runtime"},
     "train/download.py": {"pooch", "rich"},
     "export": {"numpy", "torch", "onnx", "runtime"},
+    "export/precision.py": {"numpy", "onnx", "onnxruntime", "sklearn", "runtime"},
     "runtime": {"numpy", "typer"},
     "runtime/backends.py": {"numpy", "onnxruntime"},
     "runtime/capture.py": {"numpy", "cv2"},

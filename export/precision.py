@@ -1,0 +1,170 @@
+"""INT8: ranges of the activations from real frames. And what a lower precision costs and gains."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from sklearn.metrics import roc_auc_score
+
+from adae_edge.errors import ParityError
+from adae_edge.export.gate import Inputs
+from adae_edge.model import ADAE
+from adae_edge.runtime import Scorer
+from adae_edge.runtime.backends import INPUTS
+
+SPEED_BATCHES = (1, 64)
+SPEED_ROUNDS = 15
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A precision beside float32, both run by ONNX Runtime on this machine's CPU.
+
+    Attributes:
+        frames: whose scores were compared.
+        errors: relative differences of their scores: median, 90th and 99th percentile, and the largest.
+        flipped: decisions at the threshold that differ.
+        auroc: float32's and this precision's, where labels were given.
+        bytes: size of float32's model file and of this one.
+        speed: throughput as a multiple of float32's by batch size, the median of paired rounds.
+    """
+
+    frames: int
+    errors: tuple[float, float, float, float]
+    flipped: int
+    auroc: tuple[float, float] | None
+    bytes: tuple[int, int]
+    speed: dict[int, float]
+
+    def lines(self, precision: str) -> str:
+        """The same for the terminal."""
+        p50, p90, p99, largest = (f"{error:.1e}" for error in self.errors)
+        speeds = ", ".join(f"{ratio:.2f} times at batch {batch}" for batch, ratio in self.speed.items())
+        rows = [
+            f"{precision} beside fp32, on {self.frames} frames:",
+            f"  score error   median {p50}, 90 % {p90}, 99 % {p99}, largest {largest}",
+            f"  decisions     {self.flipped} flipped at the threshold",
+            f"  size          {self.bytes[1] / 1e6:.2f} MB in place of {self.bytes[0] / 1e6:.2f} MB",
+            f"  throughput    {speeds}, by ONNX Runtime on this CPU",
+        ]
+        if self.auroc:
+            rows.insert(3, f"  AUROC         {self.auroc[1]:.4f} in place of {self.auroc[0]:.4f}")
+        return "\n".join(rows)
+
+
+class _Frames(CalibrationDataReader):  # type: ignore[misc]
+    """Real frames one by one, as the graph takes them."""
+
+    def __init__(self, references: Sequence[Inputs]) -> None:
+        self.left = iter(references)
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        frame = next(self.left, None)
+        return None if frame is None else {n: np.asarray(v)[None] for n, v in zip(INPUTS, frame, strict=False)}
+
+
+def quantise(model: onnx.ModelProto, references: Sequence[Inputs], formed: ADAE) -> onnx.ModelProto:
+    """The graph with its convolutions in INT8, as QDQ: weights per channel, activations by their range in real frames.
+
+    Args:
+        model: float32, with convolutions alone (transposed ones would stay in float32).
+        references: real frames; the more they differ, the better the ranges.
+        formed: what was traced; its stages say which convolutions bear it.
+
+    Raises:
+        ParityError: none does.
+    """
+    chosen = [node.name for node in model.graph.node if node.op_type == "Conv" and _wanted(node.input[1], formed)]
+    if not chosen:
+        raise ParityError("int8 would change the scores too much in every single layer: export fp16 or fp32")
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it recommends a preparation that the export has done
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "int8.onnx"
+            quantize_static(
+                model,
+                out,
+                _Frames(references),
+                quant_format=QuantFormat.QDQ,
+                nodes_to_quantize=chosen,
+                per_channel=True,
+                reduce_range=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
+            )
+            return onnx.load(out)
+    finally:
+        logger.setLevel(level)
+
+
+def _wanted(weight: str, formed: ADAE) -> bool:
+    """Whether the convolution with the weight of this name, as the tracer gives it, is in a chosen stage."""
+    return any(
+        weight.startswith(f"model.{name}.exact.{at}.")
+        for name, network in (("generator", formed.generator), ("discriminator", formed.discriminator))
+        for at in network.chosen
+    )
+
+
+def measure_cost(exact: bytes, lower: bytes, frames: Sequence[Inputs], anomalous: Sequence[bool] | None) -> Cost:
+    """Score the same frames in both precisions, and time both in alternation.
+
+    Args:
+        exact: float32's model file.
+        lower: the other precision's.
+        frames: real ones.
+        anomalous: their labels, where they are known and of both kinds.
+    """
+    scorers = _scorer(exact), _scorer(lower)
+    before, after = (np.concatenate([scorer.score(*_stacked([one])) for one in frames]) for scorer in scorers)
+    errors = np.abs(after - before) / np.maximum(before, 1e-3)
+    p50, p90, p99 = np.percentile(errors, [50, 90, 99]).tolist()
+    limit = np.float32(scorers[0].threshold)
+    auroc = None
+    if anomalous is not None:
+        auroc = float(roc_auc_score(anomalous, before)), float(roc_auc_score(anomalous, after))
+    return Cost(
+        len(frames),
+        (p50, p90, p99, float(errors.max())),
+        int(((before > limit) != (after > limit)).sum()),
+        auroc,
+        (len(exact), len(lower)),
+        {batch: _speed(scorers, _stacked([frames[0]] * batch)) for batch in SPEED_BATCHES},
+    )
+
+
+def _scorer(data: bytes) -> Scorer:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        path.write_bytes(data)
+        return Scorer(path)
+
+
+def _stacked(frames: Sequence[Inputs]) -> list[NDArray[Any]]:
+    return [np.stack(column) for column in zip(*frames, strict=True)]
+
+
+def _speed(scorers: tuple[Scorer, Scorer], inputs: list[NDArray[Any]]) -> float:
+    """The second one's throughput as a multiple of the first one's."""
+    ratios = []
+    for _ in range(SPEED_ROUNDS):
+        seconds = []
+        for scorer in scorers:
+            begun = time.perf_counter()
+            scorer.score(*inputs)
+            seconds.append(time.perf_counter() - begun)
+        ratios.append(seconds[0] / seconds[1])
+    return float(np.median(ratios))
