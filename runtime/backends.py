@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
+import os
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -18,7 +20,20 @@ if TYPE_CHECKING:
 MAX_THREADS = 256
 # The graph's inputs, of which an image model has the first alone.
 INPUTS = ("frames", "mean", "std")
-DEVICES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+# ONNX Runtime's execution provider for each device, and the extra that brings it.
+PROVIDERS = {
+    "cpu": ("CPUExecutionProvider", "cpu"),
+    "cuda": ("CUDAExecutionProvider", "gpu"),
+    "tensorrt": ("TensorrtExecutionProvider", "gpu"),
+    "openvino": ("OpenVINOExecutionProvider", "openvino"),
+}
+DEVICES = tuple(PROVIDERS)
+# They all are the one module onnxruntime, and overwrite each other's files.
+PACKAGES = {"cpu": "onnxruntime", "gpu": "onnxruntime-gpu", "openvino": "onnxruntime-openvino"}
+# What OpenVINO computes a float32 graph in. Left to itself it may choose bf16 where the CPU can.
+OPENVINO_PRECISION = "f32"
+# Operators that compute the resize and the network have one of these in their names.
+PRODUCTS = ("Conv", "MatMul", "Gemm")
 
 
 class Backend(Protocol):
@@ -34,8 +49,9 @@ class Backend(Protocol):
 class OnnxRuntime:
     """ONNX Runtime with the execution provider that was asked for, or none.
 
-    Beside CUDA, ONNX Runtime itself runs what it thinks better placed on the CPU, such as the
-    arithmetic of shapes.
+    ONNX Runtime gives the CPU what a provider does not take, and on GPUs the arithmetic of shapes even
+    where it would. So the provider must be loaded and have every product (``PRODUCTS``) of the graph;
+    on which side the rest runs is not checked, because no number follows from it.
 
     Attributes:
         name: version and provider.
@@ -46,7 +62,9 @@ class OnnxRuntime:
         """
         Args:
             model: the bytes of a checked model file.
-            device: "cpu" or "cuda".
+            device: one of ``DEVICES``. "tensorrt" builds an engine, which takes seconds to minutes, and keeps
+                it in memory alone: while the graph loads if its sizes are fixed, else at the first frame and
+                again for each size or batch beyond those before.
             threads: for one run of the graph; None for as many as this process may use.
             kind: of the frames, as in the contract.
 
@@ -54,34 +72,52 @@ class OnnxRuntime:
             UsageError: no such device, this onnxruntime cannot run on it, or an absurd number of threads.
             MissingExtra: onnxruntime is not installed.
             ModelFileError: the graph cannot be loaded.
+            AdaeEdgeError: the device cannot be used, or would leave products to another one.
         """
+        if device not in PROVIDERS:
+            raise UsageError(f"there is no device {device}: choose {', '.join(DEVICES[:-1])} or {DEVICES[-1]}")
+        provider, extra = PROVIDERS[device]
         try:
             import onnxruntime
         except ImportError:
-            raise MissingExtra("Scoring", "gpu" if device == "cuda" else "cpu") from None
+            raise MissingExtra("Scoring", extra) from None
         if threads is not None and not 1 <= threads <= MAX_THREADS:
             raise UsageError(f"a run takes 1 to {MAX_THREADS} threads, and not {threads}")
-        provider = DEVICES.get(device)
-        if provider is None:
-            raise UsageError(f"there is no device {device}: choose {' or '.join(DEVICES)}")
         if provider not in onnxruntime.get_available_providers():
+            others = " ".join(package for name, package in PACKAGES.items() if name != extra)
             raise UsageError(
-                f"this onnxruntime cannot run on {device}: pip uninstall onnxruntime, then pip install 'adae-edge[gpu]'"
+                f"this onnxruntime cannot run on {device}, which takes the package {PACKAGES[extra]}, and only one "
+                f"onnxruntime package can be installed at a time: pip uninstall {others}, then "
+                f"pip install 'adae-edge[{extra}]'"
             )
         onnxruntime.set_default_logger_severity(4)
+        options = session_options(threads)
+        if device != "cpu":
+            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         printed = io.StringIO()  # onnxruntime prints what keeps CUDA from loading
         try:
             with contextlib.redirect_stdout(printed):
-                if device == "cuda":
+                if extra == "gpu":
                     onnxruntime.preload_dlls()
-                self.session = onnxruntime.InferenceSession(model, session_options(threads), providers=[provider])
+                # Its fallback would run on the CPU what a provider fails to load, or to run later.
+                self.session = onnxruntime.InferenceSession(
+                    model,
+                    options,
+                    providers=[(provider, provider_options(device, options.intra_op_num_threads))],
+                    enable_fallback=0,
+                )
         except Exception as error:
             if device == "cpu":
                 raise ModelFileError(f"the graph cannot be loaded: {_first_line(error)}") from None
             printed.write(str(error))
-        if device != "cpu" and (not hasattr(self, "session") or self.session.get_providers()[0] != provider):
-            reason = _first_line(printed.getvalue() or "ONNX Runtime does not say why")
-            raise AdaeEdgeError(f"{device} cannot be used, and nothing else is used in its place: {reason}")
+        if device != "cpu":
+            reason = None
+            if not hasattr(self, "session") or self.session.get_providers()[0] != provider:
+                reason = _first_line(printed.getvalue() or "ONNX Runtime does not say why")
+            elif left := _left_to_another(self.session, provider):
+                reason = f"ONNX Runtime would run {left}"
+            if reason is not None:
+                raise AdaeEdgeError(f"{device} cannot be used, and nothing else is used in its place: {reason}")
         inputs = [(value.name, value.type, len(value.shape)) for value in self.session.get_inputs()]
         outputs = [(value.name, value.type, len(value.shape)) for value in self.session.get_outputs()]
         if kind == "image":
@@ -116,6 +152,48 @@ def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
     options.log_severity_level = 4
     options.add_session_config_entry("session.load_model_format", "ONNX")
     return options
+
+
+def provider_options(device: str, threads: int) -> dict[str, str]:
+    """The provider's options with which a float32 graph gives float32's numbers, and which write no file."""
+    if device == "cuda":
+        return {"use_tf32": "0"}  # products would keep 10 bits of their factors
+    if device == "tensorrt":
+        # TensorRT has no option against TF32, but reads this variable of NVIDIA's when it builds an engine.
+        os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
+        # All given, because options that are not given may come from the environment.
+        return {
+            "trt_fp16_enable": "0",
+            "trt_bf16_enable": "0",
+            "trt_int8_enable": "0",
+            "trt_engine_cache_enable": "0",
+            "trt_timing_cache_enable": "0",
+            "trt_dump_subgraphs": "0",
+            "trt_dump_ep_context_model": "0",
+        }
+    if device == "openvino":
+        cpu = {
+            "INFERENCE_PRECISION_HINT": OPENVINO_PRECISION,
+            "INFERENCE_NUM_THREADS": str(threads),
+            "NUM_STREAMS": "1",
+            # Pinned threads of two processes would share one CPU and leave another idle.
+            "ENABLE_CPU_PINNING": "NO",
+        }
+        return {"device_type": "CPU", "load_config": json.dumps({"CPU": cpu})}
+    return {}
+
+
+def _left_to_another(session: onnxruntime.InferenceSession, provider: str) -> str | None:
+    """Which operators of the products another provider has, in words; None if this one has all of them."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return "the graph where it likes, and does not say where before its version 1.24"
+    operators: dict[bool, set[str]] = {True: set(), False: set()}
+    for part in session.get_provider_graph_assignment_info():
+        operators[part.ep_name == provider].update(node.op_type for node in part.get_nodes())
+    if not operators[True]:
+        return "the whole graph on another one"
+    left = sorted(op for op in operators[False] if any(word in op for word in PRODUCTS))
+    return f"{', '.join(left)} on another one" if left else None
 
 
 def _first_line(error: Exception | str) -> str:
