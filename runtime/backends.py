@@ -34,6 +34,9 @@ PACKAGES = {"cpu": "onnxruntime", "gpu": "onnxruntime-gpu", "openvino": "onnxrun
 OPENVINO_PRECISION = "f32"
 # Operators that compute the resize and the network have one of these in their names.
 PRODUCTS = ("Conv", "MatMul", "Gemm")
+# Operators that a device is known to compute wrongly. OpenVINO adds up exponentials as they are, and
+# where all of them are below the smallest float32 takes the logarithm of 0.
+WRONG = {"openvino": {"ReduceLogSumExp"}}
 
 
 class Backend(Protocol):
@@ -72,7 +75,7 @@ class OnnxRuntime:
             UsageError: no such device, this onnxruntime cannot run on it, or an absurd number of threads.
             MissingExtra: onnxruntime is not installed.
             ModelFileError: the graph cannot be loaded.
-            AdaeEdgeError: the device cannot be used, or would leave products to another one.
+            AdaeEdgeError: the device cannot be used, leaves products to another one, or computes them wrongly.
         """
         if device not in PROVIDERS:
             raise UsageError(f"there is no device {device}: choose {', '.join(DEVICES[:-1])} or {DEVICES[-1]}")
@@ -111,12 +114,11 @@ class OnnxRuntime:
                 raise ModelFileError(f"the graph cannot be loaded: {_first_line(error)}") from None
             printed.write(str(error))
         if device != "cpu":
-            reason = None
             if not hasattr(self, "session") or self.session.get_providers()[0] != provider:
                 reason = _first_line(printed.getvalue() or "ONNX Runtime does not say why")
-            elif left := _left_to_another(self.session, provider):
-                reason = f"ONNX Runtime would run {left}"
-            if reason is not None:
+            else:
+                reason = _unfit(self.session, device, provider)
+            if reason:
                 raise AdaeEdgeError(f"{device} cannot be used, and nothing else is used in its place: {reason}")
         inputs = [(value.name, value.type, len(value.shape)) for value in self.session.get_inputs()]
         outputs = [(value.name, value.type, len(value.shape)) for value in self.session.get_outputs()]
@@ -139,6 +141,9 @@ class OnnxRuntime:
             scores: NDArray[np.float32] = self.session.run(["score"], dict(zip(INPUTS, inputs, strict=False)))[0]
         except Exception as error:
             raise AdaeEdgeError(f"the graph cannot be run: {_first_line(error)}") from None
+        # OpenVINO has answered a run that failed inside of it with the scores of the run before.
+        if scores.shape != inputs[0].shape[:1]:
+            raise AdaeEdgeError(f"the graph gives {scores.size} scores for {len(inputs[0])} frames")
         return scores
 
 
@@ -183,17 +188,20 @@ def provider_options(device: str, threads: int) -> dict[str, str]:
     return {}
 
 
-def _left_to_another(session: onnxruntime.InferenceSession, provider: str) -> str | None:
-    """Which operators of the products another provider has, in words; None if this one has all of them."""
+def _unfit(session: onnxruntime.InferenceSession, device: str, provider: str) -> str:
+    """Why this graph cannot be trusted to the loaded provider; "" if it can."""
     if not hasattr(session, "get_provider_graph_assignment_info"):
-        return "the graph where it likes, and does not say where before its version 1.24"
-    operators: dict[bool, set[str]] = {True: set(), False: set()}
+        return "ONNX Runtime says from version 1.24 on what it runs where, and this one is older"
+    taken: set[str] = set()
+    left: set[str] = set()
     for part in session.get_provider_graph_assignment_info():
-        operators[part.ep_name == provider].update(node.op_type for node in part.get_nodes())
-    if not operators[True]:
-        return "the whole graph on another one"
-    left = sorted(op for op in operators[False] if any(word in op for word in PRODUCTS))
-    return f"{', '.join(left)} on another one" if left else None
+        operators = taken if part.ep_name == provider else left
+        operators.update(printable(node.op_type) for node in part.get_nodes())
+    products = sorted(name for name in left if any(word in name for word in PRODUCTS))
+    if products or not taken:
+        return f"ONNX Runtime would run {', '.join(products) or 'the whole graph'} elsewhere"
+    wrong = sorted(taken & WRONG.get(device, set()))
+    return f"it computes {', '.join(wrong)} wrongly, so export the model again" if wrong else ""
 
 
 def _first_line(error: Exception | str) -> str:
