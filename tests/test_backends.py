@@ -93,7 +93,7 @@ def test_a_device_that_this_onnxruntime_has_not_names_its_package(tmp_path, devi
 @pytest.mark.parametrize("command", ["score", "calibrate", "bench"])
 def test_the_help_names_every_device(tmp_path, command):
     help_of = run(command, "--help", cwd=tmp_path, COLUMNS="200").stdout
-    assert set(DEVICES) <= set(help_of.replace(",", " ").split())
+    assert all(device in help_of for device in DEVICES)
 
 
 @pytest.mark.parametrize("threads", [0, -1, 257, 10**9])
