@@ -46,9 +46,9 @@ def _cgroup_quotas(root: Path) -> list[tuple[int, int]]:
     for line in lines:
         _, controllers, group = line.split(":", 2)
         if not controllers:
-            top, names = root / "sys/fs/cgroup", ("cpu.max",)
+            top, names = root / "sys/fs/cgroup", ["cpu.max"]
         elif "cpu" in controllers.split(","):
-            top, names = root / "sys/fs/cgroup/cpu", ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            top, names = root / "sys/fs/cgroup/cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
         else:
             continue
         # In a container that sees its own cgroup alone, "group" may be a place outside: the top is then its own.
