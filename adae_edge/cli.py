@@ -43,7 +43,12 @@ BrainMask = Annotated[
     Path | None,
     typer.Option(help="Where the brain is, for NIfTI volumes with skull: a mask, or a folder with VOLUME_*.nii.gz."),
 ]
-Device = Annotated[str, typer.Option(help="cpu or cuda; another one is never used in its place.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="cpu, cuda, tensorrt (builds an engine for each new size) or openvino; never another one in its place."
+    ),
+]
 
 Item = TypeVar("Item")
 

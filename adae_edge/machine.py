@@ -24,27 +24,42 @@ def machine() -> dict[str, Any]:
     }
 
 
-def available_threads() -> int:
-    """CPUs that this process may use: the lower of its affinity and its cgroup's quota, at least 1."""
+def available_threads(root: Path = Path("/")) -> int:
+    """CPUs that this process may use: the lower of its affinity and its cgroups' quotas, at least 1.
+
+    Args:
+        root: of the file system that has proc and sys, another one in tests.
+    """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for quota, period in _cgroup_quotas():
+    for quota, period in _cgroup_quotas(root):
         count = min(count, max(1, math.ceil(quota / period)))
     return count
 
 
-def _cgroup_quotas() -> list[tuple[int, int]]:
-    """Microseconds of CPU time per period, from cgroup v2 or v1, where there is a limit."""
+def _cgroup_quotas(root: Path) -> list[tuple[int, int]]:
+    """Microseconds of CPU time per period, of this process's cgroup and of those above it, v2 or v1, where limited."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
     quotas = []
-    for paths in (
-        ("/sys/fs/cgroup/cpu.max",),
-        ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
-    ):
-        try:
-            quota, period = " ".join(Path(path).read_text() for path in paths).split()
-            if int(quota) > 0:
-                quotas.append((int(quota), int(period)))
-        except (OSError, ValueError):  # no such file, or "max"
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if not controllers:
+            top, names = root / "sys/fs/cgroup", ["cpu.max"]
+        elif "cpu" in controllers.split(","):
+            top, names = root / "sys/fs/cgroup/cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+        else:
             continue
+        # In a container that sees its own cgroup alone, "group" may be a place outside: the top is then its own.
+        parts = [part for part in group.split("/") if part]
+        for depth in range(len(parts) + 1):
+            try:
+                quota, period = " ".join((top.joinpath(*parts[:depth]) / name).read_text() for name in names).split()
+                if int(quota) > 0:
+                    quotas.append((int(quota), int(period)))
+            except (OSError, ValueError):  # no such file, or "max"
+                continue
     return quotas
 
 

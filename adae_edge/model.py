@@ -274,8 +274,12 @@ class Density(nn.Module):
         """activations: float32 [N, V] -> score: float32 [N]."""
         components = torch.matmul(activations - self.centre, self.basis)
         distances = torch.matmul(components, self.factors) - self.offsets
-        squared = distances.reshape(-1, self.peaks.shape[0], self.basis.shape[1]).square().sum(dim=2)
-        log_share = torch.logsumexp(self.peaks - 0.5 * squared, dim=1)
+        squared = distances.reshape(-1, self.peaks.shape[0], self.basis.shape[1]).square()
+        # Written out for OpenVINO: where the sum drops its dimension itself it takes the peaks of other Gaussians,
+        # and the operator of torch.logsumexp adds up exponentials without taking the largest out first.
+        logs = self.peaks - 0.5 * squared.sum(dim=2, keepdim=True).flatten(1)
+        largest = logs.amax(dim=1)
+        log_share = (logs - largest[:, None]).exp().sum(dim=1).log() + largest
         return (-2.0 * log_share).clamp(min=0.0).sqrt()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,7 +23,23 @@ MAX_THREADS = 256
 INPUTS = ("frames", "mean", "std")
 # And its outputs, of which the map is there where the contract says so.
 OUTPUTS = ("score", "anomaly_map")
-DEVICES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+# ONNX Runtime's execution provider for each device, and the extra that brings it.
+PROVIDERS = {
+    "cpu": ("CPUExecutionProvider", "cpu"),
+    "cuda": ("CUDAExecutionProvider", "gpu"),
+    "tensorrt": ("TensorrtExecutionProvider", "gpu"),
+    "openvino": ("OpenVINOExecutionProvider", "openvino"),
+}
+DEVICES = tuple(PROVIDERS)
+# They all are the one module onnxruntime, and overwrite each other's files.
+PACKAGES = {"cpu": "onnxruntime", "gpu": "onnxruntime-gpu", "openvino": "onnxruntime-openvino"}
+# What OpenVINO computes a float32 graph in. Left to itself it may choose bf16 where the CPU can.
+OPENVINO_PRECISION = "f32"
+# Operators that compute the resize and the network have one of these in their names.
+PRODUCTS = ("Conv", "MatMul", "Gemm")
+# Operators that a device is known to compute wrongly. OpenVINO adds up exponentials as they are, and
+# where all of them are below the smallest float32 takes the logarithm of 0.
+WRONG = {"openvino": {"ReduceLogSumExp"}}
 
 
 class Backend(Protocol):
@@ -37,8 +55,9 @@ class Backend(Protocol):
 class OnnxRuntime:
     """ONNX Runtime with the execution provider that was asked for, or none.
 
-    Beside CUDA, ONNX Runtime itself runs what it thinks better placed on the CPU, such as the
-    arithmetic of shapes.
+    ONNX Runtime gives the CPU what a provider does not take, and on GPUs the arithmetic of shapes even
+    where it would. So the provider must be loaded and have every product (``PRODUCTS``) of the graph;
+    on which side the rest runs is not checked, because no number follows from it.
 
     Attributes:
         name: version and provider.
@@ -49,7 +68,9 @@ class OnnxRuntime:
         """
         Args:
             model: the bytes of a checked model file.
-            device: "cpu" or "cuda".
+            device: one of ``DEVICES``. "tensorrt" builds an engine, which takes seconds to minutes, and keeps
+                it in memory alone: while the graph loads if its sizes are fixed, else at the first frame and
+                again for each size or batch beyond those before.
             threads: for one run of the graph; None for as many as this process may use.
             kind: of the frames, as in the contract.
 
@@ -57,34 +78,51 @@ class OnnxRuntime:
             UsageError: no such device, this onnxruntime cannot run on it, or an absurd number of threads.
             MissingExtra: onnxruntime is not installed.
             ModelFileError: the graph cannot be loaded.
+            AdaeEdgeError: the device cannot be used, leaves products to another one, or computes them wrongly.
         """
+        if device not in PROVIDERS:
+            raise UsageError(f"there is no device {device}: choose {', '.join(DEVICES[:-1])} or {DEVICES[-1]}")
+        provider, extra = PROVIDERS[device]
         try:
             import onnxruntime
         except ImportError:
-            raise MissingExtra("Scoring", "gpu" if device == "cuda" else "cpu") from None
+            raise MissingExtra("Scoring", extra) from None
         if threads is not None and not 1 <= threads <= MAX_THREADS:
             raise UsageError(f"a run takes 1 to {MAX_THREADS} threads, and not {threads}")
-        provider = DEVICES.get(device)
-        if provider is None:
-            raise UsageError(f"there is no device {device}: choose {' or '.join(DEVICES)}")
         if provider not in onnxruntime.get_available_providers():
+            others = " ".join(package for name, package in PACKAGES.items() if name != extra)
             raise UsageError(
-                f"this onnxruntime cannot run on {device}: pip uninstall onnxruntime, then pip install 'adae-edge[gpu]'"
+                f"this onnxruntime cannot run on {device}, which takes the package {PACKAGES[extra]}, and only one "
+                f"onnxruntime package can be installed at a time: pip uninstall {others}, then "
+                f"pip install 'adae-edge[{extra}]'"
             )
         onnxruntime.set_default_logger_severity(4)
+        options = session_options(threads)
+        if device != "cpu":
+            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         printed = io.StringIO()  # onnxruntime prints what keeps CUDA from loading
         try:
             with contextlib.redirect_stdout(printed):
-                if device == "cuda":
+                if extra == "gpu":
                     onnxruntime.preload_dlls()
-                self.session = onnxruntime.InferenceSession(model, session_options(threads), providers=[provider])
+                # Its fallback would run on the CPU what a provider fails to load, or to run later.
+                self.session = onnxruntime.InferenceSession(
+                    model,
+                    options,
+                    providers=[(provider, provider_options(device, options.intra_op_num_threads))],
+                    enable_fallback=0,
+                )
         except Exception as error:
             if device == "cpu":
                 raise ModelFileError(f"the graph cannot be loaded: {_first_line(error)}") from None
             printed.write(str(error))
-        if device != "cpu" and (not hasattr(self, "session") or self.session.get_providers()[0] != provider):
-            reason = _first_line(printed.getvalue() or "ONNX Runtime does not say why")
-            raise AdaeEdgeError(f"{device} cannot be used, and nothing else is used in its place: {reason}")
+        if device != "cpu":
+            if not hasattr(self, "session") or self.session.get_providers()[0] != provider:
+                reason = _first_line(printed.getvalue() or "ONNX Runtime does not say why")
+            else:
+                reason = _unfit(self.session, device, provider)
+            if reason:
+                raise AdaeEdgeError(f"{device} cannot be used, and nothing else is used in its place: {reason}")
         inputs = [(value.name, value.type, len(value.shape)) for value in self.session.get_inputs()]
         outputs = [(value.name, value.type, len(value.shape)) for value in self.session.get_outputs()]
         if kind == "image":
@@ -106,6 +144,9 @@ class OnnxRuntime:
             values: list[NDArray[np.float32]] = self.session.run(outputs, dict(zip(INPUTS, inputs, strict=False)))
         except Exception as error:
             raise AdaeEdgeError(f"the graph cannot be run: {_first_line(error)}") from None
+        # OpenVINO has answered a run that failed inside of it with the scores of the run before.
+        if len(values[0]) != len(inputs[0]):
+            raise AdaeEdgeError(f"the graph gives {len(values[0])} scores for {len(inputs[0])} frames")
         return values
 
 
@@ -119,6 +160,51 @@ def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
     options.log_severity_level = 4
     options.add_session_config_entry("session.load_model_format", "ONNX")
     return options
+
+
+def provider_options(device: str, threads: int) -> dict[str, str]:
+    """The provider's options with which a float32 graph gives float32's numbers, and which write no file."""
+    if device == "cuda":
+        return {"use_tf32": "0"}  # products would keep 10 bits of their factors
+    if device == "tensorrt":
+        # TensorRT has no option against TF32, but reads this variable of NVIDIA's when it builds an engine.
+        os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
+        # All given, because options that are not given may come from the environment.
+        return {
+            "trt_fp16_enable": "0",
+            "trt_bf16_enable": "0",
+            "trt_int8_enable": "0",
+            "trt_engine_cache_enable": "0",
+            "trt_timing_cache_enable": "0",
+            "trt_dump_subgraphs": "0",
+            "trt_dump_ep_context_model": "0",
+        }
+    if device == "openvino":
+        cpu = {
+            "INFERENCE_PRECISION_HINT": OPENVINO_PRECISION,
+            "INFERENCE_NUM_THREADS": str(threads),
+            "NUM_STREAMS": "1",
+            # Pinned threads of two processes would share one CPU and leave another idle.
+            "ENABLE_CPU_PINNING": "NO",
+        }
+        return {"device_type": "CPU", "load_config": json.dumps({"CPU": cpu})}
+    return {}
+
+
+def _unfit(session: onnxruntime.InferenceSession, device: str, provider: str) -> str:
+    """Why this graph cannot be trusted to the loaded provider; "" if it can."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return "ONNX Runtime says from version 1.24 on what it runs where, and this one is older"
+    taken: set[str] = set()
+    left: set[str] = set()
+    for part in session.get_provider_graph_assignment_info():
+        operators = taken if part.ep_name == provider else left
+        operators.update(printable(node.op_type) for node in part.get_nodes())
+    products = sorted(name for name in left if any(word in name for word in PRODUCTS))
+    if products or not taken:
+        return f"ONNX Runtime would run {', '.join(products) or 'the whole graph'} elsewhere"
+    wrong = sorted(taken & WRONG.get(device, set()))
+    return f"it computes {', '.join(wrong)} wrongly, so export the model again" if wrong else ""
 
 
 def _first_line(error: Exception | str) -> str:

@@ -53,7 +53,7 @@ def recalibrate(
         normals: a source of normal frames that ends, as on the command line.
         fpr: bound on the false-positive rate.
         confidence: probability that the bound holds, see ``calibrate``.
-        device: "cpu" or "cuda".
+        device: as for ``Scorer``.
         window: centre and width for DICOM files; None for those of the training, or else the files' own.
         brain_mask: for NIfTI volumes that are not skull-stripped.
 

@@ -32,7 +32,7 @@ class Scorer:
         """
         Args:
             path: a model file that ``adae-edge export`` wrote.
-            device: "cpu" or "cuda"; another one is never used in its place.
+            device: "cpu", "cuda", "tensorrt" or "openvino"; another one is never used in its place.
             threads: CPU threads for one run; None for as many as this process may use.
 
         Raises:

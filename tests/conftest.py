@@ -8,6 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from adae_edge import modelfile
 from adae_edge.calibration import calibrate
 from adae_edge.contract import Contract, Graph, Network
+from tests.environments import build_wheel
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +38,9 @@ def small_model(contract):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
     return modelfile.with_contract(model.SerializeToString(), contract)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    """The package's wheel."""
+    return build_wheel(tmp_path_factory.mktemp("built"))

@@ -8,6 +8,8 @@ from onnx import TensorProto, helper
 from adae_edge import modelfile
 from adae_edge.errors import AdaeEdgeError, ModelFileError, UsageError
 from adae_edge.runtime import Scorer
+from adae_edge.runtime.backends import DEVICES
+from tests.models import mean_model, run
 
 
 def model_file(
@@ -58,13 +60,40 @@ def test_a_graph_that_fails_while_it_runs_is_one_sentence(tmp_path, contract):
     assert str(failed.value).isprintable()
 
 
+def test_a_score_for_each_frame_or_a_sentence(tmp_path, contract):
+    nodes = [
+        helper.make_node("Cast", ["frames"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceSum", ["float"], ["sum"], keepdims=0),
+        helper.make_node("Expand", ["sum", "three"], ["score"]),
+    ]
+    three = onnx.numpy_helper.from_array(np.array([3]), "three")
+    scorer = Scorer(model_file(tmp_path / "m.onnx", contract, nodes, tensors=[three]))
+    assert scorer.score(np.zeros((3, 5, 5, 1), np.uint8)).shape == (3,)
+    with pytest.raises(AdaeEdgeError, match="gives 3 scores for 2 frames"):
+        scorer.score(np.zeros((2, 5, 5, 1), np.uint8))
+
+
 def test_another_device_is_never_used_in_its_place(tmp_path, small_model):
     path = tmp_path / "m.onnx"
     path.write_bytes(small_model)
-    with pytest.raises(UsageError, match="no device tpu"):
+    with pytest.raises(UsageError, match="no device tpu: choose cpu, cuda, tensorrt or openvino"):
         Scorer(path, device="tpu")
-    with pytest.raises(UsageError, match="cannot run on cuda"):
-        Scorer(path, device="cuda")
+
+
+@pytest.mark.parametrize(("device", "extra"), [("cuda", "gpu"), ("tensorrt", "gpu"), ("openvino", "openvino")])
+def test_a_device_that_this_onnxruntime_has_not_names_its_package(tmp_path, device, extra):
+    (tmp_path / "m.onnx").write_bytes(mean_model())
+    process = run("score", "m.onnx", ".", "--device", device, cwd=tmp_path)
+    assert (process.returncode, process.stdout) == (2, "")
+    assert f"cannot run on {device}, which takes the package onnxruntime-{extra}" in process.stderr
+    assert "only one onnxruntime package can be installed at a time: pip uninstall onnxruntime " in process.stderr
+    assert process.stderr.endswith(f"then pip install 'adae-edge[{extra}]'\n")
+
+
+@pytest.mark.parametrize("command", ["score", "calibrate", "bench"])
+def test_the_help_names_every_device(tmp_path, command):
+    help_of = run(command, "--help", cwd=tmp_path, COLUMNS="200").stdout
+    assert all(device in help_of for device in DEVICES)
 
 
 @pytest.mark.parametrize("threads", [0, -1, 257, 10**9])

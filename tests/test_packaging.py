@@ -4,45 +4,16 @@ import os
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from adae_edge.runtime import Scorer
+from tests.environments import ROOT, environment
 from tests.models import mean_model
 
-ROOT = Path(__file__).parents[1]
 STAGES = ("train", "export", "runtime", "benchmarks")
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """Built from a copy, so that the build leaves nothing in the checkout."""
-    copy = tmp_path_factory.mktemp("source")
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    for name in listed.stdout.split():
-        if (ROOT / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            (copy / name).write_bytes((ROOT / name).read_bytes())
-    out = tmp_path_factory.mktemp("wheel")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        str(out),
-        str(copy),
-    ]
-    subprocess.run(command, check=True, cwd=out)
-    return next(out.glob("*.whl"))
 
 
 def sources():
@@ -71,20 +42,14 @@ def test_the_installed_package_passes_mypy_strict(wheel, tmp_path):
         "-p",
         "adae_edge",
     ]
-    environment = {**os.environ, "MYPYPATH": str(site)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    variables = {**os.environ, "MYPYPATH": str(site)}
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == f"Success: no issues found in {len(sources())} source files", done.stdout
 
 
 def test_a_clean_environment_with_the_cpu_extra_scores_pictures(wheel, tmp_path):
     """Neither torch, onnx nor cv2 is installed there."""
-    environment = tmp_path / "clean"
-    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
-    python = environment / "bin" / "python"
-    constraints = str(ROOT / "constraints.txt")
-    subprocess.run(
-        [str(python), "-m", "pip", "install", "--quiet", "-c", constraints, f"{wheel}[cpu]"], check=True, cwd=tmp_path
-    )
+    python = environment(tmp_path / "clean", f"{wheel}[cpu]")
     model, frames = tmp_path / "m.onnx", tmp_path / "frames"
     model.write_bytes(mean_model(3))
     frames.mkdir()
