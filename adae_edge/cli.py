@@ -273,10 +273,16 @@ def export(
     frames: Annotated[
         Path | None, typer.Option(help="Folder of frames for the gate, as for score, if the checkpoint carries none.")
     ] = None,
+    example: Annotated[
+        Path | None, typer.Option(help="Folder for score.py and score.cpp, which score without adae-edge.")
+    ] = None,
 ) -> None:
     """Fuse both autoencoders into one ONNX file that outputs the score, once its scores are shown to be PyTorch's."""
     with _extra("The export", "export,cpu"):
+        from adae_edge.export.examples import check_examples, write_examples
         from adae_edge.export.graph import export as run_export
+    if example is not None:
+        check_examples(example)  # before the gate, which takes its time
     out = out or checkpoint.with_name(checkpoint.name.removesuffix(".safetensors") + ".onnx")
     exported = run_export(checkpoint, out, frames)
     parity = exported.parity
@@ -285,6 +291,8 @@ def export(
         f"({parity.tolerance:.0e} allowed), {parity.flipped} decisions flipped\n"
         f"wrote {out}: {exported.bytes / 1e6:.2f} MB, opset {exported.opset}; next: adae-edge score {out} SOURCE"
     )
+    if example is not None:
+        typer.echo(f"wrote {' and '.join(map(str, write_examples(exported.contract, example)))}")
 
 
 @app.command()
