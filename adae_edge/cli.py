@@ -295,6 +295,9 @@ def export(
     anomaly_map: Annotated[
         str | None, typer.Option(help="A second output that shows where: network or frame, whose pixels it has.")
     ] = None,
+    example: Annotated[
+        Path | None, typer.Option(help="Folder for score.py and score.cpp, which score without adae-edge.")
+    ] = None,
 ) -> None:
     """Fuse both autoencoders into one ONNX file that outputs the score, once its scores are shown to be PyTorch's."""
     from adae_edge.contract import MAPS, PRECISIONS, TARGETS, Graph
@@ -307,7 +310,10 @@ def export(
         raise UsageError(f"--anomaly-map is {' or '.join(MAPS)}, and {anomaly_map} is neither")
     size = None if fixed_size is None else frame_size(fixed_size)[::-1]
     with _extra("The export", "export,cpu"):
+        from adae_edge.export.examples import check_examples, write_examples
         from adae_edge.export.graph import export as run_export
+    if example is not None:
+        check_examples(example)  # before the gate, which takes its time
     out = out or checkpoint.with_name(checkpoint.name.removesuffix(".safetensors") + ".onnx")
     exported = run_export(checkpoint, out, frames, Graph(precision, target, size, fixed_batch, anomaly_map))
     parity = exported.parity
@@ -322,6 +328,8 @@ def export(
     typer.echo(
         f"wrote {out}: {exported.bytes / 1e6:.2f} MB, opset {exported.opset}; next: adae-edge score {out} SOURCE"
     )
+    if example is not None:
+        typer.echo(f"wrote {' and '.join(map(str, write_examples(exported.contract, example)))}")
 
 
 @app.command()

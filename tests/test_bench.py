@@ -8,6 +8,8 @@ import sys
 import numpy as np
 import pytest
 
+from adae_edge.benchmarks import graphs
+from adae_edge.benchmarks.paired import Question, Ratio, in_turns
 from adae_edge.machine import available_threads
 from tests.models import mean_model
 
@@ -99,3 +101,69 @@ def test_training_is_compared_with_plain_loops_that_train_too(tmp_path):
         assert row["ratio"] == pytest.approx(result["rows"][0]["images_per_s"] / rate, rel=0.01)
         assert f"{row['images_per_s']:.0f} images/s" in done.stdout
         assert 0 < row["loss_generator"] < 0.6  # untrained, it is near 0.8
+
+
+def test_the_exported_graph_beside_what_it_replaces(tmp_path):
+    command = [sys.executable, "-m", "adae_edge.benchmarks.graphs", "network-sized", "--rounds", "2", "--threads", "1"]
+    done = subprocess.run([*command, "--json", "g.json"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    result = json.loads((tmp_path / "g.json").read_text())
+    assert result["command"] == "python -m adae_edge.benchmarks.graphs network-sized --rounds 2"
+    assert (result["rounds"], result["threads"]) == (2, 1)
+    assert {"adae_edge", "onnxruntime", "opencv", "openvino", "torch"} <= set(result["versions"])
+    (answer,) = result["questions"]
+    goals = [row["goal"] for row in answer["ratios"]]
+    assert goals == ["at most 1", "at least 8", None, None]
+    for row in answer["ratios"]:
+        of, to = (np.array(answer["things"][row[name]]["rounds_ms"]) for name in ("of", "to"))
+        assert len(of) == 2
+        assert row["ratio"] == pytest.approx(np.median(of / to), rel=0.01)
+        assert f"{row['ratio']:.3f}     {row['of']} / {row['to']}" in done.stdout
+    scores = [thing["score"] for thing in answer["things"].values()]
+    assert scores == pytest.approx([scores[0]] * 5, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("group", "tolerance"), [("raw", 0.05), ("precision", 0.2), ("forms", 1e-4), ("openvino", 0.2)]
+)
+def test_all_that_is_compared_computes_the_same_score(group, tolerance):
+    if group == "openvino":
+        pytest.importorskip("openvino")
+    question = next(graphs.GROUPS[group](1))
+    scores = {name: call() for name, call in question.things.items()}
+    expected = next(iter(scores.values()))
+    for name, found in scores.items():
+        assert found == pytest.approx(expected, rel=tolerance), name
+    names = {*question.things, *question.fastest}
+    assert {name for ratio in question.ratios for name in (ratio.of, ratio.to)} <= names
+
+
+def test_a_group_that_is_not_there(tmp_path):
+    command = [sys.executable, "-m", "adae_edge.benchmarks.graphs", "speed"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "there is no group speed" in done.stderr
+
+
+def test_turns_alternate_and_a_goal_is_met_or_not(monkeypatch):
+    monkeypatch.setattr("adae_edge.benchmarks.paired._block_ms", lambda call: float(call()[0]))
+    order = []
+    things = {
+        name: lambda name=name, ms=ms: order.append(name) or np.float32([ms])
+        for name, ms in zip("abc", (4, 2, 3), strict=True)
+    }
+    assert {name: ms.tolist() for name, ms in in_turns(things, 3).items()} == {"a": [4] * 3, "b": [2] * 3, "c": [3] * 3}
+    assert "".join(order) == "abccbaabc"
+    ratios = (
+        Ratio("a", "b", at_least=2),
+        Ratio("b", "a", at_most=0.4),
+        Ratio("a", "rest", at_least=1.9),
+        Ratio("c", "b"),
+    )
+    rows = Question("x", "y", things, ratios, {"rest": ("b", "c")}).answer(2)["ratios"]
+    assert [(row["to"], row["ratio"], row["goal"], row["met"]) for row in rows] == [
+        ("b", 2.0, "at least 2", True),
+        ("a", 0.5, "at most 0.4", False),
+        ("b", 2.0, "at least 1.9", True),
+        ("b", 1.5, None, None),
+    ]
