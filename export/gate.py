@@ -192,6 +192,13 @@ def _inputs(frame: Frame, contract: Contract) -> Inputs:
     return frame.astype(np.float32), np.float32(127), np.float32(20)
 
 
+def extremes_as_seen(contract: Contract) -> list[Inputs]:
+    """The extreme frames of the size that the network sees, or of the fixed one, as the model takes them."""
+    side, fixed = contract.side, contract.graph and contract.graph.size
+    shape = (*(fixed or (side, side)), contract.channels)
+    return [_inputs(frame, contract) for _, frame in extreme_frames(contract) if frame.shape == shape]
+
+
 def extreme_frames(contract: Contract) -> list[tuple[str, Frame]]:
     """Frames that no camera gives, by name: black, white, noise, one hot pixel, odd and the largest sizes."""
     channels, side = contract.channels, contract.side

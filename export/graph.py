@@ -22,7 +22,7 @@ from adae_edge.checkpoint import REFERENCE_FRAMES, Checkpoint
 from adae_edge.contract import Contract, Graph
 from adae_edge.errors import CheckpointError, FrameError, UsageError
 from adae_edge.export.forms import Fused, in_form, lowered
-from adae_edge.export.gate import Inputs, Parity, as_seen, check_parity
+from adae_edge.export.gate import Inputs, Parity, as_seen, check_parity, extremes_as_seen
 from adae_edge.export.precision import Cost, measure_cost, quantise
 from adae_edge.files import write_atomically
 from adae_edge.model import ADAE, load_network
@@ -140,7 +140,7 @@ def build(model: ADAE, contract: Contract, references: Sequence[Inputs]) -> tupl
     formed = in_form(model, contract.graph, as_seen(model, references))
     graph = clean(trace(formed, contract))
     if contract.graph.precision == "int8":
-        graph = quantise(graph, references, formed)
+        graph = quantise(graph, [*references, *extremes_as_seen(contract)], formed)
     return modelfile.with_contract(graph.SerializeToString(deterministic=True), contract), formed
 
 

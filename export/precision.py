@@ -78,7 +78,7 @@ def quantise(model: onnx.ModelProto, references: Sequence[Inputs], formed: ADAE)
 
     Args:
         model: float32, with convolutions alone (transposed ones would stay in float32).
-        references: real frames; the more they differ, the better the ranges.
+        references: real frames, and extreme ones, without which an anomaly's activations would be cut off.
         formed: what was traced; its stages say which convolutions bear it.
 
     Raises:
