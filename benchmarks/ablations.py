@@ -59,8 +59,9 @@ def main(
     settings = {"data": kind, "frames": frames, "updates": updates, "recipe": asdict(DEFAULT)}
     table = load_table(out, settings)
     place = "" if data == kind else ":DIR"
+    every = [name for name in VARIANTS if name in {*names, *table["variants"]}]
     table["command"] = (
-        f"python -m adae_edge.benchmarks.ablations {kind}{place} --out {out.name} --variants {variants} "
+        f"python -m adae_edge.benchmarks.ablations {kind}{place} --out {out.name} --variants {','.join(every)} "
         f"--classes {classes} --seeds {seeds} --updates {updates}"
     )
 

@@ -199,6 +199,23 @@ class MoreInk(Ink):
     power = 8
 
 
+class Contrast(Changed):
+    """As ``Ink``, for frames of which black is not the background."""
+
+    power = 4
+
+    def weights(self, x: Tensor, errors: Tensor) -> Tensor:
+        """By the frame's standard deviation."""
+        contrast = x.std(dim=(1, 2, 3)) ** self.power
+        return contrast / contrast.mean()
+
+
+class MoreContrast(Contrast):
+    """Still more."""
+
+    power = 6
+
+
 class Hard(Changed):
     """Frames that are reconstructed badly count for more, whatever they show."""
 
@@ -278,6 +295,8 @@ VARIANTS = {
     "spread": Variant("a penalty on the spread of the scores in a batch", run=Spread),
     "ink": Variant("a frame's losses weigh as the fourth power of its ink", run=Ink),
     "ink-8": Variant("as the eighth power of its ink", run=MoreInk),
+    "contrast": Variant("a frame's losses weigh as the fourth power of its standard deviation", run=Contrast),
+    "contrast-6": Variant("as the sixth power of its standard deviation", run=MoreContrast),
     "ink-latent-8": Variant("ink, and latent size 8", run=Ink, latent=8),
     "ink-gamma-0.5": Variant("ink, and gamma 0.5", replace(DEFAULT, gamma=0.5), Ink),
     "hard": Variant("a frame's losses weigh as their own value", run=Hard),
