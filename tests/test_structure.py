@@ -43,6 +43,7 @@ ALLOWED = {
         "train",
     },
     "benchmarks/linear.py": {"numpy", "typer", "torch", "sklearn", "train"},
+    "benchmarks/precisions.py": {"typer", "torch", "onnxruntime", "export"},
     "benchmarks/training.py": {"numpy", "typer", "torch", "train"},
     "benchmarks/variants.py": {"numpy", "typer", "torch", "sklearn", "train"},
 }
