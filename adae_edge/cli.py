@@ -326,7 +326,8 @@ def export(
         typer.echo("{} of {} convolutions in {}, the others in fp32".format(*exported.lowered, precision))
         typer.echo(exported.cost.lines(precision))
     typer.echo(
-        f"wrote {out}: {exported.bytes / 1e6:.2f} MB, opset {exported.opset}; next: adae-edge score {out} SOURCE"
+        f"wrote {out}: {exported.bytes / 1e6:.2f} MB, opset {exported.opset}; next: "
+        + (f"adae-edge calibrate {out} NORMALS" if precision == "int8" else f"adae-edge score {out} SOURCE")
     )
     if example is not None:
         typer.echo(f"wrote {' and '.join(map(str, write_examples(exported.contract, example)))}")

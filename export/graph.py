@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -30,8 +29,8 @@ from adae_edge.runtime.sources import open_for
 
 OPSET = 18
 PLAIN = Graph()
-# Of a folder with labels, so that a wrong one does not fill the memory.
-MAX_FRAMES = 20_000
+# Of a folder's frames as many are taken as fit into this.
+FRAMES_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True)
@@ -221,10 +220,15 @@ def _real_frames(checkpoint: Checkpoint, contract: Contract, folder: Path | None
 
 def _read_frames(folder: Path, contract: Contract) -> list[Inputs]:
     found: list[Inputs] = []
-    for frame in itertools.islice(open_for(contract, str(folder)), MAX_FRAMES):
+    left = FRAMES_BYTES
+    for frame in open_for(contract, str(folder)):
         if isinstance(frame, FrameError):
             raise frame
-        found.append([array[0] for array in frame.inputs(contract.channels)])
+        inputs = [array[0] for array in frame.inputs(contract.channels)]
+        left -= inputs[0].nbytes
+        if left < 0:
+            break
+        found.append(inputs)
     return found
 
 

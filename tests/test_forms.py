@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from adae_edge import modelfile
+from adae_edge.benchmarks import precisions
 from adae_edge.checkpoint import Checkpoint
 from adae_edge.contract import Graph, Region
 from adae_edge.errors import FrameError, ParityError, UsageError
@@ -324,6 +325,22 @@ def test_an_unknown_form_is_refused(digits, tmp_path, option, value, sentence):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"adae-edge: {sentence}\n"
     assert not Path(tmp_path / "m.onnx").exists()
+
+
+def test_the_table_of_precisions(digits):
+    rows = [precisions.row("digits", digits, None, precision) for precision in ("fp32", "int8")]
+    first, second = precisions.as_markdown(rows).splitlines()[2:]
+    assert first.startswith("| digits | fp32 | all in fp32 | 0.3")
+    cost = rows[1]["cost"]
+    assert cost["frames"] == 64
+    assert second.startswith("| digits | int8 | {} of 18 | 0.".format(rows[1]["lowered"][0]))
+    assert f"| {cost['flipped']} of 64 | - | " in second
+
+
+def test_a_folder_too_large_for_the_memory_is_used_in_part(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(graph, "FRAMES_BYTES", 40 * 56 * 3 * 10 + 1)
+    result = graph.export(pictures / "plain.safetensors", tmp_path / "m.onnx", pictures / "data", Graph("fp16"))
+    assert result.cost.frames == 20
 
 
 def test_extreme_frames_have_the_fixed_size(contract):
