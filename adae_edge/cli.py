@@ -323,7 +323,6 @@ def export(
         f"{parity.error:.1e} of PyTorch's ({parity.tolerance:.0e} allowed), {parity.flipped} decisions flipped{lacking}"
     )
     if exported.cost:
-        typer.echo("{} of {} convolutions in {}, the others in fp32".format(*exported.lowered, precision))
         typer.echo(exported.cost.lines(precision))
     typer.echo(
         f"wrote {out}: {exported.bytes / 1e6:.2f} MB, opset {exported.opset}; next: "
