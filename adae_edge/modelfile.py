@@ -22,7 +22,6 @@ CONTRACT_KEY = "adae_edge.contract"
 DIGEST_KEY = "adae_edge.sha256"
 DIGEST_SINCE = 3  # the contract's schema that requires it
 MAX_BYTES = 512 * 2**20
-MAX_CONTRACT = 64 * 2**10
 _TOO_LARGE = f"it is larger than {MAX_BYTES // 2**20} MiB"
 
 # ModelProto
@@ -108,8 +107,6 @@ def check(data: bytes) -> ModelFile:
         )
     if len(contracts) > 1:
         raise ModelFileError("it has more than one contract")
-    if len(contracts[0]) > MAX_CONTRACT:
-        raise ModelFileError(f"its contract is longer than {MAX_CONTRACT // 2**10} KiB")
     graph = OnnxGraph(reader, *graphs[0])
     contract = Contract.from_json(contracts[0])
     contract = replace(contract, graph=contract.graph or Graph())  # what every file before schema 3 is

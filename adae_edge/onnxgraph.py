@@ -15,23 +15,26 @@ from typing import NamedTuple
 from adae_edge.errors import ModelFileError
 from adae_edge.protobuf import BYTES, Reader
 
-MAX_NODES = 5000
+MAX_NODES = 2000
 MAX_RANK = 8
-MAX_SHAPE = 64  # numbers in an int64 tensor: axes, sizes and shapes, and a shape's length is a rank
+# Numbers in an int64 tensor, and operators that take them for new axes: what a value may have of axes follows, and
+# every axis of every value is an object in memory.
+MAX_SHAPE = 16
+MAX_UNSQUEEZE = 32
 MAX_CONVERTED = 4
 
-# Those of the exports, and their nearest relatives. None holds a graph, draws random numbers, or can add more
-# axes to a value than ``MAX_SHAPE``.
+# Those of the exports, and their nearest relatives. None holds a graph or draws random numbers.
 OPERATORS = frozenset({
     # layers
     "Conv", "ConvTranspose", "DepthToSpace", "Gemm", "LeakyRelu", "MatMul", "Relu", "Tanh",
     # element by element
-    "Abs", "Add", "Ceil", "Clip", "Div", "Equal", "Exp", "Floor", "Greater", "GreaterOrEqual", "Identity", "Less",
-    "LessOrEqual", "Log", "Max", "Min", "Mul", "Neg", "Pow", "Sqrt", "Sub", "Where",
+    "Abs", "Add", "And", "Ceil", "Clip", "Div", "Equal", "Exp", "Floor", "Greater", "GreaterOrEqual", "Identity",
+    "Less", "LessOrEqual", "Log", "Max", "Min", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Sqrt", "Sub", "Where",
     # reductions
     "ReduceL2", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "ReduceSumSquare",
     # sizes and places
     "Concat", "Expand", "Flatten", "Pad", "Range", "Reshape", "Shape", "Slice", "Split", "Squeeze", "Transpose",
+    "Unsqueeze",
     # precision
     "Cast", "DequantizeLinear", "QuantizeLinear",
 })  # fmt: skip
@@ -54,7 +57,6 @@ _VALUE_NAME, _VALUE_TYPE, _TYPE_TENSOR = 1, 2, 1
 _GRAPH_TEXT, _NODE_TEXT, _ATTRIBUTE_PLAIN = (2, 10), (3, 6), (1, 2, 3, 4, 7, 8, 9, 13, 20)
 _TENSOR_TEXT, _VALUE_TEXT, _TYPE_TEXT, _DIMENSION_TEXT = (8, 12), (3,), (6,), (2, 3)
 
-_CONTINUED = bytes(range(0x80, 0x100))
 TWICE = "it is a damaged ONNX file: a part that occurs once is there twice"
 
 
@@ -134,6 +136,8 @@ class OnnxGraph:
         if node.operator not in OPERATORS:
             raise ModelFileError(f"it has the operator {node.operator:.60}, which no export of adae-edge has")
         self.operators[node.operator] += 1
+        if self.operators["Unsqueeze"] > MAX_UNSQUEEZE:
+            raise ModelFileError(f"it adds axes by more than {MAX_UNSQUEEZE} operators")
         return node
 
     def _check_attribute(self, start: int, end: int) -> None:
@@ -174,7 +178,7 @@ class OnnxGraph:
             elif number in (_TENSOR_FLOATS, _TENSOR_DOUBLES):
                 held += (last - first) // (4 if number == _TENSOR_FLOATS else 8)
             elif number in _TENSOR_VARINTS:
-                held += _count_varints(reader.data[first:last]) if packed else 1
+                held += reader.count_varints(first, last) if packed else 1
             elif number == _TENSOR_EXTERNAL or (number == _TENSOR_LOCATION and reader.integer(first, last) != 0):
                 raise ModelFileError("it keeps weights outside of the file")
             elif number not in (*_TENSOR_TEXT, _TENSOR_LOCATION):
@@ -296,9 +300,5 @@ def check_domain(domain: str) -> None:
         raise ModelFileError(f"it has operators of the domain {domain!r:.60}, and only standard ONNX operators are run")
 
 
-def _count_varints(packed: bytes) -> int:
-    return len(packed.translate(None, delete=_CONTINUED))
-
-
 def _unknown(what: str, number: int) -> ModelFileError:
-    return ModelFileError(f"its {what} have a part that no export of adae-edge has: field {number}")
+    return ModelFileError(f"it has a part that no export of adae-edge has: field {number} of its {what}")

@@ -1,7 +1,7 @@
 """Protobuf messages: walking their fields inside one buffer, and writing a few.
 
-A hostile file is walked as any other, so every step is bounded: no message is read beyond its end, and
-no file has more than ``MAX_FIELDS`` fields.
+A hostile file is walked as any other, so every step is bounded: no message is read beyond its end, no file
+has more than ``MAX_FIELDS`` fields, and no text is longer than ``MAX_TEXT`` bytes.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from adae_edge.errors import ModelFileError
 
 MAX_FIELDS = 200_000
+MAX_TEXT = 64 * 2**10
 _MAX_FIELD_NUMBER = 2**29 - 1
 
 # Wire types: how a field's value is encoded.
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+_CONTINUED = bytes(range(0x80, 0x100))  # bytes of a varint that are not its last
 
 
 class Reader:
@@ -66,6 +68,8 @@ class Reader:
 
     def text(self, first: int, last: int) -> str:
         """The value between these places as text."""
+        if last - first > MAX_TEXT:
+            raise ModelFileError(f"it has a text of more than {MAX_TEXT // 2**10} KiB")
         try:
             return self.data[first:last].decode()
         except UnicodeDecodeError:
@@ -97,6 +101,11 @@ class Reader:
         while first < last:
             value, first = self._varint(first, last)
             yield value - 2**64 if value >= 2**63 else value
+
+    def count_varints(self, first: int, last: int) -> int:
+        """How many values a packed field of varints has."""
+        pieces = (self.data[at : min(at + 2**20, last)] for at in range(first, last, 2**20))
+        return sum(len(piece.translate(None, delete=_CONTINUED)) for piece in pieces)
 
     def _varint(self, at: int, end: int) -> tuple[int, int]:
         value = 0
