@@ -8,12 +8,14 @@ the digest in its metadata, so it fits wherever it is not itself what is attacke
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
 
 from adae_edge import modelfile
+from adae_edge.contract import Contract, Graph
 from adae_edge.protobuf import MAX_FIELDS, encoded
 from tests.models import a_contract, mean_model
 
@@ -410,7 +412,22 @@ def contract_of_colour_frames(data):
 @attack_on_bytes(INTERFACE)
 def contract_of_volumes(data):
     text = json.loads(a_contract().to_json()) | {"kind": "modality", "z_range": 5.0, "modality": "flair"}
-    return modelfile.with_contract(data, modelfile.Contract.from_json(json.dumps(text)))
+    return modelfile.with_contract(data, Contract.from_json(json.dumps(text)))
+
+
+@attack_on_bytes(INTERFACE)
+def contract_of_a_fixed_size(data):
+    return with_form(data, size=(480, 640))
+
+
+@attack_on_bytes(INTERFACE)
+def contract_of_a_fixed_batch(data):
+    return with_form(data, batch=64)
+
+
+@attack_on_bytes(INTERFACE)
+def contract_of_a_map(data):
+    return with_form(data, anomaly_map="frame")
 
 
 @attack(INTERFACE)
@@ -444,6 +461,11 @@ def frames_that_are_a_sequence(model):
     kind.sequence_type.elem_type.tensor_type.elem_type = TensorProto.UINT8
 
 
+def with_form(data, **form):
+    """The same graph with a contract that says that it has another form."""
+    return modelfile.with_contract(data, replace(a_contract(), graph=Graph(**form)))
+
+
 # What was written, and then changed by hand
 
 
@@ -467,6 +489,13 @@ def swapped_graph(data):
 @attack_on_bytes(STALE)
 def two_digests(data):
     return data + encoded(14, encoded(1, modelfile.DIGEST_KEY.encode()) + encoded(2, b"0" * 64))
+
+
+@attack_on_bytes(STALE)
+def digest_taken_out(data):
+    model = ModelProto.FromString(data)
+    del model.metadata_props[0]
+    return model.SerializeToString()
 
 
 def with_contract_text(data, text):
