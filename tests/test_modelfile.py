@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from PIL import Image
 
-from adae_edge import inspection, modelfile, protobuf
+from adae_edge import inspection, modelfile, onnxgraph, protobuf
 from adae_edge.contract import SCORES, Contract
 from adae_edge.errors import ModelFileError, UsageError
 from adae_edge.runtime.scorer import Scorer
@@ -429,6 +430,18 @@ def test_inspect_abridges_long_lists(small_model, contract):
     )
     shown = inspection.describe_differences(inspection.differences(one, other))
     assert "-> 101 values from 0.0 to 100.0\n" in shown
+
+
+def test_the_written_format_names_every_operator_and_every_field(contract):
+    text = (Path(__file__).parents[1] / "docs" / "model-file.md").read_text()
+    kinds = "layers|element by element|reductions|sizes and places|precision"
+    listed = re.findall(rf"^\| (?:{kinds}) \| (.*) \|$", text, re.M)
+    assert {name for line in listed for name in line.split(", ")} == onnxgraph.OPERATORS
+    fields = json.loads(contract.to_json())
+    for nested in ("network", "calibration", "graph"):
+        fields |= {f"{nested}.{name}": value for name, value in fields[nested].items()}
+    for name in fields.keys() - {"network", "calibration"}:
+        assert f"\n| `{name}` |" in text, name
 
 
 def other_threshold(contract):
