@@ -335,16 +335,18 @@ def export(
 @app.command()
 def inspect(
     model: Annotated[Path, typer.Argument(help="A model file.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the contract as JSON.")] = False,
+    other: Annotated[Path | None, typer.Argument(help="Another one: show only what differs between the two.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON.")] = False,
 ) -> None:
-    """Show what a model file expects, returns and contains."""
-    from adae_edge import modelfile
+    """Show what a model file expects, returns and contains, or what differs between two of them."""
+    from adae_edge import inspection, modelfile
 
     file = modelfile.read(model)
-    if as_json:
-        typer.echo(json.dumps(json.loads(file.contract.to_json()), indent=2))
-        return
-    typer.echo(modelfile.describe(file))
+    if other is not None:
+        differing = inspection.differences(file, modelfile.read(other))
+        typer.echo(json.dumps(differing, indent=2) if as_json else inspection.describe_differences(differing))
+    else:
+        typer.echo(json.dumps(inspection.facts(file), indent=2) if as_json else modelfile.describe(file))
 
 
 @app.command()
