@@ -298,6 +298,9 @@ def export(
     example: Annotated[
         Path | None, typer.Option(help="Folder for score.py and score.cpp, which score without adae-edge.")
     ] = None,
+    triton: Annotated[
+        Path | None, typer.Option(help="Model repository of Triton Inference Server that gets the model, too.")
+    ] = None,
 ) -> None:
     """Fuse both autoencoders into one ONNX file that outputs the score, once its scores are shown to be PyTorch's."""
     from adae_edge.contract import MAPS, PRECISIONS, TARGETS, Graph
@@ -312,9 +315,12 @@ def export(
     with _extra("The export", "export,cpu"):
         from adae_edge.export.examples import check_examples, write_examples
         from adae_edge.export.graph import export as run_export
+        from adae_edge.export.triton import check_repository, write_repository
     if example is not None:
         check_examples(example)  # before the gate, which takes its time
     out = out or checkpoint.with_name(checkpoint.name.removesuffix(".safetensors") + ".onnx")
+    if triton is not None:
+        check_repository(out.stem, triton)
     exported = run_export(checkpoint, out, frames, Graph(precision, target, size, fixed_batch, anomaly_map))
     parity = exported.parity
     lacking = f"\nunverified, for this machine lacks them: {', '.join(parity.unverified)}" if parity.unverified else ""
@@ -330,6 +336,8 @@ def export(
     )
     if example is not None:
         typer.echo(f"wrote {' and '.join(map(str, write_examples(exported.contract, example)))}")
+    if triton is not None:
+        typer.echo(f"wrote {write_repository(out.stem, exported.contract, out.read_bytes(), triton)}")
 
 
 @app.command()
