@@ -27,6 +27,7 @@ app = typer.Typer(
     help="Image anomaly detection at the edge: train on normal frames, export one graph, score every frame.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # it takes "[default: ...]" for markup and prints nothing
     pretty_exceptions_enable=False,
 )
 
