@@ -44,9 +44,10 @@ BrainMask = Annotated[
     typer.Option(help="Where the brain is, for NIfTI volumes with skull: a mask, or a folder with VOLUME_*.nii.gz."),
 ]
 Device = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help="cpu, cuda, tensorrt (builds an engine for each new size) or openvino; never another one in its place."
+        help="cpu, cuda, tensorrt (builds an engine for each new size) or openvino; never another one in its place. "
+        "An engine file has its own [default: cpu]."
     ),
 ]
 
@@ -335,22 +336,24 @@ def export(
 
 @app.command()
 def inspect(
-    model: Annotated[Path, typer.Argument(help="A model file.")],
+    model: Annotated[Path, typer.Argument(help="A model file, or an engine.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the contract as JSON.")] = False,
 ) -> None:
-    """Show what a model file expects, returns and contains."""
-    from adae_edge import modelfile
+    """Show what a model file or an engine expects, returns and contains."""
+    from adae_edge import enginefile, modelfile
 
-    file = modelfile.read(model)
+    file = enginefile.read(model) if enginefile.is_engine(model) else modelfile.read(model)
     if as_json:
         typer.echo(json.dumps(json.loads(file.contract.to_json()), indent=2))
-        return
-    typer.echo(modelfile.describe(file))
+    elif isinstance(file, enginefile.Engine):
+        typer.echo(enginefile.describe(file))
+    else:
+        typer.echo(modelfile.describe(file))
 
 
 @app.command()
 def score(
-    model: Annotated[Path, typer.Argument(help="A model file.")],
+    model: Annotated[Path, typer.Argument(help="A model file, or an engine.")],
     source: Annotated[
         str,
         typer.Argument(
@@ -366,7 +369,7 @@ def score(
     ] = None,
     window: OtherWindow = None,
     brain_mask: BrainMask = None,
-    device: Device = "cpu",
+    device: Device = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads [default: all that this process may use].")
     ] = None,
@@ -403,7 +406,7 @@ def score(
 
 @app.command()
 def calibrate(
-    model: Annotated[Path, typer.Argument(help="A model file; the one before stays beside it as FILE.previous.")],
+    model: Annotated[Path, typer.Argument(help="A model file, or an engine; FILE.previous is kept.")],
     normals: Annotated[str, typer.Argument(help="A source of normal frames, as for score.")],
     fpr: Annotated[float, typer.Option(help="False-positive rate that the threshold keeps.")] = 0.01,
     confidence: Annotated[
@@ -411,7 +414,7 @@ def calibrate(
     ] = 0.95,
     window: OtherWindow = None,
     brain_mask: BrainMask = None,
-    device: Device = "cpu",
+    device: Device = None,
 ) -> None:
     """Set a model's threshold from normal frames, on the device, without another export."""
     from adae_edge.runtime.calibrate import recalibrate
@@ -427,14 +430,14 @@ def calibrate(
 
 @app.command()
 def bench(
-    model: Annotated[Path, typer.Argument(help="A model file.")],
+    model: Annotated[Path, typer.Argument(help="A model file, or an engine.")],
     batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,4,16,64",
     size: Annotated[
         list[str] | None,
         typer.Option(help="Frame size WIDTHxHEIGHT; may be repeated [default: the network's and 640x480]."),
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Measuring time for each size and batch.")] = 2.0,
-    device: Device = "cpu",
+    device: Device = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads [default: all that this process may use].")
     ] = None,

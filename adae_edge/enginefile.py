@@ -24,6 +24,7 @@ from typing import Any
 
 from adae_edge.contract import Contract
 from adae_edge.errors import ModelFileError, UsageError
+from adae_edge.modelfile import describe_contract
 
 MAGIC = b"ADAEENG1"
 SCHEMA = 1
@@ -142,6 +143,18 @@ def to_bytes(engine: Engine) -> bytes:
 def with_contract(data: bytes, contract: Contract) -> bytes:
     """The same engine file with this contract in place of its own; raises ModelFileError as ``read`` does."""
     return to_bytes(replace(check(data), contract=contract))
+
+
+def describe(engine: Engine) -> str:
+    """What an engine expects and returns, and where it runs, in lines for the terminal."""
+    rows = describe_contract(engine.contract) | {
+        "runs on": f"{engine.flavour} {engine.version}, {engine.gpu or 'any GPU'} of compute capability "
+        + " or ".join(engine.compute_capabilities),
+        "built from": f"a model file of sha256 {engine.onnx_sha256}",
+        "built with": ", ".join(f"{name} {json.dumps(value)}" for name, value in sorted(engine.options.items())),
+        "plan": f"{len(engine.plan)} bytes, sha256 {hashlib.sha256(engine.plan).hexdigest()}",
+    }
+    return "\n".join(f"{name:<11}{value}" for name, value in rows.items())
 
 
 def _header(text: bytes) -> dict[str, Any]:
