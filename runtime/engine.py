@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import importlib.util
 import threading
 import weakref
@@ -15,13 +16,16 @@ from numpy.typing import DTypeLike, NDArray
 
 from adae_edge.enginefile import Engine
 from adae_edge.errors import AdaeEdgeError, FrameError, MissingExtra, ModelFileError, printable
-from adae_edge.runtime.backends import INPUTS, OUTPUTS
+from adae_edge.runtime.backends import INPUTS, OUTPUTS, first_line
 
 # Sizes and batches that stay recorded, the latest ones; each keeps its frames' memory on both sides.
 MAX_RECORDED = 8
 REBUILD = "build it again on this machine, with adae-edge engine MODEL.onnx"
-# The modules of each flavour, any of which will do, and the extra that brings one.
-_MODULES = {"tensorrt": ("tensorrt",), "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
+# The modules of each flavour, whose second is what the first takes everything from; and the extra that brings them.
+_MODULES = {
+    "tensorrt": ("tensorrt", "tensorrt_bindings"),
+    "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
+}
 _EXTRAS = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 
 
@@ -50,7 +54,7 @@ class TensorRT:
             AdaeEdgeError: TensorRT cannot be loaded, there is no GPU, or its driver is missing or too old.
         """
         trt = _tensorrt(engine)
-        self._cuda = cuda = _cuda()
+        self._cuda = cuda = load_cuda()
         gpu = _matching_gpu(cuda, engine)
         self._trt = trt
         self._log = _log_of(trt)
@@ -179,7 +183,7 @@ class _Recording:
         self._closing.callback(self._cuda.cudaFree, device)
         self._context.set_tensor_address(name, device)
         memory = (ctypes.c_uint8 * size).from_address(host)
-        return np.frombuffer(memory, dtype, count).reshape(shape), host, device
+        return np.frombuffer(memoryview(memory), dtype, count).reshape(shape), host, device
 
     def _enqueue(self) -> None:
         for copy in self._copies_in:
@@ -208,30 +212,19 @@ class _Recording:
 
 
 def load_flavour(flavour: str) -> Any:
-    """TensorRT's module: tensorrt, or tensorrt_rtx under either of its names.
+    """TensorRT's module, of a flavour of ``enginefile.FLAVOURS``.
 
     Raises:
         MissingExtra: it is not installed.
         AdaeEdgeError: it is installed, and the libraries that it needs are not.
     """
-    try:
-        if flavour == "tensorrt":
-            import tensorrt
-
-            return tensorrt
-        if importlib.util.find_spec("tensorrt_rtx"):
-            import tensorrt_rtx
-
-            return tensorrt_rtx
-        import tensorrt_rtx_bindings
-
-        return tensorrt_rtx_bindings
-    except ModuleNotFoundError as error:
-        if error.name not in _MODULES[flavour]:
-            raise AdaeEdgeError(f"{flavour} is installed and cannot be loaded: {_sentence(error)}") from None
-        raise MissingExtra("This engine", _EXTRAS[flavour]) from None
-    except Exception as error:  # a library that is missing is an ImportError, a broken one may be anything
-        raise AdaeEdgeError(f"{flavour} is installed and cannot be loaded: {_sentence(error)}") from None
+    for module in _MODULES[flavour]:
+        if importlib.util.find_spec(module):
+            try:
+                return importlib.import_module(module)
+            except Exception as error:  # without its libraries an ImportError, and if they are broken anything
+                raise AdaeEdgeError(f"{flavour} is installed and cannot be loaded: {first_line(error)}") from None
+    raise MissingExtra("This engine", _EXTRAS[flavour])
 
 
 def _log_of(trt: Any) -> Any:
@@ -247,7 +240,7 @@ def _log_of(trt: Any) -> Any:
                 self._error = message
 
         def last(self) -> str:
-            return printable((self._error.strip().splitlines() or [""])[0][:200])
+            return first_line(self._error)
 
     return Log()
 
@@ -267,8 +260,13 @@ def _tensorrt(engine: Engine) -> Any:
     return trt
 
 
-def _cuda() -> Any:
-    """CUDA's runtime, with a GPU to run on."""
+def load_cuda() -> Any:
+    """CUDA's runtime, with a GPU to run on.
+
+    Raises:
+        MissingExtra: cuda-bindings is not installed.
+        AdaeEdgeError: there is no GPU, or its driver is missing or too old.
+    """
     try:
         from cuda.bindings import runtime
     except ModuleNotFoundError:
@@ -277,7 +275,7 @@ def _cuda() -> Any:
         error, count = runtime.cudaGetDeviceCount()
         driver, built = runtime.cudaDriverGetVersion()[1], runtime.cudaRuntimeGetVersion()[1]
     except Exception as failed:  # a driver that is there in part
-        raise AdaeEdgeError(f"an engine runs on an NVIDIA GPU, and CUDA cannot be used: {_sentence(failed)}") from None
+        raise AdaeEdgeError(f"an engine runs on an NVIDIA GPU, and CUDA cannot be used: {first_line(failed)}") from None
     if not driver:
         raise AdaeEdgeError("an engine runs on an NVIDIA GPU, and there is no NVIDIA driver on this machine")
     if error == runtime.cudaError_t.cudaErrorInsufficientDriver:
@@ -349,7 +347,3 @@ def _checked(result: tuple[Any, ...]) -> Any:
 
 def _version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
-
-
-def _sentence(error: Exception) -> str:
-    return printable((str(error).strip().splitlines() or [type(error).__name__])[0][:200])

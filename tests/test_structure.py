@@ -29,7 +29,7 @@ ALLOWED = {
     "runtime": {"numpy", "typer"},
     "runtime/backends.py": {"numpy", "onnxruntime"},
     "runtime/capture.py": {"numpy", "cv2"},
-    "runtime/engine.py": {"numpy", "cuda", "tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"},
+    "runtime/engine.py": {"numpy", "cuda"},
     "benchmarks": {"numpy", "typer", "onnxruntime", "runtime"},
     "benchmarks/ablations.py": {"typer", "torch"},
     "benchmarks/graphs.py": {
