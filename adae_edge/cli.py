@@ -335,6 +335,73 @@ def export(
 
 
 @app.command()
+def engine(
+    model: Annotated[Path, typer.Argument(help="A model file.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The engine file [default: the model file's name with .engine].")
+    ] = None,
+    flavour: Annotated[
+        str | None, typer.Option(help="tensorrt or tensorrt_rtx [default: the one that is installed].")
+    ] = None,
+    compute_capability: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of a GPU that will run it, as 8.6; may be repeated; tensorrt_rtx alone [default: this machine's]."
+        ),
+    ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(help="MIN,OPT,MAX frames in a run, or one number [default: 1,1 and what fits into 256 MiB]."),
+    ] = None,
+    frame_size: Annotated[
+        str | None,
+        typer.Option(
+            help="MIN,OPT,MAX of the frames, each WIDTHxHEIGHT, or one size "
+            "[default: the model's own, or 8x8,640x480,1920x1080, of slices 8x8,256x256,1024x1024]."
+        ),
+    ] = None,
+    workspace: Annotated[
+        int | None, typer.Option(min=1, max=2**20, help="MiB that layers may use beside inputs and outputs.")
+    ] = None,
+) -> None:
+    """Build a TensorRT engine of a model file, on the machine that will run it or for GPUs by their number."""
+    from adae_edge.export.engine import Wanted, build_engine
+    from adae_edge.frames import frame_size as size_of
+
+    batches = None if batch is None else _three(_numbers(batch, "--batch"), "--batch")
+    sizes = None if frame_size is None else _three([size_of(s)[::-1] for s in frame_size.split(",")], "--frame-size")
+    terminal = sys.stderr.isatty()
+
+    def progress(seconds: float, phase: str) -> None:
+        if terminal:
+            typer.echo(f"\r\x1b[K{seconds:.0f} s: {phase}", err=True, nl=False)
+
+    out = out or model.with_name(model.name.removesuffix(".onnx") + ".engine")
+    try:
+        built = build_engine(
+            model, out, Wanted(flavour, tuple(compute_capability or ()), batches, sizes, workspace), progress
+        )
+    finally:
+        if terminal:
+            typer.echo("\r\x1b[K", err=True, nl=False)
+    about = built.engine
+    typer.echo(
+        f"{about.flavour} {about.version} built it in {built.seconds:.1f} s for "
+        f"{about.gpu or 'any GPU'} of compute capability {about.compute_capability.replace(',', ' or ')}"
+    )
+    typer.echo(
+        "it takes frames of {} to {}, best {}".format(*(about.options["frame_size"][at] for at in (0, 2, 1)))
+        + ", {} to {} in a run, best {}".format(*(about.options["batch"][at] for at in (0, 2, 1)))
+    )
+    typer.echo(
+        "the layers' precisions could not be inspected, for no GPU here loads the engine"
+        if built.half is None
+        else "{} of {} layers give float16".format(*built.half)
+    )
+    typer.echo(f"wrote {out}: {built.bytes / 1e6:.2f} MB; next: adae-edge score {out} SOURCE")
+
+
+@app.command()
 def inspect(
     model: Annotated[Path, typer.Argument(help="A model file, or an engine.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the contract as JSON.")] = False,
@@ -493,6 +560,13 @@ def _until_stopped(items: Iterable[Item]) -> Iterator[Item]:
 
 def _complain(sentence: str) -> None:
     typer.echo(f"adae-edge: {printable(sentence)}", err=True)
+
+
+def _three(values: list[Item], option: str) -> tuple[Item, Item, Item]:
+    """MIN,OPT,MAX of an option, or one value for all three."""
+    if len(values) not in (1, 3):
+        raise UsageError(f"{option} takes the smallest, the most frequent and the largest, or one for all three")
+    return values[0], values[len(values) // 2], values[-1]
 
 
 def _calibrated(contract: Contract) -> str:

@@ -124,7 +124,7 @@ def test_the_runtime_loads_neither_torch_nor_onnx():
 
 def test_every_command_explains_itself():
     commands = ("demo", "download", "train", "evaluate", "reproduce", "export", "inspect", "score")
-    commands += ("calibrate", "bench")
+    commands += ("calibrate", "bench", "engine")
     for command in commands:
         output = subprocess.run(
             [sys.executable, "-m", "adae_edge", command, "--help"], capture_output=True, text=True, check=True
