@@ -517,6 +517,19 @@ def bench(
     run_bench(model, _numbers(batch, "--batch"), size or [], seconds, device, threads, json_file, markdown_file)
 
 
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Explain what this machine has, what conflicts, and which command to run next; 1 if nothing here can score."""
+    from adae_edge.doctor import describe, examine
+
+    report = examine()
+    typer.echo(json.dumps(report, indent=2) if as_json else describe(report))
+    if not report["works"]:
+        raise typer.Exit(1)
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"adae-edge {__version__}")

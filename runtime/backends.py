@@ -120,11 +120,11 @@ class OnnxRuntime:
                 )
         except Exception as error:
             if device == "cpu":
-                raise ModelFileError(f"the graph cannot be loaded: {first_line(error)}") from None
+                raise ModelFileError(f"the graph cannot be loaded: {_first_line(error)}") from None
             printed.write(str(error))
         if device != "cpu":
             if not hasattr(self, "session") or self.session.get_providers()[0] != provider:
-                reason = first_line(printed.getvalue() or "ONNX Runtime does not say why")
+                reason = _first_line(printed.getvalue() or "ONNX Runtime does not say why")
             else:
                 reason = _unfit(self.session, device, provider)
             if reason:
@@ -150,7 +150,7 @@ class OnnxRuntime:
         try:
             values: list[NDArray[np.float32]] = self.session.run(outputs, dict(zip(INPUTS, inputs, strict=False)))
         except Exception as error:
-            raise AdaeEdgeError(f"the graph cannot be run: {first_line(error)}") from None
+            raise AdaeEdgeError(f"the graph cannot be run: {_first_line(error)}") from None
         # OpenVINO has answered a run that failed inside of it with the scores of the run before.
         if len(values[0]) != len(inputs[0]):
             raise AdaeEdgeError(f"the graph gives {len(values[0])} scores for {len(inputs[0])} frames")
@@ -214,6 +214,6 @@ def _unfit(session: onnxruntime.InferenceSession, device: str, provider: str) ->
     return f"it computes {', '.join(wrong)} wrongly, so export the model again" if wrong else ""
 
 
-def first_line(error: Exception | str) -> str:
+def _first_line(error: Exception | str) -> str:
     """A message's first line, safe to print: a hostile file may have put names of its own into it."""
     return printable((str(error).strip().splitlines() or [type(error).__name__])[0][:200])

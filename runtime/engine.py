@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib
 import importlib.util
 import threading
 import weakref
@@ -15,18 +14,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from adae_edge.enginefile import Engine
-from adae_edge.errors import AdaeEdgeError, FrameError, MissingExtra, ModelFileError, printable
-from adae_edge.runtime.backends import INPUTS, OUTPUTS, first_line
+from adae_edge.errors import AdaeEdgeError, FrameError, MissingExtra, ModelFileError
+from adae_edge.runtime.backends import INPUTS, OUTPUTS
+from adae_edge.tensorrt import EXTRAS, MODULES, first_line, gpu, load_flavour, log_of
 
 # Sizes and batches that stay recorded, the latest ones; each keeps its frames' memory on both sides.
 MAX_RECORDED = 8
 REBUILD = "build it again on this machine, with adae-edge engine MODEL.onnx"
-# The modules of each flavour, whose second is what the first takes everything from; and the extra that brings them.
-_MODULES = {
-    "tensorrt": ("tensorrt", "tensorrt_bindings"),
-    "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
-}
-_EXTRAS = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 
 
 class TensorRT:
@@ -55,17 +49,17 @@ class TensorRT:
         """
         trt = _tensorrt(engine)
         self._cuda = cuda = load_cuda()
-        gpu = _matching_gpu(cuda, engine)
+        card = _matching_gpu(engine)
         self._trt = trt
-        self._log = _log_of(trt)
+        self._log = log_of(trt)
         self._runtime = trt.Runtime(self._log)
         plan = self._runtime.deserialize_cuda_engine(engine.plan)
         if plan is None:
-            raise ModelFileError(f"TensorRT cannot load its plan, {self._log.last()}: {REBUILD}")
+            raise ModelFileError(f"TensorRT cannot load its plan, {_last(self._log)}: {REBUILD}")
         self._plan = plan
         self._smallest, self._largest = _checked_tensors(trt, plan, engine)
         self.max_batch: int | None = self._largest[0]
-        self.name = f"{engine.flavour} {engine.version} on {gpu}"
+        self.name = f"{engine.flavour} {engine.version} on {card}"
 
         # Also when the interpreter ends, where CUDA may be gone before objects that nobody closed.
         closing = contextlib.ExitStack()
@@ -126,7 +120,7 @@ class _Recording:
             # A context of its own, because a recording holds only while its context stays as it was.
             self._context = _context(backend._trt, backend._plan)
             if self._context is None:
-                raise AdaeEdgeError(f"TensorRT cannot prepare a run: {self._log.last()}")
+                raise AdaeEdgeError(f"TensorRT cannot prepare a run: {_last(self._log)}")
             self._context.set_device_memory(backend._scratch, backend._scratch_bytes)
             self._prepare(backend._plan, inputs, outputs)
             self._enqueue()  # TensorRT does some of its work at the first run alone, which cannot be recorded
@@ -157,7 +151,7 @@ class _Recording:
         self._inputs: list[NDArray[Any]] = []
         for name, array in zip(INPUTS, inputs, strict=False):
             if not self._context.set_input_shape(name, array.shape):
-                raise FrameError(f"this engine takes no {name} {list(array.shape)}: {self._log.last()}")
+                raise FrameError(f"this engine takes no {name} {list(array.shape)}: {_last(self._log)}")
             pinned, host, device = self._buffers(name, array.shape, array.dtype)
             self._inputs.append(pinned)
             self._copies_in.append((device, host, pinned.nbytes, kinds.cudaMemcpyHostToDevice))
@@ -189,7 +183,7 @@ class _Recording:
         for copy in self._copies_in:
             _checked(self._cuda.cudaMemcpyAsync(*copy, self._stream))
         if not self._context.execute_async_v3(int(self._stream)):
-            raise AdaeEdgeError(f"the engine cannot be run: {self._log.last()}")
+            raise AdaeEdgeError(f"the engine cannot be run: {_last(self._log)}")
         for copy in self._copies_out:
             _checked(self._cuda.cudaMemcpyAsync(*copy, self._stream))
 
@@ -211,49 +205,15 @@ class _Recording:
         return recorded
 
 
-def load_flavour(flavour: str) -> Any:
-    """TensorRT's module, of a flavour of ``enginefile.FLAVOURS``.
-
-    Raises:
-        MissingExtra: it is not installed.
-        AdaeEdgeError: it is installed, and the libraries that it needs are not.
-    """
-    for module in _MODULES[flavour]:
-        if importlib.util.find_spec(module):
-            try:
-                return importlib.import_module(module)
-            except Exception as error:  # without its libraries an ImportError, and if they are broken anything
-                raise AdaeEdgeError(f"{flavour} is installed and cannot be loaded: {first_line(error)}") from None
-    raise MissingExtra("This engine", _EXTRAS[flavour])
-
-
-def _log_of(trt: Any) -> Any:
-    """A log that keeps TensorRT's last error, in place of printing all of them."""
-
-    class Log(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self._error = "it does not say why"
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
-                self._error = message
-
-        def last(self) -> str:
-            return first_line(self._error)
-
-    return Log()
-
-
 def _tensorrt(engine: Engine) -> Any:
     """The module that can run this engine: of its flavour, and of the same version."""
     built = f"it was built by {engine.flavour} {engine.version}"
-    others = [flavour for flavour in _MODULES if flavour != engine.flavour]
     try:
-        trt = load_flavour(engine.flavour)
+        trt = load_flavour(engine.flavour, "This engine")
     except MissingExtra:
-        if there := [flavour for flavour in others if any(map(importlib.util.find_spec, _MODULES[flavour]))]:
-            raise ModelFileError(f"{built}, and this machine has {there[0]} in its place: {REBUILD}") from None
+        for flavour in MODULES.keys() - {engine.flavour}:
+            if any(map(importlib.util.find_spec, MODULES[flavour])):
+                raise ModelFileError(f"{built}, and this machine has {flavour} in its place: {REBUILD}") from None
         raise
     if trt.__version__ != engine.version:
         raise ModelFileError(f"{built}, and this machine has {trt.__version__}: {REBUILD}")
@@ -270,12 +230,14 @@ def load_cuda() -> Any:
     try:
         from cuda.bindings import runtime
     except ModuleNotFoundError:
-        raise MissingExtra("An engine", "tensorrt") from None
+        raise MissingExtra("An engine", EXTRAS["tensorrt"]) from None
     try:
         error, count = runtime.cudaGetDeviceCount()
         driver, built = runtime.cudaDriverGetVersion()[1], runtime.cudaRuntimeGetVersion()[1]
     except Exception as failed:  # a driver that is there in part
-        raise AdaeEdgeError(f"an engine runs on an NVIDIA GPU, and CUDA cannot be used: {first_line(failed)}") from None
+        raise AdaeEdgeError(
+            f"an engine runs on an NVIDIA GPU, and CUDA cannot be used: {first_line(str(failed))}"
+        ) from None
     if not driver:
         raise AdaeEdgeError("an engine runs on an NVIDIA GPU, and there is no NVIDIA driver on this machine")
     if error == runtime.cudaError_t.cudaErrorInsufficientDriver:
@@ -288,16 +250,15 @@ def load_cuda() -> Any:
     return runtime
 
 
-def _matching_gpu(cuda: Any, engine: Engine) -> str:
+def _matching_gpu(engine: Engine) -> str:
     """The name of the GPU, on which alone the engine runs."""
-    properties = _checked(cuda.cudaGetDeviceProperties(0))
-    name, capability = properties.name.decode(), f"{properties.major}.{properties.minor}"
+    name, capability = gpu() or ("a GPU that does not say its name,", "unknown")
     if capability not in engine.compute_capabilities or engine.gpu not in (None, name):
         built = f"{engine.gpu or 'GPUs'} of compute capability {engine.compute_capability}"
         raise ModelFileError(
             f"it was built for {built}, and this machine has {name} of compute capability {capability}: {REBUILD}"
         )
-    return printable(name)
+    return name
 
 
 def _checked_tensors(trt: Any, plan: Any, engine: Engine) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -335,6 +296,11 @@ def _context(trt: Any, plan: Any) -> Any:
 def _close_all(recorded: dict[Any, _Recording]) -> None:
     while recorded:
         recorded.popitem()[1].close()
+
+
+def _last(log: Any) -> str:
+    """TensorRT's last error."""
+    return first_line(log.errors[-1] if log.errors else "")
 
 
 def _checked(result: tuple[Any, ...]) -> Any:

@@ -19,6 +19,7 @@ ALLOWED = {
     "adae_edge/cli.py": {"typer", *STAGES},
     "adae_edge/checkpoint.py": {"numpy", "safetensors"},
     "adae_edge/dicom.py": {"numpy", "pydicom"},
+    "adae_edge/doctor.py": {"numpy", "runtime"},
     "adae_edge/model.py": {"torch"},
     "adae_edge/nifti.py": {"numpy", "nibabel"},
     "train": {"numpy", "torch", "PIL", "rich", "sklearn", "typer", "matplotlib"},
