@@ -22,20 +22,22 @@ from typing import Any
 from adae_edge import __version__
 from adae_edge.errors import AdaeEdgeError, printable
 from adae_edge.machine import available_threads, machine
+from adae_edge.tensorrt import EXTRAS, load_flavour
+from adae_edge.tensorrt import MODULES as FLAVOURS
 
 TIMEOUT_S = 120  # for TensorRT to build the probe's engine, on a small machine
-# What nobody has seen work yet, so that nobody takes it for granted.
+# What has not been seen to work, so that nobody takes it for granted.
 UNVERIFIED = (
-    "--device cuda and tensorrt: their scores have not been compared with the CPU's on a GPU",
-    "engines: built without a GPU, and run by nobody yet, on a GPU or on a Jetson",
+    "--device cuda and tensorrt: never run yet on a GPU, so that nobody has compared their scores with the CPU's",
+    "engines: built without a GPU, and never run yet, on a GPU or on a Jetson",
 )
 # Modules, and the extra that brings each; "" where adae-edge itself needs it.
 MODULES = {
     "numpy": "",
     "PIL": "",
     "onnxruntime": "cpu",
-    "tensorrt": "tensorrt",
-    "tensorrt_rtx_bindings": "tensorrt-rtx",
+    "openvino": "openvino",
+    **{module: EXTRAS[flavour] for flavour, modules in FLAVOURS.items() for module in modules},
     "cuda.bindings.runtime": "tensorrt",
     "cv2": "camera",
     "pydicom": "dicom",
@@ -68,13 +70,15 @@ def examine(root: Path = Path("/")) -> dict[str, Any]:
         root: of the file system that has proc, sys, etc and usr, another one in tests.
     """
     owners = _owners()
-    present = [module for module in MODULES if _is_there(module)]
-    asked = ["gpu", *(f"module {module}" for module in present)]
     with ThreadPoolExecutor(available_threads()) as pool:
-        answers = dict(zip(asked, pool.map(_ask, asked), strict=True))
-        providers = answers.get("module onnxruntime", {}).get("providers", [])
-        devices = [f"device {name}" for name, (provider, _) in DEVICES.items() if provider in providers]
-        answers |= dict(zip([*devices, "engine"], pool.map(_ask, [*devices, "engine"]), strict=True))
+
+        def ask(questions: list[str]) -> dict[str, dict[str, Any]]:
+            return dict(zip(questions, pool.map(_ask, questions), strict=True))
+
+        answers = ask(["gpu", "engine", *(f"module {module}" for module in MODULES if _may_be_there(module))])
+        modules = {module: answers.get(f"module {module}", {}) for module in MODULES}
+        providers = modules["onnxruntime"].get("providers", [])
+        answers |= ask([f"device {name}" for name, (provider, _) in DEVICES.items() if provider in providers])
     report: dict[str, Any] = {
         "adae_edge": __version__,
         "python": {"version": platform.python_version(), "executable": sys.executable},
@@ -82,8 +86,9 @@ def examine(root: Path = Path("/")) -> dict[str, Any]:
         "jetson": _guarded(lambda: _jetson(root)),
         "gpu": answers["gpu"] | _guarded(lambda: _driver(root)),
         "modules": {
-            module: {"packages": owners.get(module.partition(".")[0], []), **answers[f"module {module}"]}
-            for module in present
+            module: {"packages": owners.get(module.partition(".")[0], []), **found}
+            for module, found in modules.items()
+            if found
         },
         "devices": {name: answers.get(f"device {name}", {}) for name in DEVICES} | {"engine": answers["engine"]},
     }
@@ -110,8 +115,14 @@ def describe(report: dict[str, Any]) -> str:
         ("GPU", "; ".join(cards) + f" ({driver})" if cards else "none: " + card.get("error", "the driver shows none")),
     ]
     for module, found in report["modules"].items():
-        packages = ", ".join(found["packages"]) or f"{module} {found.get('version', '')}"
+        if module.endswith("_bindings") and module.removesuffix("_bindings") in report["modules"]:
+            continue  # a part of the other
+        packages = ", ".join(found["packages"]) or module
         lines.append(("packages", packages + (f": does not load, {found['error']}" if "error" in found else "")))
+    there = {MODULES[module] for module in report["modules"]}
+    lines.append(
+        ("not there", ", ".join(f"[{extra}]" for extra in dict.fromkeys(MODULES.values()) if extra not in there))
+    )
     for name, found in report["devices"].items():
         works = "by" in found
         lines.append(("scores on" if works else "not on", f"{name:<9} {found['by'] if works else found['error']}"))
@@ -156,11 +167,18 @@ def _ask(question: str) -> dict[str, Any]:
     if answers:
         found: dict[str, Any] = json.loads(answers[-1].removeprefix(_ANSWER))
         return found
-    return {"error": f"it ended Python, with exit code {done.returncode}"}
+    how = f"exit code {done.returncode}" if done.returncode >= 0 else f"signal {-done.returncode}"
+    return {"error": f"it ended Python, with {how}"}
 
 
 def _module(name: str) -> dict[str, Any]:
-    module = importlib.import_module(name)
+    """Import it; {} if it is not there after all, as of cuda only a part may be."""
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and f"{name}.".startswith(f"{error.name}."):
+            return {}
+        raise
     found: dict[str, Any] = {"version": str(getattr(module, "__version__", ""))}
     if name == "onnxruntime":
         found["providers"] = module.get_available_providers()
@@ -175,21 +193,19 @@ def _device(name: str) -> dict[str, Any]:
 
     backend = OnnxRuntime(MEAN_MODEL, name)
     score = float(backend.run([np.array([[[[0], [40], [80]]]], np.uint8)])[0][0])
-    return {"by": backend.name} if score == 40 else {"error": f"it gives a frame the score {score}, which is wrong"}
+    if abs(score - 40) > 1e-3:
+        return {"error": f"it gives {score} where 40 is right"}
+    return {"by": backend.name}
 
 
 def _engine() -> dict[str, Any]:
     """Load what an engine takes to run, as the runtime does it."""
-    from adae_edge.errors import MissingExtra
     from adae_edge.runtime.engine import load_cuda
-    from adae_edge.tensorrt import load_flavour
 
-    try:
-        flavour, trt = "tensorrt", load_flavour("tensorrt", "An engine")
-    except MissingExtra:
-        flavour, trt = "tensorrt_rtx", load_flavour("tensorrt_rtx", "An engine")
+    there = [flavour for flavour, modules in FLAVOURS.items() if any(map(_may_be_there, modules))]
+    found = [f"{flavour} {load_flavour(flavour, 'An engine').__version__}" for flavour in there or ["tensorrt"]]
     load_cuda()
-    return {"by": f"{flavour} {trt.__version__}"}
+    return {"by": " and ".join(found)}
 
 
 def _gpus() -> dict[str, Any]:
@@ -260,11 +276,9 @@ def _owners() -> dict[str, list[str]]:
     return found
 
 
-def _is_there(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except Exception:  # of a package whose own __init__ fails; it is there, and will say why
-        return importlib.util.find_spec(module.partition(".")[0]) is not None
+def _may_be_there(module: str) -> bool:
+    """Whether its outermost package is, which is all that can be told without importing anything."""
+    return importlib.util.find_spec(module.partition(".")[0]) is not None
 
 
 def _lacking(extra: str, onnxruntime: dict[str, Any] | None) -> str:
@@ -285,23 +299,23 @@ def _problems(report: dict[str, Any], root: Path) -> list[dict[str, str]]:
         if len(packages) > 1:
             found.append(
                 (
-                    f"{' and '.join(packages)} are both installed, are one module, {module}, and overwrite each "
-                    "other's files",
+                    f"{' and '.join(packages)} are installed side by side, and overwrite each other's files of the "
+                    f"module {module}",
                     f"pip uninstall {' '.join(packages)}, then pip install 'adae-edge[{extra}]'",
                 )
             )
     for module, about in modules.items():
-        if "error" not in about:
+        if "error" not in about or (module.endswith("_bindings") and module.removesuffix("_bindings") in modules):
             continue
-        extra = MODULES[module]
-        command = f"pip install --force-reinstall 'adae-edge{f'[{extra}]' if extra else ''}'"
+        extra, packages = MODULES[module], " ".join(package.partition(" ")[0] for package in about["packages"])
         if module.startswith("tensorrt") and "cannot open shared object file" in about["error"]:
-            command = "sudo apt install tensorrt" if board else f"install TensorRT's libraries, or {command}"
+            command = "sudo apt install tensorrt" if board else f"pip install --force-reinstall 'adae-edge[{extra}]'"
             found.append((f"{module} is installed without its libraries: {about['error']}", command))
         else:
+            command = f"pip install --force-reinstall {packages or f'adae-edge[{extra}]'}"
             found.append((f"{module} is installed and does not load: {about['error']}", command))
     hidden = next(iter(root.glob("usr/lib/python3*/dist-packages/tensorrt/__init__.py")), None)
-    if hidden and "tensorrt" not in modules:
+    if hidden and not modules.keys() & set(FLAVOURS["tensorrt"]):
         found.append(
             (
                 f"the system's TensorRT, {hidden.parent}, cannot be seen from this environment",
