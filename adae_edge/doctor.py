@@ -12,6 +12,7 @@ import importlib.util
 import json
 import platform
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -293,26 +294,32 @@ def _problems(report: dict[str, Any], root: Path) -> list[dict[str, str]]:
     """What is wrong, each with the command that helps, the most basic first."""
     modules, card, board = report["modules"], report["gpu"], report["jetson"]
     found: list[tuple[str, str]] = []
+    twins: list[str] = []
     nvidia = bool(card.get("gpus")) or card.get("plugged_in", False)
     for module, extra in (("onnxruntime", "gpu" if nvidia else "cpu"), ("cv2", "camera")):
         packages = [package.partition(" ")[0] for package in modules.get(module, {}).get("packages", [])]
         if len(packages) > 1:
+            twins.append(module)
             found.append(
                 (
                     f"{' and '.join(packages)} are installed side by side, and overwrite each other's files of the "
                     f"module {module}",
-                    f"pip uninstall {' '.join(packages)}, then pip install 'adae-edge[{extra}]'",
+                    f"pip uninstall -y {' '.join(packages)} && pip install 'adae-edge[{extra}]'",
                 )
             )
     for module, about in modules.items():
-        if "error" not in about or (module.endswith("_bindings") and module.removesuffix("_bindings") in modules):
+        if (
+            module in twins
+            or "error" not in about
+            or (module.endswith("_bindings") and module.removesuffix("_bindings") in modules)
+        ):
             continue
-        extra, packages = MODULES[module], " ".join(package.partition(" ")[0] for package in about["packages"])
+        extra, names = MODULES[module], [package.partition(" ")[0] for package in about["packages"]]
         if module.startswith("tensorrt") and "cannot open shared object file" in about["error"]:
             command = "sudo apt install tensorrt" if board else f"pip install --force-reinstall 'adae-edge[{extra}]'"
             found.append((f"{module} is installed without its libraries: {about['error']}", command))
         else:
-            command = f"pip install --force-reinstall {packages or f'adae-edge[{extra}]'}"
+            command = f"pip install --force-reinstall {' '.join(names) or shlex.quote(f'adae-edge[{extra}]')}"
             found.append((f"{module} is installed and does not load: {about['error']}", command))
     hidden = next(iter(root.glob("usr/lib/python3*/dist-packages/tensorrt/__init__.py")), None)
     if hidden and not modules.keys() & set(FLAVOURS["tensorrt"]):
