@@ -285,7 +285,11 @@ def export(
     ] = None,
     precision: Annotated[str, typer.Option(help="Of both autoencoders: fp32, fp16 or int8.")] = "fp32",
     target: Annotated[
-        str, typer.Option(help="portable; or openvino, with the transposed convolutions as it runs them faster.")
+        str,
+        typer.Option(
+            help="portable; openvino, with the transposed convolutions as it runs them faster; or tensorrt, with int8 "
+            "as it takes it."
+        ),
     ] = "portable",
     fixed_size: Annotated[
         str | None, typer.Option(help="WIDTHxHEIGHT of all frames: faster, and no other size is taken.")

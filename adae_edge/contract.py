@@ -31,7 +31,7 @@ SCORES = {
 
 
 PRECISIONS = ("fp32", "fp16", "int8")
-TARGETS = ("portable", "openvino")
+TARGETS = ("portable", "openvino", "tensorrt")
 MAPS = ("network", "frame")
 MAX_BATCH = 4096
 
@@ -59,7 +59,8 @@ class Graph:
 
     Attributes:
         precision: of both autoencoders, one of ``PRECISIONS``; preprocessing and score are always float32.
-        target: "portable", or "openvino" with the transposed convolutions in a form that it runs faster.
+        target: "portable"; "openvino" with the transposed convolutions in a form that it runs faster; or "tensorrt"
+            with int8 in the form that it takes.
         size: height and width of every frame, or None for any.
         batch: frames in every run of the graph, or None for any number.
         anomaly_map: second output ``anomaly_map``, float32: "network" [N, side, side], "frame" [N, H, W], or None.

@@ -68,7 +68,9 @@ def in_form(model: ADAE, graph: Graph, x: Tensor) -> ADAE:
     if graph.precision != "fp32":
         with torch.no_grad():
             seen = x, model.generator(x)
-        lowered = Half if graph.precision == "fp16" else FakeQuantised
+        lowered: type[Half | FakeQuantised] = Half
+        if graph.precision == "int8":
+            lowered = FakeQuantisedSymmetric if graph.target == "tensorrt" else FakeQuantised
         staged = [Staged(network, lowered, y) for network, y in zip(networks, seen, strict=True)]
         lower(model, staged, x, ERRORS[graph.precision])
         for network in staged:
@@ -147,9 +149,7 @@ class FakeQuantised(nn.Module):
     def __init__(self, layers: nn.Sequential, x: Tensor) -> None:
         super().__init__()
         self.layers = copy.deepcopy(layers)
-        low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
-        self.scale = max((high - low) / 255, 1e-8)
-        self.zero = round(-low / self.scale)
+        self.scale, self.zero, self.levels = self.of_range(min(float(x.min()), 0.0), max(float(x.max()), 0.0))
         for layer in self.layers.modules():
             if isinstance(layer, nn.Conv2d):
                 scale = layer.weight.detach().abs().amax(dim=(1, 2, 3)).clamp(min=1e-8) / WEIGHT_LEVELS
@@ -159,7 +159,22 @@ class FakeQuantised(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float32 [N, ...] -> float32 [N, ...]."""
-        return self.layers(torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero, 0, 255))  # type: ignore[no-any-return]
+        return self.layers(torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero, *self.levels))  # type: ignore[no-any-return]
+
+    @staticmethod
+    def of_range(low: float, high: float) -> tuple[float, int, tuple[int, int]]:
+        """Scale, zero point and levels of activations between ``low`` and ``high``."""
+        scale = max((high - low) / 255, 1e-8)
+        return scale, round(-low / scale), (0, 255)
+
+
+class FakeQuantisedSymmetric(FakeQuantised):
+    """The same as TensorRT takes it: the activations' zero is 0."""
+
+    @staticmethod
+    def of_range(low: float, high: float) -> tuple[float, int, tuple[int, int]]:
+        """Scale, zero point and levels of activations between ``low`` and ``high``."""
+        return max(high, -low, 1e-6) / 127, 0, (-128, 127)
 
 
 class Staged(nn.Module):

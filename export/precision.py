@@ -73,13 +73,16 @@ class _Frames(CalibrationDataReader):  # type: ignore[misc]
         return None if frame is None else {n: np.asarray(v)[None] for n, v in zip(INPUTS, frame, strict=False)}
 
 
-def quantise(model: onnx.ModelProto, references: Sequence[Inputs], formed: ADAE) -> onnx.ModelProto:
+def quantise(
+    model: onnx.ModelProto, references: Sequence[Inputs], formed: ADAE, symmetric: bool = False
+) -> onnx.ModelProto:
     """The graph with its convolutions in INT8, as QDQ: weights per channel, activations by their range in real frames.
 
     Args:
         model: float32, with convolutions alone (transposed ones would stay in float32).
         references: real frames, and extreme ones, without which an anomaly's activations would be cut off.
         formed: what was traced; its stages say which convolutions bear it.
+        symmetric: TensorRT's form: activations in int8 whose zero is 0, and biases in float32.
 
     Raises:
         ParityError: none does.
@@ -101,9 +104,10 @@ def quantise(model: onnx.ModelProto, references: Sequence[Inputs], formed: ADAE)
                 nodes_to_quantize=chosen,
                 per_channel=True,
                 reduce_range=True,
-                activation_type=QuantType.QUInt8,
+                activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.MinMax,
+                extra_options={"ActivationSymmetric": symmetric, "QuantizeBias": not symmetric},
             )
             return onnx.load(out)
     finally:
