@@ -330,8 +330,7 @@ def _refusal(parser: Any) -> str:
 
 
 def _failure(flavour: str, errors: Sequence[str]) -> str:
-    memory = next((error for error in errors if "OutOfMemory" in error), None)
-    if memory:
+    if any("OutOfMemory" in error or "workspace limit" in error for error in errors):
         return f"{flavour} lacks memory for this engine: give it more --workspace, or a smaller --batch or --frame-size"
     return f"{flavour} cannot build this engine: {first_line(errors[-1] if errors else '')}"
 
