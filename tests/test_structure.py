@@ -128,7 +128,7 @@ def test_the_runtime_loads_neither_torch_nor_onnx():
 
 def test_every_command_explains_itself():
     commands = ("demo", "download", "train", "evaluate", "reproduce", "export", "inspect", "score")
-    commands += ("calibrate", "bench", "engine")
+    commands += ("calibrate", "bench", "engine", "doctor")
     for command in commands:
         output = subprocess.run(
             [sys.executable, "-m", "adae_edge", command, "--help"], capture_output=True, text=True, check=True
