@@ -346,8 +346,9 @@ def _next(report: dict[str, Any]) -> str:
     if "by" in devices["engine"]:
         return "adae-edge engine MODEL.onnx, then adae-edge score MODEL.engine SOURCE"
     if not report["works"]:
-        jetson = bool(report["jetson"])
-        return f"pip install 'adae-edge[{'tensorrt' if jetson else 'cpu'}]'"
+        if report["jetson"] and "tensorrt" not in modules:  # PyPI's is not for Jetsons
+            return "sudo apt install tensorrt"
+        return f"pip install 'adae-edge[{'tensorrt' if report['jetson'] else 'cpu'}]'"
     if "torch" in modules and "onnx" in modules:
         return "adae-edge demo"
     device = next(name for name in ("cuda", "openvino", "cpu", "tensorrt") if "by" in devices[name])
