@@ -81,7 +81,7 @@ def build_engine(
     Args:
         model: the model file.
         out: the engine file, replaced whole or left as it was. TensorRT keeps beside it, in a file of the same name
-            that ends in .timing, what it measured of its kernels, so that the next build is quicker and the same.
+            that ends in .timing, what it measured of its kernels, so that the next build is quicker.
         wanted: how to build.
         progress: called several times a second with the seconds that went by and what TensorRT is doing. What it
             raises stops the build, as Ctrl-C does, at TensorRT's next step.

@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 from adae_edge import doctor
+from adae_edge.runtime.backends import PROVIDERS
 from tests.environments import environment
 from tests.models import run
 
@@ -77,6 +78,10 @@ def test_it_scores_with_a_model_whose_score_is_the_mean():
     onnx.checker.check_model(model)
     assert [node.op_type for node in model.graph.node] == ["Cast", "ReduceMean"]
     assert base64.b64encode(model.SerializeToString()) == base64.b64encode(doctor.MEAN_MODEL)
+
+
+def test_it_knows_the_devices_of_the_runtime():
+    assert doctor.DEVICES == PROVIDERS
 
 
 def test_without_a_backend_nothing_scores(wheel, tmp_path):

@@ -119,13 +119,6 @@ def test_the_command_builds_for_several_gpus_and_says_what_was_built(rtx, model,
     }  # fmt: skip
 
 
-def test_two_builds_give_the_same_file(rtx, model, tmp_path):
-    for name in ("a.engine", "b.engine"):
-        done = run("engine", model, "--compute-capability", "8.9", "--out", name, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-    assert (tmp_path / "a.engine").read_bytes() == (tmp_path / "b.engine").read_bytes()
-
-
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, None])
 def test_ctrl_c_leaves_the_old_file_and_no_other(rtx, model, tmp_path, stop):
     out = tmp_path / "m.engine"

@@ -125,6 +125,19 @@ def test_the_score_is_finite_where_float16_is_not(tmp_path):
     np.testing.assert_allclose(scores, expected, rtol=1e-3)
 
 
+def test_int8_for_tensorrt_is_symmetric_and_has_no_integer_biases(digits, tmp_path):
+    result, scorer, model = exported(digits, tmp_path, precision="int8", target="tensorrt")
+    assert result.contract.graph.target == "tensorrt"
+    assert result.lowered[0] > 0
+    proto = onnx.load(tmp_path / "m.onnx").graph
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.initializer}
+    zeros = [values[node.input[2]] for node in proto.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert zeros
+    assert all(zero.dtype == np.int8 and not zero.any() for zero in zeros)
+    frames = noise(9, 32, 32, 1)
+    np.testing.assert_allclose(scorer.score(frames), by_pytorch(model, frames), rtol=0.1)
+
+
 def test_int8_is_qdq_with_chosen_convolutions_and_keeps_the_ranking(digits, tmp_path):
     result, scorer, model = exported(digits, tmp_path, precision="int8")
     proto = onnx.load(tmp_path / "m.onnx")
@@ -315,7 +328,7 @@ def test_every_option_of_the_command_line(pictures, tmp_path):
     ("option", "value", "sentence"),
     [
         ("--precision", "bf16", "--precision is one of fp32, fp16, int8, and bf16 is none of them"),
-        ("--target", "tensorrt", "--target is one of portable, openvino, and tensorrt is none of them"),
+        ("--target", "hailo", "--target is one of portable, openvino, tensorrt, and hailo is none of them"),
         ("--anomaly-map", "yes", "--anomaly-map is network or frame, and yes is neither"),
         ("--fixed-size", "640", "a frame size is WIDTHxHEIGHT, as 640x480, and 640 is something else"),
     ],
