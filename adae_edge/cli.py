@@ -27,6 +27,7 @@ app = typer.Typer(
     help="Image anomaly detection at the edge: train on normal frames, export one graph, score every frame.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # it takes "[default: ...]" for markup and prints nothing
     pretty_exceptions_enable=False,
 )
 
@@ -303,6 +304,9 @@ def export(
     example: Annotated[
         Path | None, typer.Option(help="Folder for score.py and score.cpp, which score without adae-edge.")
     ] = None,
+    triton: Annotated[
+        Path | None, typer.Option(help="Model repository of Triton Inference Server that gets the model, too.")
+    ] = None,
 ) -> None:
     """Fuse both autoencoders into one ONNX file that outputs the score, once its scores are shown to be PyTorch's."""
     from adae_edge.contract import MAPS, PRECISIONS, TARGETS, Graph
@@ -317,9 +321,12 @@ def export(
     with _extra("The export", "export,cpu"):
         from adae_edge.export.examples import check_examples, write_examples
         from adae_edge.export.graph import export as run_export
+        from adae_edge.export.triton import check_repository, write_repository
     if example is not None:
         check_examples(example)  # before the gate, which takes its time
     out = out or checkpoint.with_name(checkpoint.name.removesuffix(".safetensors") + ".onnx")
+    if triton is not None:
+        check_repository(out.stem, triton)
     exported = run_export(checkpoint, out, frames, Graph(precision, target, size, fixed_batch, anomaly_map))
     parity = exported.parity
     lacking = f"\nunverified, for this machine lacks them: {', '.join(parity.unverified)}" if parity.unverified else ""
@@ -328,7 +335,6 @@ def export(
         f"{parity.error:.1e} of PyTorch's ({parity.tolerance:.0e} allowed), {parity.flipped} decisions flipped{lacking}"
     )
     if exported.cost:
-        typer.echo("{} of {} convolutions in {}, the others in fp32".format(*exported.lowered, precision))
         typer.echo(exported.cost.lines(precision))
     typer.echo(
         f"wrote {out}: {exported.bytes / 1e6:.2f} MB, opset {exported.opset}; next: "
@@ -336,6 +342,8 @@ def export(
     )
     if example is not None:
         typer.echo(f"wrote {' and '.join(map(str, write_examples(exported.contract, example)))}")
+    if triton is not None:
+        typer.echo(f"wrote {write_repository(out.stem, exported.contract, out.read_bytes(), triton)}")
 
 
 @app.command()
@@ -408,18 +416,18 @@ def engine(
 @app.command()
 def inspect(
     model: Annotated[Path, typer.Argument(help="A model file, or an engine.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the contract as JSON.")] = False,
+    other: Annotated[Path | None, typer.Argument(help="Another one: show only what differs between the two.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON.")] = False,
 ) -> None:
-    """Show what a model file or an engine expects, returns and contains."""
-    from adae_edge import enginefile, modelfile
+    """Show what a model file or an engine expects, returns and contains, or what differs between two of them."""
+    from adae_edge import enginefile, inspection
 
-    file = enginefile.read(model) if enginefile.is_engine(model) else modelfile.read(model)
-    if as_json:
-        typer.echo(json.dumps(json.loads(file.contract.to_json()), indent=2))
-    elif isinstance(file, enginefile.Engine):
-        typer.echo(enginefile.describe(file))
+    file = enginefile.read_either(model)
+    if other is not None:
+        differing = inspection.differences(file, enginefile.read_either(other))
+        typer.echo(json.dumps(differing, indent=2) if as_json else inspection.describe_differences(differing))
     else:
-        typer.echo(modelfile.describe(file))
+        typer.echo(json.dumps(inspection.facts(file), indent=2) if as_json else inspection.describe(file))
 
 
 @app.command()

@@ -72,7 +72,6 @@ def row(name: str, checkpoint: Path, frames: Path | None, precision: str) -> dic
         "side": contract.side,
         "network": asdict(contract.network),
         "precision": precision,
-        "lowered": exported.lowered if precision != "fp32" else None,
         "bytes": exported.bytes,
         "parity": {"scores": parity.scores, "error": parity.error, "tolerance": parity.tolerance},
         "cost": asdict(exported.cost) if exported.cost else None,
@@ -88,7 +87,7 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
     ]
     for one in rows:
         cost, parity = one["cost"], one["parity"]
-        lowered = "{} of {}".format(*one["lowered"]) if one["lowered"] else "all in fp32"
+        lowered = "{} of {}".format(*cost["lowered"]) if cost else "all in fp32"
         cells = [one["model"], one["precision"], lowered, f"{one['bytes'] / 1e6:.2f}"]
         cells.append(f"{parity['error']:.1e} ({parity['tolerance']:.0e})")
         if cost:

@@ -68,15 +68,14 @@ def in_form(model: ADAE, graph: Graph, x: Tensor) -> ADAE:
     if graph.precision != "fp32":
         with torch.no_grad():
             seen = x, model.generator(x)
-        lowered: type[Half | FakeQuantised] = Half
+        kind: type[Half | FakeQuantised] = Half
         if graph.precision == "int8":
-            lowered = FakeQuantisedSymmetric if graph.target == "tensorrt" else FakeQuantised
-        staged = [Staged(network, lowered, y) for network, y in zip(networks, seen, strict=True)]
+            kind = FakeQuantisedSymmetric if graph.target == "tensorrt" else FakeQuantised
+        staged = [Staged(network, kind, y) for network, y in zip(networks, seen, strict=True)]
         lower(model, staged, x, ERRORS[graph.precision])
-        for network in staged:
-            network.chosen = frozenset(network.low)
-            if graph.precision == "int8":
-                network.low = set()
+        if graph.precision == "int8":
+            for one in staged:
+                one.low = set()
     return model
 
 
@@ -202,6 +201,7 @@ class Staged(nn.Module):
         self.chosen: frozenset[int] = frozenset()
         with torch.no_grad():
             for stage in self.exact:
+                assert isinstance(stage, nn.Sequential)
                 self.lowered.append(lowered(stage, x))
                 x = stage(x)
 
@@ -245,9 +245,21 @@ def lower(model: ADAE, staged: list[Staged], x: Tensor, limit: float) -> None:
             chosen.sort(key=alone.__getitem__)
             while error(chosen) > limit:  # of none at all it is 0
                 chosen.pop()
+    for network in staged:
+        network.chosen = frozenset(network.low)
 
 
-def lowered(model: ADAE) -> tuple[int, int]:
-    """How many convolutions of a network in its form are in the lower precision, and of how many."""
-    staged = [network for network in (model.generator, model.discriminator) if isinstance(network, Staged)]
-    return sum(len(network.chosen) for network in staged), sum(len(network.exact) for network in staged)
+def staged_in(model: ADAE) -> dict[str, Staged]:
+    """The autoencoders of a network in its form, by name; none in float32."""
+    networks = {"generator": model.generator, "discriminator": model.discriminator}
+    return {name: network for name, network in networks.items() if isinstance(network, Staged)}
+
+
+def lowered(model: ADAE, graph: Graph) -> tuple[int, int]:
+    """How many of the graph's convolutions are in the lower precision, and of how many."""
+    staged = staged_in(model)
+    if model.score == "generator":
+        del staged["discriminator"]
+    encoders_alone = model.score == "density" and graph.anomaly_map is None
+    counts = {network: network.halving if encoders_alone else len(network.exact) for network in staged.values()}
+    return sum(at < count for network, count in counts.items() for at in network.chosen), sum(counts.values())

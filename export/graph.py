@@ -43,7 +43,6 @@ class Exported:
         bytes: size of the model file.
         opset: version of the ONNX operators.
         parity: what the gate measured.
-        lowered: how many convolutions are in the precision that was asked for, and of how many.
         cost: what the precision costs and gains; None for fp32.
     """
 
@@ -51,7 +50,6 @@ class Exported:
     bytes: int
     opset: int
     parity: Parity
-    lowered: tuple[int, int]
     cost: Cost | None
 
 
@@ -93,11 +91,11 @@ def export(checkpoint_path: Path, out: Path, frames: Path | None = None, form: G
     cost = None
     if form.precision != "fp32":
         exact, _ = build(model, replace(contract, graph=replace(form, precision="fp32")), real.normals)
-        cost = measure_cost(exact, data, real.all, real.anomalous)
+        cost = measure_cost(exact, data, lowered(formed, form), real.all, real.anomalous)
     contract = replace(contract, graph=replace(form, verified=parity.verified, unverified=parity.unverified))
     data = modelfile.with_contract(data, contract)
     write_atomically(out, data)
-    return Exported(contract, len(data), OPSET, parity, lowered(formed), cost)
+    return Exported(contract, len(data), OPSET, parity, cost)
 
 
 def _check_form(contract: Contract) -> None:

@@ -18,6 +18,7 @@ from sklearn.metrics import roc_auc_score
 
 from adae_edge.errors import ParityError
 from adae_edge.export.extremes import Inputs
+from adae_edge.export.forms import staged_in
 from adae_edge.model import ADAE
 from adae_edge.runtime import Scorer
 from adae_edge.runtime.backends import INPUTS
@@ -31,6 +32,7 @@ class Cost:
     """A precision beside float32, both run by ONNX Runtime on this machine's CPU.
 
     Attributes:
+        lowered: convolutions in this precision, and how many there are; the others stayed in float32.
         frames: whose scores were compared.
         errors: relative differences of their scores: median, 90th and 99th percentile, and the largest.
         flipped: decisions at the threshold that differ.
@@ -39,6 +41,7 @@ class Cost:
         speed: throughput as a multiple of float32's by batch size, the median of paired rounds.
     """
 
+    lowered: tuple[int, int]
     frames: int
     errors: tuple[float, float, float, float]
     flipped: int
@@ -51,7 +54,9 @@ class Cost:
         p50, p90, p99, largest = (f"{error:.1e}" for error in self.errors)
         speeds = ", ".join(f"{ratio:.2f} times at batch {batch}" for batch, ratio in self.speed.items())
         rows = [
-            f"{precision} beside fp32, on {self.frames} frames:",
+            "{} of {} convolutions in {}, the others in fp32; beside fp32 alone, on {} frames:".format(
+                *self.lowered, precision, self.frames
+            ),
             f"  score error   median {p50}, 90 % {p90}, 99 % {p99}, largest {largest}",
             f"  decisions     {self.flipped} flipped at the threshold",
             f"  size          {self.bytes[1] / 1e6:.2f} MB in place of {self.bytes[0] / 1e6:.2f} MB",
@@ -118,17 +123,20 @@ def _wanted(weight: str, formed: ADAE) -> bool:
     """Whether the convolution with the weight of this name, as the tracer gives it, is in a chosen stage."""
     return any(
         weight.startswith(f"model.{name}.exact.{at}.")
-        for name, network in (("generator", formed.generator), ("discriminator", formed.discriminator))
+        for name, network in staged_in(formed).items()
         for at in network.chosen
     )
 
 
-def measure_cost(exact: bytes, lower: bytes, frames: Sequence[Inputs], anomalous: Sequence[bool] | None) -> Cost:
+def measure_cost(
+    exact: bytes, lower: bytes, lowered: tuple[int, int], frames: Sequence[Inputs], anomalous: Sequence[bool] | None
+) -> Cost:
     """Score the same frames in both precisions, and time both in alternation.
 
     Args:
         exact: float32's model file.
         lower: the other precision's.
+        lowered: as in ``Cost``.
         frames: real ones.
         anomalous: their labels, where they are known and of both kinds.
     """
@@ -141,6 +149,7 @@ def measure_cost(exact: bytes, lower: bytes, frames: Sequence[Inputs], anomalous
     if anomalous is not None:
         auroc = float(roc_auc_score(anomalous, before)), float(roc_auc_score(anomalous, after))
     return Cost(
+        lowered,
         len(frames),
         (p50, p90, p99, float(errors.max())),
         int(((before > limit) != (after > limit)).sum()),

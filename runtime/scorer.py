@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge import enginefile, modelfile
+from adae_edge import enginefile
 from adae_edge.contract import Contract, Graph
 from adae_edge.errors import FrameError, ModelFileError, UsageError
 from adae_edge.frames import MAX_SIDE, check_size
@@ -43,7 +43,7 @@ class Scorer:
             ModelFileError: the file is refused, or the engine is not for this machine.
             AdaeEdgeError: the device cannot be used.
         """
-        file = enginefile.read(path) if enginefile.is_engine(path) else modelfile.read(path)
+        file = enginefile.read_either(path)
         self.contract: Contract = file.contract
         self.form: Graph = file.contract.graph or Graph()
         self.backend: Backend

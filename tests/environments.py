@@ -35,3 +35,14 @@ def environment(folder: Path, requirement: str) -> Path:
         pytest.skip("the package index cannot be reached")
     assert done.returncode == 0, done.stderr
     return python
+
+
+def unpacked(folder: Path, requirement: str) -> Path:
+    """One package without those that it needs, in a folder of its own, to read its files. Skips without a network."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--target", str(folder)]
+    command += ["-c", str(ROOT / "constraints.txt"), requirement]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode and "connection" in done.stderr.lower():
+        pytest.skip("the package index cannot be reached")
+    assert done.returncode == 0, done.stderr
+    return folder

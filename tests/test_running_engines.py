@@ -185,8 +185,8 @@ def test_inspect_prints_the_header(tmp_path):
     assert "batch [1, 1, 16]" in done.stdout
     assert "a" * 64 in done.stdout
     assert "threshold  100, " in done.stdout
-    asked = run("inspect", "m.engine", "--json", cwd=tmp_path)
-    assert json.loads(asked.stdout)["calibration"]["threshold"] == 100
+    asked = json.loads(run("inspect", "m.engine", "--json", cwd=tmp_path).stdout)
+    assert (asked["compute_capability"], asked["contract"]["calibration"]["threshold"]) == ("8.6,8.9", 100)
 
 
 def test_calibrate_gives_an_engine_a_new_contract_and_keeps_the_one_before(tmp_path, monkeypatch):

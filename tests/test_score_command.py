@@ -364,9 +364,11 @@ def test_many_frames_are_run_in_parts_and_score_as_one_by_one(scorer, monkeypatc
     monkeypatch.setattr(scorer_module, "_VALUES_PER_RUN", 16 * frames[0].size)
     runs = []
     whole = scorer.backend.run
-    monkeypatch.setattr(scorer.backend, "run", lambda part: runs.append(len(part)) or whole(part))
+    monkeypatch.setattr(
+        scorer.backend, "run", lambda inputs, outputs: runs.append(len(inputs[0])) or whole(inputs, outputs)
+    )
     scores = scorer.score(frames)
-    assert runs == [12, 12, 11]
+    assert runs == [16, 16, 3]
     assert scores.tolist() == [scorer.score(frame[None])[0] for frame in frames]
 
 
