@@ -533,7 +533,10 @@ def bench(
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Explain what this machine has, what conflicts, and which command to run next; 1 if nothing here can score."""
+    """Explain what this machine has, what conflicts, and which command to run next.
+
+    Each device scores a frame to see whether it works. The exit code is 1 if none does.
+    """
     from adae_edge.doctor import describe, examine
 
     report = examine()

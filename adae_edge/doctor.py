@@ -61,6 +61,8 @@ MEAN_MODEL = base64.b64decode(
     "QAFAAkADoAEHKg8KCGtlZXBkaW1zGACgAQISBG1lYW5aIwoGZnJhbWVzEhkKFwgCEhMKAxIBTgoDEgFICgMSAVcKAggBYhQKBXNj"
     "b3JlEgsKCQgBEgUKAxIBTkIECgAQEQ=="
 )
+# JetPack's own TensorRT; PyPI's is not for Jetsons.
+APT = "sudo apt install python3-libnvinfer"
 _ANSWER = "adae-edge doctor: "
 
 
@@ -316,7 +318,7 @@ def _problems(report: dict[str, Any], root: Path) -> list[dict[str, str]]:
             continue
         extra, names = MODULES[module], [package.partition(" ")[0] for package in about["packages"]]
         if module.startswith("tensorrt") and "cannot open shared object file" in about["error"]:
-            command = "sudo apt install tensorrt" if board else f"pip install --force-reinstall 'adae-edge[{extra}]'"
+            command = APT if board else f"pip install --force-reinstall 'adae-edge[{extra}]'"
             found.append((f"{module} is installed without its libraries: {about['error']}", command))
         else:
             command = f"pip install --force-reinstall {' '.join(names) or shlex.quote(f'adae-edge[{extra}]')}"
@@ -332,7 +334,7 @@ def _problems(report: dict[str, Any], root: Path) -> list[dict[str, str]]:
     if card.get("plugged_in") and "error" in card:
         found.append((f"an NVIDIA GPU is plugged in, and {card['error']}", "install NVIDIA's driver, then nvidia-smi"))
     engine = report["devices"]["engine"].get("error", "")
-    if "cuda-bindings is for CUDA" in engine:  # its sentence has the command
+    if nvidia and "cuda-bindings" in engine:  # it is too new, or not there; the sentence has the command
         sentence, _, command = engine.partition(": ")
         found.append((sentence, command))
     return [{"problem": problem, "command": command} for problem, command in found]
@@ -346,9 +348,9 @@ def _next(report: dict[str, Any]) -> str:
     if "by" in devices["engine"]:
         return "adae-edge engine MODEL.onnx, then adae-edge score MODEL.engine SOURCE"
     if not report["works"]:
-        if report["jetson"] and "tensorrt" not in modules:  # PyPI's is not for Jetsons
-            return "sudo apt install tensorrt"
-        return f"pip install 'adae-edge[{'tensorrt' if report['jetson'] else 'cpu'}]'"
+        if report["jetson"] and "tensorrt" not in modules:
+            return APT
+        return "pip install 'adae-edge[cpu]'"
     if "torch" in modules and "onnx" in modules:
         return "adae-edge demo"
     device = next(name for name in ("cuda", "openvino", "cpu", "tensorrt") if "by" in devices[name])

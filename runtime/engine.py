@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from adae_edge.enginefile import Engine
-from adae_edge.errors import AdaeEdgeError, FrameError, MissingExtra, ModelFileError
+from adae_edge.errors import AdaeEdgeError, FrameError, MissingExtra, ModelFileError, UsageError
 from adae_edge.runtime.backends import INPUTS, OUTPUTS
-from adae_edge.tensorrt import EXTRAS, MODULES, first_line, gpu, load_flavour, log_of
+from adae_edge.tensorrt import MODULES, first_line, gpu, load_flavour, log_of
 
 # Sizes and batches that stay recorded, the latest ones; each keeps its frames' memory on both sides.
 MAX_RECORDED = 8
@@ -42,7 +42,7 @@ class TensorRT:
             engine: a checked engine file. Its plan is executable code: it must come from someone trusted.
 
         Raises:
-            MissingExtra: TensorRT or cuda-bindings is not installed.
+            MissingExtra, UsageError: TensorRT or cuda-bindings is not installed.
             ModelFileError: it was built by another flavour or version or for another GPU, or TensorRT refuses it,
                 or it takes and returns something else than its contract says.
             AdaeEdgeError: TensorRT cannot be loaded, there is no GPU, or its driver is missing or too old.
@@ -224,13 +224,16 @@ def load_cuda() -> Any:
     """CUDA's runtime, with a GPU to run on.
 
     Raises:
-        MissingExtra: cuda-bindings is not installed.
+        UsageError: cuda-bindings is not installed.
         AdaeEdgeError: there is no GPU, or its driver is missing or too old.
     """
     try:
         from cuda.bindings import runtime
     except ModuleNotFoundError:
-        raise MissingExtra("An engine", EXTRAS["tensorrt"]) from None
+        raise UsageError(
+            "an engine takes cuda-bindings, of the driver's major version of CUDA: "
+            "pip install 'cuda-bindings==13.*', or 'cuda-bindings==12.*' on JetPack 6"
+        ) from None
     try:
         error, count = runtime.cudaGetDeviceCount()
         driver, built = runtime.cudaDriverGetVersion()[1], runtime.cudaRuntimeGetVersion()[1]

@@ -89,15 +89,16 @@ def test_an_engine_has_its_own_gpu(tmp_path, options):
 
 
 @pytest.mark.parametrize(
-    ("hidden", "extra"), [("tensorrt_rtx_bindings", "tensorrt-rtx"), ("cuda.bindings", "tensorrt")]
+    ("hidden", "wanted"),
+    [("tensorrt_rtx_bindings", "adae-edge[tensorrt-rtx]"), ("cuda.bindings", "cuda-bindings==13.*")],
 )
-def test_a_missing_package_is_named_with_its_extra(tmp_path, hidden, extra):
+def test_a_missing_package_is_named_with_the_line_that_installs_it(tmp_path, hidden, wanted):
     written(tmp_path)
     code = f"import sys; sys.modules['{hidden}'] = None; from adae_edge.cli import main; main()"
     command = [sys.executable, "-c", code, "score", "m.engine", "."]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert f"pip install 'adae-edge[{extra}]'" in done.stderr
+    assert f"pip install '{wanted}'" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
