@@ -45,9 +45,10 @@ BrainMask = Annotated[
     typer.Option(help="Where the brain is, for NIfTI volumes with skull: a mask, or a folder with VOLUME_*.nii.gz."),
 ]
 Device = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help="cpu, cuda, tensorrt (builds an engine for each new size) or openvino; never another one in its place."
+        help="cpu, cuda, tensorrt (builds an engine for each new size) or openvino; never another one in its place. "
+        "An engine file has its own [default: cpu]."
     ),
 ]
 
@@ -414,24 +415,24 @@ def engine(
 
 @app.command()
 def inspect(
-    model: Annotated[Path, typer.Argument(help="A model file.")],
+    model: Annotated[Path, typer.Argument(help="A model file, or an engine.")],
     other: Annotated[Path | None, typer.Argument(help="Another one: show only what differs between the two.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON.")] = False,
 ) -> None:
-    """Show what a model file expects, returns and contains, or what differs between two of them."""
-    from adae_edge import inspection, modelfile
+    """Show what a model file or an engine expects, returns and contains, or what differs between two of them."""
+    from adae_edge import enginefile, inspection
 
-    file = modelfile.read(model)
+    file = enginefile.read_either(model)
     if other is not None:
-        differing = inspection.differences(file, modelfile.read(other))
+        differing = inspection.differences(file, enginefile.read_either(other))
         typer.echo(json.dumps(differing, indent=2) if as_json else inspection.describe_differences(differing))
     else:
-        typer.echo(json.dumps(inspection.facts(file), indent=2) if as_json else modelfile.describe(file))
+        typer.echo(json.dumps(inspection.facts(file), indent=2) if as_json else inspection.describe(file))
 
 
 @app.command()
 def score(
-    model: Annotated[Path, typer.Argument(help="A model file.")],
+    model: Annotated[Path, typer.Argument(help="A model file, or an engine.")],
     source: Annotated[
         str,
         typer.Argument(
@@ -447,7 +448,7 @@ def score(
     ] = None,
     window: OtherWindow = None,
     brain_mask: BrainMask = None,
-    device: Device = "cpu",
+    device: Device = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads [default: all that this process may use].")
     ] = None,
@@ -484,7 +485,7 @@ def score(
 
 @app.command()
 def calibrate(
-    model: Annotated[Path, typer.Argument(help="A model file; the one before stays beside it as FILE.previous.")],
+    model: Annotated[Path, typer.Argument(help="A model file, or an engine; FILE.previous is kept.")],
     normals: Annotated[str, typer.Argument(help="A source of normal frames, as for score.")],
     fpr: Annotated[float, typer.Option(help="False-positive rate that the threshold keeps.")] = 0.01,
     confidence: Annotated[
@@ -492,7 +493,7 @@ def calibrate(
     ] = 0.95,
     window: OtherWindow = None,
     brain_mask: BrainMask = None,
-    device: Device = "cpu",
+    device: Device = None,
 ) -> None:
     """Set a model's threshold from normal frames, on the device, without another export."""
     from adae_edge.runtime.calibrate import recalibrate
@@ -508,14 +509,14 @@ def calibrate(
 
 @app.command()
 def bench(
-    model: Annotated[Path, typer.Argument(help="A model file.")],
+    model: Annotated[Path, typer.Argument(help="A model file, or an engine.")],
     batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,4,16,64",
     size: Annotated[
         list[str] | None,
         typer.Option(help="Frame size WIDTHxHEIGHT; may be repeated [default: the network's and 640x480]."),
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Measuring time for each size and batch.")] = 2.0,
-    device: Device = "cpu",
+    device: Device = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads [default: all that this process may use].")
     ] = None,
@@ -526,6 +527,22 @@ def bench(
     from adae_edge.benchmarks.bench import run_bench
 
     run_bench(model, _numbers(batch, "--batch"), size or [], seconds, device, threads, json_file, markdown_file)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Explain what this machine has, what conflicts, and which command to run next.
+
+    Each device scores a frame to see whether it works. The exit code is 1 if none does.
+    """
+    from adae_edge.doctor import describe, examine
+
+    report = examine()
+    typer.echo(json.dumps(report, indent=2) if as_json else describe(report))
+    if not report["works"]:
+        raise typer.Exit(1)
 
 
 def _version(wanted: bool) -> None:

@@ -24,6 +24,8 @@ from typing import Any
 
 from adae_edge.contract import Contract
 from adae_edge.errors import ModelFileError, UsageError
+from adae_edge.modelfile import ModelFile, describe_contract
+from adae_edge.modelfile import read as read_model_file
 
 MAGIC = b"ADAEENG1"
 SCHEMA = 1
@@ -96,6 +98,11 @@ def read(path: str | Path) -> Engine:
         raise ModelFileError(f"{path} is refused: {error}") from None
 
 
+def read_either(path: str | Path) -> Engine | ModelFile:
+    """Read and check a file that may be an engine or a model file; raises as its own ``read`` does."""
+    return read(path) if is_engine(path) else read_model_file(path)
+
+
 def check(data: bytes) -> Engine:
     """Check the bytes of an engine file; raises ModelFileError as ``read`` does."""
     if len(data) > MAX_BYTES:
@@ -109,21 +116,21 @@ def check(data: bytes) -> Engine:
         raise ModelFileError(f"its header is longer than {MAX_HEADER // 2**20} MiB")
     if len(data) < _START + length:
         raise ModelFileError("it was cut short")
-    header = _header(data[_START : _START + length])
-    contract = Contract.from_json(json.dumps(header.pop("contract")))
+    fields = _header(data[_START : _START + length])
+    contract = Contract.from_json(json.dumps(fields.pop("contract")))
     if contract.graph is None:
         raise ModelFileError("its contract does not say the form of the graph")
     plan = data[_START + length :]
-    if len(plan) != header.pop("plan_bytes"):
+    if len(plan) != fields.pop("plan_bytes"):
         raise ModelFileError("its plan has another length than its header says: it was cut short, or damaged")
-    if hashlib.sha256(plan).hexdigest() != header.pop("plan_sha256"):
+    if hashlib.sha256(plan).hexdigest() != fields.pop("plan_sha256"):
         raise ModelFileError("its plan is another one than its header says, or damaged")
-    return Engine(contract=contract, plan=plan, **header)
+    return Engine(contract=contract, plan=plan, **fields)
 
 
-def to_bytes(engine: Engine) -> bytes:
-    """The engine as a file; the same engine gives the same bytes."""
-    header = {
+def header(engine: Engine) -> dict[str, Any]:
+    """What the file says before the plan; JSON types only."""
+    return {
         "schema": SCHEMA,
         "contract": json.loads(engine.contract.to_json()),
         "flavour": engine.flavour,
@@ -135,13 +142,29 @@ def to_bytes(engine: Engine) -> bytes:
         "plan_bytes": len(engine.plan),
         "plan_sha256": hashlib.sha256(engine.plan).hexdigest(),
     }
-    text = json.dumps(header, sort_keys=True, allow_nan=False).encode()
+
+
+def to_bytes(engine: Engine) -> bytes:
+    """The engine as a file; the same engine gives the same bytes."""
+    text = json.dumps(header(engine), sort_keys=True, allow_nan=False).encode()
     return MAGIC + struct.pack("<I", len(text)) + text + engine.plan
 
 
 def with_contract(data: bytes, contract: Contract) -> bytes:
     """The same engine file with this contract in place of its own; raises ModelFileError as ``read`` does."""
     return to_bytes(replace(check(data), contract=contract))
+
+
+def describe(engine: Engine) -> str:
+    """What an engine expects and returns, and where it runs, in lines for the terminal."""
+    rows = describe_contract(engine.contract) | {
+        "runs on": f"{engine.flavour} {engine.version}, {engine.gpu or 'any GPU'} of compute capability "
+        + " or ".join(engine.compute_capabilities),
+        "built from": f"a model file of sha256 {engine.onnx_sha256}",
+        "built with": ", ".join(f"{name} {json.dumps(value)}" for name, value in sorted(engine.options.items())),
+        "plan": f"{len(engine.plan)} bytes, sha256 {hashlib.sha256(engine.plan).hexdigest()}",
+    }
+    return "\n".join(f"{name:<11}{value}" for name, value in rows.items())
 
 
 def _header(text: bytes) -> dict[str, Any]:

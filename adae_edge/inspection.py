@@ -1,4 +1,4 @@
-"""What a model file holds as plain data, and what differs between two of them."""
+"""What a model file or an engine holds as plain data, and what differs between two of them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,23 @@ import hashlib
 import json
 from typing import Any
 
+from adae_edge import enginefile, modelfile
+from adae_edge.enginefile import Engine
 from adae_edge.modelfile import ModelFile
 
 
-def facts(file: ModelFile) -> dict[str, Any]:
-    """Contract, opset, operators with their counts, size and hashes of a model file; JSON types only."""
+def describe(file: ModelFile | Engine) -> str:
+    """What a file expects, returns and contains, in lines for the terminal."""
+    return enginefile.describe(file) if isinstance(file, Engine) else modelfile.describe(file)
+
+
+def facts(file: ModelFile | Engine) -> dict[str, Any]:
+    """Contract, opset, operators with their counts, size and hashes of a model file, or an engine's header.
+
+    JSON types only.
+    """
+    if isinstance(file, Engine):
+        return enginefile.header(file)
     return {
         "contract": json.loads(file.contract.to_json()),
         "opset": file.opset,
@@ -21,7 +33,7 @@ def facts(file: ModelFile) -> dict[str, Any]:
     }
 
 
-def differences(one: ModelFile, other: ModelFile) -> dict[str, list[Any]]:
+def differences(one: ModelFile | Engine, other: ModelFile | Engine) -> dict[str, list[Any]]:
     """The facts that differ, by dotted name, with both values; None where a file has no such fact."""
     before, after = _dotted(facts(one)), _dotted(facts(other))
     names = dict.fromkeys([*before, *after])

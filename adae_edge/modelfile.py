@@ -181,7 +181,19 @@ _MAPS = {
 
 def describe(file: ModelFile) -> str:
     """What a model file expects, returns and contains, in lines for the terminal."""
-    contract, calibration = file.contract, file.contract.calibration
+    operators = ", ".join(f"{name} {count}" for name, count in sorted(file.operators.items()))
+    rows = describe_contract(file.contract) | {
+        "graph": f"sha256 {file.graph_sha256}",
+        "file": f"{len(file.data)} bytes, sha256 {hashlib.sha256(file.data).hexdigest()}",
+        "opset": str(file.opset),
+        "operators": operators,
+    }
+    return "\n".join(f"{name:<11}{value}" for name, value in rows.items())
+
+
+def describe_contract(contract: Contract) -> dict[str, str]:
+    """What a contract says, in words by name, for the terminal."""
+    calibration = contract.calibration
     if contract.kind == "image":
         colours = "grey" if contract.channels == 1 else "RGB"
         frames, outside = f"uint8 [N, H, W, {contract.channels}], {colours}", f"grey level {contract.pad_value:g}"
@@ -193,11 +205,10 @@ def describe(file: ModelFile) -> str:
     where = f"region {tuple(contract.region)} of the frame" if contract.region else "the whole frame"
     fitted = f"padded with {outside} to a square" if contract.resize == "pad" else "stretched"
     standardised = f"; {contract.z_range:g} standard deviations become 1" if contract.z_range else ""
-    operators = ", ".join(f"{name} {count}" for name, count in sorted(file.operators.items()))
     form = contract.graph or Graph()
     sizes = "any size" if form.size is None else f"{form.size[1]} x {form.size[0]} pixels alone"
     runs = f", {form.batch} in every run" if form.batch else ""
-    rows = {
+    return {
         "frames": f"{frames}, {sizes}{runs}",
         "seen": f"{where}, {fitted} to {contract.side} x {contract.side} pixels{standardised}",
         "score": f"{contract.score}, float32 [N]: {SCORES[contract.score]}",
@@ -210,10 +221,5 @@ def describe(file: ModelFile) -> str:
         + (f"; not {', '.join(form.unverified)}" if form.unverified else ""),
         "weights": f"sha256 {contract.weights_sha256}",
         "data": f"sha256 {contract.data_sha256}",
-        "graph": f"sha256 {file.graph_sha256}",
-        "file": f"{len(file.data)} bytes, sha256 {hashlib.sha256(file.data).hexdigest()}",
         "trained by": f"adae-edge {contract.version}",
-        "opset": str(file.opset),
-        "operators": operators,
     }
-    return "\n".join(f"{name:<11}{value}" for name, value in rows.items())

@@ -8,8 +8,11 @@ from typing import Any
 
 from adae_edge.errors import AdaeEdgeError, MissingExtra, printable
 
-# Where each flavour of ``enginefile.FLAVOURS`` may be found, and the extra that brings it.
-_MODULES = {"tensorrt": ("tensorrt",), "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
+# Where each flavour of ``enginefile.FLAVOURS`` may be found, its bindings alone too, and the extra that brings it.
+MODULES = {
+    "tensorrt": ("tensorrt", "tensorrt_bindings"),
+    "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
+}
 EXTRAS = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
 
@@ -21,11 +24,11 @@ def load_flavour(flavour: str, what: str) -> Any:
         MissingExtra: it is not installed.
         AdaeEdgeError: it is installed and cannot be loaded, mostly because its libraries are not there.
     """
-    for name in _MODULES[flavour]:
+    for name in MODULES[flavour]:
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
-            if error.name not in _MODULES[flavour]:
+            if error.name not in MODULES[flavour]:
                 raise _unloadable(flavour, error) from None
         except Exception as error:  # a library that is missing is an ImportError, a broken one may be anything
             raise _unloadable(flavour, error) from None

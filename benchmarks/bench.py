@@ -53,7 +53,7 @@ def run_bench(
     batches: list[int],
     sizes: list[str],
     seconds: float,
-    device: str,
+    device: str | None,
     threads: int | None,
     json_file: Path | None,
     markdown_file: Path | None,

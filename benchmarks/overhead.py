@@ -18,6 +18,7 @@ from adae_edge.files import write_atomically
 from adae_edge.frames import frame_size
 from adae_edge.machine import machine
 from adae_edge.runtime import Scorer
+from adae_edge.runtime.backends import OnnxRuntime
 
 ROUNDS = 1000
 
@@ -29,6 +30,8 @@ def main(
 ) -> None:
     """Print the ratio of the medians, Scorer to bare session, at batch 1 and 64."""
     scorer = Scorer(model)
+    if not isinstance(scorer.backend, OnnxRuntime):
+        raise typer.BadParameter("an engine has no session of ONNX Runtime to compare with")
     # The same session, because two of them in turn would measure how their spinning threads get in each other's way.
     bare = scorer.backend.session
     side = scorer.contract.side

@@ -20,8 +20,9 @@ from adae_edge import modelfile
 from adae_edge.checkpoint import REFERENCE_FRAMES, Checkpoint
 from adae_edge.contract import Contract, Graph
 from adae_edge.errors import CheckpointError, FrameError, UsageError
+from adae_edge.export.extremes import Inputs, extremes_as_seen
 from adae_edge.export.forms import Fused, in_form, lowered
-from adae_edge.export.gate import Inputs, Parity, as_seen, check_parity, extremes_as_seen
+from adae_edge.export.gate import Parity, as_seen, check_parity
 from adae_edge.export.precision import Cost, measure_cost, quantise
 from adae_edge.files import write_atomically
 from adae_edge.model import ADAE, load_network

@@ -17,8 +17,8 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from sklearn.metrics import roc_auc_score
 
 from adae_edge.errors import ParityError
+from adae_edge.export.extremes import Inputs
 from adae_edge.export.forms import staged_in
-from adae_edge.export.gate import Inputs
 from adae_edge.model import ADAE
 from adae_edge.runtime import Scorer
 from adae_edge.runtime.backends import INPUTS

@@ -43,9 +43,15 @@ WRONG = {"openvino": {"ReduceLogSumExp"}}
 
 
 class Backend(Protocol):
-    """Runs the graph on one device."""
+    """Runs the graph on one device.
+
+    Attributes:
+        name: what runs it, for people.
+        max_batch: frames in one run at the most; None where any number is taken.
+    """
 
     name: str
+    max_batch: int | None
 
     def run(self, inputs: Sequence[NDArray[Any]], outputs: Sequence[str]) -> list[NDArray[np.float32]]:
         """The graph's inputs in order, C-contiguous -> some of its outputs by name."""
@@ -133,6 +139,7 @@ class OnnxRuntime:
         if inputs != wanted or ("score", "tensor(float)", 1) not in outputs:
             raise ModelFileError(f"the graph does not take {described} and return a score float32 [N]")
         self.name = f"onnxruntime {onnxruntime.__version__} {provider}"
+        self.max_batch: int | None = None
 
     def run(self, inputs: Sequence[NDArray[Any]], outputs: Sequence[str] = OUTPUTS[:1]) -> list[NDArray[np.float32]]:
         """The graph's inputs in order, C-contiguous -> some of its outputs by name.

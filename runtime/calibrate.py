@@ -7,10 +7,11 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
-from adae_edge import modelfile
+from adae_edge import enginefile, modelfile
 from adae_edge.calibration import DEFAULT_CONFIDENCE, DEFAULT_FPR, calibrate
 from adae_edge.contract import Calibration, Contract
 from adae_edge.errors import AdaeEdgeError, FrameError, ModelFileError, UsageError
@@ -39,17 +40,17 @@ def recalibrate(
     normals: str,
     fpr: float = DEFAULT_FPR,
     confidence: float = DEFAULT_CONFIDENCE,
-    device: str = "cpu",
+    device: str | None = None,
     window: tuple[float, float] | None = None,
     brain_mask: Path | None = None,
 ) -> Recalibration:
-    """Set a model file's threshold from the scores of normal frames.
+    """Set the threshold of a model file or an engine from the scores of normal frames.
 
     The file before is kept beside it as FILE.previous. Where the same normals give the same file again,
     nothing is written, so that FILE.previous stays the other one.
 
     Args:
-        path: the model file.
+        path: the model file or the engine.
         normals: a source of normal frames that ends, as on the command line.
         fpr: bound on the false-positive rate.
         confidence: probability that the bound holds, see ``calibrate``.
@@ -83,15 +84,20 @@ def recalibrate(
         scores.append(score)
     before = scorer.contract.calibration
     contract = scorer.contract.with_calibration(calibrate(np.array(scores, np.float32), fpr, confidence))
-    _replace(path, old, modelfile.with_contract(old, contract))
+    _replace(path, old, _form(old).with_contract(old, contract))
     return Recalibration(contract, before, sum(float(score) > before.threshold for score in scores))
+
+
+def _form(data: bytes) -> ModuleType:
+    """The module that knows the file's form."""
+    return enginefile if data.startswith(enginefile.MAGIC) else modelfile
 
 
 def _replace(path: Path, old: bytes, new: bytes) -> None:
     """Put the new file in place of the old one and keep that as FILE.previous, both or neither."""
     if path.read_bytes() != old:
         raise ModelFileError(f"{path} was changed while it was calibrated, and is left as it is")
-    modelfile.check(new)  # scores that no contract can hold, below 0 for example, are found here
+    _form(new).check(new)  # scores that no contract can hold, below 0 for example, are found here
     if new == old:
         return
     # The new file is on the disk before FILE.previous is given up: when the disk is full, both old ones stay.

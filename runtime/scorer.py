@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge import modelfile
+from adae_edge import enginefile
 from adae_edge.contract import Contract, Graph
 from adae_edge.errors import FrameError, ModelFileError, UsageError
 from adae_edge.frames import MAX_SIDE, check_size
-from adae_edge.runtime.backends import OUTPUTS, OnnxRuntime
+from adae_edge.runtime.backends import OUTPUTS, Backend, OnnxRuntime
+from adae_edge.runtime.engine import TensorRT
 
 # A run holds the frames as float32, so this many pixel values take 256 MiB.
 _VALUES_PER_RUN = 64 * 2**20
 
 
 class Scorer:
-    """Scores frames with one model on one device.
+    """Scores frames with one model, or with one engine built from it, on one device.
 
     Attributes:
         contract: what the model expects and returns.
@@ -28,22 +29,31 @@ class Scorer:
         backend: what runs the graph.
     """
 
-    def __init__(self, path: str | Path, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(self, path: str | Path, device: str | None = None, threads: int | None = None) -> None:
         """
         Args:
-            path: a model file that ``adae-edge export`` wrote.
-            device: "cpu", "cuda", "tensorrt" or "openvino"; another one is never used in its place.
-            threads: CPU threads for one run; None for as many as this process may use.
+            path: a model file that ``adae-edge export`` wrote, or an engine that ``adae-edge engine`` built. An
+                engine holds code for the GPU: load none from someone who is not trusted.
+            device: "cpu", "cuda", "tensorrt" or "openvino"; another one is never used in its place. None is the CPU
+                for a model file, and must be left so for an engine, which runs on the GPU that it was built for.
+            threads: CPU threads for one run of a model file; None for as many as this process may use.
 
         Raises:
             UsageError: no such file or device, or the extra that it needs is missing.
-            ModelFileError: the model file is refused.
+            ModelFileError: the file is refused, or the engine is not for this machine.
+            AdaeEdgeError: the device cannot be used.
         """
-        model = modelfile.read(path)
-        self.contract: Contract = model.contract
-        self.form: Graph = model.contract.graph or Graph()
+        file = enginefile.read_either(path)
+        self.contract: Contract = file.contract
+        self.form: Graph = file.contract.graph or Graph()
+        self.backend: Backend
         try:
-            self.backend = OnnxRuntime(model.data, device, threads, self.contract.kind)
+            if isinstance(file, enginefile.Engine):
+                if device is not None or threads is not None:
+                    raise UsageError(f"{path} is an engine, which has its own GPU: leave out --device and --threads")
+                self.backend = TensorRT(file)
+            else:
+                self.backend = OnnxRuntime(file.data, device or "cpu", threads, self.contract.kind)
         except ModelFileError as error:
             raise ModelFileError(f"{path} is refused: {error}") from None
 
@@ -128,9 +138,10 @@ class Scorer:
         return [contiguous, *self._statistics(frames, mean, std)]
 
     def _run(self, inputs: list[NDArray[Any]], outputs: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Run the graph once, or in parts where there are many frames or the graph takes a fixed number."""
+        """Run the graph once, or in parts where there are many frames or the backend takes fewer or a fixed number."""
         count, height, width, channels = inputs[0].shape
         most = self.form.batch or max(1, _VALUES_PER_RUN // (height * width * channels))
+        most = min(most, self.backend.max_batch or most)
         if count == (self.form.batch or count) and 0 < count <= most:
             return self.backend.run(inputs, outputs)
         if count == 0:

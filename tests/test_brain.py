@@ -314,7 +314,7 @@ def test_a_checkpoint_whose_references_lack_their_statistics_is_refused(trained,
 
 
 def test_an_export_without_reference_frames_takes_volumes(patients, tmp_path, monkeypatch):
-    monkeypatch.setattr("adae_edge.export.gate.LARGEST", 500)
+    monkeypatch.setattr("adae_edge.export.extremes.LARGEST", 500)
     train_on(f"brats:{patients}", tmp_path / "c.safetensors", epochs=1, network="a", references=False)
     assert not Checkpoint.load(tmp_path / "c.safetensors").statistics
     with pytest.raises(UsageError, match="--frames"):

@@ -19,6 +19,7 @@ ALLOWED = {
     "adae_edge/cli.py": {"typer", *STAGES},
     "adae_edge/checkpoint.py": {"numpy", "safetensors"},
     "adae_edge/dicom.py": {"numpy", "pydicom"},
+    "adae_edge/doctor.py": {"numpy", "runtime"},
     "adae_edge/enginefile.py": set(),
     "adae_edge/model.py": {"torch"},
     "adae_edge/nifti.py": {"numpy", "nibabel"},
@@ -28,10 +29,13 @@ ALLOWED = {
     "train/download.py": {"pooch", "rich"},
     "export": {"numpy", "torch", "onnx", "runtime"},
     "export/engine.py": set(),
+    "export/compare.py": {"numpy", "runtime"},
+    "export/extremes.py": {"numpy"},
     "export/precision.py": {"numpy", "onnx", "onnxruntime", "sklearn", "runtime"},
     "runtime": {"numpy", "typer"},
     "runtime/backends.py": {"numpy", "onnxruntime"},
     "runtime/capture.py": {"numpy", "cv2"},
+    "runtime/engine.py": {"numpy", "cuda"},
     "benchmarks": {"numpy", "typer", "onnxruntime", "runtime"},
     "benchmarks/ablations.py": {"typer", "torch"},
     "benchmarks/graphs.py": {
@@ -126,7 +130,7 @@ def test_the_runtime_loads_neither_torch_nor_onnx():
 
 def test_every_command_explains_itself():
     commands = ("demo", "download", "train", "evaluate", "reproduce", "export", "inspect", "score")
-    commands += ("calibrate", "bench", "engine")
+    commands += ("calibrate", "bench", "engine", "doctor")
     for command in commands:
         output = subprocess.run(
             [sys.executable, "-m", "adae_edge", command, "--help"], capture_output=True, text=True, check=True

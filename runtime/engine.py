@@ -1,0 +1,318 @@
+"""Runs engine files: TensorRT for the plan, CUDA for memory and for recorded runs; no ONNX Runtime and no PyTorch."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib.util
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from adae_edge.enginefile import Engine
+from adae_edge.errors import AdaeEdgeError, FrameError, MissingExtra, ModelFileError, UsageError
+from adae_edge.runtime.backends import INPUTS, OUTPUTS
+from adae_edge.tensorrt import MODULES, first_line, gpu, load_flavour, log_of
+
+# Sizes and batches that stay recorded, the latest ones; each keeps its frames' memory on both sides.
+MAX_RECORDED = 8
+REBUILD = "build it again on this machine, with adae-edge engine MODEL.onnx"
+
+
+class TensorRT:
+    """The native backend: one engine on the GPU that it was built for, device 0 of CUDA_VISIBLE_DEVICES.
+
+    The first run with each number and size of frames takes what it needs: pinned memory, memory on the GPU and a
+    recording (a CUDA graph) of copying in, computing and copying out. Every further one copies the frames into the
+    pinned memory and replays the recording; the arrays that it returns are all that it allocates. One run at a time:
+    threads wait for each other.
+
+    Attributes:
+        name: flavour, version and GPU.
+        max_batch: frames in one run at the most.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: a checked engine file. Its plan is executable code: it must come from someone trusted.
+
+        Raises:
+            MissingExtra, UsageError: TensorRT or cuda-bindings is not installed.
+            ModelFileError: it was built by another flavour or version or for another GPU, or TensorRT refuses it,
+                or it takes and returns something else than its contract says.
+            AdaeEdgeError: TensorRT cannot be loaded, there is no GPU, or its driver is missing or too old.
+        """
+        trt = _tensorrt(engine)
+        self._cuda = cuda = load_cuda()
+        card = _matching_gpu(engine)
+        self._trt = trt
+        self._log = log_of(trt)
+        self._runtime = trt.Runtime(self._log)
+        plan = self._runtime.deserialize_cuda_engine(engine.plan)
+        if plan is None:
+            raise ModelFileError(f"TensorRT cannot load its plan, {_last(self._log)}: {REBUILD}")
+        self._plan = plan
+        self._smallest, self._largest = _checked_tensors(trt, plan, engine)
+        self.max_batch: int | None = self._largest[0]
+        self.name = f"{engine.flavour} {engine.version} on {card}"
+
+        # Also when the interpreter ends, where CUDA may be gone before objects that nobody closed.
+        closing = contextlib.ExitStack()
+        self.close = weakref.finalize(self, closing.close)
+        self._stream = _checked(cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking))
+        closing.callback(cuda.cudaStreamDestroy, self._stream)
+        # Runs come one after the other, so that all contexts share the memory of the largest one's activations.
+        self._scratch_bytes = plan.device_memory_size_v2
+        self._scratch = _checked(cuda.cudaMalloc(max(1, self._scratch_bytes)))
+        closing.callback(cuda.cudaFree, self._scratch)
+        self._recorded: dict[Any, _Recording] = {}
+        closing.callback(_close_all, self._recorded)
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> TensorRT:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def run(self, inputs: Sequence[NDArray[Any]], outputs: Sequence[str] = OUTPUTS[:1]) -> list[NDArray[np.float32]]:
+        """The engine's inputs in order, C-contiguous -> some of its outputs by name.
+
+        Raises:
+            FrameError: as many frames, or frames of such a size, are outside of what the engine was built for.
+            AdaeEdgeError: the GPU failed, or the backend is closed.
+        """
+        with self._lock:
+            if not self.close.alive:
+                raise AdaeEdgeError("the engine is closed")
+            key = (inputs[0].shape, tuple(outputs))
+            recording = self._recorded.pop(key, None)
+            if recording is None:
+                self._check_shape(inputs[0].shape)
+                if len(self._recorded) == MAX_RECORDED:
+                    self._recorded.pop(next(iter(self._recorded))).close()
+                recording = _Recording(self, inputs, outputs)
+            self._recorded[key] = recording  # the last used is the last in order
+            return recording.replay(inputs)
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        if all(low <= size <= high for low, size, high in zip(self._smallest, shape, self._largest, strict=True)):
+            return
+        low, high = self._smallest, self._largest
+        raise FrameError(
+            f"this engine takes {low[0]} to {high[0]} frames of {low[2]} x {low[1]} to {high[2]} x {high[1]} pixels in "
+            f"a run, and this is {shape[0]} of {shape[2]} x {shape[1]}: build another one with adae-edge engine"
+        )
+
+
+class _Recording:
+    """All that runs with frames of one number and size take: memory on both sides, a context, and a CUDA graph."""
+
+    def __init__(self, backend: TensorRT, inputs: Sequence[NDArray[Any]], outputs: Sequence[str]) -> None:
+        self._cuda, self._stream, self._log = backend._cuda, backend._stream, backend._log
+        self._closing = contextlib.ExitStack()
+        try:
+            # A context of its own, because a recording holds only while its context stays as it was.
+            self._context = _context(backend._trt, backend._plan)
+            if self._context is None:
+                raise AdaeEdgeError(f"TensorRT cannot prepare a run: {_last(self._log)}")
+            self._context.set_device_memory(backend._scratch, backend._scratch_bytes)
+            self._prepare(backend._plan, inputs, outputs)
+            self._enqueue()  # TensorRT does some of its work at the first run alone, which cannot be recorded
+            _checked(self._cuda.cudaStreamSynchronize(self._stream))
+            self._graph = self._record()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._closing.close()
+        self._context = None
+
+    def replay(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """The outputs for frames of this number and size."""
+        for pinned, array in zip(self._inputs, inputs, strict=True):
+            np.copyto(pinned, array)
+        _checked(self._cuda.cudaGraphLaunch(self._graph, self._stream))
+        _checked(self._cuda.cudaStreamSynchronize(self._stream))
+        return [pinned.copy() for pinned in self._outputs]
+
+    def _prepare(self, plan: Any, inputs: Sequence[NDArray[Any]], outputs: Sequence[str]) -> None:
+        """Tell the context all shapes and addresses, and take the memory behind these."""
+        kinds = self._cuda.cudaMemcpyKind
+        self._copies_in: list[tuple[Any, ...]] = []
+        self._copies_out: list[tuple[Any, ...]] = []
+        self._inputs: list[NDArray[Any]] = []
+        for name, array in zip(INPUTS, inputs, strict=False):
+            if not self._context.set_input_shape(name, array.shape):
+                raise FrameError(f"this engine takes no {name} {list(array.shape)}: {_last(self._log)}")
+            pinned, host, device = self._buffers(name, array.shape, array.dtype)
+            self._inputs.append(pinned)
+            self._copies_in.append((device, host, pinned.nbytes, kinds.cudaMemcpyHostToDevice))
+        found: dict[str, NDArray[np.float32]] = {}
+        for name in sorted({plan.get_tensor_name(index) for index in range(plan.num_io_tensors)} - set(INPUTS)):
+            shape = tuple(self._context.get_tensor_shape(name))
+            if shape[:1] != (len(inputs[0]),):
+                raise AdaeEdgeError(f"the engine gives {name} {list(shape)} for {len(inputs[0])} frames")
+            # An engine writes all its outputs, and only those that are wanted are copied.
+            pinned, host, device = self._buffers(name, shape, np.float32)
+            if name in outputs:
+                found[name] = pinned
+                self._copies_out.append((host, device, pinned.nbytes, kinds.cudaMemcpyDeviceToHost))
+        self._outputs = [found[name] for name in outputs]
+
+    def _buffers(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> tuple[NDArray[Any], int, int]:
+        """Memory for one tensor: pinned and as an array of it, and on the GPU; its address is the context's."""
+        count = int(np.prod(shape))
+        size = count * np.dtype(dtype).itemsize
+        host = _checked(self._cuda.cudaMallocHost(size))
+        self._closing.callback(self._cuda.cudaFreeHost, host)
+        device = _checked(self._cuda.cudaMalloc(size))
+        self._closing.callback(self._cuda.cudaFree, device)
+        self._context.set_tensor_address(name, device)
+        memory = (ctypes.c_uint8 * size).from_address(host)
+        return np.frombuffer(memoryview(memory), dtype, count).reshape(shape), host, device
+
+    def _enqueue(self) -> None:
+        for copy in self._copies_in:
+            _checked(self._cuda.cudaMemcpyAsync(*copy, self._stream))
+        if not self._context.execute_async_v3(int(self._stream)):
+            raise AdaeEdgeError(f"the engine cannot be run: {_last(self._log)}")
+        for copy in self._copies_out:
+            _checked(self._cuda.cudaMemcpyAsync(*copy, self._stream))
+
+    def _record(self) -> Any:
+        cuda = self._cuda
+        # Other threads may use CUDA meanwhile.
+        mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        _checked(cuda.cudaStreamBeginCapture(self._stream, mode))
+        try:
+            self._enqueue()
+        finally:
+            ended = cuda.cudaStreamEndCapture(self._stream)
+        graph = _checked(ended)
+        try:
+            recorded = _checked(cuda.cudaGraphInstantiate(graph, 0))
+        finally:
+            cuda.cudaGraphDestroy(graph)
+        self._closing.callback(cuda.cudaGraphExecDestroy, recorded)
+        return recorded
+
+
+def _tensorrt(engine: Engine) -> Any:
+    """The module that can run this engine: of its flavour, and of the same version."""
+    built = f"it was built by {engine.flavour} {engine.version}"
+    try:
+        trt = load_flavour(engine.flavour, "This engine")
+    except MissingExtra:
+        for flavour in MODULES.keys() - {engine.flavour}:
+            if any(map(importlib.util.find_spec, MODULES[flavour])):
+                raise ModelFileError(f"{built}, and this machine has {flavour} in its place: {REBUILD}") from None
+        raise
+    if trt.__version__ != engine.version:
+        raise ModelFileError(f"{built}, and this machine has {trt.__version__}: {REBUILD}")
+    return trt
+
+
+def load_cuda() -> Any:
+    """CUDA's runtime, with a GPU to run on.
+
+    Raises:
+        UsageError: cuda-bindings is not installed.
+        AdaeEdgeError: there is no GPU, or its driver is missing or too old.
+    """
+    try:
+        from cuda.bindings import runtime
+    except ModuleNotFoundError:
+        raise UsageError(
+            "an engine takes cuda-bindings, of the driver's major version of CUDA: "
+            "pip install 'cuda-bindings==13.*', or 'cuda-bindings==12.*' on JetPack 6"
+        ) from None
+    try:
+        error, count = runtime.cudaGetDeviceCount()
+        driver, built = runtime.cudaDriverGetVersion()[1], runtime.cudaRuntimeGetVersion()[1]
+    except Exception as failed:  # a driver that is there in part
+        raise AdaeEdgeError(
+            f"an engine runs on an NVIDIA GPU, and CUDA cannot be used: {first_line(str(failed))}"
+        ) from None
+    if not driver:
+        raise AdaeEdgeError("an engine runs on an NVIDIA GPU, and there is no NVIDIA driver on this machine")
+    if error == runtime.cudaError_t.cudaErrorInsufficientDriver:
+        raise AdaeEdgeError(
+            f"the NVIDIA driver knows CUDA {_version(driver)}, and cuda-bindings is for CUDA {_version(built)}: "
+            f"pip install 'cuda-bindings=={driver // 1000}.*'"
+        )
+    if error == runtime.cudaError_t.cudaErrorNoDevice or not _checked((error, count)):
+        raise AdaeEdgeError("an engine runs on an NVIDIA GPU, and there is none on this machine")
+    return runtime
+
+
+def _matching_gpu(engine: Engine) -> str:
+    """The name of the GPU, on which alone the engine runs."""
+    name, capability = gpu() or ("a GPU that does not say its name,", "unknown")
+    if capability not in engine.compute_capabilities or engine.gpu not in (None, name):
+        built = f"{engine.gpu or 'GPUs'} of compute capability {engine.compute_capability}"
+        raise ModelFileError(
+            f"it was built for {built}, and this machine has {name} of compute capability {capability}: {REBUILD}"
+        )
+    return name
+
+
+def _checked_tensors(trt: Any, plan: Any, engine: Engine) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The smallest and the largest frames [N, H, W, C] that the plan takes, if it is one for the contract."""
+    contract = engine.contract
+    images = contract.kind == "image"
+    expected = {name: (trt.TensorIOMode.INPUT, trt.DataType.FLOAT) for name in INPUTS[: 1 if images else 3]}
+    if images:
+        expected["frames"] = (trt.TensorIOMode.INPUT, trt.DataType.UINT8)
+    mapped = contract.graph is not None and contract.graph.anomaly_map is not None
+    expected |= {name: (trt.TensorIOMode.OUTPUT, trt.DataType.FLOAT) for name in OUTPUTS[: 1 + mapped]}
+    names = [plan.get_tensor_name(index) for index in range(plan.num_io_tensors)]
+    found = {name: (plan.get_tensor_mode(name), plan.get_tensor_dtype(name)) for name in names}
+    shape = tuple(plan.get_tensor_shape("frames")) if "frames" in found else ()
+    if found != expected or len(shape) != 4:
+        raise ModelFileError("its plan takes and returns something else than its contract says")
+    if min(shape) > 0:  # nothing is left open, and there may be no profile
+        return shape, shape
+    smallest, _, largest = plan.get_tensor_profile_shape("frames", 0)
+    return tuple(smallest), tuple(largest)
+
+
+def _context(trt: Any, plan: Any) -> Any:
+    """A context that is told where the activations go."""
+    strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+    if not hasattr(trt, "DynamicShapesKernelSpecializationStrategy"):
+        return plan.create_execution_context(strategy)
+    # TensorRT-RTX would compile the kernels for a size in the background, and a recording would keep those before.
+    config = plan.create_runtime_config()
+    config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+    config.set_execution_context_allocation_strategy(strategy)
+    return plan.create_execution_context(config)
+
+
+def _close_all(recorded: dict[Any, _Recording]) -> None:
+    while recorded:
+        recorded.popitem()[1].close()
+
+
+def _last(log: Any) -> str:
+    """TensorRT's last error."""
+    return first_line(log.errors[-1] if log.errors else "")
+
+
+def _checked(result: tuple[Any, ...]) -> Any:
+    """The value of a call of CUDA's runtime, which returns an error before it."""
+    error, *values = result
+    if error:
+        raise AdaeEdgeError(f"the GPU failed: {error.name}")
+    return values[0] if values else None
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
