@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 import typer
 
 from adae_edge import __version__
-from adae_edge.errors import AdaeEdgeError, MissingExtra, UsageError, printable
+from adae_edge.errors import AdaeEdgeError, MissingExtra, ParityError, UsageError, printable
 
 if TYPE_CHECKING:
     from adae_edge.contract import Contract, Region
@@ -410,7 +410,24 @@ def engine(
         if built.half is None
         else "{} of {} layers give float16".format(*built.half)
     )
+    if built.half is not None:
+        _compare_engine(out, model)
     typer.echo(f"wrote {out}: {built.bytes / 1e6:.2f} MB; next: adae-edge score {out} SOURCE")
+
+
+def _compare_engine(engine_file: Path, model: Path) -> None:
+    """Keep an engine only if it scores as ONNX Runtime does, where that is installed."""
+    from adae_edge.export.compare import compare
+
+    try:
+        count, worst = compare(engine_file, model)
+    except MissingExtra:
+        typer.echo("its scores could not be compared, for ONNX Runtime is not installed")
+    except ParityError:
+        engine_file.unlink()
+        raise
+    else:
+        typer.echo(f"parity: {count} scores of extreme frames, at most {worst:.1e} from ONNX Runtime's")
 
 
 @app.command()
