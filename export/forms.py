@@ -111,9 +111,10 @@ def _doubling(layer: nn.ConvTranspose2d) -> nn.Module:
 
 def _unfolding(layer: nn.ConvTranspose2d) -> nn.Module:
     """From 1x1 to the kernel's size, as a 1x1 convolution to as many times the channels."""
-    size = layer.kernel_size[0]
+    height, width = layer.kernel_size
     weight = layer.weight.detach().permute(1, 2, 3, 0).reshape(-1, layer.in_channels, 1, 1)
-    return nn.Sequential(_convolution(weight, layer.bias, size * size), nn.PixelShuffle(size))
+    shape = (layer.out_channels, height, width)
+    return nn.Sequential(_convolution(weight, layer.bias, height * width), nn.Flatten(), nn.Unflatten(1, shape))
 
 
 def _convolution(weight: Tensor, bias: Tensor | None, repeats: int) -> nn.Conv2d:

@@ -138,8 +138,7 @@ def build(model: ADAE, contract: Contract, references: Sequence[Inputs]) -> tupl
     formed = in_form(model, contract.graph, as_seen(model, references))
     graph = clean(trace(formed, contract))
     if contract.graph.precision == "int8":
-        symmetric = contract.graph.target == "tensorrt"
-        graph = quantise(graph, [*references, *extremes_as_seen(contract)], formed, symmetric)
+        graph = quantise(graph, [*references, *extremes_as_seen(contract)], formed, contract.graph)
     return modelfile.with_contract(graph.SerializeToString(deterministic=True), contract), formed
 
 

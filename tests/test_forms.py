@@ -14,7 +14,7 @@ from adae_edge.benchmarks import precisions
 from adae_edge.checkpoint import Checkpoint
 from adae_edge.contract import Graph, Region
 from adae_edge.errors import FrameError, ParityError, UsageError
-from adae_edge.export import forms, gate, graph
+from adae_edge.export import extremes, forms, graph
 from adae_edge.model import Preprocess, load_network
 from adae_edge.runtime import Scorer
 from tests.models import run
@@ -46,7 +46,7 @@ def pictures(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _smaller_largest_frame(monkeypatch):
     """test_export.py has the gate with the largest frame of all."""
-    monkeypatch.setattr(gate, "LARGEST", 600)
+    monkeypatch.setattr(extremes, "LARGEST", 600)
 
 
 MADE = {}
@@ -104,7 +104,7 @@ def test_openvino_s_form_has_no_transposed_convolution_and_scores_the_same(digit
     np.testing.assert_allclose(Scorer(path).score(frames), by_pytorch(model, frames), rtol=1e-5)
     found = operators(path)
     assert found["ConvTranspose"] == 0
-    assert found["DepthToSpace"] == 8
+    assert found["DepthToSpace"] == 6
     assert result.contract.graph.target == "openvino"
 
 
@@ -169,7 +169,8 @@ def test_int8_is_qdq_with_chosen_convolutions_and_keeps_the_ranking(digits):
 
 
 def test_frames_with_labels_tell_the_cost_in_auroc(pictures, tmp_path):
-    result = graph.export(pictures / "plain.safetensors", tmp_path / "m.onnx", pictures / "data", Graph("int8"))
+    form = Graph("int8", batch=3)
+    result = graph.export(pictures / "plain.safetensors", tmp_path / "m.onnx", pictures / "data", form)
     assert result.cost.frames == 80
     before, after = result.cost.auroc
     assert before > 0.9
@@ -367,4 +368,4 @@ def test_a_folder_too_large_for_the_memory_is_used_in_part(pictures, tmp_path, m
 
 def test_extreme_frames_have_the_fixed_size(contract):
     fixed = dataclasses.replace(contract, graph=Graph(size=(30, 50)))
-    assert {frame.shape for _, frame in gate.extreme_frames(fixed)} == {(30, 50, 1)}
+    assert {frame.shape for _, frame in extremes.extreme_frames(fixed)} == {(30, 50, 1)}
