@@ -81,7 +81,9 @@ def main(
             answers.append(question.answer(rounds))
             typer.echo(f"{as_text(answers[-1])}\n")
     if json_file is not None:
-        command = " ".join(["python -m adae_edge.benchmarks.graphs", *(groups or []), f"--rounds {rounds}"])
+        command = " ".join(
+            ["python -m adae_edge.benchmarks.graphs", *(groups or []), f"--rounds {rounds} --threads {threads}"]
+        )
         result = {
             "command": command,
             "machine": machine(),

@@ -138,6 +138,18 @@ class Half(nn.Module):
         return self.layers(x.half())  # type: ignore[no-any-return]
 
 
+class Rounded(nn.Module):
+    """To the nearest of the levels of an 8-bit number with this scale and zero point, in float32."""
+
+    def __init__(self, scale: float, zero: int, levels: tuple[int, int]) -> None:
+        super().__init__()
+        self.scale, self.zero, self.levels = scale, zero, levels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: float32, any shape -> the same."""
+        return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero, *self.levels)
+
+
 class FakeQuantised(nn.Module):
     """A convolution and what follows it with the rounding of INT8, as ``precision.quantise`` has it, in float32.
 
@@ -148,18 +160,28 @@ class FakeQuantised(nn.Module):
 
     def __init__(self, layers: nn.Sequential, x: Tensor) -> None:
         super().__init__()
-        self.layers = copy.deepcopy(layers)
-        self.scale, self.zero, self.levels = self.of_range(min(float(x.min()), 0.0), max(float(x.max()), 0.0))
-        for layer in self.layers.modules():
+        parts: list[nn.Module] = [self.rounded(x)]
+        for layer in copy.deepcopy(layers).modules():
+            if any(layer.children()) or isinstance(layer, nn.Identity):
+                continue
+            parts.append(layer)
+            x = layer(x)
             if isinstance(layer, nn.Conv2d):
                 scale = layer.weight.detach().abs().amax(dim=(1, 2, 3)).clamp(min=1e-8) / WEIGHT_LEVELS
                 zeros = torch.zeros(len(scale), dtype=torch.int32)
                 levels = -WEIGHT_LEVELS, WEIGHT_LEVELS
                 layer.weight.data = torch.fake_quantize_per_channel_affine(layer.weight.data, scale, zeros, 0, *levels)
+                parts.append(self.rounded(x))
+        self.layers = nn.Sequential(*parts)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float32 [N, ...] -> float32 [N, ...]."""
-        return self.layers(torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero, *self.levels))  # type: ignore[no-any-return]
+        return self.layers(x)  # type: ignore[no-any-return]
+
+    @classmethod
+    def rounded(cls, x: Tensor) -> nn.Module:
+        """Rounds activations in the range of x."""
+        return Rounded(*cls.of_range(min(float(x.min()), 0.0), max(float(x.max()), 0.0)))
 
     @staticmethod
     def of_range(low: float, high: float) -> tuple[float, int, tuple[int, int]]:

@@ -108,7 +108,7 @@ def test_the_exported_graph_beside_what_it_replaces(tmp_path):
     done = subprocess.run([*command, "--json", "g.json"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     result = json.loads((tmp_path / "g.json").read_text())
-    assert result["command"] == "python -m adae_edge.benchmarks.graphs network-sized --rounds 2"
+    assert result["command"] == "python -m adae_edge.benchmarks.graphs network-sized --rounds 2 --threads 1"
     assert (result["rounds"], result["threads"]) == (2, 1)
     assert {"adae_edge", "onnxruntime", "opencv", "openvino", "torch"} <= set(result["versions"])
     (answer,) = result["questions"]
