@@ -120,7 +120,9 @@ def test_the_command_builds_for_several_gpus_and_says_what_was_built(rtx, model,
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, None])
-def test_ctrl_c_leaves_the_old_file_and_no_other(rtx, model, tmp_path, stop):
+def test_ctrl_c_leaves_the_old_file_and_no_other(rtx, model, tmp_path, stop, request):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     out = tmp_path / "m.engine"
     out.write_bytes(b"old")
 
