@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from adae_edge.contract import Contract
-from adae_edge.errors import ModelFileError, UsageError
+from adae_edge.errors import ModelFileError
+from adae_edge.files import read_checked
 from adae_edge.modelfile import ModelFile, describe_contract
 from adae_edge.modelfile import read as read_model_file
 
@@ -83,19 +84,7 @@ def read(path: str | Path) -> Engine:
         ModelFileError: it is too large, no engine file, cut short or damaged, of an unknown schema, or its header
             says something absurd or speaks of another plan.
     """
-    path = Path(path)
-    try:
-        if not path.is_file():
-            raise UsageError(f"there is no engine file {path}")
-        if path.stat().st_size > MAX_BYTES:
-            raise ModelFileError(f"{path} is refused: {_TOO_LARGE}")
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelFileError(f"{path} cannot be read: {error.strerror}") from None
-    try:
-        return check(data)
-    except ModelFileError as error:
-        raise ModelFileError(f"{path} is refused: {error}") from None
+    return read_checked(path, "engine file", MAX_BYTES, _TOO_LARGE, check)
 
 
 def read_either(path: str | Path) -> Engine | ModelFile:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from adae_edge.contract import SCORES, Contract, Graph
-from adae_edge.errors import ModelFileError, UsageError
+from adae_edge.errors import ModelFileError
+from adae_edge.files import read_checked
 from adae_edge.onnxgraph import FLOAT, TWICE, UINT8, OnnxGraph, check_domain
 from adae_edge.protobuf import Reader, encoded
 
@@ -57,19 +58,7 @@ def read(path: str | Path) -> ModelFile:
             or one that the graph does not keep, was changed after it was written, keeps data outside of the file,
             or has anything else that no export has.
     """
-    path = Path(path)
-    try:
-        if not path.is_file():
-            raise UsageError(f"there is no model file {path}")
-        if path.stat().st_size > MAX_BYTES:
-            raise ModelFileError(f"{path} is refused: {_TOO_LARGE}")
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelFileError(f"{path} cannot be read: {error.strerror}") from None
-    try:
-        return check(data)
-    except ModelFileError as error:
-        raise ModelFileError(f"{path} is refused: {error}") from None
+    return read_checked(path, "model file", MAX_BYTES, _TOO_LARGE, check)
 
 
 def check(data: bytes) -> ModelFile:
