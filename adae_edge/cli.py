@@ -474,8 +474,8 @@ def score(
     import contextlib
 
     from adae_edge.runtime.scorer import Scorer
-    from adae_edge.runtime.sinks import open_sink
-    from adae_edge.runtime.sources import open_for
+    from adae_edge.runtime.sinks.registry import open_sink
+    from adae_edge.runtime.sources.registry import open_for
     from adae_edge.runtime.stream import Summary, stream
 
     if len(set(to or [])) < len(to or []):

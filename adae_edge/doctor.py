@@ -46,7 +46,7 @@ MODULES = {
     "torch": "train",
     "onnx": "export",
 }
-# Devices, ONNX Runtime's provider for each, and the extra that brings it; as in runtime/backends.py.
+# Devices, ONNX Runtime's provider for each, and the extra that brings it; as in runtime/backends/onnxruntime.py.
 DEVICES = {
     "cpu": ("CPUExecutionProvider", "cpu"),
     "openvino": ("OpenVINOExecutionProvider", "openvino"),
@@ -192,7 +192,7 @@ def _device(name: str) -> dict[str, Any]:
     """Score a frame on this device, as the runtime does it."""
     import numpy as np
 
-    from adae_edge.runtime.backends import OnnxRuntime
+    from adae_edge.runtime.backends.onnxruntime import OnnxRuntime
 
     backend = OnnxRuntime(MEAN_MODEL, name)
     score = float(backend.run([np.array([[[[0], [40], [80]]]], np.uint8)])[0][0])
@@ -203,7 +203,7 @@ def _device(name: str) -> dict[str, Any]:
 
 def _engine() -> dict[str, Any]:
     """Load what an engine takes to run, as the runtime does it."""
-    from adae_edge.runtime.engine import load_cuda
+    from adae_edge.runtime.backends.tensorrt import load_cuda
 
     there = [flavour for flavour, modules in FLAVOURS.items() if any(map(_may_be_there, modules))]
     found = [f"{flavour} {load_flavour(flavour, 'An engine').__version__}" for flavour in there or ["tensorrt"]]

@@ -46,7 +46,7 @@ from adae_edge.export.graph import OPSET, build
 from adae_edge.files import write_atomically
 from adae_edge.machine import available_threads, machine
 from adae_edge.model import ADAE, Preprocess, weights_digest
-from adae_edge.runtime.backends import OnnxRuntime, session_options
+from adae_edge.runtime.backends.onnxruntime import OnnxRuntime, session_options
 from adae_edge.train.settings import NETWORKS
 
 SIDE = 32

@@ -18,7 +18,7 @@ from adae_edge.files import write_atomically
 from adae_edge.frames import frame_size
 from adae_edge.machine import machine
 from adae_edge.runtime import Scorer
-from adae_edge.runtime.backends import OnnxRuntime
+from adae_edge.runtime.backends.onnxruntime import OnnxRuntime
 
 ROUNDS = 1000
 

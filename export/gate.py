@@ -20,7 +20,7 @@ from adae_edge.export.forms import Fused
 from adae_edge.model import ADAE
 from adae_edge.modelfile import ModelFile
 from adae_edge.runtime import Scorer
-from adae_edge.runtime.backends import DEVICES
+from adae_edge.runtime.backends.onnxruntime import DEVICES
 
 # A map's error is that of one pixel, which the score averages over all of them.
 MAP_SLACK = 10

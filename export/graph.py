@@ -26,7 +26,7 @@ from adae_edge.export.gate import Parity, as_seen, check_parity
 from adae_edge.export.precision import Cost, measure_cost, quantise
 from adae_edge.files import write_atomically
 from adae_edge.model import ADAE, load_network
-from adae_edge.runtime.sources import open_for
+from adae_edge.runtime.sources.registry import open_for
 
 OPSET = 18
 PLAIN = Graph()

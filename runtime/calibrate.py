@@ -17,7 +17,7 @@ from adae_edge.contract import Calibration, Contract
 from adae_edge.errors import AdaeEdgeError, FrameError, ModelFileError, UsageError
 from adae_edge.files import write_atomically
 from adae_edge.runtime.scorer import Scorer
-from adae_edge.runtime.sources import open_for
+from adae_edge.runtime.sources.registry import open_for
 
 
 @dataclass(frozen=True)

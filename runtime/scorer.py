@@ -13,8 +13,8 @@ from adae_edge import enginefile
 from adae_edge.contract import Contract, Graph
 from adae_edge.errors import FrameError, ModelFileError, UsageError
 from adae_edge.frames import MAX_SIDE, check_size
-from adae_edge.runtime.backends import OUTPUTS, Backend, OnnxRuntime
-from adae_edge.runtime.engine import TensorRT
+from adae_edge.runtime.backends.onnxruntime import OUTPUTS, Backend, OnnxRuntime
+from adae_edge.runtime.backends.tensorrt import TensorRT
 
 # A run holds the frames as float32, so this many pixel values take 256 MiB.
 _VALUES_PER_RUN = 64 * 2**20

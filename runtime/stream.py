@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from adae_edge.errors import FrameError
+from adae_edge.runtime.frame import Frame
 from adae_edge.runtime.scorer import Scorer
-from adae_edge.runtime.sinks import Result, Sink, timestamp
-from adae_edge.runtime.sources import Frame
+from adae_edge.runtime.sinks.sink import Result, Sink, timestamp
 
 
 @dataclass

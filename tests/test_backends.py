@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 from adae_edge import modelfile
 from adae_edge.errors import AdaeEdgeError, ModelFileError, UsageError
 from adae_edge.runtime import Scorer
-from adae_edge.runtime.backends import DEVICES
+from adae_edge.runtime.backends.onnxruntime import DEVICES
 from tests.models import mean_model, run
 
 

@@ -15,7 +15,7 @@ from adae_edge.export import graph
 from adae_edge.model import Preprocess, load_network
 from adae_edge.nifti import read_brain
 from adae_edge.runtime import Scorer
-from adae_edge.runtime.sources import open_for, open_source
+from adae_edge.runtime.sources.registry import open_for, open_source
 from adae_edge.train.brain import MIN_TUMOUR
 from adae_edge.train.datasets import load_dataset, split
 from adae_edge.train.evaluate import evaluate

@@ -13,7 +13,7 @@ from adae_edge import modelfile
 from adae_edge.checkpoint import Checkpoint
 from adae_edge.errors import DatasetError, UsageError
 from adae_edge.export.graph import export
-from adae_edge.runtime.sources import open_for
+from adae_edge.runtime.sources.registry import open_for
 from adae_edge.train.datasets import (
     Digest,
     class_number,

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from adae_edge import doctor
-from adae_edge.runtime.backends import PROVIDERS
+from adae_edge.runtime.backends.onnxruntime import PROVIDERS
 from tests.environments import environment
 from tests.models import run
 

@@ -18,8 +18,12 @@ STAGES = ("train", "export", "runtime", "benchmarks")
 
 def sources():
     """Module files by their name in the wheel."""
-    found = {f"adae_edge/{path.name}" for path in (ROOT / "adae_edge").glob("*.py")}
-    return found | {f"adae_edge/{stage}/{path.name}" for stage in STAGES for path in (ROOT / stage).glob("*.py")}
+    folders = {"adae_edge": "adae_edge", **{stage: f"adae_edge/{stage}" for stage in STAGES}}
+    return {
+        f"{installed}/{path.relative_to(ROOT / folder)}"
+        for folder, installed in folders.items()
+        for path in (ROOT / folder).rglob("*.py")
+    }
 
 
 def test_the_wheel_holds_every_module_and_no_test(wheel):

@@ -136,7 +136,7 @@ def used(tree, names):
 
 @pytest.mark.parametrize("package", ["tensorrt_rtx_bindings", *PACKAGES])
 def test_real_bindings_know_every_name_that_the_backend_uses(tmp_path, package):
-    tree = ast.parse((ROOT / "runtime/engine.py").read_text())
+    tree = ast.parse((ROOT / "runtime/backends/tensorrt.py").read_text())
     names = {
         "ICudaEngine": set(used(tree, {"plan", "_plan"})) - {"create_runtime_config"},
         "IExecutionContext": set(used(tree, {"_context"})),
@@ -170,7 +170,7 @@ def test_real_bindings_know_every_name_that_the_backend_uses(tmp_path, package):
 
 
 def test_cuda_knows_every_name_that_the_backend_uses():
-    tree = ast.parse((ROOT / "runtime/engine.py").read_text())
+    tree = ast.parse((ROOT / "runtime/backends/tensorrt.py").read_text())
     names = used(tree, {"cuda", "_cuda"})
     assert len(names) > 12
     for name in [*names, *used(tree, {"runtime"})]:

@@ -18,9 +18,9 @@ from adae_edge.contract import Region
 from adae_edge.errors import FrameError
 from adae_edge.frames import to_channels
 from adae_edge.runtime import scorer as scorer_module
+from adae_edge.runtime.frame import Frame
 from adae_edge.runtime.scorer import Scorer
-from adae_edge.runtime.sinks import Result
-from adae_edge.runtime.sources import Frame
+from adae_edge.runtime.sinks.sink import Result
 from adae_edge.runtime.stream import Summary, stream
 from tests.models import BUFFERED, command, complaints, many_pictures, mean_model, run, when_rows
 

@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from adae_edge.errors import SinkError, UsageError
-from adae_edge.runtime import sinks
-from adae_edge.runtime.sinks import Result, Terminal, open_sink, timestamp
+from adae_edge.runtime.sinks import rows
+from adae_edge.runtime.sinks.registry import open_sink
+from adae_edge.runtime.sinks.sink import Result, timestamp
+from adae_edge.runtime.sinks.terminal import Terminal
 from tests.models import BUFFERED, command, complaints, many_pictures, mean_model, run, when_rows
 
 ROOT = Path(__file__).parents[1]
@@ -279,7 +281,7 @@ def test_rows_go_into_a_pipe(desk, tmp_path, kind):
 
 
 def test_what_cannot_be_synced_is_not_synced(tmp_path, monkeypatch):
-    monkeypatch.setattr(sinks, "_SYNC_S", -1.0)
+    monkeypatch.setattr(rows, "_SYNC_S", -1.0)
     keep("jsonl:/dev/null", result(), result())
     path = tmp_path / "scores.jsonl"
     keep(path, result(), result())

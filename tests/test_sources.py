@@ -13,8 +13,9 @@ from PIL import Image
 
 from adae_edge.errors import FrameError, SourceError, UsageError
 from adae_edge.frames import is_dicom
-from adae_edge.runtime.capture import Newest, Video
-from adae_edge.runtime.sources import open_source
+from adae_edge.runtime.sources.camera import Newest
+from adae_edge.runtime.sources.registry import open_source
+from adae_edge.runtime.sources.video import Video
 from tests.models import complaints, mean_model, run
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"

@@ -33,9 +33,9 @@ ALLOWED = {
     "export/extremes.py": {"numpy"},
     "export/precision.py": {"numpy", "onnx", "onnxruntime", "sklearn", "runtime"},
     "runtime": {"numpy", "typer"},
-    "runtime/backends.py": {"numpy", "onnxruntime"},
-    "runtime/capture.py": {"numpy", "cv2"},
-    "runtime/engine.py": {"numpy", "cuda"},
+    "runtime/backends/onnxruntime.py": {"numpy", "onnxruntime"},
+    "runtime/sources/opencv.py": {"numpy", "cv2"},
+    "runtime/backends/tensorrt.py": {"numpy", "cuda"},
     "benchmarks": {"numpy", "typer", "onnxruntime", "runtime"},
     "benchmarks/ablations.py": {"typer", "torch"},
     "benchmarks/graphs.py": {

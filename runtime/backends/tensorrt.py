@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from adae_edge.enginefile import Engine
 from adae_edge.errors import AdaeEdgeError, FrameError, MissingExtra, ModelFileError, UsageError
-from adae_edge.runtime.backends import INPUTS, OUTPUTS
+from adae_edge.runtime.backends.onnxruntime import INPUTS, OUTPUTS
 from adae_edge.tensorrt import MODULES, first_line, gpu, load_flavour, log_of
 
 # Sizes and batches that stay recorded, the latest ones; each keeps its frames' memory on both sides.

@@ -1,65 +1,17 @@
-"""Cameras and video files, through OpenCV: the one file that needs the [camera] extra."""
+"""Cameras, read by OpenCV."""
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from adae_edge.errors import FrameError, MissingExtra, SourceError
-from adae_edge.frames import check_size
-from adae_edge.runtime.sources import Frame
-
-os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-try:
-    import cv2
-except ImportError:
-    raise MissingExtra("Reading a camera or a video", "camera") from None
+from adae_edge.errors import FrameError, SourceError
+from adae_edge.runtime.frame import Frame
+from adae_edge.runtime.sources.opencv import cv2, rgb
 
 SILENCE_S = 10.0
-
-
-class Video:
-    """A video file: every frame once, in order."""
-
-    live = False
-
-    def __init__(self, path: Path) -> None:
-        try:
-            str(path).encode()
-        except UnicodeEncodeError:  # OpenCV 5.0 crashes on such a name
-            raise SourceError(f"{path} cannot be opened as a video: its name is not UTF-8, rename it") from None
-        self._path = path
-        self._capture = cv2.VideoCapture(str(path))
-        if not self._capture.isOpened():
-            raise SourceError(
-                f"{path} cannot be opened as a video: it is damaged, or of a kind that OpenCV cannot decode"
-            )
-
-    def __iter__(self) -> Iterator[Frame | FrameError]:
-        declared = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        number = 0
-        try:
-            while True:
-                captured, pixels = self._capture.read()
-                if not captured:
-                    break
-                yield Frame(str(self._path), number, time.time(), rgb(pixels))
-                number += 1
-        finally:
-            self._capture.release()
-        # Containers may count a frame or two too many, but not more.
-        if number == 0 or number < declared - 2:
-            yield FrameError(
-                f"{self._path} declares {declared} frames and ended after {number}: it is cut short or damaged"
-            )
 
 
 class Camera:
@@ -141,15 +93,3 @@ class Newest:
                 self._over = True
                 self._fresh.notify()
             self._capture.release()
-
-
-def rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """OpenCV's BGR or grey picture -> uint8 [H, W, C], RGB or grey.
-
-    Raises:
-        FrameError: the picture is too large.
-    """
-    check_size(pixels.shape[0], pixels.shape[1], "a frame")
-    if pixels.ndim == 2:
-        return pixels[:, :, None]
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)

@@ -1,8 +1,4 @@
-"""Sinks for results: the terminal, JSON Lines and CSV.
-
-A file is appended to, a whole row at a time, so whatever stops the process, every row that was
-written is there and whole.
-"""
+"""Results in files that grow by whole rows: JSON Lines and CSV."""
 
 from __future__ import annotations
 
@@ -11,98 +7,14 @@ import csv
 import io
 import json
 import os
-import sys
 import time
-from dataclasses import asdict, dataclass, fields
-from datetime import datetime, timezone
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Protocol
 
-import typer
-
-from adae_edge.errors import SinkError, UsageError, printable
+from adae_edge.errors import SinkError, UsageError
+from adae_edge.runtime.sinks.sink import Result
 
 _SYNC_S = 1.0
-
-
-@dataclass(frozen=True)
-class Result:
-    """What is kept of a scored frame.
-
-    Attributes:
-        source: the file's path, or camera:N.
-        frame: number of the frame in its source, or its DICOM SOP instance UID.
-        time: when the frame was captured or decoded, ISO 8601, UTC.
-        score: the model's, one of ``contract.SCORES``.
-        threshold: the score above which a frame is anomalous.
-        verdict: "normal" or "anomalous".
-    """
-
-    source: str
-    frame: int | str
-    time: str
-    score: float
-    threshold: float
-    verdict: str
-
-
-class Sink(Protocol):
-    """Keeps results."""
-
-    def write(self, result: Result) -> None:
-        """Keep one result; raises SinkError where that fails."""
-        ...
-
-    def close(self) -> None:
-        """Finish; what was written is on the disk afterwards."""
-        ...
-
-
-def open_sink(spec: str) -> Sink:
-    """Open a sink by its name on the command line: "terminal", "jsonl:FILE", "csv:FILE", or a file with such a suffix.
-
-    Raises:
-        UsageError: of no known kind, or in a folder that does not exist.
-        SinkError: the file cannot be written, or is a CSV file of something else.
-    """
-    if spec == "terminal":
-        return Terminal()
-    kind, _, name = spec.partition(":")
-    if kind not in ("jsonl", "csv"):
-        kind, name = Path(spec).suffix.lower().removeprefix("."), spec
-    if kind == "jsonl" and name:
-        return JsonLines(Path(name))
-    if kind == "csv" and name:
-        return Csv(Path(name))
-    raise UsageError(f"there is no sink {spec}: give terminal, jsonl:FILE or csv:FILE")
-
-
-def timestamp(seconds: float) -> str:
-    """Seconds since 1970 -> ISO 8601 in UTC with milliseconds."""
-    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-class Terminal:
-    """One line a result on the standard output."""
-
-    def write(self, result: Result) -> None:
-        """Print one line, the anomalous ones in red where the terminal has colours."""
-        verdict = typer.style(result.verdict, fg="red", bold=True) if result.verdict == "anomalous" else result.verdict
-        place = f"{result.source} {result.frame}" if result.frame != 0 else result.source
-        line = f"{result.score:9.4f}  {verdict}  {printable(place)}"
-        try:
-            try:
-                typer.echo(line)
-            except UnicodeEncodeError:  # letters that the terminal lacks
-                typer.echo(line.encode("ascii", "backslashreplace").decode())
-        except BrokenPipeError:  # the reader has enough, as in "| head": the end, and nothing to complain of
-            raise
-        except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left must not fail again at exit
-            raise SinkError(f"cannot write the standard output: {error.strerror}") from None
-
-    def close(self) -> None:
-        """Nothing is held back."""
 
 
 class _RowFile:

@@ -1,0 +1,1 @@
+"""Backends: what runs the graph, one file for each."""

@@ -1,0 +1,1 @@
+"""Sinks for results, one file for each kind, found by the registry."""

@@ -1,0 +1,1 @@
+"""Sources of frames, one file for each kind, found by the registry."""
