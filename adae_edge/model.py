@@ -13,9 +13,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from adae_edge.checkpoint import Checkpoint
 from adae_edge.contract import Network, Region
 from adae_edge.errors import CheckpointError
+from adae_edge.formats.checkpoint import Checkpoint
 
 DENSITY = ("centre", "basis", "factors", "offsets", "peaks")
 

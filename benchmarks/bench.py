@@ -15,9 +15,9 @@ import typer
 from numpy.typing import NDArray
 
 from adae_edge import __version__
+from adae_edge.decoding.images import frame_size
 from adae_edge.errors import UsageError
-from adae_edge.files import write_atomically
-from adae_edge.frames import frame_size
+from adae_edge.formats.files import write_atomically
 from adae_edge.machine import available_threads, machine
 from adae_edge.runtime.scorer import Scorer
 

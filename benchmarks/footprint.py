@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from adae_edge.files import write_atomically
+from adae_edge.formats.files import write_atomically
 from adae_edge.machine import machine
 
 REPEATS = 11

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adae_edge import enginefile, modelfile
 from adae_edge.contract import MAX_BATCH, Contract
-from adae_edge.enginefile import FLAVOURS, Engine
 from adae_edge.errors import AdaeEdgeError, ModelFileError, UsageError, printable
-from adae_edge.files import write_atomically
+from adae_edge.formats import enginefile, modelfile
+from adae_edge.formats.enginefile import FLAVOURS, Engine
+from adae_edge.formats.files import write_atomically
 from adae_edge.tensorrt import EXTRAS, first_line, gpu, load_flavour, log_of
 
 Size = tuple[int, int]  # height and width

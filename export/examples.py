@@ -12,7 +12,7 @@ from string import Template
 
 from adae_edge.contract import Contract
 from adae_edge.errors import UsageError
-from adae_edge.files import write_atomically
+from adae_edge.formats.files import write_atomically
 
 _PICTURES_PY = Template('''\
 """Scores picture files: python score.py MODEL PICTURE...

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from adae_edge.errors import AdaeEdgeError, ParityError
 from adae_edge.export.extremes import TOLERANCES, Inputs, as_inputs, extreme_frames
 from adae_edge.export.forms import Fused
+from adae_edge.formats.modelfile import ModelFile
 from adae_edge.model import ADAE
-from adae_edge.modelfile import ModelFile
 from adae_edge.runtime import Scorer
 from adae_edge.runtime.backends.onnxruntime import DEVICES
 

@@ -16,22 +16,21 @@ from pathlib import Path
 import onnx
 import torch
 
-from adae_edge import modelfile
-from adae_edge.checkpoint import REFERENCE_FRAMES, Checkpoint
 from adae_edge.contract import Contract, Graph
-from adae_edge.errors import CheckpointError, FrameError, UsageError
+from adae_edge.errors import CheckpointError, UsageError
 from adae_edge.export.extremes import Inputs, extremes_as_seen
 from adae_edge.export.forms import Fused, in_form, lowered
 from adae_edge.export.gate import Parity, as_seen, check_parity
 from adae_edge.export.precision import Cost, measure_cost, quantise
-from adae_edge.files import write_atomically
+from adae_edge.export.references import real_frames
+from adae_edge.formats import modelfile
+from adae_edge.formats.checkpoint import Checkpoint
+from adae_edge.formats.files import write_atomically
 from adae_edge.model import ADAE, load_network
-from adae_edge.runtime.sources.registry import open_for
 
 OPSET = 18
+
 PLAIN = Graph()
-# Of a folder's frames as many are taken as fit into this.
-FRAMES_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def export(checkpoint_path: Path, out: Path, frames: Path | None = None, form: G
     assert checkpoint.contract is not None
     contract = replace(checkpoint.contract, graph=form)
     _check_form(contract)
-    real = _real_frames(checkpoint, contract, frames)
+    real = real_frames(checkpoint, contract, frames)
     if not real.normals:
         raise UsageError(
             f"{checkpoint_path} carries no reference frames for the parity gate: give some with --frames DIR"
@@ -192,43 +191,6 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
                 size.dim_param = name
     onnx.checker.check_model(model, full_check=True)
     return model
-
-
-@dataclass(frozen=True)
-class _Frames:
-    """Real frames: ``normals`` for the gate and for int8's ranges, ``all`` for the cost, labelled or not."""
-
-    normals: list[Inputs]
-    all: list[Inputs]
-    anomalous: list[bool] | None
-
-
-def _real_frames(checkpoint: Checkpoint, contract: Contract, folder: Path | None) -> _Frames:
-    if folder is None:
-        carried: list[Inputs] = list(zip(checkpoint.references, *checkpoint.statistics, strict=True))
-        return _Frames(carried, carried, None)
-    if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder}")
-    if not (folder / "normal").is_dir() or not (folder / "anomalous").is_dir():
-        normals = _read_frames(folder, contract)
-        return _Frames(normals[:REFERENCE_FRAMES], normals, None)
-    normals, anomalous = (_read_frames(folder / kind, contract) for kind in ("normal", "anomalous"))
-    labels = [False] * len(normals) + [True] * len(anomalous)
-    return _Frames(normals[:REFERENCE_FRAMES], normals + anomalous, labels)
-
-
-def _read_frames(folder: Path, contract: Contract) -> list[Inputs]:
-    found: list[Inputs] = []
-    left = FRAMES_BYTES
-    for frame in open_for(contract, str(folder)):
-        if isinstance(frame, FrameError):
-            raise frame
-        inputs = [array[0] for array in frame.inputs(contract.channels)]
-        left -= inputs[0].nbytes
-        if left < 0:
-            break
-        found.append(inputs)
-    return found
 
 
 @contextlib.contextmanager

@@ -13,10 +13,10 @@ import json
 from pathlib import Path
 from string import Template
 
-from adae_edge import modelfile
 from adae_edge.contract import Contract, Graph
 from adae_edge.errors import AdaeEdgeError, UsageError
-from adae_edge.files import write_atomically
+from adae_edge.formats import modelfile
+from adae_edge.formats.files import write_atomically
 
 # Frames in one request at most, and in one run; frames of 640x480 in colour then take 59 MB.
 MAX_BATCH_SIZE = 64

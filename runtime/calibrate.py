@@ -11,11 +11,11 @@ from types import ModuleType
 
 import numpy as np
 
-from adae_edge import enginefile, modelfile
 from adae_edge.calibration import DEFAULT_CONFIDENCE, DEFAULT_FPR, calibrate
 from adae_edge.contract import Calibration, Contract
 from adae_edge.errors import AdaeEdgeError, FrameError, ModelFileError, UsageError
-from adae_edge.files import write_atomically
+from adae_edge.formats import enginefile, modelfile
+from adae_edge.formats.files import write_atomically
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sources.registry import open_for
 

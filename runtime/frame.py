@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge.frames import to_channels
+from adae_edge.decoding.images import to_channels
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge import enginefile
 from adae_edge.contract import Contract, Graph
+from adae_edge.decoding.images import MAX_SIDE, check_size
 from adae_edge.errors import FrameError, ModelFileError, UsageError
-from adae_edge.frames import MAX_SIDE, check_size
+from adae_edge.formats import enginefile
 from adae_edge.runtime.backends.onnxruntime import OUTPUTS, Backend, OnnxRuntime
 from adae_edge.runtime.backends.tensorrt import TensorRT
 

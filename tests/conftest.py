@@ -5,10 +5,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from adae_edge import modelfile
 from adae_edge.calibration import calibrate
 from adae_edge.contract import Contract, Graph, Network
-from tests.environments import build_wheel
+from adae_edge.formats import modelfile
+from tests.support.environments import build_wheel
 
 
 @pytest.fixture(scope="session")

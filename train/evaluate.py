@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from adae_edge.checkpoint import Checkpoint
-from adae_edge.errors import CheckpointError, DatasetError, UsageError
-from adae_edge.files import write_atomically
-from adae_edge.frames import to_channels
+from adae_edge.errors import DatasetError
+from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.model import ADAE, load_network
-from adae_edge.train.datasets import Dataset, Digest, Frame, Indices, load_dataset, read_batches, split
+from adae_edge.train.data.dataset import Dataset, Frame, Indices
 from adae_edge.train.loading import check_finite, inputs_of, score_frames
-from adae_edge.train.settings import Settings
+from adae_edge.train.unseen import UnseenFrames, unseen_frames
 
 
 @dataclass(frozen=True)
@@ -81,83 +77,6 @@ def roc_points(
     return false_rate, true_rate
 
 
-@dataclass(frozen=True)
-class UnseenFrames:
-    """The frames of a data set that an evaluation may use.
-
-    Attributes:
-        dataset: the whole data set.
-        indices: which of its frames the training did not see.
-        left_out: how many were left out because the training saw them, or frames that are equal.
-    """
-
-    dataset: Dataset
-    indices: NDArray[np.intp]
-    left_out: int
-
-    @property
-    def anomalous(self) -> NDArray[np.bool_]:
-        """bool [N], in the order of the indices."""
-        return self.dataset.anomalous[self.indices]
-
-    def frame(self, at: int, channels: int) -> Frame:
-        """The frame at a place in the order of the indices, [H, W, channels]."""
-        return to_channels(self.dataset.frames[int(self.indices[at])], channels)
-
-    def inputs(self, at: int, channels: int) -> list[Frame]:
-        """What the network takes for that frame alone: [1, H, W, channels], and mean and std [1] if it has them."""
-        return [self.frame(at, channels)[None], *self.dataset.statistics_of(self.indices[at : at + 1])]
-
-
-def unseen_frames(
-    checkpoint: Checkpoint, data: str | None = None, window: tuple[float, float] | None = None
-) -> UnseenFrames:
-    """The frames that the checkpoint's training has not seen.
-
-    Args:
-        checkpoint: a finished checkpoint.
-        data: where the data set is now, or another one; None for the one of the training. Of another
-            data set, or a changed one, every frame is taken that did not train or calibrate.
-        window: centre and width of the grey values of DICOM files; None for what the training had.
-
-    Raises:
-        UsageError, DatasetError: the data set cannot be opened.
-        CheckpointError: the data set of the training has changed, so its test part is unknown.
-    """
-    settings = Settings.from_header(checkpoint.training)
-    spec = data or settings.data
-    if Path(spec).is_dir():
-        dataset = load_dataset(spec, window=window or settings.window, modality=settings.modality)
-    else:
-        dataset = load_dataset(spec, settings.anomalous, window, settings.modality)
-    assert checkpoint.contract is not None
-    if dataset.kind != checkpoint.contract.kind:
-        raise UsageError(f"the model takes frames of kind {checkpoint.contract.kind}, and {spec} has {dataset.kind}")
-    indices = np.arange(len(dataset.anomalous))
-    if training_digest(dataset, settings.seed) == checkpoint.training.get("data_sha256"):
-        indices = split(dataset.anomalous, settings.seed, dataset.groups).test
-    elif data is None:
-        raise CheckpointError(f"{spec} is no longer the data of this training: name the data to evaluate on")
-    digest = Digest()
-    for batch in read_batches(dataset, indices):
-        digest.update(to_channels(batch, checkpoint.contract.channels))
-    seen = {row.tobytes() for row in checkpoint.seen}
-    unseen = np.array([row.tobytes() not in seen for row in digest.frames()])
-    return UnseenFrames(dataset, indices[unseen], left_out=int((~unseen).sum()))
-
-
-def training_digest(dataset: Dataset, seed: int) -> str | None:
-    """The ``data_sha256`` of a training on the data set with this seed, or None where it has too few normals."""
-    try:
-        parts = split(dataset.anomalous, seed, dataset.groups)
-    except DatasetError:  # too few normals to have been trained on
-        return None
-    digest = Digest()
-    for batch in read_batches(dataset, np.concatenate([parts.train, parts.calibration])):
-        digest.update(batch)
-    return digest.hexdigest()
-
-
 def evaluate(
     checkpoint: Checkpoint, data: str | None = None, window: tuple[float, float] | None = None
 ) -> tuple[Evaluation, NDArray[np.float32], UnseenFrames]:
@@ -214,25 +133,3 @@ def reconstructions(model: ADAE, inputs: list[Frame]) -> tuple[NDArray[np.float3
     error = (x - again).abs().mean(dim=1)[0].numpy()
     pictures = (image[0].permute(1, 2, 0).numpy() for image in (x, generated, again))
     return (*pictures, error)
-
-
-def run_evaluation(
-    path: Path, data: str | None = None, out: Path | None = None, window: tuple[float, float] | None = None
-) -> tuple[Evaluation, UnseenFrames]:
-    """Evaluate a checkpoint file and, with ``out``, write evaluation.json and report.html into that folder.
-
-    Raises:
-        As ``evaluate``.
-    """
-    from adae_edge.train.report import write_report
-
-    checkpoint = Checkpoint.load(path)
-    try:
-        evaluation, scores, unseen = evaluate(checkpoint, data, window)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / "evaluation.json", (json.dumps(asdict(evaluation), indent=2) + "\n").encode())
-        write_report(out / "report.html", path.name, evaluation, scores, unseen, load_network(checkpoint))
-    return evaluation, unseen

@@ -9,12 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adae_edge.checkpoint import REFERENCE_FRAMES, choose_references
 from adae_edge.contract import Region
+from adae_edge.decoding.images import to_channels
 from adae_edge.errors import DatasetError, TrainingError
-from adae_edge.frames import to_channels
+from adae_edge.formats.checkpoint import REFERENCE_FRAMES, choose_references
 from adae_edge.model import ADAE, Preprocess
-from adae_edge.train.datasets import Dataset, Digest, Frame, Indices, Split, read_batches
+from adae_edge.train.data.dataset import Dataset, Frame, Indices, read_batches
+from adae_edge.train.data.digest import Digest
+from adae_edge.train.data.splits import Split
 
 
 def load_frames(dataset: Dataset, parts: Split, preprocess: Preprocess) -> tuple[Tensor, Digest]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import html
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from adae_edge.contract import SCORES
-from adae_edge.files import write_atomically
-from adae_edge.model import ADAE
-from adae_edge.train.evaluate import Evaluation, UnseenFrames
+from adae_edge.errors import CheckpointError
+from adae_edge.formats.checkpoint import Checkpoint
+from adae_edge.formats.files import write_atomically
+from adae_edge.model import ADAE, load_network
+from adae_edge.train.evaluate import Evaluation, evaluate
 from adae_edge.train.figures import ANOMALOUS, as_png, columns_of, draw_histogram, draw_reconstructions, draw_roc
+from adae_edge.train.unseen import UnseenFrames
 
 _SHOWN = 4
 _STYLE = """
@@ -23,6 +28,26 @@ h1 { font-size: 1.6rem } h2 { font-size: 1.15rem; margin-top: 2rem }
 img { max-width: 100% } pre { background: #edf2f7; padding: .8rem; overflow-x: auto }
 td, th { text-align: left; padding: .15rem 1.5rem .15rem 0; font-variant-numeric: tabular-nums }
 """
+
+
+def run_evaluation(
+    path: Path, data: str | None = None, out: Path | None = None, window: tuple[float, float] | None = None
+) -> tuple[Evaluation, UnseenFrames]:
+    """Evaluate a checkpoint file and, with ``out``, write evaluation.json and report.html into that folder.
+
+    Raises:
+        As ``evaluate``.
+    """
+    checkpoint = Checkpoint.load(path)
+    try:
+        evaluation, scores, unseen = evaluate(checkpoint, data, window)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / "evaluation.json", (json.dumps(asdict(evaluation), indent=2) + "\n").encode())
+        write_report(out / "report.html", path.name, evaluation, scores, unseen, load_network(checkpoint))
+    return evaluation, unseen
 
 
 def write_report(

@@ -7,7 +7,8 @@ from typing import Any
 
 from adae_edge.contract import SCORES, Network, Region, valid_side
 from adae_edge.errors import CheckpointError, DatasetError, FrameError, UsageError
-from adae_edge.train.datasets import Dataset, split
+from adae_edge.train.data.dataset import Dataset
+from adae_edge.train.data.splits import split
 from adae_edge.train.recipes import RECIPES, Recipe
 
 NETWORKS = {"a": Network(width=16, latent=32), "b": Network(width=64, latent=128)}

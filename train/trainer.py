@@ -20,13 +20,14 @@ from torch import Tensor, nn
 
 from adae_edge import __version__
 from adae_edge.calibration import calibrate
-from adae_edge.checkpoint import Checkpoint
 from adae_edge.contract import Z_RANGE, Calibration, Contract
 from adae_edge.errors import CheckpointError, TrainingError, UsageError
-from adae_edge.files import write_atomically
+from adae_edge.formats.checkpoint import Checkpoint
+from adae_edge.formats.files import write_atomically
 from adae_edge.model import ADAE, Preprocess, weights_digest
 from adae_edge.train.balance import Balance
-from adae_edge.train.datasets import Dataset, split, without_copies
+from adae_edge.train.data.dataset import Dataset
+from adae_edge.train.data.splits import split, without_copies
 from adae_edge.train.density import fit_density
 from adae_edge.train.distributed import Group, check_device, share_batch_norm
 from adae_edge.train.loading import load_frames, score_frames, unpack

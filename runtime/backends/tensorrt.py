@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from adae_edge.enginefile import Engine
 from adae_edge.errors import AdaeEdgeError, FrameError, MissingExtra, ModelFileError, UsageError
+from adae_edge.formats.enginefile import Engine
 from adae_edge.runtime.backends.onnxruntime import INPUTS, OUTPUTS
 from adae_edge.tensorrt import MODULES, first_line, gpu, load_flavour, log_of
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from adae_edge.decoding.images import IMAGE_SUFFIXES, decode_image, is_dicom
 from adae_edge.errors import FrameError, SourceError
-from adae_edge.frames import IMAGE_SUFFIXES, decode_image, is_dicom
 from adae_edge.runtime.frame import Frame
 
 
@@ -26,7 +26,7 @@ class Files:
         for path in self._paths:
             try:
                 if is_dicom(path):
-                    from adae_edge.dicom import Window, decode_dicom
+                    from adae_edge.decoding.dicom import Window, decode_dicom
 
                     window = Window(*self._window) if self._window else None
                     for uid, pixels in decode_dicom(path, window):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from adae_edge.contract import Contract
+from adae_edge.decoding.images import is_nifti
 from adae_edge.errors import UsageError
-from adae_edge.frames import is_nifti
 from adae_edge.runtime.sources.files import Files, is_scorable
 from adae_edge.runtime.sources.source import Source
 from adae_edge.runtime.sources.volumes import open_volumes

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from adae_edge.decoding.images import is_nifti
 from adae_edge.errors import FrameError, UsageError
-from adae_edge.frames import is_nifti
 from adae_edge.runtime.frame import Frame
 
 
@@ -24,7 +24,7 @@ class Volumes:
         self._paths = paths
 
     def __iter__(self) -> Iterator[Frame | FrameError]:
-        from adae_edge.nifti import read_brain
+        from adae_edge.decoding.nifti import read_brain
 
         for path, mask in self._paths:
             try:
@@ -38,7 +38,7 @@ class Volumes:
 
 def open_volumes(path: Path, brain_mask: Path | None, modality: str | None) -> Volumes:
     """A volume or a folder of them, with their brain masks: one file, or a folder whose names say whose each is."""
-    from adae_edge.nifti import mask_of, modality_of, volumes_of
+    from adae_edge.decoding.volume_names import mask_of, modality_of, volumes_of
 
     files = _nifti_files(path)
     volumes = volumes_of(files, modality if any(map(modality_of, files)) else None)

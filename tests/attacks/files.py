@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
 
-from adae_edge import modelfile
 from adae_edge.contract import Contract, Graph
-from adae_edge.protobuf import MAX_FIELDS, encoded
-from tests.models import a_contract, mean_model
+from adae_edge.formats import modelfile
+from adae_edge.formats.protobuf import MAX_FIELDS, encoded
+from tests.support.models import a_contract, mean_model
 
 HUGE = 15_000  # a float32 square of this side takes 900 MB
 

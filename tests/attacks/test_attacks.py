@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from adae_edge import modelfile
 from adae_edge.errors import ModelFileError
+from adae_edge.formats import modelfile
 from tests.attacks.files import ATTACKS, write
-from tests.models import mean_model
+from tests.support.models import mean_model
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 

@@ -1,0 +1,125 @@
+"""What several commands share: options, parsers of their values, and complaints."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from adae_edge.errors import MissingExtra, UsageError, printable
+
+if TYPE_CHECKING:
+    from adae_edge.contract import Contract, Region
+
+
+# Options that several commands have.
+Window = Annotated[
+    str | None,
+    typer.Option(help="CENTER,WIDTH of the grey values of DICOM files, in place of their own VOI window."),
+]
+
+OtherWindow = Annotated[
+    str | None,
+    typer.Option(help="CENTER,WIDTH of the grey values of DICOM files, in place of the training's."),
+]
+
+BrainMask = Annotated[
+    Path | None,
+    typer.Option(help="Where the brain is, for NIfTI volumes with skull: a mask, or a folder with VOLUME_*.nii.gz."),
+]
+
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="cpu, cuda, tensorrt (builds an engine for each new size) or openvino; never another one in its place. "
+        "An engine file has its own [default: cpu]."
+    ),
+]
+
+
+Item = TypeVar("Item")
+
+
+class Stopped(BaseException):
+    """The user or the system asked the process to stop. No decoder's ``except Exception`` may swallow it.
+
+    Python itself may: an exception raised in the middle of an import, or in a callback, can get lost
+    or turn into another one. ``asked`` remembers that the signal came.
+    """
+
+    asked = False
+
+
+@contextlib.contextmanager
+def needs(what: str, extra: str) -> Iterator[None]:
+    """Turn a missing third-party package into the pip line that installs it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("adae_edge"):
+            raise
+        raise MissingExtra(what, extra) from error
+
+
+def until_stopped(items: Iterable[Item]) -> Iterator[Item]:
+    """The items, until a signal came between two of them; raises Stopped then."""
+    for item in items:
+        if Stopped.asked:
+            raise Stopped
+        yield item
+
+
+def complain(sentence: str) -> None:
+    """Print a sentence on the standard error output, with the program's name before it."""
+    typer.echo(f"adae-edge: {printable(sentence)}", err=True)
+
+
+def three_of(values: list[Item], option: str) -> tuple[Item, Item, Item]:
+    """MIN,OPT,MAX of an option, or one value for all three."""
+    if len(values) not in (1, 3):
+        raise UsageError(f"{option} takes the smallest, the most frequent and the largest, or one for all three")
+    return values[0], values[len(values) // 2], values[-1]
+
+
+def calibrated(contract: Contract) -> str:
+    """The new threshold and what it promises, in a line for the terminal."""
+    calibration = contract.calibration
+    return f"threshold {calibration.threshold:.4f}: {contract.promise}, by {calibration.normals} calibration normals"
+
+
+def region_of(text: str | None) -> Region | None:
+    """The region that ``--roi`` gives, LEFT,TOP,WIDTH,HEIGHT; raises UsageError for anything else."""
+    from adae_edge.contract import Region
+
+    if text is None:
+        return None
+    edges = numbers_of(text, "--roi")
+    if len(edges) != 4 or min(edges[2:]) < 1:
+        raise UsageError(f"--roi takes LEFT,TOP,WIDTH,HEIGHT in pixels, and {text} is something else")
+    return Region(*edges)
+
+
+def window_of(text: str | None) -> tuple[float, float] | None:
+    """The centre and width that ``--window`` gives; raises UsageError for anything else."""
+    if text is None:
+        return None
+    try:
+        center, width = (float(part) for part in text.split(","))
+        if not (abs(center) < 1e9 and 1 <= width < 1e9):
+            raise ValueError
+    except ValueError:
+        raise UsageError(
+            f"--window takes CENTER,WIDTH with a width of 1 or more, and {text} is something else"
+        ) from None
+    return center, width
+
+
+def numbers_of(text: str, option: str) -> list[int]:
+    """The whole numbers of an option, with commas between them; raises UsageError for anything else."""
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise UsageError(f"{option} takes whole numbers with commas between them, and {text} is something else")
+    return [int(part) for part in parts]

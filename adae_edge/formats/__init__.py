@@ -1,0 +1,1 @@
+"""The files that stages meet in: checkpoints, model files and engines."""

@@ -1,0 +1,132 @@
+"""Checkpoints: one .safetensors file that training writes and the export reads.
+
+Tensors: ``model.*`` are the weights of G and D; ``reference.N`` are some calibration normals as
+raw frames, for the export's parity gate, and ``statistics.0`` and ``.1`` their means and standard deviations,
+if they are in modality units; ``seen`` tells the frames of the training from
+others; ``state.*`` is the optimizers' state, present only while
+the training is unfinished. Header: ``adae_edge.training`` says how the training was set up and how
+far it is; ``adae_edge.contract`` is there once the training is finished.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adae_edge.contract import Contract
+from adae_edge.errors import CheckpointError, MissingExtra, ModelFileError, UsageError
+from adae_edge.formats.files import write_atomically
+
+CONTRACT_KEY = "adae_edge.contract"
+TRAINING_KEY = "adae_edge.training"
+REFERENCE_FRAMES = 64
+REFERENCE_BYTES = 32 * 2**20
+
+
+@dataclass
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    Attributes:
+        weights: tensors of G and D by name, as in ``ADAE.state_dict()``.
+        training: how the training was set up and how far it is; JSON types only.
+        contract: None while the training is unfinished.
+        references: raw calibration normals, uint8 or float32 [H, W, C] each.
+        statistics: mean and std of the references, float32 [R] each, for frames of kind "modality"; else empty.
+        state: the optimizers' tensors; empty once the training is finished.
+        seen: uint8 [N, 8], the beginnings of the SHA-256 of the frames that trained and calibrated, so
+            that no evaluation counts one of them as unseen.
+    """
+
+    weights: dict[str, NDArray[Any]]
+    training: dict[str, Any]
+    contract: Contract | None = None
+    references: list[NDArray[np.uint8 | np.float32]] = field(default_factory=list)
+    state: dict[str, NDArray[Any]] = field(default_factory=dict)
+    seen: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 8), np.uint8))
+    statistics: list[NDArray[np.float32]] = field(default_factory=list)
+
+    def save(self, path: Path) -> None:
+        """Write the file whole or not at all; a checkpoint that was there stays until then."""
+        save = _safetensors().save
+        tensors = {f"model.{name}": value for name, value in self.weights.items()}
+        tensors |= {f"state.{name}": value for name, value in self.state.items()}
+        tensors |= {f"reference.{index}": frame for index, frame in enumerate(self.references)}
+        tensors |= {f"statistics.{index}": values for index, values in enumerate(self.statistics)}
+        tensors["seen"] = self.seen
+        header = {TRAINING_KEY: json.dumps(self.training, sort_keys=True)}
+        if self.contract is not None:
+            header[CONTRACT_KEY] = self.contract.to_json()
+        contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+        write_atomically(path, save(contiguous, metadata=header))
+
+    @staticmethod
+    def load(path: Path) -> Checkpoint:
+        """Read and check a checkpoint.
+
+        Raises:
+            UsageError: there is no such file.
+            CheckpointError: no safetensors file, cut short, or not written by adae-edge.
+        """
+        safetensors = _safetensors()
+        if not path.is_file():
+            raise UsageError(f"there is no checkpoint {path}")
+        try:
+            data = path.read_bytes()
+            tensors = safetensors.load(data)
+            length = int.from_bytes(data[:8], "little")
+            header = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
+            training = json.loads(header[TRAINING_KEY])
+            contract = Contract.from_json(header[CONTRACT_KEY]) if CONTRACT_KEY in header else None
+        except KeyError:
+            raise CheckpointError(f"{path} is a safetensors file, but no checkpoint of adae-edge") from None
+        except ModelFileError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+        except Exception:
+            raise CheckpointError(f"{path} is no checkpoint: not a whole safetensors file") from None
+
+        def part(prefix: str) -> dict[str, NDArray[Any]]:
+            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+        references = part("reference.")
+        statistics = [value for _, value in sorted(part("statistics.").items())]
+        wanted = [(len(references),)] * (2 if references and contract and contract.kind == "modality" else 0)
+        whole = all(key.isdecimal() for key in references) and [values.shape for values in statistics] == wanted
+        if not (isinstance(training, dict) and whole):
+            raise CheckpointError(f"{path} is a safetensors file, but no checkpoint of adae-edge")
+        return Checkpoint(
+            weights=part("model."),
+            training=training,
+            contract=contract,
+            references=[references[key] for key in sorted(references, key=int)],
+            state=part("state."),
+            seen=tensors.get("seen", np.empty((0, 8), np.uint8)),
+            statistics=statistics,
+        )
+
+
+def choose_references(frames: list[NDArray[np.uint8 | np.float32]]) -> list[NDArray[np.uint8 | np.float32]]:
+    """As many of the frames as a checkpoint may carry: 64, or 32 MiB, but at least one."""
+    chosen: list[NDArray[np.uint8 | np.float32]] = []
+    size = 0
+    for frame in frames[:REFERENCE_FRAMES]:
+        size += frame.nbytes
+        if chosen and size > REFERENCE_BYTES:
+            break
+        chosen.append(frame)
+    return chosen
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise MissingExtra("Reading or writing a checkpoint", "train") from None
+    return safetensors.numpy

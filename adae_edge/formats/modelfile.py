@@ -1,0 +1,214 @@
+"""Model files: one .onnx file with the contract in its metadata. Reading, checking, rewriting.
+
+The one place that knows the file's form, written down in docs/model-file.md. It needs neither onnx nor
+onnxruntime: an ONNX file is a protobuf message, and what has to be checked are its fields, of the graph in
+onnxgraph.py. Field numbers are those of the public onnx.proto3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from adae_edge.contract import SCORES, Contract, Graph
+from adae_edge.errors import ModelFileError
+from adae_edge.formats.files import read_checked
+from adae_edge.formats.onnxgraph import FLOAT, TWICE, UINT8, OnnxGraph, check_domain
+from adae_edge.formats.protobuf import Reader, encoded
+
+CONTRACT_KEY = "adae_edge.contract"
+DIGEST_KEY = "adae_edge.sha256"
+DIGEST_SINCE = 3  # the contract's schema that requires it
+MAX_BYTES = 512 * 2**20
+_TOO_LARGE = f"it is larger than {MAX_BYTES // 2**20} MiB"
+
+# ModelProto
+_MODEL_GRAPH, _MODEL_OPSETS, _MODEL_METADATA, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 8, 14, 20, 25
+_MODEL_PLAIN = (1, 2, 3, 4, 5, 6)  # versions and names
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file that passed every check.
+
+    Attributes:
+        data: the file's bytes; what is run is what was checked.
+        contract: from its metadata.
+        opset: version of the standard operators.
+        operators: how often each operator occurs.
+        graph_sha256: of the graph, which a new threshold leaves as it is.
+    """
+
+    data: bytes = field(repr=False)
+    contract: Contract
+    opset: int
+    operators: Counter[str]
+    graph_sha256: str
+
+
+def read(path: str | Path) -> ModelFile:
+    """Read and check a model file.
+
+    Raises:
+        UsageError: there is no such file.
+        ModelFileError: it is too large, no ONNX, damaged, has no contract or several or one of an unknown schema
+            or one that the graph does not keep, was changed after it was written, keeps data outside of the file,
+            or has anything else that no export has.
+    """
+    return read_checked(path, "model file", MAX_BYTES, _TOO_LARGE, check)
+
+
+def check(data: bytes) -> ModelFile:
+    """Check the bytes of a model file; raises ModelFileError as ``read`` does."""
+    if len(data) > MAX_BYTES:
+        raise ModelFileError(_TOO_LARGE)
+    if data[4:8] == b"ORTM":  # ONNX Runtime would run a flatbuffer inside and none of what is checked here
+        raise ModelFileError("it is no ONNX file, but ONNX Runtime's own format")
+    reader = Reader(data)
+    contracts, digests, opsets, graphs = [], [], [], []
+    for number, start, end in reader.fields(0, len(data)):
+        if number == _MODEL_METADATA:
+            key = reader.string(start, end, 1)
+            if key == CONTRACT_KEY:
+                contracts.append(reader.string(start, end, 2))
+            elif key == DIGEST_KEY:
+                digests.append(reader.string(start, end, 2))
+        elif number == _MODEL_OPSETS:
+            opsets.append((reader.string(start, end, 1), reader.number(start, end, 2)))
+        elif number == _MODEL_GRAPH:
+            graphs.append((start, end))
+        elif number in (_MODEL_FUNCTIONS, _MODEL_TRAINING):
+            raise ModelFileError("it defines functions or training steps of its own")
+        elif number not in _MODEL_PLAIN:
+            raise ModelFileError(f"it is no ONNX file, or has a part that no export of adae-edge has: field {number}")
+    if not graphs or not opsets:
+        raise ModelFileError("it is no ONNX file")
+    for domain, _ in opsets:
+        check_domain(domain)
+    if len(graphs) > 1 or len(opsets) > 1:
+        raise ModelFileError(TWICE)
+    if not contracts:
+        raise ModelFileError(
+            "it has no contract, so what it expects and returns is unknown: was it made by adae-edge export?"
+        )
+    if len(contracts) > 1:
+        raise ModelFileError("it has more than one contract")
+    graph = OnnxGraph(reader, *graphs[0])
+    contract = Contract.from_json(contracts[0])
+    contract = replace(contract, graph=contract.graph or Graph())  # what every file before schema 3 is
+    _check_interface(graph, contract)
+    graph_digest = hashlib.sha256(memoryview(data)[slice(*graphs[0])])
+    _check_digest(digests, graph_digest, contracts[0])
+    return ModelFile(data, contract, opsets[0][1], graph.operators, graph_digest.hexdigest())
+
+
+def _check_interface(graph: OnnxGraph, contract: Contract) -> None:
+    """Refuse a graph that does not take and return what its contract says."""
+    form = contract.graph or Graph()
+    batch = form.batch
+    height, width = form.size or (None, None)
+    inputs: list[tuple[str, int, tuple[int | None, ...]]]
+    if contract.kind == "image":
+        inputs = [("frames", UINT8, (batch, height, width, contract.channels))]
+        described = f"frames uint8 [N, H, W, {contract.channels}]"
+    else:
+        inputs = [("frames", FLOAT, (batch, height, width, 1)), ("mean", FLOAT, (batch,)), ("std", FLOAT, (batch,))]
+        described = "frames float32 [N, H, W, 1], mean and std float32 [N]"
+    outputs = {"score": (FLOAT, 1)}
+    if form.anomaly_map:
+        outputs["anomaly_map"] = (FLOAT, 3)
+    returned = {value.name: (value.type, len(value.shape)) for value in graph.outputs}
+    if graph.inputs != inputs or returned != outputs or len(graph.outputs) != len(outputs):
+        raise ModelFileError(
+            f"the graph does not take {described} and return {' and '.join(outputs)}, with the sizes of the contract"
+        )
+
+
+def _check_digest(digests: list[str], graph: hashlib._Hash, contract: str) -> None:
+    """Refuse a file whose graph or contract is not the one that was written. No signature: see docs/model-file.md."""
+    if not digests and json.loads(contract)["schema"] < DIGEST_SINCE:
+        return
+    if digests != [_digest(graph, contract)]:
+        raise ModelFileError(
+            f"its contract or its graph was changed by something else than adae-edge: {DIGEST_KEY} does not fit them"
+        )
+
+
+def _digest(graph: hashlib._Hash, contract: str) -> str:
+    """SHA-256 of the graph's bytes and then the contract's text, hexadecimal."""
+    both = graph.copy()
+    both.update(contract.encode())
+    return both.hexdigest()
+
+
+def with_contract(data: bytes, contract: Contract) -> bytes:
+    """The same ONNX file with this contract instead of any it had, and their digest; all other bytes stay."""
+    reader = Reader(data)
+    kept = []
+    graph = hashlib.sha256()
+    for number, start, end, begin in reader.fields_from(0, len(data)):
+        if number == _MODEL_METADATA and reader.string(start, end, 1) in (CONTRACT_KEY, DIGEST_KEY):
+            continue
+        if number == _MODEL_GRAPH:
+            graph.update(data[start:end])
+        kept.append(data[begin:end])
+    text = contract.to_json()
+    entries = {DIGEST_KEY: _digest(graph, text), CONTRACT_KEY: text}  # a file that was cut lacks its contract at least
+    for key, value in entries.items():
+        kept.append(encoded(_MODEL_METADATA, encoded(1, key.encode()) + encoded(2, value.encode())))
+    return b"".join(kept)
+
+
+_MAPS = {
+    "network": "float32 [N, side, side], where the score l2 comes from, in the network's pixels",
+    "frame": "float32 [N, H, W], where the score l2 comes from, in the frame's pixels",
+}
+
+
+def describe(file: ModelFile) -> str:
+    """What a model file expects, returns and contains, in lines for the terminal."""
+    operators = ", ".join(f"{name} {count}" for name, count in sorted(file.operators.items()))
+    rows = describe_contract(file.contract) | {
+        "graph": f"sha256 {file.graph_sha256}",
+        "file": f"{len(file.data)} bytes, sha256 {hashlib.sha256(file.data).hexdigest()}",
+        "opset": str(file.opset),
+        "operators": operators,
+    }
+    return "\n".join(f"{name:<11}{value}" for name, value in rows.items())
+
+
+def describe_contract(contract: Contract) -> dict[str, str]:
+    """What a contract says, in words by name, for the terminal."""
+    calibration = contract.calibration
+    if contract.kind == "image":
+        colours = "grey" if contract.channels == 1 else "RGB"
+        frames, outside = f"uint8 [N, H, W, {contract.channels}], {colours}", f"grey level {contract.pad_value:g}"
+        if contract.window:
+            frames += ", of DICOM files by the window {:g},{:g}".format(*contract.window)
+    else:
+        frames, outside = "float32 [N, H, W, 1] in modality units, with mean and std float32 [N]", "background"
+        frames += f", of {contract.modality} volumes" if contract.modality else ""
+    where = f"region {tuple(contract.region)} of the frame" if contract.region else "the whole frame"
+    fitted = f"padded with {outside} to a square" if contract.resize == "pad" else "stretched"
+    standardised = f"; {contract.z_range:g} standard deviations become 1" if contract.z_range else ""
+    form = contract.graph or Graph()
+    sizes = "any size" if form.size is None else f"{form.size[1]} x {form.size[0]} pixels alone"
+    runs = f", {form.batch} in every run" if form.batch else ""
+    return {
+        "frames": f"{frames}, {sizes}{runs}",
+        "seen": f"{where}, {fitted} to {contract.side} x {contract.side} pixels{standardised}",
+        "score": f"{contract.score}, float32 [N]: {SCORES[contract.score]}",
+        **({"map": _MAPS[form.anomaly_map]} if form.anomaly_map else {}),
+        "threshold": f"{calibration.threshold:.6g}, {contract.promise}",
+        "normals": f"{calibration.normals} scored {calibration.quantiles[0]:.4g} to {calibration.quantiles[-1]:.4g}, "
+        f"median {calibration.quantiles[50]:.4g}",
+        "network": f"width {contract.network.width}, latent {contract.network.latent}, {form.precision}, {form.target}",
+        "verified": f"{', '.join(form.verified) or 'the file does not say'}"
+        + (f"; not {', '.join(form.unverified)}" if form.unverified else ""),
+        "weights": f"sha256 {contract.weights_sha256}",
+        "data": f"sha256 {contract.data_sha256}",
+        "trained by": f"adae-edge {contract.version}",
+    }

@@ -1,0 +1,196 @@
+"""The benchmark command: what it reports, not how fast it is."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from adae_edge.benchmarks.against import graphs
+from adae_edge.benchmarks.paired import Question, Ratio, in_turns
+from adae_edge.machine import available_threads
+from tests.support.models import mean_model
+
+
+def bench(model, *options):
+    command = [sys.executable, "-m", "adae_edge", "bench", str(model), "--seconds", "0.1", *options]
+    return subprocess.run(command, cwd=model.parent, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(mean_model(3))
+    return path
+
+
+def test_figures_in_table_json_and_markdown(model, tmp_path):
+    done = bench(
+        model, "--batch", "1,3", "--size", "20x10", "--size", "64x48", "--json", "b.json", "--markdown", "b.md"
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "b.md").read_text() == done.stdout
+    result = json.loads((tmp_path / "b.json").read_text())
+    assert result["command"].startswith("adae-edge bench")
+    assert result["machine"]["usable_cpus"] == result["threads"] == available_threads()
+    assert min(result["load_ms"], result["first_inference_ms"], result["peak_memory_mb"]) > 0
+    assert [(row["width"], row["height"], row["batch"]) for row in result["measurements"]] == [
+        (20, 10, 1), (20, 10, 3), (64, 48, 1), (64, 48, 3),
+    ]  # fmt: skip
+    for row in result["measurements"]:
+        assert row["runs"] >= 20
+        assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"] <= row["max_ms"]
+        mean_ms = row["batch"] / row["frames_per_s"] * 1e3
+        assert mean_ms <= row["max_ms"] + 1e-3
+        assert f"{row['p50_ms']:.3f}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--batch", "0"), ("--batch", "many"), ("--size", "20"), ("--size", "0x5"), ("--device", "tpu")]
+)
+def test_wrong_use_is_one_sentence_and_exit_code_2(model, wrong):
+    done = bench(model, *wrong)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+
+
+def test_threads_follow_the_affinity(model):
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("this system has no CPU affinity")
+    code = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "from adae_edge.machine import available_threads; print(available_threads())"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"
+
+
+def test_side_by_side_scripts_print_their_ratios(model):
+    command = [
+        sys.executable,
+        "-m",
+        "adae_edge.benchmarks.against.overhead",
+        str(model),
+        "--size",
+        "8x8",
+        "--json",
+        "o.json",
+    ]
+    done = subprocess.run(command, cwd=model.parent, capture_output=True, text=True, check=True)
+    rows = json.loads((model.parent / "o.json").read_text())["rows"]
+    assert [row["batch"] for row in rows] == [1, 64]
+    for row in rows:
+        assert row["ratio"] == pytest.approx(row["scorer_ms"] / row["bare_ms"], rel=0.02)
+        assert np.isfinite(row["ratio"])
+        assert f"{row['ratio']:.3f}" in done.stdout
+
+
+def test_training_is_compared_with_plain_loops_that_train_too(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "adae_edge.benchmarks.against.training",
+        "digits",
+        "--steps",
+        "12",
+        "--rounds",
+        "2",
+    ]
+    done = subprocess.run(
+        [*command, "--json", "t.json"],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    result = json.loads((tmp_path / "t.json").read_text())
+    assert (result["batch"], result["frames"]) == (64, 1165)
+    assert result["peak_memory_mb"] > 0
+    names = [row["name"].partition(",")[0] for row in result["rows"]]
+    assert names == ["adae-edge", "adae-edge", "plain", "plain", "plain"]
+    assert result["rows"][0]["ratio"] == 1
+    for row in result["rows"]:
+        assert len(row["seconds"]) == 2
+        at_once = result["machine"]["usable_cpus"] if "side by side" in row["name"] else 1
+        rate = at_once * 12 * 64 / np.median(row["seconds"])
+        assert row["images_per_s"] == pytest.approx(rate, rel=0.01)
+        assert row["ratio"] == pytest.approx(result["rows"][0]["images_per_s"] / rate, rel=0.01)
+        assert f"{row['images_per_s']:.0f} images/s" in done.stdout
+        assert 0 < row["loss_generator"] < 0.6  # untrained, it is near 0.8
+
+
+def test_the_exported_graph_beside_what_it_replaces(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "adae_edge.benchmarks.against.graphs",
+        "network-sized",
+        "--rounds",
+        "2",
+        "--threads",
+        "1",
+    ]
+    done = subprocess.run([*command, "--json", "g.json"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    result = json.loads((tmp_path / "g.json").read_text())
+    assert result["command"] == "python -m adae_edge.benchmarks.against.graphs network-sized --rounds 2 --threads 1"
+    assert (result["rounds"], result["threads"]) == (2, 1)
+    assert {"adae_edge", "onnxruntime", "opencv", "openvino", "torch"} <= set(result["versions"])
+    (answer,) = result["questions"]
+    goals = [row["goal"] for row in answer["ratios"]]
+    assert goals == ["at most 1", "at least 8", None, None]
+    for row in answer["ratios"]:
+        of, to = (np.array(answer["things"][row[name]]["rounds_ms"]) for name in ("of", "to"))
+        assert len(of) == 2
+        assert row["ratio"] == pytest.approx(np.median(of / to), rel=0.01)
+        assert f"{row['ratio']:.3f}     {row['of']} / {row['to']}" in done.stdout
+    scores = [thing["score"] for thing in answer["things"].values()]
+    assert scores == pytest.approx([scores[0]] * 5, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("group", "tolerance"), [("raw", 0.05), ("precision", 0.2), ("forms", 1e-4), ("openvino", 0.2)]
+)
+def test_all_that_is_compared_computes_the_same_score(group, tolerance):
+    if group == "openvino":
+        pytest.importorskip("openvino")
+    question = next(graphs.GROUPS[group](1))
+    scores = {name: call() for name, call in question.things.items()}
+    expected = next(iter(scores.values()))
+    for name, found in scores.items():
+        assert found == pytest.approx(expected, rel=tolerance), name
+    names = {*question.things, *question.fastest}
+    assert {name for ratio in question.ratios for name in (ratio.of, ratio.to)} <= names
+
+
+def test_a_group_that_is_not_there(tmp_path):
+    command = [sys.executable, "-m", "adae_edge.benchmarks.against.graphs", "speed"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "there is no group speed" in done.stderr
+
+
+def test_turns_alternate_and_a_goal_is_met_or_not(monkeypatch):
+    monkeypatch.setattr("adae_edge.benchmarks.paired._block_ms", lambda call: float(call()[0]))
+    order = []
+    things = {
+        name: lambda name=name, ms=ms: order.append(name) or np.float32([ms])
+        for name, ms in zip("abc", (4, 2, 3), strict=True)
+    }
+    assert {name: ms.tolist() for name, ms in in_turns(things, 3).items()} == {"a": [4] * 3, "b": [2] * 3, "c": [3] * 3}
+    assert "".join(order) == "abccbaabc"
+    ratios = (
+        Ratio("a", "b", at_least=2),
+        Ratio("b", "a", at_most=0.4),
+        Ratio("a", "rest", at_least=1.9),
+        Ratio("c", "b"),
+    )
+    rows = Question("x", "y", things, ratios, {"rest": ("b", "c")}).answer(2)["ratios"]
+    assert [(row["to"], row["ratio"], row["goal"], row["met"]) for row in rows] == [
+        ("b", 2.0, "at least 2", True),
+        ("a", 0.5, "at most 0.4", False),
+        ("b", 2.0, "at least 1.9", True),
+        ("b", 1.5, None, None),
+    ]

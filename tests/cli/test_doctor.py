@@ -1,0 +1,196 @@
+"""doctor: what it says of whole, bare, conflicting and broken environments, and that none of them takes it down."""
+
+import base64
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+
+from adae_edge.cli import doctor
+from adae_edge.runtime.backends.onnxruntime import PROVIDERS
+from tests.support.environments import environment
+from tests.support.models import run
+
+no_gpu = pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="there is a GPU here")
+# The file systems of machines, as far as doctor looks at them.
+ORIN = {
+    "proc/device-tree/model": "NVIDIA Jetson Orin Nano Developer Kit\0",
+    "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n",
+    "usr/lib/python3.10/dist-packages/tensorrt/__init__.py": "",
+}
+WORKSTATION = {
+    "proc/driver/nvidia/version": "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5\n",
+    "sys/bus/pci/devices/0000:01:00.0/vendor": "0x10de\n",
+    "sys/bus/pci/devices/0000:01:00.0/class": "0x030000\n",
+}
+
+
+def packaged(folder, *packages, **modules):
+    """A folder for PYTHONPATH: metadata of packages as pip writes it, by NAME-VERSION MODULE, and modules.
+
+    In the place of torch and onnx, which take seconds to load, stand empty ones.
+    """
+    folder.mkdir()
+    modules = {"torch": "", "onnx": ""} | modules
+    for package in packages:
+        name, _, module = package.partition(" ")
+        info = folder / f"{name}.dist-info"
+        info.mkdir()
+        title, _, version = name.partition("-")
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {title.replace('_', '-')}\nVersion: {version}\n")
+        (info / "top_level.txt").write_text(f"{module}\n")
+    for name, code in modules.items():
+        (folder / f"{name}.py").write_text(code)
+    return {"PYTHONPATH": str(folder)}
+
+
+def root(folder, files):
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def problems(done):
+    assert done.stderr == ""
+    return {found["problem"]: found["command"] for found in json.loads(done.stdout)["problems"]}
+
+
+@no_gpu
+def test_a_machine_that_scores_is_told_with_its_next_command(tmp_path):
+    done = run("doctor", cwd=tmp_path, **packaged(tmp_path / "site"))
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("adae-edge   ")
+    assert lines[-1] == "next        adae-edge demo"
+    assert any(line.startswith("scores on   cpu       onnxruntime ") for line in lines)
+    assert "GPU         none: there is no NVIDIA driver" in lines
+    assert "never run yet on a GPU" in done.stdout
+    assert max(map(len, lines)) < 140
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
+def test_it_scores_with_a_model_whose_score_is_the_mean():
+    model = onnx.load_from_string(doctor.MEAN_MODEL)
+    onnx.checker.check_model(model)
+    assert [node.op_type for node in model.graph.node] == ["Cast", "ReduceMean"]
+    assert base64.b64encode(model.SerializeToString()) == base64.b64encode(doctor.MEAN_MODEL)
+
+
+def test_it_knows_the_devices_of_the_runtime():
+    assert doctor.DEVICES == PROVIDERS
+
+
+def test_without_a_backend_nothing_scores(wheel, tmp_path):
+    """In an environment of its own, without any extra."""
+    python = environment(tmp_path / "bare", str(wheel))
+    command = [str(python), "-m", "adae_edge", "doctor"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.splitlines()[-1] == "next        pip install 'adae-edge[cpu]'"
+    assert (
+        "not there   [cpu], [openvino], [tensorrt], [tensorrt-rtx], [camera], [dicom], [nifti], [train], [export]"
+        in (done.stdout)
+    )
+    assert "not on      cpu       onnxruntime is not installed: pip install 'adae-edge[cpu]'" in done.stdout
+
+
+@no_gpu
+def test_packages_that_overwrite_each_other_are_a_problem(tmp_path):
+    twins = packaged(tmp_path / "site", "onnxruntime_gpu-1.31.1 onnxruntime", "opencv_python_headless-5.0.0.93 cv2")
+    done = run("doctor", "--json", cwd=tmp_path, **twins)
+    assert done.returncode == 0
+    found = problems(done)
+    assert list(found.values()) == [
+        "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'adae-edge[cpu]'",
+        "pip uninstall -y opencv-python opencv-python-headless && pip install 'adae-edge[camera]'",
+    ]
+    assert json.loads(done.stdout)["next"] == next(iter(found.values()))
+
+
+def test_broken_packages_are_named_and_take_nothing_down(tmp_path):
+    """numpy, too, without which nothing else of adae-edge runs."""
+    broken = packaged(
+        tmp_path / "site",
+        cv2="import os\nprint('garbage')\nos.abort()\n",
+        nibabel="raise SystemExit(3)\n",
+        numpy="raise ImportError('one\\x1b[31m line\\nand another')\n",
+        pydicom="import sys\nprint('noise', file=sys.stderr)\nraise RuntimeError\n",
+        tensorrt="raise ImportError('libnvinfer.so.10: cannot open shared object file: No such file or directory')\n",
+    )
+    done = run("doctor", "--json", cwd=tmp_path, **broken)
+    assert done.returncode == 1
+    found = "\n".join(problems(done))
+    assert "cv2 is installed and does not load: it ended Python, with signal 6" in found
+    assert "nibabel is installed and does not load: it ended Python, with exit code 3" in found
+    assert "numpy is installed and does not load: one\\x1b[31m line\n" in found
+    assert "pydicom is installed and does not load: RuntimeError" in found
+    assert "tensorrt is installed without its libraries: libnvinfer.so.10" in found
+    shown = run("doctor", cwd=tmp_path, **broken)
+    assert (shown.returncode, shown.stderr) == (1, "")
+    assert "garbage" not in shown.stdout
+
+
+def test_what_does_not_answer_is_given_up(monkeypatch):
+    monkeypatch.setattr(doctor, "TIMEOUT_S", 0.001)
+    assert doctor._ask("gpu") == {"error": "it gave no answer within 0.001 seconds"}
+
+
+def test_metadata_that_cannot_be_read_is_left_out(tmp_path):
+    site = packaged(tmp_path / "site")
+    (tmp_path / "site" / "broken-1.0.dist-info").mkdir()
+    (tmp_path / "site" / "broken-1.0.dist-info" / "top_level.txt").write_bytes(b"\xff\xfe")
+    assert run("doctor", "--json", cwd=tmp_path, **site).returncode == 0
+
+
+@no_gpu
+def test_a_jetson_is_told_where_its_tensorrt_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "_ask", lambda question: {"error": "it was not asked"} if question == "engine" else {})
+    report = doctor.examine(root(tmp_path, ORIN))
+    assert report["jetson"] == {"board": "NVIDIA Jetson Orin Nano Developer Kit", "l4t": "36.4.3", "jetpack": 6}
+    (problem,) = report["problems"]
+    assert problem["problem"].startswith("the system's TensorRT, ")
+    assert problem["command"].startswith("python3 -m venv --system-site-packages")
+    assert "Jetson      NVIDIA Jetson Orin Nano Developer Kit, Jetson Linux 36.4.3, JetPack 6" in doctor.describe(
+        report
+    )
+
+
+def test_a_gpu_without_a_driver_is_a_problem(tmp_path, monkeypatch):
+    answer = {"error": "there is no NVIDIA driver"}
+    monkeypatch.setattr(doctor, "_ask", lambda question: answer if question in ("gpu", "engine") else {})
+    report = doctor.examine(root(tmp_path, WORKSTATION))
+    assert report["gpu"] == answer | {"driver": "550.54.15", "plugged_in": True}
+    assert [found["problem"] for found in report["problems"]] == [
+        "an NVIDIA GPU is plugged in, and there is no NVIDIA driver"
+    ]
+
+
+def test_a_gpu_and_an_old_driver_are_told(monkeypatch):
+    """Answers of probes as a machine with such a driver gives them; there is none to ask here."""
+    old = "the NVIDIA driver knows CUDA 12.6, and cuda-bindings is for CUDA 13.5: pip install 'cuda-bindings==12.*'"
+    cards = [{"name": "Orin", "compute_capability": "8.7"}]
+    answers = {"gpu": {"cuda": "12.6", "gpus": cards}, "engine": {"error": old}}
+    monkeypatch.setattr(doctor, "_ask", lambda question: answers.get(question, {}))
+    report = doctor.examine()
+    assert report["problems"] == [
+        {
+            "problem": "the NVIDIA driver knows CUDA 12.6, and cuda-bindings is for CUDA 13.5",
+            "command": "pip install 'cuda-bindings==12.*'",
+        }
+    ]
+    assert report["next"] == "pip install 'cuda-bindings==12.*'"
+    assert "GPU         Orin, compute capability 8.7 (cuda 12.6)" in doctor.describe(report)
+
+
+def test_it_imports_no_package_itself():
+    code = (
+        "import sys\nfrom adae_edge import doctor\ndoctor._ask = lambda question: {'error': 'not asked'}\n"
+        "doctor.describe(doctor.examine())\nprint(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heads = {name.partition(".")[0] for name in done.stdout.split()}
+    assert heads.isdisjoint({module.partition(".")[0] for module in doctor.MODULES})

@@ -1,0 +1,326 @@
+"""Sinks: rows with exact fields, and whatever stops the process, every row that was written is there and whole."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from adae_edge.errors import SinkError, UsageError
+from adae_edge.runtime.sinks import rows
+from adae_edge.runtime.sinks.registry import open_sink
+from adae_edge.runtime.sinks.sink import Result, timestamp
+from adae_edge.runtime.sinks.terminal import Terminal
+from tests.support.models import BUFFERED, command, complaints, many_pictures, mean_model, run, when_rows
+
+ROOT = Path(__file__).parents[2]
+FIELDS = ["source", "frame", "time", "score", "threshold", "verdict"]
+HEADER = b"source,frame,time,score,threshold,verdict\n"
+AWKWARD = [
+    "a,b.png",
+    'a "b".png',
+    "a\nb.png",
+    "a\rb.png",
+    "a\tb;c.png",
+    "é漢🙂.png",
+    " a ",
+    "=1+1",
+    "\x1b[2J.png",
+    "\udce9.png",
+]
+# Runs the command under a limit on the length of files, which is what a full disk looks like from inside.
+LIMITED = """
+import resource, sys
+limit = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+from adae_edge.cli import main
+main()
+"""
+
+
+def result(source="frame.png", frame=0, score=1.5):
+    return Result(source, frame, "2026-01-02T03:04:05.678Z", score, 1.25, "anomalous" if score > 1.25 else "normal")
+
+
+def keep(spec, *results):
+    sink = open_sink(str(spec))
+    for one in results:
+        sink.write(one)
+    sink.close()
+
+
+def json_rows(path):
+    text = path.read_text("utf-8")
+    assert text == "" or text.endswith("\n")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def csv_rows(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file, strict=True))
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    """A folder with a model and three pictures, whose scores are 50, 150 and 250."""
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / "model.onnx").write_bytes(mean_model())
+    (folder / "frames").mkdir()
+    for number, value in enumerate((50, 150, 250)):
+        Image.new("L", (8, 6), value).save(folder / "frames" / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def long_folder(tmp_path_factory):
+    return many_pictures(tmp_path_factory.mktemp("long") / "frames")
+
+
+def test_json_lines_have_these_fields_and_no_others(tmp_path):
+    path = tmp_path / "scores.jsonl"
+    keep(f"jsonl:{path}", result(), result("scan.dcm", "1.2.3/4", 0.123456789))
+    first, second = path.read_text().splitlines()
+    assert first == (
+        '{"source": "frame.png", "frame": 0, "time": "2026-01-02T03:04:05.678Z", '
+        '"score": 1.5, "threshold": 1.25, "verdict": "anomalous"}'
+    )
+    row = json.loads(second)
+    assert list(row) == FIELDS
+    assert (row["frame"], row["score"], row["verdict"]) == ("1.2.3/4", 0.123456789, "normal")
+
+
+def test_csv_has_one_header_and_these_fields(tmp_path):
+    path = tmp_path / "scores.csv"
+    keep(f"csv:{path}", result())
+    keep(f"csv:{path}", result("scan.dcm", "1.2.3", 0.123456789))
+    assert path.read_bytes() == (
+        HEADER + b"frame.png,0,2026-01-02T03:04:05.678Z,1.5,1.25,anomalous\n"
+        b"scan.dcm,1.2.3,2026-01-02T03:04:05.678Z,0.123456789,1.25,normal\n"
+    )
+
+
+def test_the_command_writes_what_it_scored(desk, tmp_path):
+    process = run("score", desk / "model.onnx", desk / "frames", "--to", "s.jsonl", "--to", "s.csv", cwd=tmp_path)
+    assert (process.returncode, process.stdout) == (0, "")
+    rows = json_rows(tmp_path / "s.jsonl")
+    assert [row["source"] for row in rows] == [str(desk / "frames" / f"{number}.png") for number in range(3)]
+    assert [(row["frame"], row["score"], row["threshold"], row["verdict"]) for row in rows] == [
+        (0, 50, 100, "normal"),
+        (0, 150, 100, "anomalous"),
+        (0, 250, 100, "anomalous"),
+    ]
+    header, *table = csv_rows(tmp_path / "s.csv")
+    assert header == FIELDS
+    assert table == [[str(row[name]) for name in FIELDS] for row in rows]
+
+
+def test_a_file_is_appended_to(tmp_path):
+    for kind, read in (("jsonl", json_rows), ("csv", csv_rows)):
+        path = tmp_path / f"scores.{kind}"
+        for number in range(3):
+            keep(path, result(frame=number), result(frame=number))
+        rows = [row["frame"] for row in json_rows(path)] if read is json_rows else [int(r[1]) for r in read(path)[1:]]
+        assert rows == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "spec", ["scores.jsonl", "SCORES.JSONL", "jsonl:scores", "csv:scores", "scores.csv", "csv:a:b"]
+)
+def test_names_of_sinks(tmp_path, monkeypatch, spec):
+    monkeypatch.chdir(tmp_path)
+    keep(spec, result())
+    (written,) = tmp_path.iterdir()
+    assert written.name == spec.removeprefix("jsonl:").removeprefix("csv:")
+    assert (written.read_bytes()[:1] == b"{") is ("jsonl" in spec.lower())
+
+
+@pytest.mark.parametrize("spec", ["", "mqtt:host", "scores.txt", "jsonl:", "csv:", "jsonl", "Terminal"])
+def test_unknown_sinks(spec):
+    with pytest.raises(UsageError, match="there is no sink"):
+        open_sink(spec)
+
+
+def test_a_folder_that_is_not_there_and_one_that_is(tmp_path):
+    with pytest.raises(UsageError, match="there is no folder"):
+        open_sink(f"jsonl:{tmp_path / 'nowhere' / 'scores'}")
+    with pytest.raises(SinkError, match="cannot write"):
+        open_sink(f"csv:{tmp_path}")
+    with pytest.raises(SinkError, match="cannot write"):
+        open_sink(f"csv:{'x' * 5000}")
+
+
+def test_unknown_sink_and_missing_folder_are_wrong_use(desk, tmp_path):
+    for spec in ("mqtt:host", "jsonl:nowhere/scores"):
+        process = run("score", desk / "model.onnx", desk / "frames", "--to", "first.jsonl", "--to", spec, cwd=tmp_path)
+        assert process.returncode == 2
+        assert len(complaints(process)) == 1
+    assert json_rows(tmp_path / "first.jsonl") == []
+
+
+@pytest.mark.parametrize(
+    "content", [b"name,age\nAnna,40\n", b"{}\n", b"source,frame\n", b"\n", b"\xff\xfe", HEADER[:-1]]
+)
+def test_a_csv_file_of_something_else_is_refused_and_stays(tmp_path, content):
+    path = tmp_path / "people.csv"
+    path.write_bytes(content)
+    with pytest.raises(SinkError, match="something else"):
+        open_sink(f"csv:{path}")
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_awkward_names(tmp_path, name):
+    keep(tmp_path / "s.jsonl", result(name), result())
+    keep(tmp_path / "s.csv", result(name), result())
+    assert [row["source"] for row in json_rows(tmp_path / "s.jsonl")] == [name, "frame.png"]
+    shown = name.replace("\udce9", "\\udce9")
+    assert [row[0] for row in csv_rows(tmp_path / "s.csv")] == ["source", shown, "frame.png"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
+def test_awkward_names_take_one_harmless_line_on_the_terminal(tmp_path, encoding):
+    script = "from tests.runtime.test_sinks import *; [Terminal().write(result(name)) for name in AWKWARD]"
+    environment = os.environ | {"PYTHONIOENCODING": f"{encoding}:strict"}
+    ran = subprocess.run([sys.executable, "-c", script], env=environment, cwd=ROOT, capture_output=True, timeout=60)
+    assert ran.stderr == b""
+    lines = ran.stdout.decode("utf-8" if encoding != "latin-1" else "latin-1").splitlines()
+    assert len(lines) == len(AWKWARD)
+    assert all(line.isprintable() and line.startswith("   1.5000  anomalous  ") for line in lines)
+
+
+def test_the_terminal_names_the_frame_where_there_are_several(capsys):
+    for one in (result(), result("clip.avi", 12, 0.5), result("scan.dcm", "1.2.3")):
+        Terminal().write(one)
+    assert capsys.readouterr().out.splitlines() == [
+        "   1.5000  anomalous  frame.png",
+        "   0.5000  normal  clip.avi 12",
+        "   1.5000  anomalous  scan.dcm 1.2.3",
+    ]
+
+
+@pytest.mark.parametrize(("kind", "left"), [("jsonl", b'{"source": "cut sho'), ("csv", HEADER + b"cut sho")])
+def test_a_file_left_without_a_final_newline(tmp_path, kind, left):
+    path = tmp_path / f"scores.{kind}"
+    path.write_bytes(left)
+    keep(path, result())
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert b"".join(lines[:-1]) == left + b"\n"
+    assert b"frame.png" in lines[-1]
+    assert lines[-1].endswith(b"\n")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+@pytest.mark.parametrize("limit", [1000, 1001, 20])
+def test_a_full_disk_keeps_every_row_before(desk, tmp_path, kind, limit):
+    Image.new("L", (4, 4)).save(tmp_path / "frame.png")
+    (tmp_path / "frames").mkdir()
+    for number in range(30):
+        (tmp_path / "frames" / f"{number:02}.png").hardlink_to(tmp_path / "frame.png")
+    path = tmp_path / f"scores.{kind}"
+    ran = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(limit), "score", desk / "model.onnx", "frames", "--to", path.name],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert ran.returncode == 1
+    (sentence,) = complaints(ran)
+    assert sentence.startswith(f"cannot write {path.name}: File too large")
+    assert path.stat().st_size <= limit
+    names = [row["source"] for row in json_rows(path)] if kind == "jsonl" else [row[0] for row in csv_rows(path)[1:]]
+    assert names == [f"frames/{number:02}.png" for number in range(len(names))]
+    assert path.stat().st_size == 0 or path.read_bytes().endswith(b"\n")
+    if limit >= 1000:
+        assert 4 < len(names) < 30
+        assert f"{len(names) + 1} frames scored" in ran.stderr
+
+
+def test_a_full_disk_takes_nothing_from_another_writer_of_the_file(tmp_path):
+    script = """
+import resource, sys
+from tests.runtime.test_sinks import *
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+first, second = open_sink(sys.argv[1]), open_sink(sys.argv[1])
+try:
+    for number in range(100):
+        (first, second)[number % 2].write(result(frame=number))
+except SinkError:
+    print(number)
+"""
+    path = tmp_path / "scores.jsonl"
+    ran = subprocess.run([sys.executable, "-c", script, path], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ran.stderr == ""
+    assert [row["frame"] for row in json_rows(path)] == list(range(int(ran.stdout)))
+    assert int(ran.stdout) > 4
+
+
+@pytest.mark.parametrize("spec", ["jsonl:/dev/full", "csv:/dev/full", "terminal"])
+def test_a_device_that_is_full(desk, tmp_path, spec):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        ran = subprocess.run(
+            command("score", desk / "model.onnx", desk / "frames", "--to", "rows.jsonl", "--to", spec),
+            cwd=tmp_path, env=BUFFERED, stdout=full, stderr=subprocess.PIPE, text=True,
+            timeout=60,
+        )  # fmt: skip
+    assert ran.returncode == 1
+    (sentence,) = complaints(ran)
+    assert "No space left on device" in sentence
+    assert len(json_rows(tmp_path / "rows.jsonl")) <= 1
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_rows_go_into_a_pipe(desk, tmp_path, kind):
+    process = run("score", desk / "model.onnx", desk / "frames", "--to", f"{kind}:/dev/stdout", cwd=tmp_path)
+    assert (process.returncode, complaints(process)) == (0, [])
+    lines = process.stdout.splitlines()
+    assert len(lines) == (3 if kind == "jsonl" else 4)
+    if kind == "jsonl":
+        assert [json.loads(line)["score"] for line in lines] == [50, 150, 250]
+
+
+def test_what_cannot_be_synced_is_not_synced(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "_SYNC_S", -1.0)
+    keep("jsonl:/dev/null", result(), result())
+    path = tmp_path / "scores.jsonl"
+    keep(path, result(), result())
+    assert len(json_rows(path)) == 2
+
+
+def test_closing_twice_is_closing_once(tmp_path):
+    sink = open_sink(str(tmp_path / "scores.csv"))
+    sink.close()
+    sink.close()
+    assert (tmp_path / "scores.csv").read_bytes() == HEADER
+
+
+def test_each_row_is_on_the_file_before_the_next_frame(tmp_path):
+    path = tmp_path / "scores.jsonl"
+    sink = open_sink(str(path))
+    for number in range(3):
+        sink.write(result(frame=number))
+        assert len(json_rows(path)) == number + 1
+    sink.close()
+
+
+def test_a_kill_in_the_middle_leaves_whole_rows(desk, long_folder, tmp_path):
+    paths = [tmp_path / "scores.jsonl", tmp_path / "scores.csv"]
+    process = subprocess.Popen(
+        command("score", desk / "model.onnx", long_folder, "--to", paths[0], "--to", paths[1]),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    when_rows(paths[1], process, 20)
+    process.kill()
+    assert process.wait(30) == -9
+    names = [row["source"] for row in json_rows(paths[0])]
+    assert 19 <= len(names) < 400
+    assert names == [str(long_folder / f"{number:03}.png") for number in range(len(names))]
+    table = csv_rows(paths[1])[1:]
+    assert {len(row) for row in table} == {len(FIELDS)}
+    assert len(names) - 1 <= len(table) <= len(names)
+
+
+def test_times_are_in_utc_to_the_millisecond():
+    assert timestamp(0) == "1970-01-01T00:00:00.000Z"
+    assert timestamp(1767323045.6784) == "2026-01-02T03:04:05.678Z"

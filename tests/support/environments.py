@@ -1,0 +1,48 @@
+"""Environments of their own, with adae-edge installed from its wheel as a user's device has it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def build_wheel(folder: Path) -> Path:
+    """Built from a copy, so that the build leaves nothing in the checkout."""
+    copy, out = folder / "source", folder / "wheel"
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.split():
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes((ROOT / name).read_bytes())
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "-w", str(out)]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, str(copy)], check=True, cwd=folder)
+    return next(out.glob("*.whl"))
+
+
+def environment(folder: Path, requirement: str) -> Path:
+    """Install the requirement at the pinned versions into a new environment; its python. Skips without a network."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    options = ["--quiet", "--no-compile", "-c", str(ROOT / "constraints.txt")]
+    command = [sys.executable, "-m", "pip", "--python", str(python), "install", *options, requirement]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode and "connection" in done.stderr.lower():
+        pytest.skip("the package index cannot be reached")
+    assert done.returncode == 0, done.stderr
+    return python
+
+
+def unpacked(folder: Path, requirement: str) -> Path:
+    """One package without those that it needs, in a folder of its own, to read its files. Skips without a network."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--target", str(folder)]
+    command += ["-c", str(ROOT / "constraints.txt"), requirement]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode and "connection" in done.stderr.lower():
+        pytest.skip("the package index cannot be reached")
+    assert done.returncode == 0, done.stderr
+    return folder

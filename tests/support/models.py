@@ -1,0 +1,91 @@
+"""A model file whose score is the mean of a frame's values, and what is needed to score with it as a user does."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+from PIL import Image
+
+from adae_edge.contract import Calibration, Contract, Graph, Network
+from adae_edge.formats import modelfile
+
+# As for most users: the standard output of a command is buffered.
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+
+def a_contract(channels=1, threshold=100.0, region=None):
+    calibration = Calibration(threshold, 0.01, 0.95, 400, tuple(np.linspace(0, threshold, 101).tolist()))
+    return Contract(
+        kind="image", channels=channels, side=32, resize="stretch", pad_value=0.0, region=region,
+        network=Network(16, 32), score="l2", calibration=calibration, weights_sha256="0" * 64,
+        data_sha256="1" * 64, version="0.1.0", graph=Graph(),
+    )  # fmt: skip
+
+
+def as_schema_1(contract):
+    """Its JSON fields as a file of schema 1 has them: without what schemas 2 and 3 added."""
+    fields = json.loads(contract.to_json()) | {"schema": 1}
+    for name in ("z_range", "modality", "window", "graph"):
+        del fields[name]
+    del fields["calibration"]["confidence"]
+    return fields
+
+
+def mean_model(channels=1, threshold=100.0, region=None, last="Identity"):
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["frames"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["float"], ["mean"], axes=[1, 2, 3], keepdims=0),
+            helper.make_node(last, ["mean"], ["score"]),
+        ],
+        "mean",
+        [helper.make_tensor_value_info("frames", TensorProto.UINT8, ["N", "H", "W", channels])],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N"])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return modelfile.with_contract(model.SerializeToString(), a_contract(channels, threshold, region))
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "adae_edge", *map(str, arguments)]
+
+
+def run(*arguments, cwd, **environment):
+    """Run the command to its end; its output and its errors are text."""
+    return subprocess.run(
+        command(*arguments), cwd=cwd, env=BUFFERED | environment, capture_output=True, text=True, timeout=60
+    )
+
+
+def complaints(process):
+    """The lines of its errors that are complaints; a traceback, or anything else unforeseen, fails."""
+    lines = process.stderr.splitlines()
+    known = [line for line in lines if line.startswith("adae-edge: ") or " frames scored, " in line]
+    assert lines == known
+    return [line.removeprefix("adae-edge: ") for line in lines if line.startswith("adae-edge: ")]
+
+
+def many_pictures(folder, count=400):
+    """A folder that takes seconds to score: one large picture under many names."""
+    folder.mkdir()
+    first = folder / "000.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (700, 700), np.uint8)
+    Image.fromarray(pixels).save(first, compress_level=1)
+    for number in range(1, count):
+        (folder / f"{number:03}.png").hardlink_to(first)
+    return folder
+
+
+def when_rows(path, process, count=5):
+    """Wait until a running command has written this many rows."""
+    deadline = time.monotonic() + 30
+    while not path.exists() or path.read_bytes().count(b"\n") < count:
+        assert process.poll() is None, "it ended too early"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

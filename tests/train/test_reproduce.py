@@ -1,0 +1,499 @@
+"""A table as its user runs it: what it writes, that it survives every kind of stop, and what it refuses."""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from adae_edge.contract import SCORES
+from adae_edge.errors import AdaeEdgeError, CheckpointError, UsageError
+from adae_edge.formats.checkpoint import Checkpoint
+from adae_edge.model import load_network
+from adae_edge.train.data.opening import load_dataset
+from adae_edge.train.evaluate import evaluate
+from adae_edge.train.loading import score_frames
+from adae_edge.train.tables import reproduce as reproduce_module
+from adae_edge.train.tables.cell import Cell, as_csv, read_scores, run_cell
+from adae_edge.train.tables.summary import as_markdown, summarise, write_scores
+from adae_edge.train.tables.tables import TABLES, make_request
+from adae_edge.train.trainer import training_seconds
+from tests.support.models import BUFFERED, command, complaints, run
+from tests.support.volumes import head, write_patients, write_volume
+from tests.train.test_datasets import write_idx
+
+OPTIONS = ["--classes", "0,1", "--seeds", "3", "--epochs", "4"]
+
+
+def start(folder, *options):
+    return subprocess.Popen(
+        command("reproduce", "digits", "--out", "table", *options), cwd=folder, env=BUFFERED, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def wait_for(happened, process):
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def cells(folder):
+    return {path.name: path for path in (folder / "table" / "cells").iterdir()}
+
+
+def request_for(out, **changed):
+    options = {
+        "name": "digits", "data": None, "out": out, "classes": None, "seeds": None, "recipe": "default",
+        "epochs": None, "jobs": None, "device": "cpu",
+    }  # fmt: skip
+    return make_request(**(options | changed))
+
+
+def a_cell(folder, class_name="0", seed=0):
+    return Cell("digits", class_name, seed, None, "default", None, "cpu", str(folder), settings_sha256="0" * 64)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """A table that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = run("reproduce", "digits", "--out", "table", *OPTIONS, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_the_json_has_every_figure_and_no_place_of_this_machine(table):
+    folder, done = table
+    text = (folder / "table" / "digits.json").read_text()
+    summary = json.loads(text)
+    assert str(folder) not in text
+    assert str(Path.home()) not in text
+    assert summary["command"] == "adae-edge reproduce digits --out table --classes 0,1 --seeds 3 --epochs 4"
+    assert (summary["seeds"], summary["epochs"], summary["paper"]) == ([3], 4, {})
+    assert summary["recipe"]["name"] == "default"
+    assert summary["recipe"]["learning_rate"] == 4e-3
+    assert summary["cells"] == {"finished": 2, "wanted": 2}
+    (machine,) = summary["machines"]
+    assert machine["torch"]
+    assert (machine["cells"], machine["gpu"], summary["devices"]) == (2, None, ["cpu"])
+    assert summary["test"]["anomalous"] == {"0": [178], "1": [182]}
+    assert "Test frames of a cell: 323 to 324 normal, 178 to 182 anomalous." in done.stdout
+    own = summary["scores"]["l2"]
+    assert set(own["auroc"]) == {"0", "1"}
+    assert own["mean"] == pytest.approx(np.mean([*own["auroc"].values()]), abs=1e-5)
+    assert own["spread"] is None
+    for class_name, (auroc,) in own["auroc"].items():
+        evaluation, _, _ = evaluate(Checkpoint.load(folder / "table" / "cells" / f"{class_name}-3.safetensors"))
+        assert evaluation.auroc == pytest.approx(auroc, abs=1e-12)
+        assert f"| {class_name}        | {auroc:.3f}" in done.stdout
+    assert (folder / "table" / "digits.md").read_text() in done.stdout
+
+
+def test_every_score_of_every_test_frame_is_kept(table):
+    folder, _ = table
+    header, *lines = (folder / "table" / "scores.csv").read_text().splitlines()
+    summary = json.loads((folder / "table" / "digits.json").read_text())
+    assert header == ",".join(["class", "seed", "frame", "label", *summary["scores"]])
+    assert set(summary["scores"]) == set(SCORES)
+    rows = np.array([line.split(",") for line in lines], float)
+    for column, own in enumerate(summary["scores"].values(), start=4):
+        for class_name, (auroc,) in own["auroc"].items():
+            of_class = rows[rows[:, 0] == int(class_name)]
+            _, seeds, frames, labels = of_class.T[:4]
+            assert set(seeds) == {3}
+            assert len(set(frames)) == len(frames)
+            assert roc_auc_score(labels, of_class[:, column]) == pytest.approx(auroc, abs=1e-12)
+
+
+def test_the_pictures_are_there(table):
+    folder, _ = table
+    for name in ("roc", "histogram", "reconstructions"):
+        png = (folder / "table" / f"{name}.png").read_bytes()
+        assert png.startswith(b"\x89PNG")
+        assert len(png) > 5000
+
+
+def test_a_log_has_a_line_for_every_epoch_and_cell(table):
+    _, done = table
+    lines = done.stderr.splitlines()
+    for class_name in "01":
+        epochs = [line for line in lines if line.startswith(f"class {class_name}, seed 3: epoch")]
+        assert [re.search(r"epoch (\d)/4", line)[1] for line in epochs] == ["1", "2", "3", "4"]
+    assert len(lines) == 10
+    assert "2 of 2 cells" in lines[-1]
+
+
+def test_a_finished_cell_is_never_run_again(table):
+    folder, first = table
+    before = {name: (path.read_bytes(), path.stat().st_mtime_ns) for name, path in cells(folder).items()}
+    again = run("reproduce", "digits", "--out", "table", *OPTIONS, cwd=folder)
+    assert (again.returncode, again.stderr, again.stdout) == (0, "", first.stdout)
+    assert {name: (path.read_bytes(), path.stat().st_mtime_ns) for name, path in cells(folder).items()} == before
+
+
+def test_a_stopped_and_then_a_killed_table_end_as_the_uninterrupted_one(table, tmp_path):
+    """Ctrl-C first, SIGKILL in the middle next, half-written files on top; one cell at a time, too."""
+    process = start(tmp_path, *OPTIONS)
+    wait_for((tmp_path / "table" / "cells" / "0-3.safetensors").exists, process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "adae-edge: finished cells and epochs are kept: the same command goes on" in errors
+    assert "Traceback" not in errors
+
+    metrics = tmp_path / "table" / "cells" / "1-3.metrics.jsonl"
+    process = start(tmp_path, *OPTIONS)
+    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") >= 2, process)
+    process.kill()
+    process.communicate(timeout=60)
+    assert "1-3.json" not in cells(tmp_path)
+    assert json.loads((tmp_path / "table" / "digits.json").read_text())["cells"]["finished"] < 2
+
+    (tmp_path / "table" / "cells" / ".0-3.json.77.tmp").write_text('{"auroc"')
+    done = run("reproduce", "digits", "--out", "table", *OPTIONS, "--jobs", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "class 1, seed 3: epoch 1/4" not in done.stderr
+    again, whole = cells(tmp_path), cells(table[0])
+    assert set(again) == set(whole)
+    for name in ("0-3", "1-3"):
+        assert again[f"{name}.csv"].read_bytes() == whole[f"{name}.csv"].read_bytes()
+        checkpoints = [Checkpoint.load(files[f"{name}.safetensors"]) for files in (again, whole)]
+        assert checkpoints[0].contract == checkpoints[1].contract
+
+
+def test_a_trained_cell_without_figures_is_scored_and_not_trained_again(table, tmp_path):
+    shutil.copytree(table[0] / "table", tmp_path / "table")
+    figures = cells(tmp_path)["0-3.json"]
+    before, trained = figures.read_text(), cells(tmp_path)["0-3.safetensors"].stat().st_mtime_ns
+    figures.unlink()
+    cells(tmp_path)["0-3.csv"].unlink()
+    done = run("reproduce", "digits", "--out", "table", *OPTIONS, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "epoch" not in done.stderr
+    assert figures.read_text() == before
+    assert cells(tmp_path)["0-3.safetensors"].stat().st_mtime_ns == trained
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="this system does not list a process's children")
+def test_a_process_that_dies_is_named_and_the_others_go_on(tmp_path):
+    process = start(tmp_path, *OPTIONS, "--jobs", "1")
+    wait_for((tmp_path / "table" / "cells" / "0-3.safetensors").exists, process)
+    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        assert os.getpgid(int(child)) != os.getpgid(process.pid)  # so a terminal's Ctrl-C does not reach it
+        os.kill(int(child), signal.SIGKILL)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "class 0, seed 3 failed: its process was ended by SIGKILL" in errors
+    assert "1 of 2 cells failed (class 0, seed 3): the same command goes on with them" in errors
+    summary = json.loads((tmp_path / "table" / "digits.json").read_text())
+    assert summary["scores"]["l2"]["auroc"]["0"] == [None]
+    assert summary["scores"]["l2"]["auroc"]["1"][0] > 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"name": "letters"}, "no table letters"),
+        ({"name": "mnist"}, "needs its data set"),
+        ({"name": "mnist", "data": Path("nowhere")}, "no folder nowhere"),
+        ({"data": Path()}, "brings its own data"),
+        ({"classes": ""}, "--classes takes names"),
+        ({"classes": "0,,1"}, "leaves one out"),
+        ({"classes": "10"}, "no class 10"),
+        ({"seeds": "-1"}, "--seeds takes whole numbers"),
+        ({"seeds": "one"}, "--seeds takes whole numbers"),
+        ({"seeds": "1" * 5000}, "--seeds takes whole numbers"),
+        ({"recipe": "autoencoder"}, "trains no D"),
+        ({"recipe": "magic"}, "no recipe magic"),
+        ({"out": Path("foreign")}, r"precious\.txt in it is of no table"),
+        ({"out": Path("file")}, "file is no folder"),
+        ({"device": "cuda:77"}, "nothing else is used"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_harms_nothing(tmp_path, monkeypatch, changed, sentence):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("something")
+    Path("foreign").mkdir()
+    Path("foreign/precious.txt").write_text("mine")
+    with pytest.raises(UsageError, match=sentence):
+        reproduce_module.reproduce(request_for(**{"out": Path("new"), **changed}))
+    assert [path.name for path in Path("foreign").iterdir()] == ["precious.txt"]
+    assert Path("file").read_text() == "something"
+    assert not list(Path().glob("new/cells/*.*"))
+
+
+def test_wrong_use_has_its_exit_code(tmp_path):
+    done = run("reproduce", "digits", "--classes", "", cwd=tmp_path)
+    assert done.returncode == 2
+    assert len(complaints(done)) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "difference"),
+    [
+        (["--recipe", "paper"], "recipe.learning_rate 0.004, not 1e-05"),
+        (["--epochs", "5"], "epochs 4, not 5"),
+    ],
+)
+def test_another_recipe_in_the_same_folder_is_refused(table, options, difference):
+    folder, _ = table
+    before = {name: path.read_bytes() for name, path in cells(folder).items()}
+    done = run("reproduce", "digits", "--out", "table", *OPTIONS, *options, cwd=folder)
+    assert done.returncode == 2
+    assert complaints(done) == [f"table holds cells with {difference}: choose another --out"]
+    assert {name: path.read_bytes() for name, path in cells(folder).items()} == before
+
+
+def test_one_folder_is_worked_on_by_one_command(table, tmp_path, monkeypatch):
+    shutil.copytree(table[0] / "table", tmp_path / "table")
+    monkeypatch.setattr(reproduce_module, "_LOCK_WAIT_S", 0.2)
+    request = request_for(tmp_path / "table", classes="0", seeds="3", epochs=4)
+    with (tmp_path / "table" / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(UsageError, match="another adae-edge reproduce is at work"):
+            reproduce_module.reproduce(request)
+    assert "| 0        |" in reproduce_module.reproduce(request)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"table": "digits"}'])
+def test_a_damaged_result_is_named(table, tmp_path, content):
+    shutil.copytree(table[0] / "table", tmp_path / "table")
+    cells(tmp_path)["0-3.json"].write_text(content)
+    with pytest.raises(UsageError, match=r"0-3\.json is no finished cell"):
+        reproduce_module.reproduce(request_for(tmp_path / "table", classes="0", seeds="3", epochs=4))
+
+
+def a_result(auroc, device="cpu", gpu=None, torch="2.6.0", note=""):
+    machine = {"cpu": "a CPU", "usable_cpus": 2, "python": "3.11.7", "gpu": gpu, "torch": torch, "adae_edge": "0.2.0"}
+    return {
+        "auroc": {"l2": auroc}, "epochs": 6, "training_seconds": 10.0, "device": device, "machine": machine,
+        "test": {"normals": 7, "anomalous": 9}, "patients": None, "note": note,
+    }  # fmt: skip
+
+
+SETTINGS = {"recipe": {}, "data_sha256": "0" * 64}
+
+
+def test_means_and_spreads_are_over_seeds_and_what_is_missing_is_null(tmp_path):
+    request = request_for(tmp_path, classes="0,1", seeds="0,1")
+    figures = {("0", 0): 0.9, ("0", 1): 0.8, ("1", 0): 0.6}
+    finished = {a_cell(tmp_path, *key): a_result(auroc) for key, auroc in figures.items()}
+    summary = summarise(request, SETTINGS, finished)
+    own = summary["scores"]["l2"]
+    assert own["auroc"] == {"0": [0.9, 0.8], "1": [0.6, None]}
+    assert own["class_mean"] == {"0": pytest.approx(0.85), "1": 0.6}
+    assert own["class_spread"] == {"0": pytest.approx(np.std([0.9, 0.8], ddof=1), abs=1e-5), "1": None}
+    assert own["mean"] == pytest.approx((0.85 + 0.6) / 2)
+    assert own["spread"] == pytest.approx(np.std([0.75, 0.8], ddof=1), abs=1e-5)
+    page = as_markdown(request, summary)
+    assert "| 0        | 0.850 ± 0.071     |" in page
+    assert "3 of 4 cells are finished" in page
+
+
+def test_the_papers_columns_stand_beside_ours(tmp_path):
+    request = request_for(tmp_path / "out", name="mnist", data=tmp_path, classes="9,1", seeds="0")
+    assert request.classes == ["1", "9"]
+    assert request.command([]) == "adae-edge reproduce mnist DIR --out out --classes 1,9 --seeds 0"
+    summary = summarise(request, SETTINGS, {})
+    assert summary["scores"] == {}
+    assert summary["paper"]["ADAE"] == {"auroc": {"1": 0.821, "9": 0.631}, "mean": pytest.approx(0.726)}
+    assert "ADAE, paper" in as_markdown(request, summary)
+    assert "AUROC where one class is anomalous" in as_markdown(request, summary)
+    for name in ("mnist", "cifar10"):
+        for method, figures in TABLES[name].paper.items():
+            by_class, average = TABLES[name].paper_figures(method, list(TABLES[name].classes))
+            assert len(by_class) == 10
+            assert average == figures[-1] == pytest.approx(np.mean(figures[:-1]), abs=6e-4)
+
+
+def test_a_table_tells_where_its_cells_were_made_and_what_is_to_be_said_of_their_data(tmp_path):
+    """Not where the command ran last: a finished table can be written again on any machine."""
+    request = request_for(tmp_path, classes="0,1", seeds="0")
+    note = "the folder has no test batch: the 50000 training images of CIFAR-10 are all there is"
+    on_gpu = a_result(0.9, "cuda", "H100", note=note)
+    summary = summarise(request, SETTINGS, {a_cell(tmp_path, name): on_gpu for name in "01"})
+    assert summary["command"].endswith(" --device cuda")
+    page = as_markdown(request, summary)
+    assert "- 2 cells: H100, a CPU, 2 CPUs; PyTorch 2.6.0, Python 3.11.7, adae-edge 0.2.0\n" in page
+    assert " The folder has no test batch: the 50000 training images of CIFAR-10 are all there is.\n" in page
+    mixed = {a_cell(tmp_path, "0"): on_gpu, a_cell(tmp_path, "1"): a_result(0.8, torch="2.7.0")}
+    summary = summarise(replace(request, device="cuda"), SETTINGS, mixed)
+    assert "--device" not in summary["command"]
+    made = {(machine["gpu"], machine["torch"]) for machine in summary["machines"]}
+    assert made == {("H100", "2.6.0"), (None, "2.7.0")}
+
+
+def test_each_table_has_the_network_that_the_paper_names():
+    assert {name: table.network for name, table in TABLES.items()} == {
+        "mnist": "a", "cifar10": "b", "brats": "b", "digits": "a"
+    }  # fmt: skip
+
+
+ONE_CELL = ("--out", "table", "--classes", "4", "--seeds", "0", "--epochs", "1")
+
+
+@pytest.fixture(scope="module")
+def small_mnist(tmp_path_factory):
+    """A table of one cell on data in MNIST's form, and other data of the same shape in the folder other."""
+    folder = tmp_path_factory.mktemp("mnist")
+    for number, place in enumerate(("mnist", "other")):
+        (folder / place).mkdir()
+        for part, count in (("train", 300), ("t10k", 60)):
+            pixels = np.random.default_rng(number).integers(0, 256, (count, 28, 28), np.uint8)
+            write_idx(folder / place / f"{part}-images-idx3-ubyte", pixels)
+            write_idx(folder / place / f"{part}-labels-idx1-ubyte", np.arange(count, dtype=np.uint8) % 10)
+    done = run("reproduce", "mnist", "mnist", *ONE_CELL, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_the_frames_that_chose_hyper_parameters_are_left_out_of_a_mean_of_their_own(small_mnist):
+    folder, page = small_mnist
+    frame, label, *_ = scores = np.loadtxt(folder / "table" / "cells" / "4-0.csv", delimiter=",", skiprows=1).T
+    outside = frame % 3 != 0
+    summary = json.loads((folder / "table" / "mnist.json").read_text())
+    for own, values in zip(summary["scores"].values(), scores[2:], strict=True):
+        expected = roc_auc_score(label[outside], values[outside])
+        assert own["outside_development"]["class_mean"] == {"4": pytest.approx(expected, abs=1e-5)}
+        assert f"{expected:.3f}" in page.partition("| mean of others ")[2].splitlines()[0]
+
+
+def test_other_data_in_the_same_folder_are_refused(small_mnist):
+    folder, _ = small_mnist
+    done = run("reproduce", "mnist", "other", *ONE_CELL, cwd=folder)
+    assert done.returncode == 2
+    assert complaints(done) == ["table holds cells of other data: choose another --out"]
+
+
+def test_a_finished_checkpoint_of_other_data_or_settings_is_not_scored(small_mnist, tmp_path):
+    folder, _ = small_mnist
+    shutil.copytree(folder / "table" / "cells", tmp_path / "cells")
+    cell = Cell("mnist", "4", 0, str(folder / "other"), "default", 1, "cpu", str(tmp_path / "cells"), "0" * 64)
+    with pytest.raises(CheckpointError, match=r"4-0\.safetensors was trained on other data than mnist:.*other"):
+        run_cell(cell, print)
+    with pytest.raises(CheckpointError, match=r"4-0\.safetensors was trained with other settings"):
+        run_cell(replace(cell, data=str(folder / "mnist"), epochs=2), print)
+    before = cell.result.read_bytes()
+    run_cell(replace(cell, data=str(folder / "mnist")), print)
+    assert json.loads(cell.result.read_bytes())["auroc"] == json.loads(before)["auroc"]
+
+
+@pytest.fixture(scope="module")
+def brain_table(tmp_path_factory):
+    """Two folds of a table of brain volumes, and the folder of its patients."""
+    folder = tmp_path_factory.mktemp("brains")
+    for modality in ("flair", "t1"):
+        write_patients(folder / "brats", volume=f"_{modality}")
+    done = run("reproduce", "brats", "brats", "--out", "table", "--seeds", "0,1", "--epochs", "1", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_a_table_of_brain_volumes_has_a_row_for_each_modality_and_a_seed_for_each_fold(brain_table):
+    folder, _ = brain_table
+    summary = json.loads((folder / "table" / "brats.json").read_text())
+    assert summary["classes"] == {"flair": "FLAIR", "t1": "T1"}
+    assert summary["command"] == "adae-edge reproduce brats DIR --out table --seeds 0,1 --epochs 1"
+    for class_name, figures in summary["scores"]["l2"]["auroc"].items():
+        dataset = load_dataset(f"brats:{folder / 'brats'}", modality=class_name)
+        people = []
+        for seed, auroc in enumerate(figures):
+            checkpoint = Checkpoint.load(folder / "table" / "cells" / f"{class_name}-{seed}.safetensors")
+            assert (checkpoint.contract.kind, checkpoint.contract.resize) == ("modality", "pad")
+            assert evaluate(checkpoint, f"brats:{folder / 'brats'}")[0].auroc == pytest.approx(auroc, abs=1e-12)
+            scores = np.genfromtxt(folder / "table" / "cells" / f"{class_name}-{seed}.csv", delimiter=",", names=True)
+            assert np.array_equal(scores["label"], dataset.anomalous[scores["frame"].astype(int)])
+            people.append(set(dataset.groups[scores["frame"].astype(int)].tolist()))
+        assert not people[0] & people[1]
+    assert all((folder / "table" / f"{name}.png").exists() for name in ("roc", "histogram", "reconstructions"))
+
+
+def test_the_papers_single_figure_for_tumours_stands_beside_the_mean(brain_table):
+    folder, page = brain_table
+    summary = json.loads((folder / "table" / "brats.json").read_text())
+    assert summary["paper"] == {"ADAE": {"auroc": {}, "mean": 0.892}}
+    rows = {cells[1].strip(): cells[2].strip() for line in page.splitlines() if len(cells := line.split("|")) > 3}
+    assert rows.items() >= {"volumes": "ADAE, paper", "FLAIR": "-", "T1": "-", "**mean**": "0.892"}.items()
+    assert "AUROC of slices with tumour among those without" in page
+    assert "BRATS 2017" in page
+    assert "; 6 patients in all cells together." in page
+
+
+def test_the_area_of_the_brain_and_a_plain_autoencoder_stand_beside_the_scores(brain_table):
+    folder, _ = brain_table
+    place = folder / "table" / "cells"
+    summary = json.loads((folder / "table" / "brats.json").read_text())
+    assert list(summary["scores"]) == [*SCORES, "autoencoder", "area"]
+    dataset = load_dataset(f"brats:{folder / 'brats'}", modality="t1")
+    rows = np.genfromtxt(place / "t1-1.csv", delimiter=",", names=True)
+    frames = rows["frame"].astype(int)
+    assert rows["area"].tolist() == [np.count_nonzero(dataset.frames[frame]) for frame in frames.tolist()]
+    assert summary["scores"]["area"]["auroc"]["t1"][1] == roc_auc_score(rows["label"], rows["area"])
+    alone = place / "t1-1.autoencoder.safetensors"
+    scores, _ = score_frames(load_network(Checkpoint.load(alone)), dataset, frames)
+    np.testing.assert_allclose(rows["autoencoder"], scores, rtol=1e-5)
+    seconds = training_seconds(place / "t1-1.safetensors") + training_seconds(alone)
+    assert json.loads((place / "t1-1.json").read_text())["training_seconds"] == round(seconds, 1)
+
+
+def test_a_fold_without_tumours_is_named_before_the_training(tmp_path):
+    for number in range(5):
+        values, _ = head(number)
+        write_volume(tmp_path / "brats" / f"p{number}" / f"p{number}_flair.nii.gz", values)
+        write_volume(tmp_path / "brats" / f"p{number}" / f"p{number}_seg.nii.gz", values * 0)
+    done = run("reproduce", "brats", "brats", "--out", "table", "--classes", "flair", "--seeds", "0", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "brats:brats has test frames of one kind alone for class flair, seed 0" in done.stderr
+    assert not cells(tmp_path)
+
+
+def test_scores_read_back_as_they_were(tmp_path):
+    cell = a_cell(tmp_path)
+    random = np.random.default_rng(0)
+    scores = {"l2": random.random(50, np.float32), "other": random.random(50, np.float32) * np.float32(1e-30)}
+    labels = random.random(50) > 0.5
+    cell.scores.write_bytes(as_csv(np.arange(50), labels, scores))
+    frames, again, read = read_scores(cell)
+    assert np.array_equal(frames, np.arange(50))
+    assert np.array_equal(again, labels)
+    assert all(np.array_equal(read[name], scores[name]) for name in scores)
+
+
+def test_cells_that_failed_are_named_first_where_the_others_cannot_be_put_together(table, tmp_path, monkeypatch):
+    shutil.copytree(table[0] / "table", tmp_path / "table")
+    cells(tmp_path)["1-3.json"].unlink()
+
+    def fail(workers, waiting, jobs, progress):
+        yield waiting[0], "it failed"
+
+    def refuse(path, done):
+        raise AdaeEdgeError("the scores differ")
+
+    monkeypatch.setattr(reproduce_module.Workers, "run", fail)
+    monkeypatch.setattr(reproduce_module, "write_scores", refuse)
+    with pytest.raises(AdaeEdgeError, match=r"^1 of 2 cells failed \(class 1, seed 3\).*; and the scores differ$"):
+        reproduce_module.reproduce(request_for(tmp_path / "table", classes="0,1", seeds="3", epochs=4))
+
+
+def test_cells_with_other_scores_are_not_mixed(tmp_path):
+    first, second = a_cell(tmp_path), a_cell(tmp_path, seed=1)
+    values = np.ones(2, np.float32)
+    first.scores.write_bytes(as_csv(np.arange(2), values > 0, {"l2": values, "other": values}))
+    second.scores.write_bytes(as_csv(np.arange(2), values > 0, {"other": values}))
+    with pytest.raises(AdaeEdgeError, match="scores them again without training"):
+        write_scores(tmp_path / "scores.csv", [first, second])
+    write_scores(tmp_path / "scores.csv", [first, replace(first, class_name="0")])
+    assert (tmp_path / "scores.csv").read_text().count("\n") == 5

@@ -1,0 +1,1 @@
+"""Data sets: opening them, and the split into training, calibration and test."""

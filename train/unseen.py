@@ -1,0 +1,95 @@
+"""The frames of a data set that a training did not see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adae_edge.decoding.images import to_channels
+from adae_edge.errors import CheckpointError, DatasetError, UsageError
+from adae_edge.formats.checkpoint import Checkpoint
+from adae_edge.train.data.dataset import Dataset, Frame, read_batches
+from adae_edge.train.data.digest import Digest
+from adae_edge.train.data.opening import load_dataset
+from adae_edge.train.data.splits import split
+from adae_edge.train.settings import Settings
+
+
+@dataclass(frozen=True)
+class UnseenFrames:
+    """The frames of a data set that an evaluation may use.
+
+    Attributes:
+        dataset: the whole data set.
+        indices: which of its frames the training did not see.
+        left_out: how many were left out because the training saw them, or frames that are equal.
+    """
+
+    dataset: Dataset
+    indices: NDArray[np.intp]
+    left_out: int
+
+    @property
+    def anomalous(self) -> NDArray[np.bool_]:
+        """bool [N], in the order of the indices."""
+        return self.dataset.anomalous[self.indices]
+
+    def frame(self, at: int, channels: int) -> Frame:
+        """The frame at a place in the order of the indices, [H, W, channels]."""
+        return to_channels(self.dataset.frames[int(self.indices[at])], channels)
+
+    def inputs(self, at: int, channels: int) -> list[Frame]:
+        """What the network takes for that frame alone: [1, H, W, channels], and mean and std [1] if it has them."""
+        return [self.frame(at, channels)[None], *self.dataset.statistics_of(self.indices[at : at + 1])]
+
+
+def unseen_frames(
+    checkpoint: Checkpoint, data: str | None = None, window: tuple[float, float] | None = None
+) -> UnseenFrames:
+    """The frames that the checkpoint's training has not seen.
+
+    Args:
+        checkpoint: a finished checkpoint.
+        data: where the data set is now, or another one; None for the one of the training. Of another
+            data set, or a changed one, every frame is taken that did not train or calibrate.
+        window: centre and width of the grey values of DICOM files; None for what the training had.
+
+    Raises:
+        UsageError, DatasetError: the data set cannot be opened.
+        CheckpointError: the data set of the training has changed, so its test part is unknown.
+    """
+    settings = Settings.from_header(checkpoint.training)
+    spec = data or settings.data
+    if Path(spec).is_dir():
+        dataset = load_dataset(spec, window=window or settings.window, modality=settings.modality)
+    else:
+        dataset = load_dataset(spec, settings.anomalous, window, settings.modality)
+    assert checkpoint.contract is not None
+    if dataset.kind != checkpoint.contract.kind:
+        raise UsageError(f"the model takes frames of kind {checkpoint.contract.kind}, and {spec} has {dataset.kind}")
+    indices = np.arange(len(dataset.anomalous))
+    if training_digest(dataset, settings.seed) == checkpoint.training.get("data_sha256"):
+        indices = split(dataset.anomalous, settings.seed, dataset.groups).test
+    elif data is None:
+        raise CheckpointError(f"{spec} is no longer the data of this training: name the data to evaluate on")
+    digest = Digest()
+    for batch in read_batches(dataset, indices):
+        digest.update(to_channels(batch, checkpoint.contract.channels))
+    seen = {row.tobytes() for row in checkpoint.seen}
+    unseen = np.array([row.tobytes() not in seen for row in digest.frames()])
+    return UnseenFrames(dataset, indices[unseen], left_out=int((~unseen).sum()))
+
+
+def training_digest(dataset: Dataset, seed: int) -> str | None:
+    """The ``data_sha256`` of a training on the data set with this seed, or None where it has too few normals."""
+    try:
+        parts = split(dataset.anomalous, seed, dataset.groups)
+    except DatasetError:  # too few normals to have been trained on
+        return None
+    digest = Digest()
+    for batch in read_batches(dataset, np.concatenate([parts.train, parts.calibration])):
+        digest.update(batch)
+    return digest.hexdigest()
