@@ -21,11 +21,12 @@ def calibrate(
 ) -> Calibration:
     """Choose the lowest threshold whose false-positive rate is at most ``fpr`` with this confidence.
 
-    The confidence is over the draw of the normals: of many users who calibrate on normals of their own,
-    the part ``confidence`` gets a threshold that at most ``fpr`` of all further normals exceed. It needs
-    normals that are drawn independently from those to come, and nothing about the scores' distribution;
-    see ``threshold_rank``. Equal scores only lower the rate. The threshold lies a ten-thousandth above
-    the score that it rests on, so that no backend's rounding decides about that frame.
+    The confidence is over the draw of the normals: of many users who calibrate on normals of their
+    own, the part ``confidence`` gets a threshold that at most ``fpr`` of all further normals
+    exceed. It needs normals that are drawn independently from those to come, and nothing about the
+    scores' distribution; see ``threshold_rank``. Equal scores only lower the rate. The threshold
+    lies a ten-thousandth above the score that it rests on, so that no backend's rounding decides
+    about that frame.
 
     Args:
         scores: float32 [n], scores of normals that the training did not see.
@@ -33,11 +34,14 @@ def calibrate(
         confidence: probability that the bound holds, between 0 and 1.
 
     Raises:
-        UsageError: no or non-finite scores, an impossible rate or confidence, or too few normals to promise it.
+        UsageError: no or non-finite scores, an impossible rate or confidence, or too few normals to
+            promise it.
     """
     count = len(scores)
     if count == 0 or not np.isfinite(scores).all():
-        raise UsageError("a threshold needs scores of normals, and every one must be a finite number")
+        raise UsageError(
+            "a threshold needs scores of normals, and every one must be a finite number"
+        )
     if not 0 < confidence < 1:
         raise UsageError(f"a confidence lies between 0 and 1, and {confidence} does not")
     if fpr is None:
@@ -48,7 +52,8 @@ def calibrate(
     if rank == 0:
         raise UsageError(
             f"{count} calibration normals can promise a false-positive rate of "
-            f"{lowest_fpr(count, confidence):.3g} at the lowest with {100 * confidence:g} % confidence, "
+            f"{lowest_fpr(count, confidence):.3g} at the lowest with {100 * confidence:g} % "
+            "confidence, "
             f"not {fpr:g}: give {normals_needed(fpr, confidence):.0f} or more, or a higher rate"
         )
     ordered = np.sort(scores.astype(np.float64))
@@ -65,10 +70,11 @@ def calibrate(
 def threshold_rank(normals: int, fpr: float, confidence: float) -> int:
     """The largest k for which the k-th highest of n scores keeps ``fpr`` with this confidence; 0 if none does.
 
-    A threshold at the k-th highest score has a false-positive rate above ``fpr`` exactly if fewer than k of
-    the n normals lie in the highest ``fpr`` of their distribution. With independent normals their number is
-    binomial, whatever the distribution, so k is the largest with P(Bin(n, fpr) < k) <= 1 - confidence: the
-    one-sided tolerance limit of Wilks (1941), and the training-conditional validity of Vovk (2012).
+    A threshold at the k-th highest score has a false-positive rate above ``fpr`` exactly if fewer
+    than k of the n normals lie in the highest ``fpr`` of their distribution. With independent
+    normals their number is binomial, whatever the distribution, so k is the largest with P(Bin(n,
+    fpr) < k) <= 1 - confidence: the one-sided tolerance limit of Wilks (1941), and the
+    training-conditional validity of Vovk (2012).
     """
     below = 0.0
     for k in range(normals):

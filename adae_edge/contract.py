@@ -17,12 +17,14 @@ from adae_edge.errors import ModelFileError
 SCHEMA = 3
 QUANTILES = 101
 
-# Standard deviations that become the network's -1 to 1, for frames of kind "modality": in the ten shared FLAIR
-# volumes 0.02 % of the healthy brain lies beyond and 0.5 % of the tumours, which 3 would clip to a fifth.
+# Standard deviations that become the network's -1 to 1, for frames of kind "modality": in the ten
+# shared FLAIR volumes 0.02 % of the healthy brain lies beyond and 0.5 % of the tumours, which 3
+# would clip to a fifth.
 Z_RANGE = 5.0
 
 
-# What a model may return, by name; each rises with how anomalous a frame is. In the words of section 3.1:
+# What a model may return, by name; each rises with how anomalous a frame is. In the words of
+# section 3.1:
 SCORES = {
     "l2": "||x - D(G(x))||, the paper's",
     "generator": "||x - G(x)||",
@@ -54,16 +56,18 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Graph:
+class Form:
     """In which form the network was exported; the numbers that it returns follow from the rest of the contract.
 
     Attributes:
-        precision: of both autoencoders, one of ``PRECISIONS``; preprocessing and score are always float32.
-        target: "portable"; "openvino" with the transposed convolutions in a form that it runs faster; or "tensorrt"
-            with int8 in the form that it takes.
+        precision: of both autoencoders, one of ``PRECISIONS``; preprocessing and score are always
+            float32.
+        target: "portable"; "openvino" with the transposed convolutions in a form that it runs
+            faster; or "tensorrt" with int8 in the form that it takes.
         size: height and width of every frame, or None for any.
         batch: frames in every run of the graph, or None for any number.
-        anomaly_map: second output ``anomaly_map``, float32: "network" [N, side, side], "frame" [N, H, W], or None.
+        anomaly_map: second output ``anomaly_map``, float32: "network" [N, side, side], "frame" [N,
+            H, W], or None.
         verified: backends whose scores were found to be PyTorch's when the file was written.
         unverified: backends that were not there to be asked.
     """
@@ -84,8 +88,8 @@ class Calibration:
     Attributes:
         threshold: a frame is anomalous if its score is greater (section 3.1).
         target_fpr: bound on the rate at which normals are called anomalous.
-        confidence: probability, over the draw of the normals, that the bound holds; None in files of
-            schema 1, whose bound holds on average over such draws.
+        confidence: probability, over the draw of the normals, that the bound holds; None in files
+            of schema 1, whose bound holds on average over such draws.
         normals: how many normals were scored.
         quantiles: their scores at the levels 0, 0.01 ... 1.
     """
@@ -99,7 +103,11 @@ class Calibration:
     @property
     def promise(self) -> str:
         """What the threshold promises, in words for the terminal."""
-        surely = "on average" if self.confidence is None else f"with {100 * self.confidence:g} % confidence"
+        surely = (
+            "on average"
+            if self.confidence is None
+            else f"with {100 * self.confidence:g} % confidence"
+        )
         return f"false-positive rate at most {self.target_fpr:.3g} {surely}"
 
 
@@ -108,9 +116,9 @@ class Contract:
     """What a model expects and returns.
 
     Attributes:
-        kind: "image", frames uint8 [N, H, W, C] of any H and W; or "modality", frames float32
-            [N, H, W, 1] in modality units with a mean and a standard deviation for each, where 0 is what
-            lies outside of the object.
+        kind: "image", frames uint8 [N, H, W, C] of any H and W; or "modality", frames float32 [N,
+            H, W, 1] in modality units with a mean and a standard deviation for each, where 0 is
+            what lies outside of the object.
         channels: C, 1 (grey) or 3 (RGB).
         side: height and width that the network sees, 4 * 2**n pixels.
         resize: "stretch" to the side, or "pad" to a square first.
@@ -123,10 +131,12 @@ class Contract:
         data_sha256: identity of the training frames.
         version: of the adae-edge that trained the weights.
         z_range: standard deviations that become -1 to 1; None for kind "image".
-        modality: what the volumes show, by the names of ``nifti.MODALITIES``; None for kind "image".
-        window: centre and width that made grey values of DICOM files in the training, so that scoring takes them
-            too; None for each file's own.
-        graph: the form in which a model file holds the network; None in a checkpoint.
+        modality: what the volumes show, by the names of ``nifti.MODALITIES``; None for kind
+            "image".
+        window: centre and width that made grey values of DICOM files in the training, so that
+            scoring takes them too; None for each file's own.
+        form: the form in which a model file holds the network, "graph" in JSON; the plain one in a
+            checkpoint.
     """
 
     kind: str
@@ -144,12 +154,14 @@ class Contract:
     z_range: float | None = None
     modality: str | None = None
     window: tuple[float, float] | None = None
-    graph: Graph | None = None
+    form: Form = Form()
 
     @property
     def promise(self) -> str:
         """What the threshold promises, in words for the terminal. Slices of one patient are alike."""
-        of_whom = ", for slices of the patients that calibrated it" if self.kind == "modality" else ""
+        of_whom = (
+            ", for slices of the patients that calibrated it" if self.kind == "modality" else ""
+        )
         return self.calibration.promise + of_whom
 
     def with_calibration(self, calibration: Calibration) -> Contract:
@@ -158,14 +170,17 @@ class Contract:
 
     def to_json(self) -> str:
         """One line of JSON with sorted keys."""
-        return json.dumps({"schema": SCHEMA, **asdict(self)}, sort_keys=True, allow_nan=False)
+        fields = {"schema": SCHEMA, **asdict(self)}
+        fields["graph"] = fields.pop("form")
+        return json.dumps(fields, sort_keys=True, allow_nan=False)
 
     @staticmethod
     def from_json(text: str) -> Contract:
         """Parse and check a contract, of this schema or an older one.
 
         Raises:
-            ModelFileError: not JSON, an unknown schema, or a field that is missing, unknown or absurd.
+            ModelFileError: not JSON, an unknown schema, or a field that is missing, unknown or
+                absurd.
         """
         try:
             fields = json.loads(text, object_pairs_hook=_unrepeated)
@@ -185,7 +200,9 @@ class Contract:
             fields = _with_added(fields, "the contract", 3, graph=None)
         parsed = _checked(fields, "the contract", _FIELDS)
         _check_kind(parsed["kind"], parsed)
-        parsed["network"] = Network(**_checked(parsed["network"], "the contract's network", _NETWORK))
+        parsed["network"] = Network(
+            **_checked(parsed["network"], "the contract's network", _NETWORK)
+        )
         calibration = _checked(parsed["calibration"], "the contract's calibration", _CALIBRATION)
         calibration["quantiles"] = tuple(float(q) for q in calibration["quantiles"])
         parsed["calibration"] = Calibration(**calibration)
@@ -193,10 +210,11 @@ class Contract:
             parsed["region"] = Region(*parsed["region"])
         if parsed["window"] is not None:
             parsed["window"] = tuple(float(value) for value in parsed["window"])
-        if parsed["graph"] is not None:
-            graph = _checked(parsed["graph"], "the contract's graph", _GRAPH)
-            lists = {name: tuple(value) for name, value in graph.items() if isinstance(value, list)}
-            parsed["graph"] = Graph(**graph | lists)
+        form = parsed.pop("graph")
+        if form is not None:
+            form = _checked(form, "the contract's graph", _GRAPH)
+            lists = {name: tuple(value) for name, value in form.items() if isinstance(value, list)}
+            parsed["form"] = Form(**form | lists)
         return Contract(**parsed)
 
 
@@ -214,14 +232,18 @@ def _from_schema_1(fields: dict[str, Any]) -> dict[str, Any]:
         calibration = _with_added(calibration, "the contract's calibration", 2, confidence=None)
         fields = fields | {"calibration": calibration}
     if fields.get("score", "l2") != "l2":
-        raise ModelFileError(f"the contract has score = {fields['score']!r:.60}, which schema 1 does not know")
+        raise ModelFileError(
+            f"the contract has score = {fields['score']!r:.60}, which schema 1 does not know"
+        )
     return _with_added(fields, "the contract", 2, z_range=None, modality=None, window=None)
 
 
 def _with_added(fields: dict[str, Any], where: str, schema: int, **added: Any) -> dict[str, Any]:
     """The fields of an older schema and what ``schema`` added to them."""
     if early := sorted(fields.keys() & added.keys()):
-        raise ModelFileError(f"{where} has a field that schema {schema - 1} does not know: {early[0]!r}")
+        raise ModelFileError(
+            f"{where} has a field that schema {schema - 1} does not know: {early[0]!r}"
+        )
     return fields | added
 
 
@@ -261,20 +283,27 @@ def _region(value: Any) -> bool:
 
 
 def _size(value: Any) -> bool:
-    return value is None or (isinstance(value, list) and len(value) == 2 and all(_whole(v, 1, 8192) for v in value))
+    return value is None or (
+        isinstance(value, list) and len(value) == 2 and all(_whole(v, 1, 8192) for v in value)
+    )
 
 
 def _names(value: Any) -> bool:
     return (
         isinstance(value, list)
         and len(value) <= 20
-        and all(isinstance(name, str) and 0 < len(name) <= 60 and name.isprintable() for name in value)
+        and all(
+            isinstance(name, str) and 0 < len(name) <= 60 and name.isprintable() for name in value
+        )
     )
 
 
 def _window(value: Any) -> bool:
     return value is None or (
-        isinstance(value, list) and len(value) == 2 and _number(value[0], -1e9, 1e9) and _number(value[1], 1, 1e9)
+        isinstance(value, list)
+        and len(value) == 2
+        and _number(value[0], -1e9, 1e9)
+        and _number(value[1], 1, 1e9)
     )
 
 
@@ -292,7 +321,9 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "data_sha256": _hash,
     "version": lambda v: isinstance(v, str) and 0 < len(v) <= 40 and v.isprintable(),
     "z_range": lambda v: v is None or _number(v, 1, 100),
-    "modality": lambda v: v is None or (isinstance(v, str) and 0 < len(v) <= 20 and v.isprintable()),
+    "modality": lambda v: (
+        v is None or (isinstance(v, str) and 0 < len(v) <= 20 and v.isprintable())
+    ),
     "window": _window,
     "graph": lambda v: v is None or isinstance(v, dict),
 }
@@ -327,15 +358,22 @@ def _check_kind(kind: str, fields: dict[str, Any]) -> None:
     if kind == "modality" and fields["z_range"] is None:
         wrong.append("z_range")
     for name in wrong:
-        raise ModelFileError(f"the contract has {name} = {fields[name]!r:.60} and kind = {kind!r}, which is impossible")
+        raise ModelFileError(
+            f"the contract has {name} = {fields[name]!r:.60} and kind = {kind!r}, which is "
+            "impossible"
+        )
 
 
-def _checked(fields: dict[str, Any], where: str, rules: dict[str, Callable[[Any], bool]]) -> dict[str, Any]:
+def _checked(
+    fields: dict[str, Any], where: str, rules: dict[str, Callable[[Any], bool]]
+) -> dict[str, Any]:
     """The fields, if they are exactly those of the rules and each passes its own."""
     if missing := sorted(rules.keys() - fields.keys()):
         raise ModelFileError(f"{where} lacks {', '.join(missing)}")
     if unknown := sorted(fields.keys() - rules.keys()):
-        raise ModelFileError(f"{where} has a field that schema {SCHEMA} does not know: {unknown[0]!r:.60}")
+        raise ModelFileError(
+            f"{where} has a field that schema {SCHEMA} does not know: {unknown[0]!r:.60}"
+        )
     for name, accept in rules.items():
         if not accept(fields[name]):
             raise ModelFileError(f"{where} has {name} = {fields[name]!r:.60}, which is impossible")

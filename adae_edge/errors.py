@@ -39,7 +39,9 @@ class MissingExtra(UsageError):
     """An optional package is needed and not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs an extra that is not installed: pip install 'adae-edge[{extra}]'")
+        super().__init__(
+            f"{what} needs an extra that is not installed: pip install 'adae-edge[{extra}]'"
+        )
 
 
 class FrameError(AdaeEdgeError):

@@ -30,7 +30,9 @@ def available_threads(root: Path = Path("/")) -> int:
     Args:
         root: of the file system that has proc and sys, another one in tests.
     """
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     for quota, period in _cgroup_quotas(root):
         count = min(count, max(1, math.ceil(quota / period)))
     return count
@@ -51,11 +53,14 @@ def _cgroup_quotas(root: Path) -> list[tuple[int, int]]:
             top, names = root / "sys/fs/cgroup/cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
         else:
             continue
-        # In a container that sees its own cgroup alone, "group" may be a place outside: the top is then its own.
+        # In a container that sees its own cgroup alone, "group" may be a place outside: the top is
+        # then its own.
         parts = [part for part in group.split("/") if part]
         for depth in range(len(parts) + 1):
             try:
-                quota, period = " ".join((top.joinpath(*parts[:depth]) / name).read_text() for name in names).split()
+                quota, period = " ".join(
+                    (top.joinpath(*parts[:depth]) / name).read_text() for name in names
+                ).split()
                 if int(quota) > 0:
                     quotas.append((int(quota), int(period)))
             except (OSError, ValueError):  # no such file, or "max"
@@ -82,4 +87,6 @@ def _first_line(path: str) -> str | None:
 
 def _temperature() -> float | None:
     millidegrees = _first_line("/sys/class/thermal/thermal_zone0/temp")
-    return int(millidegrees) / 1000 if millidegrees and millidegrees.lstrip("-").isdecimal() else None
+    return (
+        int(millidegrees) / 1000 if millidegrees and millidegrees.lstrip("-").isdecimal() else None
+    )

@@ -28,17 +28,18 @@ class Preprocess(nn.Module):
     With ``resize="pad"`` the frame is centred in a square of ``pad_value`` first, by the same
     product with shifted weights (the paper's section 4.1 pads slices so).
 
-    Grey levels are resized and then mapped to [-1, 1]. Values in modality units become z-scores first:
-    (frame - mean) / std, clipped to ``z_range`` and divided by it, which is what a tanh can give back. A
-    value of 0 is outside of the object and becomes -1, as the padding does: -mean / std would be another
-    grey for each volume, and the background is most of a frame.
+    Grey levels are resized and then mapped to [-1, 1]. Values in modality units become z-scores
+    first: (frame - mean) / std, clipped to ``z_range`` and divided by it, which is what a tanh can
+    give back. A value of 0 is outside of the object and becomes -1, as the padding does: -mean /
+    std would be another grey for each volume, and the background is most of a frame.
 
     Args:
         side: height and width that the network sees, pixels.
         resize: "stretch" or "pad".
         pad_value: grey level 0 to 255 around a padded frame.
         region: part of the frame to look at, or None for all of it.
-        z_range: standard deviations that become 1, for frames in modality units; None for grey levels.
+        z_range: standard deviations that become 1, for frames in modality units; None for grey
+            levels.
     """
 
     def __init__(
@@ -56,10 +57,13 @@ class Preprocess(nn.Module):
         self.region = region
         self.z_range = z_range
 
-    def forward(self, frames: Tensor, mean: Tensor | None = None, std: Tensor | None = None) -> Tensor:
+    def forward(
+        self, frames: Tensor, mean: Tensor | None = None, std: Tensor | None = None
+    ) -> Tensor:
         """
         Args:
-            frames: uint8 [N, H, W, C], RGB or grey; with ``z_range`` float32 [N, H, W, 1], modality units.
+            frames: uint8 [N, H, W, C], RGB or grey; with ``z_range`` float32 [N, H, W, 1], modality
+                units.
             mean, std: float32 [N], for frames in modality units.
 
         Returns:
@@ -94,7 +98,9 @@ class Preprocess(nn.Module):
         x = x.reshape(n * repeats[0], height // repeats[0], width * channels)
         x = torch.matmul(_block(rows, repeats[0]), x).reshape(n, self.side, width, channels)
         x = x.permute(0, 3, 1, 2).reshape(n, channels, self.side * repeats[1], width // repeats[1])
-        x = torch.matmul(x, _block(columns, repeats[1]).T).reshape(n, channels, self.side, self.side)
+        x = torch.matmul(x, _block(columns, repeats[1]).T).reshape(
+            n, channels, self.side, self.side
+        )
         if self.pad:
             covered = rows.sum(1, keepdim=True) * columns.sum(1)
             x = x + self.pad_value * (1.0 - covered)
@@ -107,8 +113,12 @@ class Preprocess(nn.Module):
         """
         left, top, inner_width, inner_height = self.region or (0, 0, width, height)
         square = torch.sym_max(inner_height, inner_width)  # type: ignore[no-untyped-call]
-        rows = self._weights_back(height, top, inner_height, square if self.pad else inner_height, x.device)
-        columns = self._weights_back(width, left, inner_width, square if self.pad else inner_width, x.device)
+        rows = self._weights_back(
+            height, top, inner_height, square if self.pad else inner_height, x.device
+        )
+        columns = self._weights_back(
+            width, left, inner_width, square if self.pad else inner_width, x.device
+        )
         return torch.matmul(torch.matmul(rows, x), columns.T)
 
     def normalise(self, x: Tensor) -> Tensor:
@@ -142,7 +152,9 @@ class Preprocess(nn.Module):
             return 1
         return math.gcd(length, self.side)
 
-    def _weights_back(self, length: int, start: int, inner: int, square: int, device: torch.device) -> Tensor:
+    def _weights_back(
+        self, length: int, start: int, inner: int, square: int, device: torch.device
+    ) -> Tensor:
         """Weights float32 [length, side]: ``inner`` of the pixels, from ``start`` on, get what was made of them."""
         edge = torch.scalar_tensor(square, dtype=torch.float32, device=device)
         margin = (edge - inner) / 2
@@ -174,13 +186,24 @@ class Autoencoder(nn.Sequential):
         widths = [width * min(stage + 1, 3) for stage in range(stages)]
         layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 3, 2, 1), nn.ReLU()]
         for before, after in itertools.pairwise(widths):
-            layers += [nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+            layers += [
+                nn.Conv2d(before, after, 3, 2, 1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.ReLU(),
+            ]
         layers += [nn.Conv2d(widths[-1], width, 4, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
         layers += [nn.Conv2d(width, latent, 1, bias=False), nn.BatchNorm2d(latent), nn.ReLU()]
 
-        layers += [nn.ConvTranspose2d(latent, width, 4, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.2)]
+        layers += [
+            nn.ConvTranspose2d(latent, width, 4, bias=False),
+            nn.BatchNorm2d(width),
+            nn.LeakyReLU(0.2),
+        ]
         for _ in range(stages - 1):
-            layers += [nn.ConvTranspose2d(width, width, 3, 2, 1, 1, bias=False), nn.BatchNorm2d(width)]
+            layers += [
+                nn.ConvTranspose2d(width, width, 3, 2, 1, 1, bias=False),
+                nn.BatchNorm2d(width),
+            ]
             layers += [nn.LeakyReLU(0.2)]
         layers += [nn.ConvTranspose2d(width, channels, 3, 2, 1, 1), nn.Tanh()]
         super().__init__(*layers)
@@ -214,7 +237,9 @@ class ADAE(nn.Module):
         self.density = None
         self.score = "l2"
 
-    def forward(self, frames: Tensor, mean: Tensor | None = None, std: Tensor | None = None) -> Tensor:
+    def forward(
+        self, frames: Tensor, mean: Tensor | None = None, std: Tensor | None = None
+    ) -> Tensor:
         """Frames as for ``Preprocess`` -> score: float32 [N], the one that ``score`` names."""
         return self.score_of(self.preprocess(frames, mean, std), self.score)
 
@@ -247,9 +272,9 @@ class ADAE(nn.Module):
 class Density(nn.Module):
     """How rare a frame is among normals, by what both encoders see in it.
 
-    A mixture of K Gaussians over the D principal components of the activations, fitted to normals by
-    ``train/density.py``. The score is sqrt(-2 log(p / p_max)), where p_max is the sum of the Gaussians'
-    peaks: with one Gaussian it is the Mahalanobis distance. Never negative, float32.
+    A mixture of K Gaussians over the D principal components of the activations, fitted to normals
+    by ``train/density.py``. The score is sqrt(-2 log(p / p_max)), where p_max is the sum of the
+    Gaussians' peaks: with one Gaussian it is the Mahalanobis distance. Never negative, float32.
 
     Attributes:
         centre: float32 [V], the mean activations.
@@ -265,7 +290,9 @@ class Density(nn.Module):
     offsets: Tensor
     peaks: Tensor
 
-    def __init__(self, centre: Tensor, basis: Tensor, factors: Tensor, offsets: Tensor, peaks: Tensor) -> None:
+    def __init__(
+        self, centre: Tensor, basis: Tensor, factors: Tensor, offsets: Tensor, peaks: Tensor
+    ) -> None:
         super().__init__()
         for name, value in zip(DENSITY, (centre, basis, factors, offsets, peaks), strict=True):
             self.register_buffer(name, value)
@@ -275,8 +302,9 @@ class Density(nn.Module):
         components = torch.matmul(activations - self.centre, self.basis)
         distances = torch.matmul(components, self.factors) - self.offsets
         squared = distances.reshape(-1, self.peaks.shape[0], self.basis.shape[1]).square()
-        # Written out for OpenVINO: where the sum drops its dimension itself it takes the peaks of other Gaussians,
-        # and the operator of torch.logsumexp adds up exponentials without taking the largest out first.
+        # Written out for OpenVINO: where the sum drops its dimension itself it takes the peaks of
+        # other Gaussians, and the operator of torch.logsumexp adds up exponentials without taking
+        # the largest out first.
         logs = self.peaks - 0.5 * squared.sum(dim=2, keepdim=True).flatten(1)
         largest = logs.amax(dim=1)
         log_share = (logs - largest[:, None]).exp().sum(dim=1).log() + largest
@@ -316,16 +344,24 @@ def load_network(checkpoint: Checkpoint) -> ADAE:
     contract = checkpoint.contract
     if contract is None:
         done, of = checkpoint.training.get("epoch"), checkpoint.training.get("epochs")
-        raise CheckpointError(f"the training is unfinished, {done} of {of} epochs: finish it with train --resume")
-    preprocess = Preprocess(contract.side, contract.resize, contract.pad_value, contract.region, contract.z_range)
+        raise CheckpointError(
+            f"the training is unfinished, {done} of {of} epochs: finish it with train --resume"
+        )
+    preprocess = Preprocess(
+        contract.side, contract.resize, contract.pad_value, contract.region, contract.z_range
+    )
     model = ADAE(preprocess, contract.channels, contract.network)
     weights = {name: torch.from_numpy(value.copy()) for name, value in checkpoint.weights.items()}
     try:
         if contract.score == "density":
-            model.density = Density(*(torch.zeros_like(weights[f"density.{name}"]) for name in DENSITY))
+            model.density = Density(
+                *(torch.zeros_like(weights[f"density.{name}"]) for name in DENSITY)
+            )
         model.load_state_dict(weights)
     except (KeyError, RuntimeError):
-        raise CheckpointError("the weights do not fit the network that the contract describes") from None
+        raise CheckpointError(
+            "the weights do not fit the network that the contract describes"
+        ) from None
     if weights_digest(model) != contract.weights_sha256:
         raise CheckpointError("the weights are not those that the contract was written for")
     model.score = contract.score

@@ -8,7 +8,8 @@ from typing import Any
 
 from adae_edge.errors import AdaeEdgeError, MissingExtra, printable
 
-# Where each flavour of ``enginefile.FLAVOURS`` may be found, its bindings alone too, and the extra that brings it.
+# Where each flavour of ``enginefile.FLAVOURS`` may be found, its bindings alone too, and the extra
+# that brings it.
 MODULES = {
     "tensorrt": ("tensorrt", "tensorrt_bindings"),
     "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
@@ -22,7 +23,8 @@ def load_flavour(flavour: str, what: str) -> Any:
 
     Raises:
         MissingExtra: it is not installed.
-        AdaeEdgeError: it is installed and cannot be loaded, mostly because its libraries are not there.
+        AdaeEdgeError: it is installed and cannot be loaded, mostly because its libraries are not
+            there.
     """
     for name in MODULES[flavour]:
         try:
@@ -30,7 +32,9 @@ def load_flavour(flavour: str, what: str) -> Any:
         except ModuleNotFoundError as error:
             if error.name not in MODULES[flavour]:
                 raise _unloadable(flavour, error) from None
-        except Exception as error:  # a library that is missing is an ImportError, a broken one may be anything
+        except (
+            Exception
+        ) as error:  # a library that is missing is an ImportError, a broken one may be anything
             raise _unloadable(flavour, error) from None
     raise MissingExtra(what, EXTRAS[flavour])
 
@@ -65,7 +69,12 @@ def gpu() -> tuple[str, str] | None:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:
         return None
-    device, major, minor, name = ctypes.c_int(), ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(100)
+    device, major, minor, name = (
+        ctypes.c_int(),
+        ctypes.c_int(),
+        ctypes.c_int(),
+        ctypes.create_string_buffer(100),
+    )
     failed = (
         cuda.cuInit(0)
         or cuda.cuDeviceGet(ctypes.byref(device), 0)
@@ -73,4 +82,8 @@ def gpu() -> tuple[str, str] | None:
         or cuda.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device)
         or cuda.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device)
     )
-    return None if failed else (printable(name.value.decode(errors="replace")), f"{major.value}.{minor.value}")
+    return (
+        None
+        if failed
+        else (printable(name.value.decode(errors="replace")), f"{major.value}.{minor.value}")
+    )

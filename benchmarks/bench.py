@@ -121,14 +121,17 @@ def measure(scorer: Scorer, frames: NDArray[np.uint8], seconds: float) -> Measur
     count, height, width, _ = frames.shape
     p50, p90, p99 = (round(float(value), 4) for value in np.percentile(ms, [50, 90, 99]))
     rate = count * len(ms) / float(ms.sum()) * 1e3
-    return Measurement(width, height, count, len(ms), p50, p90, p99, round(float(ms.max()), 4), round(rate, 1))
+    return Measurement(
+        width, height, count, len(ms), p50, p90, p99, round(float(ms.max()), 4), round(rate, 1)
+    )
 
 
 def as_markdown(result: dict[str, Any]) -> str:
     """The result as a Markdown table under a description of the machine."""
     host = result["machine"]
     lines = [
-        f"{result['model']['file']} on {host['cpu']}, {result['threads']} threads; {result['backend']}; "
+        f"{result['model']['file']} on {host['cpu']}, {result['threads']} threads; "
+        f"{result['backend']}; "
         f"adae-edge {result['adae_edge']}, Python {host['python']}, {host['system']}",
         "",
         f"load {result['load_ms']} ms, first inference {result['first_inference_ms']} ms, "
@@ -160,4 +163,8 @@ def inputs_for(scorer: Scorer, frames: NDArray[np.uint8]) -> list[NDArray[Any]]:
     """Frames of any kind from those of images; the values of z-scores make no difference to the time."""
     if scorer.contract.kind == "image":
         return [frames]
-    return [frames.astype(np.float32), np.full(len(frames), 127, np.float32), np.full(len(frames), 60, np.float32)]
+    return [
+        frames.astype(np.float32),
+        np.full(len(frames), 127, np.float32),
+        np.full(len(frames), 60, np.float32),
+    ]

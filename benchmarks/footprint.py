@@ -47,8 +47,13 @@ def main(model: Path, json_file: Annotated[Path | None, typer.Option("--json")] 
     load_s = statistics.median(float(_output(["-c", _LOAD, str(model)])) for _ in range(REPEATS))
     memory_mb = float(_output(["-c", _SCORE, str(model), str(FRAMES)]))
     typer.echo(f"adae-edge --help: {help_s:.3f} s, the whole process, median of {REPEATS}")
-    typer.echo(f"import the runtime and load the model: {load_s:.3f} s, median of {REPEATS} fresh processes")
-    typer.echo(f"score {FRAMES} frames of 640x480 one by one: {memory_mb:.0f} MB resident at the peak")
+    typer.echo(
+        f"import the runtime and load the model: {load_s:.3f} s, median of {REPEATS} fresh "
+        "processes"
+    )
+    typer.echo(
+        f"score {FRAMES} frames of 640x480 one by one: {memory_mb:.0f} MB resident at the peak"
+    )
     if json_file is not None:
         result = {
             "command": f"python -m adae_edge.benchmarks.footprint {model.name}",
@@ -67,7 +72,9 @@ def _seconds(arguments: list[str]) -> float:
 
 
 def _output(arguments: list[str]) -> str:
-    return subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True).stdout  # noqa: S603
+    return subprocess.run(  # noqa: S603
+        [sys.executable, *arguments], check=True, capture_output=True, text=True
+    ).stdout
 
 
 if __name__ == "__main__":

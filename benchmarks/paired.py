@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Not measured: another thing's threads go on spinning for a while after its last call, and caches are cold.
+# Not measured: another thing's threads go on spinning for a while after its last call, and caches
+# are cold.
 SETTLE_S = 0.03
 BLOCK_S = 0.1
 MIN_CALLS = 3
@@ -73,7 +74,13 @@ class Question:
         for asked in self.ratios:
             of, to = self._timed(asked.of, times), self._timed(asked.to, times)
             ratio = float(np.median(times[of] / times[to]))
-            row = {"of": of, "to": to, "ratio": round(ratio, 3), "goal": asked.goal, "met": asked.met(ratio)}
+            row = {
+                "of": of,
+                "to": to,
+                "ratio": round(ratio, 3),
+                "goal": asked.goal,
+                "met": asked.met(ratio),
+            }
             ratios.append(row)
         things = {
             name: {

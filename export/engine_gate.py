@@ -22,8 +22,9 @@ def compare(path: Path, model: Path) -> tuple[int, float]:
         How many scores were compared, and the largest difference relative to ONNX Runtime's score.
 
     Raises:
-        ParityError: a score is further away than the gate of the export allows for any frame of this precision, or
-            no frame could be compared, because the engine takes none of these sizes.
+        ParityError: a score is further away than the gate of the export allows for any frame of
+            this precision, or no frame could be compared, because the engine takes none of these
+            sizes.
         AdaeEdgeError: one of the files cannot be run on this machine.
     """
     scorer, reference = Scorer(path), Scorer(model)
@@ -39,7 +40,8 @@ def compare(path: Path, model: Path) -> tuple[int, float]:
         errors.append(abs(found - expected) / max(abs(expected), 1e-3))
         if not np.isfinite(found) or not errors[-1] <= allowed:
             raise ParityError(
-                f"{path} scores {name} as {found:.6g} where {model} gives {expected:.6g}, and {allowed:.0e} is allowed"
+                f"{path} scores {name} as {found:.6g} where {model} gives {expected:.6g}, and "
+                f"{allowed:.0e} is allowed"
             )
     if not errors:
         raise ParityError(f"{path} takes no frame of the sizes with which it would be compared")

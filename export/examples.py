@@ -268,7 +268,9 @@ def check_examples(folder: Path) -> None:
     for name in ours[0]:
         path = folder / name
         if path.exists() and path.read_bytes() not in [example[name].encode() for example in ours]:
-            raise UsageError(f"{path} is there and not as --example writes it: choose another folder for the example")
+            raise UsageError(
+                f"{path} is there and not as --example writes it: choose another folder for the example"
+            )
 
 
 def write_examples(contract: Contract, folder: Path) -> list[Path]:

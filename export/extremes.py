@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from adae_edge.contract import Contract
 
 Frame = NDArray[np.uint8]
-# What the network takes for one frame: [H, W, C], and for frames in modality units a mean and a std.
+# What the network takes for one frame: [H, W, C], and for frames in modality units a mean and a
+# std.
 Inputs = Sequence[Any]
 
-# How far a score may be from PyTorch's, relative to it: that of nine reference frames in ten, and any frame's. In
-# float32 rounding came to 8e-6 on trained networks, most of it on black frames. INT8 knows only activations as in the
-# reference frames: of any frame it promises no more than a finite score.
+# How far a score may be from PyTorch's, relative to it: that of nine reference frames in ten, and
+# any frame's. In float32 rounding came to 8e-6 on trained networks, most of it on black frames.
+# INT8 knows only activations as in the reference frames: of any frame it promises no more than a
+# finite score.
 TOLERANCES = {"fp32": (1e-5, 1e-5), "fp16": (4e-3, 2e-2), "int8": (0.1, math.inf)}
 LARGEST = 8192
 
@@ -31,9 +33,11 @@ def as_inputs(frame: Frame, contract: Contract) -> Inputs:
 
 def extremes_as_seen(contract: Contract) -> list[Inputs]:
     """The extreme frames of the size that the network sees, or of the fixed one, as the model takes them."""
-    side, fixed = contract.side, contract.graph and contract.graph.size
+    side, fixed = contract.side, contract.form.size
     shape = (*(fixed or (side, side)), contract.channels)
-    return [as_inputs(frame, contract) for _, frame in extreme_frames(contract) if frame.shape == shape]
+    return [
+        as_inputs(frame, contract) for _, frame in extreme_frames(contract) if frame.shape == shape
+    ]
 
 
 def extreme_frames(contract: Contract) -> list[tuple[str, Frame]]:
@@ -42,8 +46,12 @@ def extreme_frames(contract: Contract) -> list[tuple[str, Frame]]:
     generator = np.random.default_rng(0)
     named: list[tuple[str, Frame]] = []
     left, top, width, height = contract.region or (0, 0, 1, 1)
-    sizes = {"network-sized": (side, side), "small": (side // 2 + 1, side // 2 + 3), "wide": (side + 5, 3 * side + 1)}
-    fixed = contract.graph.size if contract.graph else None
+    sizes = {
+        "network-sized": (side, side),
+        "small": (side // 2 + 1, side // 2 + 3),
+        "wide": (side + 5, 3 * side + 1),
+    }
+    fixed = contract.form.size
     if fixed:
         sizes = {"fixed-size": fixed}
     for size, (h, w) in sizes.items():

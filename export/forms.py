@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from adae_edge.contract import Graph
+from adae_edge.contract import Form
 from adae_edge.model import ADAE, Autoencoder, anomaly_map, anomaly_score
 
-# The error of the scores that 90 % of the real frames keep to, relative to the score: layers that would make it larger
-# stay in float32.
+# The error of the scores that 90 % of the real frames keep to, relative to the score: layers that
+# would make it larger stay in float32.
 ERRORS = {"fp16": 2e-3, "int8": 0.05}
-# INT8 weights take 7 of the 8 bits: CPUs without VNNI add pairs of products in 16 bits, which 8 would overflow, so that
-# the same file would score differently there.
+# INT8 weights take 7 of the 8 bits: CPUs without VNNI add pairs of products in 16 bits, which 8
+# would overflow, so that the same file would score differently there.
 WEIGHT_LEVELS = 63
 
 
@@ -31,7 +31,9 @@ class Fused(nn.Module):
         self.model = model
         self.resolution = resolution
 
-    def forward(self, frames: Tensor, mean: Tensor | None = None, std: Tensor | None = None) -> tuple[Tensor, ...]:
+    def forward(
+        self, frames: Tensor, mean: Tensor | None = None, std: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """Frames as for ``Preprocess`` -> score: float32 [N]; anomaly_map: float32 [N, S, S] or [N, H, W].
 
         The map of the score "density", which knows no pixels, is that of the paper's score.
@@ -41,18 +43,22 @@ class Fused(nn.Module):
         if self.resolution is None:
             return (model.score_of(x, model.score),)
         reconstruction = model.reconstruction(x, model.score)
-        score = model.score_of(x, "density") if model.score == "density" else anomaly_score(x, reconstruction)
+        score = (
+            model.score_of(x, "density")
+            if model.score == "density"
+            else anomaly_score(x, reconstruction)
+        )
         pixels = anomaly_map(x, reconstruction)
         if self.resolution == "frame":
             pixels = model.preprocess.restore(pixels, frames.shape[1], frames.shape[2])
         return score, pixels
 
 
-def in_form(model: ADAE, graph: Graph, x: Tensor) -> ADAE:
+def in_form(model: ADAE, graph: Form, x: Tensor) -> ADAE:
     """A copy of the trained network in the form of ``graph``.
 
-    For fp16 and int8 its G and D are ``Staged``. With int8 they still run in float32: ``precision.quantise`` takes the
-    chosen stages in the traced graph.
+    For fp16 and int8 its G and D are ``Staged``. With int8 they still run in float32:
+    ``precision.quantise`` takes the chosen stages in the traced graph.
 
     Args:
         model: in eval mode; stays as it is.
@@ -98,13 +104,15 @@ def rewrite_transposed(network: Autoencoder) -> None:
 def _doubling(layer: nn.ConvTranspose2d) -> nn.Module:
     """Kernel 3, stride 2, padding 1, output padding 1, as a 2x2 convolution to four times the channels.
 
-    Along one axis, output 2m takes input m by the kernel's middle; output 2m + 1 takes input m by its last
-    element and input m + 1 by its first.
+    Along one axis, output 2m takes input m by the kernel's middle; output 2m + 1 takes input m by
+    its last element and input m + 1 by its first.
     """
     given = layer.weight.detach().transpose(0, 1)  # [out, in, 3, 3]
     taps = torch.zeros(2, 2, 3)  # [even or odd output, input m or m + 1, kernel]
     taps[0, 0, 1] = taps[1, 0, 2] = taps[1, 1, 0] = 1
-    weight = torch.einsum("oiyx,pay,qbx->opqiab", given, taps, taps).reshape(-1, given.shape[1], 2, 2)
+    weight = torch.einsum("oiyx,pay,qbx->opqiab", given, taps, taps).reshape(
+        -1, given.shape[1], 2, 2
+    )
     convolution = _convolution(weight, layer.bias, 4)
     return nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), convolution, nn.PixelShuffle(2))
 
@@ -114,7 +122,9 @@ def _unfolding(layer: nn.ConvTranspose2d) -> nn.Module:
     height, width = layer.kernel_size
     weight = layer.weight.detach().permute(1, 2, 3, 0).reshape(-1, layer.in_channels, 1, 1)
     shape = (layer.out_channels, height, width)
-    return nn.Sequential(_convolution(weight, layer.bias, height * width), nn.Flatten(), nn.Unflatten(1, shape))
+    return nn.Sequential(
+        _convolution(weight, layer.bias, height * width), nn.Flatten(), nn.Unflatten(1, shape)
+    )
 
 
 def _convolution(weight: Tensor, bias: Tensor | None, repeats: int) -> nn.Conv2d:
@@ -122,7 +132,9 @@ def _convolution(weight: Tensor, bias: Tensor | None, repeats: int) -> nn.Conv2d
     layer = nn.Conv2d(inputs, outputs, kernel)  # type: ignore[arg-type]
     assert layer.bias is not None
     layer.weight.data.copy_(weight)
-    layer.bias.data.zero_() if bias is None else layer.bias.data.copy_(bias.detach().repeat_interleave(repeats))
+    layer.bias.data.zero_() if bias is None else layer.bias.data.copy_(
+        bias.detach().repeat_interleave(repeats)
+    )
     return layer
 
 
@@ -167,10 +179,14 @@ class FakeQuantised(nn.Module):
             parts.append(layer)
             x = layer(x)
             if isinstance(layer, nn.Conv2d):
-                scale = layer.weight.detach().abs().amax(dim=(1, 2, 3)).clamp(min=1e-8) / WEIGHT_LEVELS
+                scale = (
+                    layer.weight.detach().abs().amax(dim=(1, 2, 3)).clamp(min=1e-8) / WEIGHT_LEVELS
+                )
                 zeros = torch.zeros(len(scale), dtype=torch.int32)
                 levels = -WEIGHT_LEVELS, WEIGHT_LEVELS
-                layer.weight.data = torch.fake_quantize_per_channel_affine(layer.weight.data, scale, zeros, 0, *levels)
+                layer.weight.data = torch.fake_quantize_per_channel_affine(
+                    layer.weight.data, scale, zeros, 0, *levels
+                )
                 parts.append(self.rounded(x))
         self.layers = nn.Sequential(*parts)
 
@@ -212,11 +228,14 @@ class Staged(nn.Module):
         chosen: of those that are to be in it.
     """
 
-    def __init__(self, network: Autoencoder, lowered: type[Half | FakeQuantised], x: Tensor) -> None:
+    def __init__(
+        self, network: Autoencoder, lowered: type[Half | FakeQuantised], x: Tensor
+    ) -> None:
         super().__init__()
         starts = [at for at, layer in enumerate(network) if not isinstance(layer, _WITHOUT_WEIGHTS)]
         self.exact = nn.ModuleList(
-            nn.Sequential(*list(network)[start:end]) for start, end in itertools.pairwise([*starts, len(network)])
+            nn.Sequential(*list(network)[start:end])
+            for start, end in itertools.pairwise([*starts, len(network)])
         )
         self.lowered = nn.ModuleList()
         self.halving = sum(start < network.halving for start in starts)
@@ -248,8 +267,9 @@ _WITHOUT_WEIGHTS = (nn.Identity, nn.ReLU, nn.LeakyReLU, nn.Tanh)
 def lower(model: ADAE, staged: list[Staged], x: Tensor, limit: float) -> None:
     """Give the model these G and D, with as many of their stages in the lower precision as the scores of x allow.
 
-    A trained network may make much of little: where a layer's outputs hardly vary, the next one amplifies them, and
-    with them what was rounded away. Such layers stay in float32, the worst of them first.
+    A trained network may make much of little: where a layer's outputs hardly vary, the next one
+    amplifies them, and with them what was rounded away. Such layers stay in float32, the worst of
+    them first.
     """
     stages = [(network, at) for network in staged for at in range(len(network.exact))]
     with torch.no_grad():
@@ -278,11 +298,16 @@ def staged_in(model: ADAE) -> dict[str, Staged]:
     return {name: network for name, network in networks.items() if isinstance(network, Staged)}
 
 
-def lowered(model: ADAE, graph: Graph) -> tuple[int, int]:
+def lowered(model: ADAE, graph: Form) -> tuple[int, int]:
     """How many of the graph's convolutions are in the lower precision, and of how many."""
     staged = staged_in(model)
     if model.score == "generator":
         del staged["discriminator"]
     encoders_alone = model.score == "density" and graph.anomaly_map is None
-    counts = {network: network.halving if encoders_alone else len(network.exact) for network in staged.values()}
-    return sum(at < count for network, count in counts.items() for at in network.chosen), sum(counts.values())
+    counts = {
+        network: network.halving if encoders_alone else len(network.exact)
+        for network in staged.values()
+    }
+    return sum(at < count for network, count in counts.items() for at in network.chosen), sum(
+        counts.values()
+    )

@@ -49,11 +49,13 @@ class Parity:
     unverified: tuple[str, ...]
 
 
-def check_parity(model: ADAE, formed: ADAE, exported: ModelFile, references: Sequence[Inputs]) -> Parity:
+def check_parity(
+    model: ADAE, formed: ADAE, exported: ModelFile, references: Sequence[Inputs]
+) -> Parity:
     """Compare the graph's scores with PyTorch's on real and on extreme frames, alone and in batches.
 
-    Every backend that this machine has is asked. For fp16 PyTorch's own float16 is asked, too, because ONNX Runtime's
-    CPU may compute parts of such a graph in float32.
+    Every backend that this machine has is asked. For fp16 PyTorch's own float16 is asked, too,
+    because ONNX Runtime's CPU may compute parts of such a graph in float32.
 
     Args:
         model: the trained network in eval mode.
@@ -62,15 +64,18 @@ def check_parity(model: ADAE, formed: ADAE, exported: ModelFile, references: Seq
         references: real frames, each with what else the network takes for it.
 
     Raises:
-        ParityError: a score differs by more than the tolerance, alone or in some batch or order, or an anomaly
-            map does; says which frame, and how far.
+        ParityError: a score differs by more than the tolerance, alone or in some batch or order, or
+            an anomaly map does; says which frame, and how far.
     """
-    contract, form = exported.contract, exported.contract.graph
+    contract, form = exported.contract, exported.contract.form
     assert form is not None
     typical, largest = TOLERANCES[form.precision]
     groups: dict[tuple[int, ...], list[tuple[str, Inputs]]] = defaultdict(list)
     extremes = [(name, as_inputs(frame, contract)) for name, frame in extreme_frames(contract)]
-    for name, inputs in [*((f"{_REFERENCE} {i}", one) for i, one in enumerate(references)), *extremes]:
+    for name, inputs in [
+        *((f"{_REFERENCE} {i}", one) for i, one in enumerate(references)),
+        *extremes,
+    ]:
         groups[inputs[0].shape].append((name, inputs))
     threshold = np.float32(contract.calibration.threshold)
     scorers, unverified = _scorers(exported)
@@ -79,9 +84,15 @@ def check_parity(model: ADAE, formed: ADAE, exported: ModelFile, references: Seq
     for named in groups.values():
         names = [name for name, _ in named]
         real = np.array([name.startswith(_REFERENCE) for name in names])
-        stacked = [np.stack(column) for column in zip(*(inputs for _, inputs in named), strict=True)]
+        stacked = [
+            np.stack(column) for column in zip(*(inputs for _, inputs in named), strict=True)
+        ]
         expected = _by_pytorch(model, stacked)
-        found = [(f"{what} by {by}", scores) for by, one in scorers.items() for what, scores in _arranged(one, stacked)]
+        found = [
+            (f"{what} by {by}", scores)
+            for by, one in scorers.items()
+            for what, scores in _arranged(one, stacked)
+        ]
         if form.precision == "fp16":
             found.append(("by PyTorch in float16", _by_pytorch(formed, stacked)))
         for what, scores in found:
@@ -90,8 +101,10 @@ def check_parity(model: ADAE, formed: ADAE, exported: ModelFile, references: Seq
             if (error > allowed).any() or (allowed < 0).any():
                 at = int(np.where(allowed < 0, np.inf, error).argmax())
                 raise ParityError(
-                    f"the graph scores {names[at]} {what} as {scores[at]:.6g} where the network gives "
-                    f"{expected[at]:.6g}, {error[at]:.1e} apart and {largest:.0e} is allowed: nothing was written"
+                    f"the graph scores {names[at]} {what} as {scores[at]:.6g} where the network "
+                    "gives "
+                    f"{expected[at]:.6g}, {error[at]:.1e} apart and {largest:.0e} is allowed: "
+                    "nothing was written"
                 )
             errors += error[real].tolist()
             compared += len(scores)
@@ -102,7 +115,8 @@ def check_parity(model: ADAE, formed: ADAE, exported: ModelFile, references: Seq
     error_of_most = float(np.percentile(errors, 90))
     if error_of_most > typical:
         raise ParityError(
-            f"one reference frame in ten is scored more than {error_of_most:.1e} apart from the network's score, and "
+            f"one reference frame in ten is scored more than {error_of_most:.1e} apart from the "
+            "network's score, and "
             f"{typical:.0e} is allowed: nothing was written"
         )
     return Parity(compared, error_of_most, typical, flipped, tuple(scorers), unverified)
@@ -129,7 +143,10 @@ def _scorers(exported: ModelFile) -> tuple[dict[str, Scorer], tuple[str, ...]]:
 def as_seen(model: ADAE, references: Sequence[Inputs]) -> torch.Tensor:
     """Real frames, and black, white and noise, as the network sees them: float32 [N, C, S, S]."""
     with torch.inference_mode():
-        real = [model.preprocess(*(torch.from_numpy(np.array(array)[None]) for array in one)) for one in references]
+        real = [
+            model.preprocess(*(torch.from_numpy(np.array(array)[None]) for array in one))
+            for one in references
+        ]
         shape = (1, model.channels, model.preprocess.side, model.preprocess.side)
         noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
         return torch.cat([*real, -torch.ones(shape), torch.ones(shape), 2 * noise - 1])
@@ -138,12 +155,19 @@ def as_seen(model: ADAE, references: Sequence[Inputs]) -> torch.Tensor:
 def _by_pytorch(model: ADAE, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
     """PyTorch's scores of the frames one by one."""
     with torch.inference_mode():
-        alone = [[torch.from_numpy(array[i : i + 1]) for array in inputs] for i in range(len(inputs[0]))]
+        alone = [
+            [torch.from_numpy(array[i : i + 1]) for array in inputs] for i in range(len(inputs[0]))
+        ]
         return np.concatenate([model(*one).numpy() for one in alone])
 
 
 def _check_maps(
-    model: ADAE, scorer: Scorer, by: str, names: list[str], inputs: list[NDArray[Any]], allowed: float
+    model: ADAE,
+    scorer: Scorer,
+    by: str,
+    names: list[str],
+    inputs: list[NDArray[Any]],
+    allowed: float,
 ) -> None:
     """Compare each frame's anomaly map with PyTorch's, in relation to the map's largest value."""
     fused = Fused(model, scorer.form.anomaly_map)
@@ -155,7 +179,8 @@ def _check_maps(
         error = float(np.abs(found - expected).max() / max(float(expected.max()), 1e-3))
         if found.shape != expected.shape or not (error <= allowed and math.isfinite(error)):
             raise ParityError(
-                f"the anomaly map of {name} by {by} is {error:.1e} of its largest value from the network's, "
+                f"the anomaly map of {name} by {by} is {error:.1e} of its largest value from the "
+                "network's, "
                 f"and {allowed:.0e} is allowed: nothing was written"
             )
 
@@ -166,7 +191,10 @@ def _arranged(scorer: Scorer, inputs: list[NDArray[Any]]) -> list[tuple[str, NDA
     found = []
     for size in BATCHES:
         if size == 1 or count >= size:
-            parts = [scorer.score(*(array[at : at + size] for array in inputs)) for at in range(0, count, size)]
+            parts = [
+                scorer.score(*(array[at : at + size] for array in inputs))
+                for at in range(0, count, size)
+            ]
             found.append((f"in batches of {size}", np.concatenate(parts)))
     if count > 1:
         order = np.random.default_rng(0).permutation(count)

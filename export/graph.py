@@ -16,7 +16,7 @@ from pathlib import Path
 import onnx
 import torch
 
-from adae_edge.contract import Contract, Graph
+from adae_edge.contract import Contract, Form
 from adae_edge.errors import CheckpointError, UsageError
 from adae_edge.export.extremes import Inputs, extremes_as_seen
 from adae_edge.export.forms import Fused, in_form, lowered
@@ -30,7 +30,7 @@ from adae_edge.model import ADAE, load_network
 
 OPSET = 18
 
-PLAIN = Graph()
+PLAIN = Form()
 
 
 @dataclass(frozen=True)
@@ -52,19 +52,22 @@ class Exported:
     cost: Cost | None
 
 
-def export(checkpoint_path: Path, out: Path, frames: Path | None = None, form: Graph = PLAIN) -> Exported:
+def export(
+    checkpoint_path: Path, out: Path, frames: Path | None = None, form: Form = PLAIN
+) -> Exported:
     """Fuse G and D of a checkpoint into one ONNX file, once its scores are shown to be PyTorch's.
 
     Args:
         checkpoint_path: a finished checkpoint.
         out: the model file; replaced whole, or left as it was if the gate refuses.
-        frames: folder of normal frames for the gate and for int8, as for scoring, in place of the checkpoint's
-            reference frames; with subfolders ``normal`` and ``anomalous`` the cost in AUROC is told, too.
+        frames: folder of normal frames for the gate and for int8, as for scoring, in place of the
+            checkpoint's reference frames; with subfolders ``normal`` and ``anomalous`` the cost in
+            AUROC is told, too.
         form: of the graph; which backends are verified is filled in.
 
     Raises:
-        UsageError, CheckpointError: there is no such checkpoint, or it is unfinished or damaged; or the frames or the
-            region do not fit the form.
+        UsageError, CheckpointError: there is no such checkpoint, or it is unfinished or damaged; or
+            the frames or the region do not fit the form.
         FrameError, SourceError: of ``frames`` one cannot be decoded, or there are none.
         ParityError: the graph does not give PyTorch's scores.
     """
@@ -76,12 +79,13 @@ def export(checkpoint_path: Path, out: Path, frames: Path | None = None, form: G
     except CheckpointError as error:
         raise CheckpointError(f"{checkpoint_path}: {error}") from None
     assert checkpoint.contract is not None
-    contract = replace(checkpoint.contract, graph=form)
+    contract = replace(checkpoint.contract, form=form)
     _check_form(contract)
     real = real_frames(checkpoint, contract, frames)
     if not real.normals:
         raise UsageError(
-            f"{checkpoint_path} carries no reference frames for the parity gate: give some with --frames DIR"
+            f"{checkpoint_path} carries no reference frames for the parity gate: give some with "
+            "--frames DIR"
         )
     _check_sizes(contract, real.all)
 
@@ -89,9 +93,13 @@ def export(checkpoint_path: Path, out: Path, frames: Path | None = None, form: G
     parity = check_parity(model, formed, modelfile.check(data), real.normals)
     cost = None
     if form.precision != "fp32":
-        exact, _ = build(model, replace(contract, graph=replace(form, precision="fp32")), real.normals)
+        exact, _ = build(
+            model, replace(contract, form=replace(form, precision="fp32")), real.normals
+        )
         cost = measure_cost(exact, data, lowered(formed, form), real.all, real.anomalous)
-    contract = replace(contract, graph=replace(form, verified=parity.verified, unverified=parity.unverified))
+    contract = replace(
+        contract, form=replace(form, verified=parity.verified, unverified=parity.unverified)
+    )
     data = modelfile.with_contract(data, contract)
     write_atomically(out, data)
     return Exported(contract, len(data), OPSET, parity, cost)
@@ -99,25 +107,26 @@ def export(checkpoint_path: Path, out: Path, frames: Path | None = None, form: G
 
 def _check_form(contract: Contract) -> None:
     """Refuse a form that could never score a frame."""
-    form, region = contract.graph, contract.region
+    form, region = contract.form, contract.region
     assert form is not None
     if form.size is None:
         return
     height, width = form.size
     if region and (region.left + region.width > width or region.top + region.height > height):
         raise UsageError(
-            f"the model looks at {tuple(region)}, which lies outside of frames of {width} x {height} pixels"
+            f"the model looks at {tuple(region)}, which lies outside of frames of {width} x "
+            f"{height} pixels"
         )
 
 
 def _check_sizes(contract: Contract, frames: Sequence[Inputs]) -> None:
-    assert contract.graph is not None
-    size = contract.graph.size
+    size = contract.form.size
     for frame in frames:
         height, width = frame[0].shape[:2]
         if size not in (None, (height, width)):
             raise UsageError(
-                f"the reference frames have {width} x {height} pixels, and with a fixed size of {size[1]} x {size[0]} "
+                f"the reference frames have {width} x {height} pixels, and with a fixed size of "
+                f"{size[1]} x {size[0]} "
                 "the gate needs frames of that size: give some with --frames DIR"
             )
 
@@ -133,27 +142,36 @@ def build(model: ADAE, contract: Contract, references: Sequence[Inputs]) -> tupl
     Returns:
         The file's bytes, and the network in the form that was traced.
     """
-    assert contract.graph is not None
-    formed = in_form(model, contract.graph, as_seen(model, references))
+    formed = in_form(model, contract.form, as_seen(model, references))
     graph = clean(trace(formed, contract))
-    if contract.graph.precision == "int8":
-        graph = quantise(graph, [*references, *extremes_as_seen(contract)], formed, contract.graph)
+    if contract.form.precision == "int8":
+        graph = quantise(graph, [*references, *extremes_as_seen(contract)], formed, contract.form)
     return modelfile.with_contract(graph.SerializeToString(deterministic=True), contract), formed
 
 
 def trace(model: ADAE, contract: Contract) -> onnx.ModelProto:
     """Trace the network into ONNX, with every size of the frames free that the contract leaves free."""
-    form, region = contract.graph, contract.region
+    form, region = contract.form, contract.region
     assert form is not None
-    height, width = (region.top + region.height + 16, region.left + region.width + 24) if region else (48, 64)
+    height, width = (
+        (region.top + region.height + 16, region.left + region.width + 24) if region else (48, 64)
+    )
     height, width = form.size or (height, width)
     count = form.batch or 2
     inputs = {"frames": torch.zeros((count, height, width, contract.channels), dtype=torch.uint8)}
     if contract.kind == "modality":
-        inputs = {"frames": inputs["frames"].float(), "mean": torch.zeros(count), "std": torch.ones(count)}
+        inputs = {
+            "frames": inputs["frames"].float(),
+            "mean": torch.zeros(count),
+            "std": torch.ones(count),
+        }
     fixed = (form.batch, *(form.size or (None, None)))
     free = {
-        name: {axis: torch.export.Dim.DYNAMIC for axis in range(min(tensor.ndim, 3)) if fixed[axis] is None}
+        name: {
+            axis: torch.export.Dim.DYNAMIC
+            for axis in range(min(tensor.ndim, 3))
+            if fixed[axis] is None
+        }
         for name, tensor in inputs.items()
     }
     with _quiet():

@@ -14,10 +14,16 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
 from sklearn.metrics import roc_auc_score
 
-from adae_edge.contract import Graph
+from adae_edge.contract import Form
 from adae_edge.errors import ParityError
 from adae_edge.export.extremes import Inputs
 from adae_edge.export.forms import staged_in
@@ -34,9 +40,11 @@ class Cost:
     """A precision beside float32, both run by ONNX Runtime on this machine's CPU.
 
     Attributes:
-        lowered: convolutions in this precision, and how many there are; the others stayed in float32.
+        lowered: convolutions in this precision, and how many there are; the others stayed in
+            float32.
         frames: whose scores were compared.
-        errors: relative differences of their scores: median, 90th and 99th percentile, and the largest.
+        errors: relative differences of their scores: median, 90th and 99th percentile, and the
+            largest.
         flipped: decisions at the threshold that differ.
         auroc: float32's and this precision's, where labels were given.
         bytes: size of float32's model file and of this one.
@@ -54,7 +62,9 @@ class Cost:
     def lines(self, precision: str) -> str:
         """The same for the terminal."""
         p50, p90, p99, largest = (f"{error:.1e}" for error in self.errors)
-        speeds = ", ".join(f"{ratio:.2f} times at batch {batch}" for batch, ratio in self.speed.items())
+        speeds = ", ".join(
+            f"{ratio:.2f} times at batch {batch}" for batch, ratio in self.speed.items()
+        )
         rows = [
             "{} of {} convolutions in {}, the others in fp32; beside fp32 alone, on {} frames:".format(
                 *self.lowered, precision, self.frames
@@ -80,24 +90,36 @@ class _Frames(CalibrationDataReader):  # type: ignore[misc]
         frame = next(self.left, None)
         if frame is None:
             return None
-        return {name: np.stack([value] * self.batch) for name, value in zip(INPUTS, frame, strict=False)}
+        return {
+            name: np.stack([value] * self.batch) for name, value in zip(INPUTS, frame, strict=False)
+        }
 
 
-def quantise(model: onnx.ModelProto, references: Sequence[Inputs], formed: ADAE, form: Graph) -> onnx.ModelProto:
+def quantise(
+    model: onnx.ModelProto, references: Sequence[Inputs], formed: ADAE, form: Form
+) -> onnx.ModelProto:
     """The graph with its convolutions in INT8, as QDQ: weights per channel, activations by their range in real frames.
 
     Args:
         model: float32, with convolutions alone (transposed ones would stay in float32).
-        references: real frames, and extreme ones, without which an anomaly's activations would be cut off.
+        references: real frames, and extreme ones, without which an anomaly's activations would be
+            cut off.
         formed: what was traced; its stages say which convolutions bear it.
-        form: of the graph; TensorRT takes activations in int8 whose zero is 0, and biases in float32.
+        form: of the graph; TensorRT takes activations in int8 whose zero is 0, and biases in
+            float32.
 
     Raises:
         ParityError: none does.
     """
-    chosen = [node.name for node in model.graph.node if node.op_type == "Conv" and _wanted(node.input[1], formed)]
+    chosen = [
+        node.name
+        for node in model.graph.node
+        if node.op_type == "Conv" and _wanted(node.input[1], formed)
+    ]
     if not chosen:
-        raise ParityError("int8 would change the scores too much in every single layer: export fp16 or fp32")
+        raise ParityError(
+            "int8 would change the scores too much in every single layer: export fp16 or fp32"
+        )
     symmetric, batch = form.target == "tensorrt", form.batch
     logger = logging.getLogger()
     level = logger.level
@@ -133,7 +155,11 @@ def rearranged_in_int8(model: onnx.ModelProto) -> onnx.ModelProto:
     maker = {output: at for at, node in enumerate(nodes) for output in node.output}
     for at, node in enumerate(nodes):
         before = maker.get(node.input[0])
-        if node.op_type == "DepthToSpace" and before is not None and nodes[before].op_type == "DequantizeLinear":
+        if (
+            node.op_type == "DepthToSpace"
+            and before is not None
+            and nodes[before].op_type == "DequantizeLinear"
+        ):
             moved, dequantised = copy.deepcopy(node), copy.deepcopy(nodes[before])
             moved.input[0], moved.output[0] = nodes[before].input[0], f"{node.output[0]}_int8"
             dequantised.input[0], dequantised.output[0] = moved.output[0], node.output[0]
@@ -153,7 +179,11 @@ def _wanted(weight: str, formed: ADAE) -> bool:
 
 
 def measure_cost(
-    exact: bytes, lower: bytes, lowered: tuple[int, int], frames: Sequence[Inputs], anomalous: Sequence[bool] | None
+    exact: bytes,
+    lower: bytes,
+    lowered: tuple[int, int],
+    frames: Sequence[Inputs],
+    anomalous: Sequence[bool] | None,
 ) -> Cost:
     """Score the same frames in both precisions, and time both in alternation.
 
@@ -165,7 +195,9 @@ def measure_cost(
         anomalous: their labels, where they are known and of both kinds.
     """
     scorers = _scorer(exact), _scorer(lower)
-    before, after = (np.concatenate([scorer.score(*_stacked([one])) for one in frames]) for scorer in scorers)
+    before, after = (
+        np.concatenate([scorer.score(*_stacked([one])) for one in frames]) for scorer in scorers
+    )
     errors = np.abs(after - before) / np.maximum(before, 1e-3)
     p50, p90, p99 = np.percentile(errors, [50, 90, 99]).tolist()
     limit = np.float32(scorers[0].threshold)

@@ -32,7 +32,9 @@ def real_frames(checkpoint: Checkpoint, contract: Contract, folder: Path | None)
         FrameError: a file cannot be decoded.
     """
     if folder is None:
-        carried: list[Inputs] = list(zip(checkpoint.references, *checkpoint.statistics, strict=True))
+        carried: list[Inputs] = list(
+            zip(checkpoint.references, *checkpoint.statistics, strict=True)
+        )
         return ReferenceFrames(carried, carried, None)
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}")

@@ -1,6 +1,6 @@
 """A model repository of Triton Inference Server: NAME/config.pbtxt and NAME/1/model.onnx in a folder.
 
-The configuration says of the model what ``contract.graph`` says, in the terms of Triton's ModelConfig message. Triton
+The configuration says of the model what ``contract.form`` says, in the terms of Triton's ModelConfig message. Triton
 counts the batch as a dimension of its own if the graph takes any number of frames. A tensor that has no other dimension
 is declared as [1] and reshaped to none, because Triton knows no empty shape. A graph for batches of one size is
 declared without batching, with all of its dimensions: the ONNX Runtime backend refuses a fixed first dimension
@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from string import Template
 
-from adae_edge.contract import Contract, Graph
+from adae_edge.contract import Contract
 from adae_edge.errors import AdaeEdgeError, UsageError
 from adae_edge.formats import modelfile
 from adae_edge.formats.files import write_atomically
@@ -40,12 +40,14 @@ dynamic_batching { }
 
 def config(name: str, contract: Contract) -> str:
     """The text of config.pbtxt for a model file of this contract, in the repository under ``name``."""
-    form = contract.graph or Graph()
+    form = contract.form
     height, width = form.size or (-1, -1)
     pixels = "TYPE_UINT8" if contract.kind == "image" else "TYPE_FP32"
     tensors = _tensor("input", "frames", pixels, form.batch, height, width, contract.channels)
     if contract.kind == "modality":
-        tensors += _tensor("input", "mean", "TYPE_FP32", form.batch) + _tensor("input", "std", "TYPE_FP32", form.batch)
+        tensors += _tensor("input", "mean", "TYPE_FP32", form.batch) + _tensor(
+            "input", "std", "TYPE_FP32", form.batch
+        )
     tensors += _tensor("output", "score", "TYPE_FP32", form.batch)
     if form.anomaly_map:
         sides = (contract.side, contract.side) if form.anomaly_map == "network" else (height, width)
@@ -67,11 +69,15 @@ def check_repository(name: str, folder: Path) -> None:
             cannot be that of a model.
     """
     if not name.isprintable():
-        raise UsageError(f"a model in Triton's repository has the model file's name, and {name} is not printable")
+        raise UsageError(
+            f"a model in Triton's repository has the model file's name, and {name} is not printable"
+        )
     model, text = folder / name / "1" / "model.onnx", folder / name / "config.pbtxt"
     for place in (folder, folder / name, model.parent):
         if place.exists() and not place.is_dir():
-            raise UsageError(f"{place} is no folder, and a model repository of Triton consists of folders")
+            raise UsageError(
+                f"{place} is no folder, and a model repository of Triton consists of folders"
+            )
     if not model.exists() and not text.exists():
         return
     try:

@@ -46,8 +46,8 @@ def recalibrate(
 ) -> Recalibration:
     """Set the threshold of a model file or an engine from the scores of normal frames.
 
-    The file before is kept beside it as FILE.previous. Where the same normals give the same file again,
-    nothing is written, so that FILE.previous stays the other one.
+    The file before is kept beside it as FILE.previous. Where the same normals give the same file
+    again, nothing is written, so that FILE.previous stays the other one.
 
     Args:
         path: the model file or the engine.
@@ -55,13 +55,15 @@ def recalibrate(
         fpr: bound on the false-positive rate.
         confidence: probability that the bound holds, see ``calibrate``.
         device: as for ``Scorer``.
-        window: centre and width for DICOM files; None for those of the training, or else the files' own.
+        window: centre and width for DICOM files; None for those of the training, or else the files'
+            own.
         brain_mask: for NIfTI volumes that are not skull-stripped.
 
     Raises:
         UsageError: too few frames for the rate, or a camera, which never ends.
         FrameError: a frame cannot be decoded or scored; the model file stays as it was.
-        AdaeEdgeError: the model file or its folder may not be written, or the disk is full; as before.
+        AdaeEdgeError: the model file or its folder may not be written, or the disk is full; as
+            before.
     """
     old = path.read_bytes() if path.is_file() else b""
     scorer = Scorer(path, device)
@@ -70,7 +72,9 @@ def recalibrate(
             raise AdaeEdgeError(f"cannot write {place}: it is read-only")
     source = open_for(scorer.contract, normals, window, brain_mask)
     if source.live:
-        raise UsageError("a camera never ends: record the normal frames first, and calibrate on the files")
+        raise UsageError(
+            "a camera never ends: record the normal frames first, and calibrate on the files"
+        )
     scores = []
     for frame in source:
         if isinstance(frame, FrameError):
@@ -83,7 +87,9 @@ def recalibrate(
             raise FrameError(f"{frame.source} {frame.id}: the score is not a finite number")
         scores.append(score)
     before = scorer.contract.calibration
-    contract = scorer.contract.with_calibration(calibrate(np.array(scores, np.float32), fpr, confidence))
+    contract = scorer.contract.with_calibration(
+        calibrate(np.array(scores, np.float32), fpr, confidence)
+    )
     _replace(path, old, _form(old).with_contract(old, contract))
     return Recalibration(contract, before, sum(float(score) > before.threshold for score in scores))
 
@@ -100,7 +106,8 @@ def _replace(path: Path, old: bytes, new: bytes) -> None:
     _form(new).check(new)  # scores that no contract can hold, below 0 for example, are found here
     if new == old:
         return
-    # The new file is on the disk before FILE.previous is given up: when the disk is full, both old ones stay.
+    # The new file is on the disk before FILE.previous is given up: when the disk is full, both old
+    # ones stay.
     target = path.resolve()
     ready = target.with_name(target.name + ".next")
     previous = path.with_name(path.name + ".previous")

@@ -17,9 +17,11 @@ class Frame:
 
     Attributes:
         source: the file's path, or camera:N.
-        id: number of the frame or slice in its source from 0, or the SOP instance UID of a DICOM file.
+        id: number of the frame or slice in its source from 0, or the SOP instance UID of a DICOM
+            file.
         time: when it was captured or decoded, seconds since 1970, UTC.
-        pixels: uint8 [H, W, C], C 1 (grey) or 3 (RGB), or a slice float32 [H, W, 1]; may be read-only.
+        pixels: uint8 [H, W, C], C 1 (grey) or 3 (RGB), or a slice float32 [H, W, 1]; may be
+            read-only.
         mean, std: of the brain in a slice's volume; None for pictures.
     """
 
@@ -33,4 +35,7 @@ class Frame:
     def inputs(self, channels: int) -> list[NDArray[Any]]:
         """What ``Scorer.score`` takes for this frame alone, in the model's number of channels."""
         statistics = [value for value in (self.mean, self.std) if value is not None]
-        return [to_channels(self.pixels, channels)[None], *(np.array([value], np.float32) for value in statistics)]
+        return [
+            to_channels(self.pixels, channels)[None],
+            *(np.array([value], np.float32) for value in statistics),
+        ]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge.contract import Contract, Graph
+from adae_edge.contract import Contract, Form
 from adae_edge.decoding.images import MAX_SIDE, check_size
 from adae_edge.errors import FrameError, ModelFileError, UsageError
 from adae_edge.formats import enginefile
@@ -29,14 +29,19 @@ class Scorer:
         backend: what runs the graph.
     """
 
-    def __init__(self, path: str | Path, device: str | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self, path: str | Path, device: str | None = None, threads: int | None = None
+    ) -> None:
         """
         Args:
-            path: a model file that ``adae-edge export`` wrote, or an engine that ``adae-edge engine`` built. An
-                engine holds code for the GPU: load none from someone who is not trusted.
-            device: "cpu", "cuda", "tensorrt" or "openvino"; another one is never used in its place. None is the CPU
-                for a model file, and must be left so for an engine, which runs on the GPU that it was built for.
-            threads: CPU threads for one run of a model file; None for as many as this process may use.
+            path: a model file that ``adae-edge export`` wrote, or an engine that ``adae-edge
+                engine`` built. An engine holds code for the GPU: load none from someone who is not
+                trusted.
+            device: "cpu", "cuda", "tensorrt" or "openvino"; another one is never used in its place.
+                None is the CPU for a model file, and must be left so for an engine, which runs on
+                the GPU that it was built for.
+            threads: CPU threads for one run of a model file; None for as many as this process may
+                use.
 
         Raises:
             UsageError: no such file or device, or the extra that it needs is missing.
@@ -45,12 +50,15 @@ class Scorer:
         """
         file = enginefile.read_either(path)
         self.contract: Contract = file.contract
-        self.form: Graph = file.contract.graph or Graph()
+        self.form: Form = file.contract.form
         self.backend: Backend
         try:
             if isinstance(file, enginefile.Engine):
                 if device is not None or threads is not None:
-                    raise UsageError(f"{path} is an engine, which has its own GPU: leave out --device and --threads")
+                    raise UsageError(
+                        f"{path} is an engine, which has its own GPU: leave out --device and "
+                        "--threads"
+                    )
                 self.backend = TensorRT(file)
             else:
                 self.backend = OnnxRuntime(file.data, device or "cpu", threads, self.contract.kind)
@@ -71,12 +79,14 @@ class Scorer:
         """Score frames of any one size.
 
         Args:
-            frames: uint8 [N, H, W, C], RGB or grey; C is the contract's number of channels. For kind
-                "modality" float32 [N, H, W, 1] in modality units, 0 outside of the object.
-            mean, std: float32 [N], for kind "modality" alone: of each frame's volume, inside the object.
+            frames: uint8 [N, H, W, C], RGB or grey; C is the contract's number of channels. For
+                kind "modality" float32 [N, H, W, 1] in modality units, 0 outside of the object.
+            mean, std: float32 [N], for kind "modality" alone: of each frame's volume, inside the
+                object.
 
         Returns:
-            float32 [N], the score that the contract names, one of ``contract.SCORES``. Many large frames
+            float32 [N], the score that the contract names, one of ``contract.SCORES``. Many large
+                frames
             are run in several parts, which does not change a score.
 
         Raises:
@@ -93,8 +103,10 @@ class Scorer:
         """As ``score``, and beside the scores where they come from.
 
         Returns:
-            The scores, and the anomaly maps: float32 [N, S, S] for the network's side S, or [N, H, W], as the
-            contract says, in model units; the norm over a map at the network's resolution is the score l2.
+            The scores, and the anomaly maps: float32 [N, S, S] for the network's side S, or [N, H,
+                W], as the
+            contract says, in model units; the norm over a map at the network's resolution is the
+                score l2.
 
         Raises:
             UsageError: the model has no anomaly map.
@@ -114,25 +126,35 @@ class Scorer:
         """The graph's inputs, checked."""
         dtype = np.dtype(np.uint8 if self.contract.kind == "image" else np.float32)
         if not (isinstance(frames, np.ndarray) and frames.dtype == dtype and frames.ndim == 4):
-            what = f"{frames.dtype} {list(frames.shape)}" if isinstance(frames, np.ndarray) else type(frames).__name__
-            raise FrameError(f"frames are a {dtype} array [N, H, W, {self.contract.channels}], and this is {what}")
+            what = (
+                f"{frames.dtype} {list(frames.shape)}"
+                if isinstance(frames, np.ndarray)
+                else type(frames).__name__
+            )
+            raise FrameError(
+                f"frames are a {dtype} array [N, H, W, {self.contract.channels}], and this is "
+                f"{what}"
+            )
         _, height, width, channels = frames.shape
         if channels != self.contract.channels:
             raise FrameError(
-                f"this model takes frames with {self.contract.channels} channels, and these have {channels}"
+                f"this model takes frames with {self.contract.channels} channels, and these have "
+                f"{channels}"
             )
         if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
             check_size(height, width, "a frame")
         if self.form.size and (height, width) != self.form.size:
             fixed_height, fixed_width = self.form.size
             raise FrameError(
-                f"this model was exported for frames of {fixed_width} x {fixed_height} pixels alone, "
+                f"this model was exported for frames of {fixed_width} x {fixed_height} pixels "
+                "alone, "
                 f"and this one has {width} x {height}"
             )
         region = self.contract.region
         if region and (region.left + region.width > width or region.top + region.height > height):
             raise FrameError(
-                f"the model looks at {tuple(region)}, which lies outside of a frame of {width} x {height} pixels"
+                f"the model looks at {tuple(region)}, which lies outside of a frame of {width} x "
+                f"{height} pixels"
             )
         contiguous = frames if frames.flags.c_contiguous else np.ascontiguousarray(frames)
         return [contiguous, *self._statistics(frames, mean, std)]
@@ -147,14 +169,19 @@ class Scorer:
         if count == 0:
             return [
                 part[:0]
-                for part in self._run([np.ones((1, *array.shape[1:]), array.dtype) for array in inputs], outputs)
+                for part in self._run(
+                    [np.ones((1, *array.shape[1:]), array.dtype) for array in inputs], outputs
+                )
             ]
         parts = []
         for start in range(0, count, most):
             part = [array[start : start + most] for array in inputs]
             if self.form.batch:  # the last frame fills up the last run
                 missing = most - len(part[0])
-                part = [np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) for array in part]
+                part = [
+                    np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+                    for array in part
+                ]
             parts.append(self.backend.run(part, outputs))
         return [np.concatenate(column)[:count] for column in zip(*parts, strict=True)]
 
@@ -167,13 +194,19 @@ class Scorer:
         """The inputs beside the frames, checked; none for images."""
         if self.contract.kind == "image":
             if mean is not None or std is not None:
-                raise FrameError("this model takes pictures, which have no mean and standard deviation")
+                raise FrameError(
+                    "this model takes pictures, which have no mean and standard deviation"
+                )
             return []
         if mean is None or std is None:
             raise FrameError("this model takes a mean and a standard deviation with each frame")
         statistics = [np.ascontiguousarray(values, np.float32) for values in (mean, std)]
-        if any(values.shape != (len(frames),) or not np.isfinite(values).all() for values in statistics):
-            raise FrameError("the mean and the standard deviation are one finite number for each frame")
+        if any(
+            values.shape != (len(frames),) or not np.isfinite(values).all() for values in statistics
+        ):
+            raise FrameError(
+                "the mean and the standard deviation are one finite number for each frame"
+            )
         if not (statistics[1] > 0).all():
             raise FrameError("a standard deviation is above 0")
         if not np.isfinite(frames).all():  # the graph's clipping would make a number of it

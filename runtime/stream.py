@@ -83,6 +83,8 @@ def stream(
         verdict = "anomalous" if score > threshold else "normal"
         summary.frames += 1
         summary.anomalous += verdict == "anomalous"
-        result = Result(frame.source, frame.id, timestamp(frame.time), float(f"{score:.9g}"), threshold, verdict)
+        result = Result(
+            frame.source, frame.id, timestamp(frame.time), float(f"{score:.9g}"), threshold, verdict
+        )
         for sink in sinks:
             sink.write(result)

@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from adae_edge.calibration import calibrate
-from adae_edge.contract import Contract, Graph, Network
+from adae_edge.contract import Contract, Form, Network
 from adae_edge.formats import modelfile
 from tests.support.environments import build_wheel
 
@@ -18,7 +18,7 @@ def contract():
     return Contract(
         kind="image", channels=1, side=32, resize="stretch", pad_value=0.0, region=None, network=Network(16, 32),
         score="l2", calibration=calibrate(scores), weights_sha256="0" * 64, data_sha256="1" * 64, version="0.1.0",
-        graph=Graph(),
+        form=Form(),
     )  # fmt: skip
 
 

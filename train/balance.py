@@ -30,4 +30,6 @@ class Balance:
         exponent = -self.slope * (real - fake)
         self.share_d = 1.0 / (1.0 + math.exp(min(exponent, 60.0)))
         if self.gamma is not None:
-            self.fake_weight = min(max(self.fake_weight + self.RATE * (self.gamma * real - fake), 0.0), 1.0)
+            self.fake_weight = min(
+                max(self.fake_weight + self.RATE * (self.gamma * real - fake), 0.0), 1.0
+            )

@@ -1,8 +1,9 @@
 """One training on several processes, machines or GPUs, which ``torchrun`` starts.
 
-Every process holds the whole training data and both networks, and takes its part of each batch. What a batch
-decides as a whole is added up over the processes: the gradients, the losses, and the statistics of batch norm. So
-the processes together do what one does alone, and their networks stay equal.
+Every process holds the whole training data and both networks, and takes its part of each batch.
+What a batch decides as a whole is added up over the processes: the gradients, the losses, and the
+statistics of batch norm. So the processes together do what one does alone, and their networks stay
+equal.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from torch import Tensor, nn
 
 from adae_edge.errors import TrainingError, UsageError
 
-# How long a process waits for the slowest one: above what reading a large data set takes longer on one machine.
+# How long a process waits for the slowest one: above what reading a large data set takes longer on
+# one machine.
 _TIMEOUT = timedelta(minutes=10)
 
 
@@ -48,7 +50,9 @@ class Group:
         """This process's part of a batch [N, ...], where N is a multiple of ``size``: [N / size, ...]."""
         return batch.chunk(self.size)[self.rank]
 
-    def average(self, gradients: list[Tensor], losses: tuple[float, float, float]) -> tuple[float, float, float]:
+    def average(
+        self, gradients: list[Tensor], losses: tuple[float, float, float]
+    ) -> tuple[float, float, float]:
         """Put in place of this process's gradients their mean over the processes; returns the losses' means.
 
         Raises:
@@ -75,11 +79,15 @@ class Group:
         if self.size == 1:
             return
         digest = list(hashlib.sha256(text.encode()).digest())
-        lowest, highest = (torch.tensor(digest, dtype=torch.uint8, device=self.device) for _ in range(2))
+        lowest, highest = (
+            torch.tensor(digest, dtype=torch.uint8, device=self.device) for _ in range(2)
+        )
         _all_reduce(lowest, dist.ReduceOp.MIN)
         _all_reduce(highest, dist.ReduceOp.MAX)
         if not torch.equal(lowest, highest):
-            raise UsageError("the processes of this training do not have the same data, options and PyTorch")
+            raise UsageError(
+                "the processes of this training do not have the same data, options and PyTorch"
+            )
 
 
 @contextlib.contextmanager
@@ -87,7 +95,8 @@ def joined(device: str) -> Iterator[Group]:
     """Join the other processes, if torchrun started several: by gloo on CPUs, by NCCL on GPUs.
 
     Args:
-        device: cpu or cuda; cuda is one GPU for each process of a machine. Any torch device for a process alone.
+        device: cpu or cuda; cuda is one GPU for each process of a machine. Any torch device for a
+            process alone.
 
     Raises:
         UsageError: no such device, or something else than torchrun started the processes.
@@ -97,7 +106,10 @@ def joined(device: str) -> Iterator[Group]:
         yield Group(device)
         return
     if device not in ("cpu", "cuda"):
-        raise UsageError(f"several processes train on --device cpu or cuda, which is a GPU for each, not on {device}")
+        raise UsageError(
+            "several processes train on --device cpu or cuda, which is a GPU for each, not on "
+            f"{device}"
+        )
     try:
         rank, size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
         if device == "cuda":
@@ -106,10 +118,14 @@ def joined(device: str) -> Iterator[Group]:
             torch.cuda.set_device(device)
         dist.init_process_group("gloo" if device == "cpu" else "nccl", timeout=_TIMEOUT)
     except (KeyError, ValueError):
-        raise UsageError("WORLD_SIZE is set without the rest of what torchrun sets: start processes with it") from None
+        raise UsageError(
+            "WORLD_SIZE is set without the rest of what torchrun sets: start processes with it"
+        ) from None
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
-        raise TrainingError(f"the processes of this training do not find each other: {reason}") from None
+        raise TrainingError(
+            f"the processes of this training do not find each other: {reason}"
+        ) from None
     try:
         yield Group(device, rank, size)
     finally:
@@ -186,4 +202,6 @@ def _all_reduce(tensor: Tensor, operation: dist.ReduceOp.RedOpType = dist.Reduce
     try:
         dist.all_reduce(tensor, operation)
     except RuntimeError:
-        raise TrainingError("another process of this training is gone or silent; finished epochs are kept") from None
+        raise TrainingError(
+            "another process of this training is gone or silent; finished epochs are kept"
+        ) from None

@@ -54,7 +54,9 @@ class Evaluation:
         return "\n".join(f"{name:<21}{value}" for name, value in rows.items())
 
 
-def measure(scores: NDArray[np.float32], anomalous: NDArray[np.bool_], threshold: float) -> Evaluation:
+def measure(
+    scores: NDArray[np.float32], anomalous: NDArray[np.bool_], threshold: float
+) -> Evaluation:
     """scores: float32 [N], higher is more anomalous; anomalous: bool [N]."""
     called = scores > threshold
     both = bool(anomalous.any() and not anomalous.all())
@@ -92,9 +94,15 @@ def evaluate(
     assert checkpoint.contract is not None
     unseen = unseen_frames(checkpoint, data, window)
     if not len(unseen.indices):
-        raise DatasetError("the training saw every one of these frames, so nothing is left to evaluate on")
+        raise DatasetError(
+            "the training saw every one of these frames, so nothing is left to evaluate on"
+        )
     scores, _ = score_frames(model, unseen.dataset, unseen.indices)
-    return measure(scores, unseen.anomalous, checkpoint.contract.calibration.threshold), scores, unseen
+    return (
+        measure(scores, unseen.anomalous, checkpoint.contract.calibration.threshold),
+        scores,
+        unseen,
+    )
 
 
 def all_scores(model: ADAE, dataset: Dataset, indices: Indices) -> dict[str, NDArray[np.float32]]:
@@ -109,7 +117,10 @@ def all_scores(model: ADAE, dataset: Dataset, indices: Indices) -> dict[str, NDA
         As ``score_frames``.
     """
     with torch.inference_mode():
-        parts = [model.every_score(model.preprocess(*inputs)) for inputs in inputs_of(model, dataset, indices)]
+        parts = [
+            model.every_score(model.preprocess(*inputs))
+            for inputs in inputs_of(model, dataset, indices)
+        ]
     scores = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
     for values in scores.values():
         check_finite(values, indices)

@@ -32,7 +32,9 @@ class Column:
     pictures: tuple[NDArray[np.float32], ...]
 
 
-def columns_of(scores: NDArray[np.float32], unseen: UnseenFrames, model: ADAE, shown: int) -> list[Column]:
+def columns_of(
+    scores: NDArray[np.float32], unseen: UnseenFrames, model: ADAE, shown: int
+) -> list[Column]:
     """The frames of each kind whose scores are nearest to its median, normal ones first.
 
     Args:
@@ -45,7 +47,9 @@ def columns_of(scores: NDArray[np.float32], unseen: UnseenFrames, model: ADAE, s
     for kind in (False, True):
         for at in _middle(scores, unseen.anomalous == kind, shown):
             title = f"{'anomalous' if kind else 'normal'}\n{scores[at]:.2f}"
-            columns.append(Column(title, kind, reconstructions(model, unseen.inputs(int(at), model.channels))))
+            columns.append(
+                Column(title, kind, reconstructions(model, unseen.inputs(int(at), model.channels)))
+            )
     return columns
 
 
@@ -59,7 +63,9 @@ def draw_reconstructions(columns: list[Column]) -> Figure:
         for row, picture in enumerate(pictures):
             axes[row, at].imshow((picture.squeeze() + 1) / 2, cmap="gray", vmin=0, vmax=1)
         axes[3, at].imshow(error, cmap="magma", vmin=0, vmax=brightest)
-        axes[0, at].set_title(column.title, color=ANOMALOUS if column.anomalous else NORMAL, fontsize=9)
+        axes[0, at].set_title(
+            column.title, color=ANOMALOUS if column.anomalous else NORMAL, fontsize=9
+        )
     for row, name in enumerate(("x", "G(x)", "D(G(x))", "error")):
         axes[row, 0].set_ylabel(name)
     for axis in axes.flat:
@@ -68,12 +74,21 @@ def draw_reconstructions(columns: list[Column]) -> Figure:
 
 
 def draw_roc(
-    axis: Axes, scores: NDArray[np.float32], anomalous: NDArray[np.bool_], color: str = "black", label: str = ""
+    axis: Axes,
+    scores: NDArray[np.float32],
+    anomalous: NDArray[np.bool_],
+    color: str = "black",
+    label: str = "",
 ) -> None:
     """A ROC curve over the diagonal (section 4.2)."""
     axis.plot([0, 1], [0, 1], color="#cbd5e0", linewidth=1)
     axis.plot(*roc_points(scores, anomalous), color=color, label=label, linewidth=1.2)
-    axis.set(xlabel="false-positive rate", ylabel="true-positive rate", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axis.set(
+        xlabel="false-positive rate",
+        ylabel="true-positive rate",
+        xlim=(-0.02, 1.02),
+        ylim=(-0.02, 1.02),
+    )
 
 
 def draw_histogram(axis: Axes, scores: NDArray[np.float32], anomalous: NDArray[np.bool_]) -> None:
@@ -83,7 +98,12 @@ def draw_histogram(axis: Axes, scores: NDArray[np.float32], anomalous: NDArray[n
         if count := int(kind.sum()):
             shares = np.full(count, 1 / count)
             axis.hist(
-                scores[kind], bins=bins.tolist(), weights=shares, color=colour, alpha=0.6, label=f"{name} ({count})"
+                scores[kind],
+                bins=bins.tolist(),
+                weights=shares,
+                color=colour,
+                alpha=0.6,
+                label=f"{name} ({count})",
             )
 
 
@@ -99,4 +119,6 @@ def _middle(scores: NDArray[np.float32], kind: NDArray[np.bool_], shown: int) ->
     places = np.flatnonzero(kind)
     if not len(places):
         return places
-    return places[np.argsort(np.abs(scores[places] - np.median(scores[places])), kind="stable")[:shown]]
+    return places[
+        np.argsort(np.abs(scores[places] - np.median(scores[places])), kind="stable")[:shown]
+    ]

@@ -22,11 +22,12 @@ from adae_edge.train.data.splits import Split
 def load_frames(dataset: Dataset, parts: Split, preprocess: Preprocess) -> tuple[Tensor, Digest]:
     """The training frames at the network's size, and the digest of all normals that shape the model.
 
-    The resized frames are kept as 8 bits, or 16 for z-scores, to hold a large data set in memory; calibration and
-    evaluation score the raw frames instead.
+    The resized frames are kept as 8 bits, or 16 for z-scores, to hold a large data set in memory;
+    calibration and evaluation score the raw frames instead.
 
     Returns:
-        As ``unpack`` takes them, [N, C, S, S], and the digest of the raw training and calibration frames.
+        As ``unpack`` takes them, [N, C, S, S], and the digest of the raw training and calibration
+            frames.
 
     Raises:
         DatasetError: frames that cannot be decoded, or that are too small for the region.
@@ -39,7 +40,9 @@ def load_frames(dataset: Dataset, parts: Split, preprocess: Preprocess) -> tuple
         digest.update(batch)
         statistics = dataset.statistics_of(wanted[at : at + len(batch)])
         at += len(batch)
-        resized.append(pack(preprocess, torch.from_numpy(batch), *map(torch.from_numpy, statistics)))
+        resized.append(
+            pack(preprocess, torch.from_numpy(batch), *map(torch.from_numpy, statistics))
+        )
     return torch.cat(resized)[: len(parts.train)], digest
 
 
@@ -55,7 +58,9 @@ def unpack(frames: Tensor, preprocess: Preprocess) -> Tensor:
     return preprocess.normalise(frames) if frames.dtype == torch.uint8 else frames.float()
 
 
-def score_frames(model: ADAE, dataset: Dataset, indices: Indices) -> tuple[NDArray[np.float32], list[Frame]]:
+def score_frames(
+    model: ADAE, dataset: Dataset, indices: Indices
+) -> tuple[NDArray[np.float32], list[Frame]]:
     """Score raw frames as the exported graph will.
 
     Returns:
@@ -80,7 +85,8 @@ def inputs_of(model: ADAE, dataset: Dataset, indices: Indices) -> Iterator[tuple
     """What the network takes for the frames at ``indices``, in order, up to 256 frames at a time, on its device.
 
     Yields:
-        Raw frames [n, H, W, C], and for frames in modality units the means and standard deviations [n].
+        Raw frames [n, H, W, C], and for frames in modality units the means and standard deviations
+            [n].
 
     Raises:
         DatasetError: as ``score_frames``.
@@ -92,7 +98,9 @@ def inputs_of(model: ADAE, dataset: Dataset, indices: Indices) -> Iterator[tuple
         batch = to_channels(batch, model.channels)
         inputs = [batch, *dataset.statistics_of(indices[at : at + len(batch)])]
         at += len(batch)
-        yield from zip(*(torch.split(torch.from_numpy(array).to(device), 256) for array in inputs), strict=True)
+        yield from zip(
+            *(torch.split(torch.from_numpy(array).to(device), 256) for array in inputs), strict=True
+        )
 
 
 def check_finite(scores: NDArray[np.float32], indices: Indices) -> None:
@@ -103,7 +111,8 @@ def check_finite(scores: NDArray[np.float32], indices: Indices) -> None:
     """
     if len(wrong := indices[~np.isfinite(scores)]):
         raise TrainingError(
-            f"the network's score of frame {wrong[0]} is not a finite number: train again with another --recipe "
+            f"the network's score of frame {wrong[0]} is not a finite number: train again with "
+            "another --recipe "
             "or --seed"
         )
 
@@ -116,5 +125,6 @@ def check_region(region: Region | None, shape: tuple[int, ...]) -> None:
     """
     if region and (region.left + region.width > shape[2] or region.top + region.height > shape[1]):
         raise DatasetError(
-            f"the region of interest {','.join(map(str, region))} lies outside frames of {shape[2]} x {shape[1]} pixels"
+            f"the region of interest {','.join(map(str, region))} lies outside frames of "
+            f"{shape[2]} x {shape[1]} pixels"
         )

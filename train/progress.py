@@ -25,7 +25,10 @@ class _Shown:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
 
@@ -57,7 +60,10 @@ class TrainingProgress(_Shown):
         """Take in one update of the weights."""
         losses = f"L_G {update.loss_g:.4f}  L_D {update.loss_d:.4f}  lr_G {update.lr_g:.1e}  lr_D {update.lr_d:.1e}"
         epoch = f"{update.epoch + 1}/{update.epochs}"
-        total, done = update.epochs * update.updates, update.epoch * update.updates + update.update + 1
+        total, done = (
+            update.epochs * update.updates,
+            update.epoch * update.updates + update.update + 1,
+        )
         self._bar.update(self._task, total=total, completed=done, epoch=epoch, losses=losses)
         if update.update + 1 == update.updates:
             self.epochs_done = update.epoch + 1
@@ -80,7 +86,9 @@ class TableProgress(_Shown):
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=cells, completed=finished, cells=f"{finished}/{cells}", running="")
+        self._task = self._bar.add_task(
+            "", total=cells, completed=finished, cells=f"{finished}/{cells}", running=""
+        )
 
     def epoch(self, cell: object, epoch: int, epochs: int, loss_g: float, loss_d: float) -> None:
         """An epoch of a cell is done."""
@@ -94,7 +102,9 @@ class TableProgress(_Shown):
         self._running.pop(cell, None)
         self._finished += 1
         figures = "  ".join(f"{name} {figure:.4f}" for name, figure in auroc.items())
-        self._say(f"{cell}: AUROC {figures}, {seconds:.0f} s; {self._finished} of {self._cells} cells")
+        self._say(
+            f"{cell}: AUROC {figures}, {seconds:.0f} s; {self._finished} of {self._cells} cells"
+        )
         self._show()
 
     def failed(self, cell: object, reason: str) -> None:
@@ -106,7 +116,9 @@ class TableProgress(_Shown):
     def _show(self) -> None:
         done = self._finished + sum(self._running.values())
         running = "  ".join(f"{cell} {part:.0%}" for cell, part in self._running.items())
-        self._bar.update(self._task, completed=done, cells=f"{self._finished}/{self._cells}", running=running)
+        self._bar.update(
+            self._task, completed=done, cells=f"{self._finished}/{self._cells}", running=running
+        )
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False, soft_wrap=True, markup=False)

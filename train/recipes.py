@@ -17,7 +17,8 @@ class Recipe:
         slope: steepness of the sigmoid that shares the learning rate between G and D.
         gamma: level of generated to real loss that the controller holds; None for no controller.
         cosine: whether the learning rate falls to zero along a half cosine.
-        adversarial: weight of the generated term in L_G; 0 trains G alone. Checkpoints of 0.1.0 do not say it.
+        adversarial: weight of the generated term in L_G; 0 trains G alone. Checkpoints of 0.1.0 do
+            not say it.
     """
 
     learning_rate: float

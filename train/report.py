@@ -18,7 +18,14 @@ from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.formats.files import write_atomically
 from adae_edge.model import ADAE, load_network
 from adae_edge.train.evaluate import Evaluation, evaluate
-from adae_edge.train.figures import ANOMALOUS, as_png, columns_of, draw_histogram, draw_reconstructions, draw_roc
+from adae_edge.train.figures import (
+    ANOMALOUS,
+    as_png,
+    columns_of,
+    draw_histogram,
+    draw_reconstructions,
+    draw_roc,
+)
 from adae_edge.train.unseen import UnseenFrames
 
 _SHOWN = 4
@@ -31,7 +38,10 @@ td, th { text-align: left; padding: .15rem 1.5rem .15rem 0; font-variant-numeric
 
 
 def run_evaluation(
-    path: Path, data: str | None = None, out: Path | None = None, window: tuple[float, float] | None = None
+    path: Path,
+    data: str | None = None,
+    out: Path | None = None,
+    window: tuple[float, float] | None = None,
 ) -> tuple[Evaluation, UnseenFrames]:
     """Evaluate a checkpoint file and, with ``out``, write evaluation.json and report.html into that folder.
 
@@ -45,8 +55,12 @@ def run_evaluation(
         raise CheckpointError(f"{path}: {error}") from None
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / "evaluation.json", (json.dumps(asdict(evaluation), indent=2) + "\n").encode())
-        write_report(out / "report.html", path.name, evaluation, scores, unseen, load_network(checkpoint))
+        write_atomically(
+            out / "evaluation.json", (json.dumps(asdict(evaluation), indent=2) + "\n").encode()
+        )
+        write_report(
+            out / "report.html", path.name, evaluation, scores, unseen, load_network(checkpoint)
+        )
     return evaluation, unseen
 
 
@@ -82,11 +96,15 @@ def write_report(
         _section(
             "Scores",
             f"<p>{html.escape(f'The score {model.score}: {SCORES[model.score]}.')}</p>"
-            + _picture(_curves(evaluation, scores, unseen.anomalous, model.score), "ROC curve and histogram of scores"),
+            + _picture(
+                _curves(evaluation, scores, unseen.anomalous, model.score),
+                "ROC curve and histogram of scores",
+            ),
         ),
         _section(
             "What the networks make of a frame",
-            "<p>The frames with median scores of each kind and those next to them. D(G(x)) stays close to a normal "
+            "<p>The frames with median scores of each kind and those next to them. D(G(x)) stays "
+            "close to a normal "
             "frame and fails on an anomalous one.</p>"
             + _picture(
                 draw_reconstructions(columns_of(scores, unseen, model, _SHOWN)),
@@ -102,7 +120,9 @@ def write_report(
     write_atomically(path, page.encode())
 
 
-def _curves(evaluation: Evaluation, scores: NDArray[np.float32], anomalous: NDArray[np.bool_], name: str) -> Figure:
+def _curves(
+    evaluation: Evaluation, scores: NDArray[np.float32], anomalous: NDArray[np.bool_], name: str
+) -> Figure:
     """ROC curve (section 4.2) beside the histogram of both kinds' scores (Figure 4b)."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     roc, histogram = figure.subplots(1, 2)
@@ -116,7 +136,10 @@ def _curves(evaluation: Evaluation, scores: NDArray[np.float32], anomalous: NDAr
         roc.set_title("no ROC curve: only one kind of frame")
     draw_histogram(histogram, scores, anomalous)
     histogram.axvline(
-        evaluation.threshold, color="black", linestyle="--", label=f"threshold {evaluation.threshold:.2f}"
+        evaluation.threshold,
+        color="black",
+        linestyle="--",
+        label=f"threshold {evaluation.threshold:.2f}",
     )
     histogram.set(xlabel=f"score {name}", ylabel="share of frames", title="scores")
     histogram.margins(y=0.3)

@@ -63,7 +63,9 @@ class Settings:
             fields["window"] = tuple(fields["window"]) if fields.get("window") else None
             return Settings(**fields)
         except (KeyError, TypeError):
-            raise CheckpointError("the checkpoint's training settings are not those of this version") from None
+            raise CheckpointError(
+                "the checkpoint's training settings are not those of this version"
+            ) from None
 
 
 def plan(
@@ -88,22 +90,29 @@ def plan(
     """Settings for a new training: names looked up, and what was left open chosen from the frames.
 
     Raises:
-        UsageError: no such recipe, score, network or side, or a grey level around frames that have none.
+        UsageError: no such recipe, score, network or side, or a grey level around frames that have
+            none.
     """
     if recipe not in RECIPES:
         raise UsageError(f"there is no recipe {recipe}: choose {' or '.join(RECIPES)}")
     if recipe == "autoencoder":
         score = "generator" if score == "l2" else score
         if score != "generator":
-            raise UsageError(f"the recipe autoencoder trains no D, so its score is generator, and not {score}")
+            raise UsageError(
+                f"the recipe autoencoder trains no D, so its score is generator, and not {score}"
+            )
     if score not in SCORES:
         raise UsageError(f"there is no score {score}: choose {' or '.join(SCORES)}")
     if dataset.kind == "modality":
         if pad_value:
-            raise UsageError("--pad-value is a grey level, and slices of a volume are padded with its background")
+            raise UsageError(
+                "--pad-value is a grey level, and slices of a volume are padded with its background"
+            )
         resize = "pad"  # section 4.1
     if network is None:
-        network = "a" if dataset.small and dataset.channels == 1 else "b"  # as Appendix A has it for MNIST and CIFAR-10
+        network = (
+            "a" if dataset.small and dataset.channels == 1 else "b"
+        )  # as Appendix A has it for MNIST and CIFAR-10
     if network not in NETWORKS:
         raise UsageError(f"there is no network {network}: choose {' or '.join(NETWORKS)}")
     side = recommended_side(dataset, region) if side is None else side
@@ -119,8 +128,8 @@ def plan(
 def recommended_side(dataset: Dataset, region: Region | None) -> int:
     """The side that ``train`` takes if it is told none.
 
-    The paper's 32 for small pictures and for slices; up to 256 for larger ones, so that a network pixel spans 4 to
-    8 of theirs.
+    The paper's 32 for small pictures and for slices; up to 256 for larger ones, so that a network
+    pixel spans 4 to 8 of theirs.
 
     Raises:
         DatasetError: the first frame cannot be decoded.
@@ -147,7 +156,11 @@ def describe(dataset: Dataset, settings: Settings) -> str:
         f"{normals} normal and {len(dataset.anomalous) - normals} anomalous "
         f"{'grey' if dataset.channels == 1 else 'colour'} frames; network {network}, "
         f"{settings.side} x {settings.side} pixels"
-        + ("" if dataset.small else " (--side changes what it sees: small defects need a larger one)")
+        + (
+            ""
+            if dataset.small
+            else " (--side changes what it sees: small defects need a larger one)"
+        )
         + (f"\n{dataset.note}" if dataset.note else "")
         + (f"\n{_whose(dataset, settings)}" if dataset.groups is not None else "")
     )
@@ -156,8 +169,15 @@ def describe(dataset: Dataset, settings: Settings) -> str:
 def _whose(dataset: Dataset, settings: Settings) -> str:
     """How many patients calibrate, and that their slices are not independent normals."""
     assert dataset.groups is not None
-    patients = len(set(dataset.groups[split(dataset.anomalous, settings.seed, dataset.groups).calibration].tolist()))
+    patients = len(
+        set(
+            dataset.groups[
+                split(dataset.anomalous, settings.seed, dataset.groups).calibration
+            ].tolist()
+        )
+    )
     return (
-        f"slices of {patients} patient{'s' * (patients > 1)} calibrate, and slices of one patient are alike: "
+        f"slices of {patients} patient{'s' * (patients > 1)} calibrate, and slices of one patient "
+        "are alike: "
         f"the threshold's promise holds for {'these patients' if patients > 1 else 'this patient'}"
     )

@@ -74,7 +74,8 @@ def train(
     """Train G and D on normals, calibrate the threshold, and write the checkpoint.
 
     The checkpoint is replaced after every epoch; on the same CPU a resumed training gives the same
-    weights, bit for bit, as one that was never interrupted. Metrics go to ``out`` with the suffix .metrics.jsonl.
+    weights, bit for bit, as one that was never interrupted. Metrics go to ``out`` with the suffix
+    .metrics.jsonl.
 
     Args:
         dataset: the one that the settings name.
@@ -83,19 +84,21 @@ def train(
         resume: the unfinished checkpoint to go on from.
         on_update: called after every update of the weights.
         device: a torch device; of a group of processes, this one's.
-        group: the processes that train together, all of them in this function; None for this one alone.
+        group: the processes that train together, all of them in this function; None for this one
+            alone.
         compiled: train with what ``torch.compile`` makes of the networks.
 
     Returns:
-        The contract; None in the processes of a group that are not its first, which alone writes and calibrates.
+        The contract; None in the processes of a group that are not its first, which alone writes
+            and calibrates.
 
     Raises:
-        UsageError: too few normals to promise the false-positive rate, no such device, no compiler, or processes
-            that do not divide the batch or do not have the same data.
+        UsageError: too few normals to promise the false-positive rate, no such device, no compiler,
+            or processes that do not divide the batch or do not have the same data.
         DatasetError: the frames are refused.
         CheckpointError: the checkpoint to resume from is of other data.
-        TrainingError: a loss is not finite, or a process of the group is gone; the checkpoint of the last whole
-            epoch stays.
+        TrainingError: a loss is not finite, or a process of the group is gone; the checkpoint of
+            the last whole epoch stays.
     """
     group = group or Group(device)
     check_device(device)
@@ -103,14 +106,22 @@ def train(
         check_compiler(device)
     parts = split(dataset.anomalous, settings.seed, dataset.groups)
     z_range = Z_RANGE if dataset.kind == "modality" else None
-    preprocess = Preprocess(settings.side, settings.resize, settings.pad_value, settings.region, z_range)
+    preprocess = Preprocess(
+        settings.side, settings.resize, settings.pad_value, settings.region, z_range
+    )
     frames, digest = load_frames(dataset, parts, preprocess)
     parts = without_copies(parts, digest.frames(), settings.data)
-    calibrate(np.zeros(len(parts.calibration), np.float32), settings.fpr)  # refuses before the training, not after it
+    calibrate(
+        np.zeros(len(parts.calibration), np.float32), settings.fpr
+    )  # refuses before the training, not after it
     frames, data_sha256, seen = frames.to(device), digest.hexdigest(), digest.frames()
 
     torch.manual_seed(settings.seed)
-    model = ADAE(preprocess, dataset.channels, settings.network).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = (
+        ADAE(preprocess, dataset.channels, settings.network)
+        .to(device)
+        .to(memory_format=torch.channels_last)
+    )  # type: ignore[call-overload]
     run = Run(model, settings.recipe, group, compiled)
     done = 0
     if resume is not None:
@@ -120,15 +131,26 @@ def train(
     batch = min(settings.recipe.batch, len(frames))
     updates = len(frames) // batch
     epochs = settings.epochs or settings.recipe.epochs_for(updates)
-    training = {"settings": asdict(settings), "epochs": epochs, "data_sha256": data_sha256, **run.position(done)}
+    training = {
+        "settings": asdict(settings),
+        "epochs": epochs,
+        "data_sha256": data_sha256,
+        **run.position(done),
+    }
     if batch % group.size:
         raise UsageError(f"{group.size} processes cannot share a batch of {batch} frames equally")
-    group.agree(json.dumps([training | {"settings": asdict(replace(settings, data=""))}, weights_digest(model)]))
+    group.agree(
+        json.dumps(
+            [training | {"settings": asdict(replace(settings, data=""))}, weights_digest(model)]
+        )
+    )
     metrics = Metrics(out, done) if group.first else None
 
     for epoch in range(done, epochs):
         model.train()
-        order = torch.randperm(len(frames), generator=torch.Generator().manual_seed(settings.seed + 7919 * epoch))
+        order = torch.randperm(
+            len(frames), generator=torch.Generator().manual_seed(settings.seed + 7919 * epoch)
+        )
         sums = np.zeros(3)
         for index in range(updates):
             chosen = group.slice(order[index * batch : (index + 1) * batch]).to(device)
@@ -136,7 +158,8 @@ def train(
             losses = run.update(x, progress=(epoch * updates + index) / (epochs * updates))
             if not np.isfinite(losses).all():
                 raise TrainingError(
-                    f"a loss is not finite in epoch {epoch + 1}, update {index + 1}: try another --recipe or --seed"
+                    f"a loss is not finite in epoch {epoch + 1}, update {index + 1}: try another "
+                    "--recipe or --seed"
                 )
             sums += losses
             update = run.describe(sums / (index + 1), epoch, epochs, index, updates)
@@ -144,7 +167,9 @@ def train(
         training |= run.position(epoch + 1)
         if metrics is not None:
             metrics.write(update)
-            Checkpoint(_arrays(model.state_dict()), training, state=run.state(), seen=seen).save(out)
+            Checkpoint(_arrays(model.state_dict()), training, state=run.state(), seen=seen).save(
+                out
+            )
 
     if not group.first:
         return None
@@ -165,15 +190,19 @@ def train(
 class Run:
     """The networks' optimizers and balance: the state that a training carries from update to update."""
 
-    def __init__(self, model: ADAE, recipe: Recipe, group: Group | None = None, compiled: bool = False) -> None:
+    def __init__(
+        self, model: ADAE, recipe: Recipe, group: Group | None = None, compiled: bool = False
+    ) -> None:
         self.model = model
         self.recipe = recipe
         self.group = group or Group()
         if self.group.size > 1:
             share_batch_norm(model)
-        # Wrapped here and not in the model, so that scoring compiles nothing again for batches of other sizes.
+        # Wrapped here and not in the model, so that scoring compiles nothing again for batches of
+        # other sizes.
         self.generator, self.discriminator = (
-            torch.compile(network) if compiled else network for network in (model.generator, model.discriminator)
+            torch.compile(network) if compiled else network
+            for network in (model.generator, model.discriminator)
         )
         self.balance = Balance(recipe.slope, recipe.gamma)
         self.precision = mixed_precision(model)
@@ -191,7 +220,9 @@ class Run:
         """
         self.adam_g.zero_grad()
         self.adam_d.zero_grad()
-        losses = self.gradients(x) if self.recipe.adversarial else self.gradients_of_generator_alone(x)
+        losses = (
+            self.gradients(x) if self.recipe.adversarial else self.gradients_of_generator_alone(x)
+        )
         losses = self.group.average(_gradients(self.model), losses)
         self.balance.update(losses[0], losses[1])
         rate = self.recipe.learning_rate
@@ -215,12 +246,15 @@ class Run:
         loss_real = (x - real.float()).abs().mean()
         loss_fake = (fake.float() - again.float()).abs().mean()
 
-        # L_G = ||x - G(x)|| + a ||G(x) - D(G(x))|| moves G alone; L_D = ||x - D(x)|| - k ||G(x) - D(G(x))||
-        # moves D alone. Both share the generated term's gradient, so one pass back through D serves both: D's
-        # part of it is weighed and turned around, and what arrives at G(x) goes on into G.
+        # L_G = ||x - G(x)|| + a ||G(x) - D(G(x))|| moves G alone; L_D = ||x - D(x)|| - k ||G(x) -
+        # D(G(x))|| moves D alone. Both share the generated term's gradient, so one pass back
+        # through D serves both: D's part of it is weighed and turned around, and what arrives at
+        # G(x) goes on into G.
         loss_fake.backward()
         torch._foreach_mul_(_gradients(self.model.discriminator), -self.balance.fake_weight)
-        torch.autograd.backward([loss_generator + loss_real, generated], [None, self.recipe.adversarial * fake.grad])
+        torch.autograd.backward(
+            [loss_generator + loss_real, generated], [None, self.recipe.adversarial * fake.grad]
+        )
         return loss_real.item(), loss_fake.item(), loss_generator.item()
 
     def gradients_of_generator_alone(self, x: Tensor) -> tuple[float, float, float]:
@@ -231,11 +265,15 @@ class Run:
         loss_generator.backward()
         return 0.0, 0.0, loss_generator.item()
 
-    def describe(self, losses: NDArray[np.float64], epoch: int, epochs: int, update: int, updates: int) -> Update:
+    def describe(
+        self, losses: NDArray[np.float64], epoch: int, epochs: int, update: int, updates: int
+    ) -> Update:
         """The last update, with the losses' means over the epoch so far."""
         real, fake, generator = (float(loss) for loss in losses)
         weight = self.balance.fake_weight
-        return Update(epoch, epochs, update, updates, real, fake, generator, weight, self.lr_g, self.lr_d)
+        return Update(
+            epoch, epochs, update, updates, real, fake, generator, weight, self.lr_g, self.lr_d
+        )
 
     def position(self, epoch: int) -> dict[str, Any]:
         """What the checkpoint's header keeps beside the tensors; ``epoch`` counts those that are done."""
@@ -252,7 +290,9 @@ class Run:
     def restore(self, checkpoint: Checkpoint) -> int:
         """Take over the state of a checkpoint; returns the number of epochs that are done."""
         try:
-            weights = {name: torch.from_numpy(value.copy()) for name, value in checkpoint.weights.items()}
+            weights = {
+                name: torch.from_numpy(value.copy()) for name, value in checkpoint.weights.items()
+            }
             self.model.load_state_dict(weights)
             for name, adam in (("g", self.adam_g), ("d", self.adam_d)):
                 state: dict[int, dict[str, Tensor]] = {}
@@ -261,29 +301,42 @@ class Run:
                     network, index, field = key.split(".")
                     if network == name:
                         tensor, parameter = torch.from_numpy(value.copy()), parameters[int(index)]
-                        if tensor.shape == parameter.shape:  # a moment, which must lie in memory as its parameter does
+                        if (
+                            tensor.shape == parameter.shape
+                        ):  # a moment, which must lie in memory as its parameter does
                             tensor = torch.empty_like(parameter).copy_(tensor)
                         state.setdefault(int(index), {})[field] = tensor
-                adam.load_state_dict({"state": state, "param_groups": adam.state_dict()["param_groups"]})
+                adam.load_state_dict(
+                    {"state": state, "param_groups": adam.state_dict()["param_groups"]}
+                )
             self.balance.fake_weight = float(checkpoint.training["fake_weight"])
             return int(checkpoint.training["epoch"])
         except (KeyError, IndexError, ValueError, RuntimeError):
-            raise CheckpointError("the checkpoint does not hold the state of an unfinished training") from None
+            raise CheckpointError(
+                "the checkpoint does not hold the state of an unfinished training"
+            ) from None
 
     def _adam(self, network: nn.Module) -> torch.optim.Adam:
-        return torch.optim.Adam(network.parameters(), lr=0.0, betas=(self.recipe.beta1, 0.999), fused=True)
+        return torch.optim.Adam(
+            network.parameters(), lr=0.0, betas=(self.recipe.beta1, 0.999), fused=True
+        )
 
 
 def mixed_precision(model: ADAE) -> torch.autocast:
     """bfloat16 for the convolutions where the device computes in it, and float32 for weights, statistics and losses.
 
-    On a CPU it pays for wide networks alone: of 16 channels, the conversions cost what the arithmetic saves.
+    On a CPU it pays for wide networks alone: of 16 channels, the conversions cost what the
+    arithmetic saves.
     """
     parameter = next(model.parameters())
     if parameter.device.type == "cuda":
-        return torch.autocast("cuda", torch.bfloat16, enabled=torch.cuda.is_bf16_supported(including_emulation=False))
+        return torch.autocast(
+            "cuda", torch.bfloat16, enabled=torch.cuda.is_bf16_supported(including_emulation=False)
+        )
     wide = parameter.shape[0] >= 64
-    return torch.autocast("cpu", torch.bfloat16, enabled=wide and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch.autocast(
+        "cpu", torch.bfloat16, enabled=wide and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
 
 
 class Metrics:
@@ -291,13 +344,21 @@ class Metrics:
 
     def __init__(self, out: Path, done: int) -> None:
         self.path = metrics_path(out)
-        kept = self.path.read_text().splitlines(keepends=True)[:done] if done and self.path.is_file() else []
+        kept = (
+            self.path.read_text().splitlines(keepends=True)[:done]
+            if done and self.path.is_file()
+            else []
+        )
         write_atomically(self.path, "".join(kept).encode())
         self.started = time.monotonic() - training_seconds(out)
 
     def write(self, update: Update) -> None:
         """Add the epoch's last update; ``seconds`` are those of all epochs so far, over all resumptions."""
-        row = asdict(update) | {"epoch": update.epoch + 1, "loss_d": update.loss_d, "loss_g": update.loss_g}
+        row = asdict(update) | {
+            "epoch": update.epoch + 1,
+            "loss_d": update.loss_d,
+            "loss_g": update.loss_g,
+        }
         row |= {"updates": update.updates, "seconds": round(time.monotonic() - self.started, 3)}
         del row["update"]
         with self.path.open("a") as file:
@@ -336,7 +397,9 @@ def check_compiler(device: str) -> None:
         torch.compile(torch.neg)(torch.zeros(2, device=device))
     except Exception as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"--compile needs a compiler, and torch.compile has none that works: {reason}") from None
+        raise UsageError(
+            f"--compile needs a compiler, and torch.compile has none that works: {reason}"
+        ) from None
 
 
 def metrics_path(out: Path) -> Path:

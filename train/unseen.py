@@ -43,7 +43,10 @@ class UnseenFrames:
 
     def inputs(self, at: int, channels: int) -> list[Frame]:
         """What the network takes for that frame alone: [1, H, W, channels], and mean and std [1] if it has them."""
-        return [self.frame(at, channels)[None], *self.dataset.statistics_of(self.indices[at : at + 1])]
+        return [
+            self.frame(at, channels)[None],
+            *self.dataset.statistics_of(self.indices[at : at + 1]),
+        ]
 
 
 def unseen_frames(
@@ -53,8 +56,9 @@ def unseen_frames(
 
     Args:
         checkpoint: a finished checkpoint.
-        data: where the data set is now, or another one; None for the one of the training. Of another
-            data set, or a changed one, every frame is taken that did not train or calibrate.
+        data: where the data set is now, or another one; None for the one of the training. Of
+            another data set, or a changed one, every frame is taken that did not train or
+            calibrate.
         window: centre and width of the grey values of DICOM files; None for what the training had.
 
     Raises:
@@ -69,12 +73,17 @@ def unseen_frames(
         dataset = load_dataset(spec, settings.anomalous, window, settings.modality)
     assert checkpoint.contract is not None
     if dataset.kind != checkpoint.contract.kind:
-        raise UsageError(f"the model takes frames of kind {checkpoint.contract.kind}, and {spec} has {dataset.kind}")
+        raise UsageError(
+            f"the model takes frames of kind {checkpoint.contract.kind}, and {spec} has "
+            f"{dataset.kind}"
+        )
     indices = np.arange(len(dataset.anomalous))
     if training_digest(dataset, settings.seed) == checkpoint.training.get("data_sha256"):
         indices = split(dataset.anomalous, settings.seed, dataset.groups).test
     elif data is None:
-        raise CheckpointError(f"{spec} is no longer the data of this training: name the data to evaluate on")
+        raise CheckpointError(
+            f"{spec} is no longer the data of this training: name the data to evaluate on"
+        )
     digest = Digest()
     for batch in read_batches(dataset, indices):
         digest.update(to_channels(batch, checkpoint.contract.channels))

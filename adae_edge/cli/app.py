@@ -22,7 +22,8 @@ from adae_edge.errors import AdaeEdgeError
 
 app = typer.Typer(
     name="adae-edge",
-    help="Image anomaly detection at the edge: train on normal frames, export one graph, score every frame.",
+    help="Image anomaly detection at the edge: train on normal frames, export one graph, score "
+    "every frame.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # it takes "[default: ...]" for markup and prints nothing
@@ -73,11 +74,14 @@ def _stop(number: int, frame: object) -> NoReturn:
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the report, the model and everything on the way.")] = Path(
-        "demo"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for the report, the model and everything on the way.")
+    ] = Path("demo"),
     seed: Annotated[
-        int, typer.Option(min=0, max=2**31 - 1, help="Of the split, the weights and the order of training.")
+        int,
+        typer.Option(
+            min=0, max=2**31 - 1, help="Of the split, the weights and the order of training."
+        ),
     ] = 0,
 ) -> None:
     """Train, export and score handwritten digits, one of them held out as anomalous: the whole line in a minute."""

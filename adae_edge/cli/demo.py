@@ -39,7 +39,8 @@ def run_demo(out: Path, seed: int) -> None:
     """Train on nine digits, export, score the held-out frames without torch, and write the report.
 
     Args:
-        out: folder for the checkpoint, the model file, the frames, scores.jsonl, summary.json and report.html.
+        out: folder for the checkpoint, the model file, the frames, scores.jsonl, summary.json and
+            report.html.
         seed: of the split, the weights and the order of training.
 
     Raises:
@@ -80,7 +81,8 @@ def run_demo(out: Path, seed: int) -> None:
             f"adae-edge inspect {model}",
             f"adae-edge bench {model}",
             f"adae-edge evaluate {checkpoint} --out evaluation",
-            "adae-edge train FOLDER     # your own pictures: FOLDER/normal, and FOLDER/anomalous to evaluate",
+            "adae-edge train FOLDER     # your own pictures: FOLDER/normal, and FOLDER/anomalous "
+            "to evaluate",
             "adae-edge score MODEL camera:0 --to jsonl:scores.jsonl",
         ]
     )
@@ -90,8 +92,10 @@ def run_demo(out: Path, seed: int) -> None:
     write_report(out / "report.html", title, evaluation, scores, unseen, network, shown, following)
     write_atomically(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     typer.echo(
-        f"\n{title}, scored by the exported graph in a process without torch:\n{evaluation.table()}\n"
-        f"{'latency':<21}{summary['latency_p50_ms']} ms a frame at the median\n{'seconds':<21}{summary['seconds']}\n"
+        f"\n{title}, scored by the exported graph in a process without "
+        f"torch:\n{evaluation.table()}\n"
+        f"{'latency':<21}{summary['latency_p50_ms']} ms a frame at the "
+        f"median\n{'seconds':<21}{summary['seconds']}\n"
         f"\nreport: {out / 'report.html'}\n\nnext:\n{following}"
     )
 
@@ -101,7 +105,9 @@ def _clear(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     foreign = sorted({path.name for path in out.iterdir()} - WRITTEN)
     if foreign:
-        raise UsageError(f"{out} is not empty, and {foreign[0]} in it is not of a demo: choose another --out")
+        raise UsageError(
+            f"{out} is not empty, and {foreign[0]} in it is not of a demo: choose another --out"
+        )
     shutil.rmtree(out / "frames", ignore_errors=True)
     for path in out.iterdir():
         path.unlink()

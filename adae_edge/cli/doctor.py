@@ -1,7 +1,8 @@
 """``adae-edge doctor``: what this machine has, what conflicts, and which command to run next.
 
-It has to work where packages are broken. So it imports none of them: each is tried in a process of its own, which may
-crash, hang or print what it likes. Beside ``cli.py`` and not in the runtime, because that needs numpy to be imported.
+It has to work where packages are broken. So it imports none of them: each is tried in a process of
+its own, which may crash, hang or print what it likes. Beside ``cli.py`` and not in the runtime,
+because that needs numpy to be imported.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from adae_edge.tensorrt import MODULES as FLAVOURS
 TIMEOUT_S = 120  # for TensorRT to build the probe's engine, on a small machine
 # What has not been seen to work, so that nobody takes it for granted.
 UNVERIFIED = (
-    "--device cuda and tensorrt: never run yet on a GPU, so that nobody has compared their scores with the CPU's",
+    "--device cuda and tensorrt: never run yet on a GPU, so that nobody has compared their scores "
+    "with the CPU's",
     "engines: built without a GPU, and never run yet, on a GPU or on a Jetson",
 )
 # Modules, and the extra that brings each; "" where adae-edge itself needs it.
@@ -46,7 +48,8 @@ MODULES = {
     "torch": "train",
     "onnx": "export",
 }
-# Devices, ONNX Runtime's provider for each, and the extra that brings it; as in runtime/backends/onnxruntime.py.
+# Devices, ONNX Runtime's provider for each, and the extra that brings it; as in
+# runtime/backends/onnxruntime.py.
 DEVICES = {
     "cpu": ("CPUExecutionProvider", "cpu"),
     "openvino": ("OpenVINOExecutionProvider", "openvino"),
@@ -78,14 +81,19 @@ def examine(root: Path = Path("/")) -> dict[str, Any]:
         def ask(questions: list[str]) -> dict[str, dict[str, Any]]:
             return dict(zip(questions, pool.map(_ask, questions), strict=True))
 
-        answers = ask(["gpu", "engine", *(f"module {module}" for module in MODULES if _may_be_there(module))])
+        answers = ask(
+            ["gpu", "engine", *(f"module {module}" for module in MODULES if _may_be_there(module))]
+        )
         modules = {module: answers.get(f"module {module}", {}) for module in MODULES}
         providers = modules["onnxruntime"].get("providers", [])
-        answers |= ask([f"device {name}" for name, (provider, _) in DEVICES.items() if provider in providers])
+        answers |= ask(
+            [f"device {name}" for name, (provider, _) in DEVICES.items() if provider in providers]
+        )
     report: dict[str, Any] = {
         "adae_edge": __version__,
         "python": {"version": platform.python_version(), "executable": sys.executable},
-        "machine": _guarded(machine) | {"usable_cpus": _guarded_value(lambda: available_threads(root))},
+        "machine": _guarded(machine)
+        | {"usable_cpus": _guarded_value(lambda: available_threads(root))},
         "jetson": _guarded(lambda: _jetson(root)),
         "gpu": answers["gpu"] | _guarded(lambda: _driver(root)),
         "modules": {
@@ -93,11 +101,14 @@ def examine(root: Path = Path("/")) -> dict[str, Any]:
             for module, found in modules.items()
             if found
         },
-        "devices": {name: answers.get(f"device {name}", {}) for name in DEVICES} | {"engine": answers["engine"]},
+        "devices": {name: answers.get(f"device {name}", {}) for name in DEVICES}
+        | {"engine": answers["engine"]},
     }
     for name, (_, extra) in DEVICES.items():
         if not report["devices"][name]:
-            report["devices"][name] = {"error": _lacking(extra, report["modules"].get("onnxruntime"))}
+            report["devices"][name] = {
+                "error": _lacking(extra, report["modules"].get("onnxruntime"))
+            }
     report["works"] = any("by" in found for found in report["devices"].values())
     report["problems"] = _guarded_value(lambda: list(_problems(report, root))) or []
     report["unverified"] = list(UNVERIFIED)
@@ -108,27 +119,62 @@ def examine(root: Path = Path("/")) -> dict[str, Any]:
 def describe(report: dict[str, Any]) -> str:
     """The report of ``examine`` in lines for the terminal."""
     host, board, card = report["machine"], report["jetson"], report["gpu"]
-    cards = [f"{one['name']}, compute capability {one['compute_capability']}" for one in card.get("gpus", [])]
+    cards = [
+        f"{one['name']}, compute capability {one['compute_capability']}"
+        for one in card.get("gpus", [])
+    ]
     driver = ", ".join(f"{name} {card[name]}" for name in ("driver", "cuda") if name in card)
     lines = [
-        ("adae-edge", f"{report['adae_edge']}, Python {report['python']['version']}, {report['python']['executable']}"),
+        (
+            "adae-edge",
+            f"{report['adae_edge']}, Python {report['python']['version']}, "
+            f"{report['python']['executable']}",
+        ),
         ("machine", f"{host.get('cpu')}, {host.get('system')}, {host.get('memory_gb')} GB"),
-        ("CPUs", f"{host.get('usable_cpus')} of {host.get('cpus')} for this process, by affinity and cgroup"),
-        *([("Jetson", f"{board.get('board') or 'an unknown board'}, {_release(board)}")] if board else []),
-        ("GPU", "; ".join(cards) + f" ({driver})" if cards else "none: " + card.get("error", "the driver shows none")),
+        (
+            "CPUs",
+            f"{host.get('usable_cpus')} of {host.get('cpus')} for this process, by affinity and "
+            "cgroup",
+        ),
+        *(
+            [("Jetson", f"{board.get('board') or 'an unknown board'}, {_release(board)}")]
+            if board
+            else []
+        ),
+        (
+            "GPU",
+            "; ".join(cards) + f" ({driver})"
+            if cards
+            else "none: " + card.get("error", "the driver shows none"),
+        ),
     ]
     for module, found in report["modules"].items():
         if module.endswith("_bindings") and module.removesuffix("_bindings") in report["modules"]:
             continue  # a part of the other
         packages = ", ".join(found["packages"]) or module
-        lines.append(("packages", packages + (f": does not load, {found['error']}" if "error" in found else "")))
+        lines.append(
+            (
+                "packages",
+                packages + (f": does not load, {found['error']}" if "error" in found else ""),
+            )
+        )
     there = {MODULES[module] for module in report["modules"]}
     lines.append(
-        ("not there", ", ".join(f"[{extra}]" for extra in dict.fromkeys(MODULES.values()) if extra not in there))
+        (
+            "not there",
+            ", ".join(
+                f"[{extra}]" for extra in dict.fromkeys(MODULES.values()) if extra not in there
+            ),
+        )
     )
     for name, found in report["devices"].items():
         works = "by" in found
-        lines.append(("scores on" if works else "not on", f"{name:<9} {found['by'] if works else found['error']}"))
+        lines.append(
+            (
+                "scores on" if works else "not on",
+                f"{name:<9} {found['by'] if works else found['error']}",
+            )
+        )
     lines += [("problem", f"{one['problem']}\n{one['command']}") for one in report["problems"]]
     lines += [("unverified", text) for text in report["unverified"]]
     lines.append(("next", report["next"]))
@@ -160,13 +206,21 @@ def _ask(question: str) -> dict[str, Any]:
     try:
         # From the root folder, because files in this one may have the names of modules.
         done = subprocess.run(  # noqa: S603
-            [sys.executable, "-c", code], cwd="/", stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S
+            [sys.executable, "-c", code],
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=TIMEOUT_S,
         )
     except subprocess.TimeoutExpired:
         return {"error": f"it gave no answer within {TIMEOUT_S} seconds"}
     except OSError as error:
         return {"error": f"no process could be started: {error.strerror}"}
-    answers = [line for line in done.stdout.decode(errors="replace").splitlines() if line.startswith(_ANSWER)]
+    answers = [
+        line
+        for line in done.stdout.decode(errors="replace").splitlines()
+        if line.startswith(_ANSWER)
+    ]
     if answers:
         found: dict[str, Any] = json.loads(answers[-1].removeprefix(_ANSWER))
         return found
@@ -206,7 +260,10 @@ def _engine() -> dict[str, Any]:
     from adae_edge.runtime.backends.tensorrt import load_cuda
 
     there = [flavour for flavour, modules in FLAVOURS.items() if any(map(_may_be_there, modules))]
-    found = [f"{flavour} {load_flavour(flavour, 'An engine').__version__}" for flavour in there or ["tensorrt"]]
+    found = [
+        f"{flavour} {load_flavour(flavour, 'An engine').__version__}"
+        for flavour in there or ["tensorrt"]
+    ]
     load_cuda()
     return {"by": " and ".join(found)}
 
@@ -226,12 +283,19 @@ def _gpus() -> dict[str, Any]:
     cuda.cuDeviceGetCount(ctypes.byref(count))
     gpus = []
     for index in range(count.value):
-        name, device, major, minor = ctypes.create_string_buffer(256), ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+        name, device, major, minor = (
+            ctypes.create_string_buffer(256),
+            ctypes.c_int(),
+            ctypes.c_int(),
+            ctypes.c_int(),
+        )
         cuda.cuDeviceGet(ctypes.byref(device), index)
         cuda.cuDeviceGetName(name, len(name), device)
         cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, device)
         cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
-        gpus.append({"name": name.value.decode(), "compute_capability": f"{major.value}.{minor.value}"})
+        gpus.append(
+            {"name": name.value.decode(), "compute_capability": f"{major.value}.{minor.value}"}
+        )
     return {"cuda": f"{number.value // 1000}.{number.value % 1000 // 10}", "gpus": gpus}
 
 
@@ -243,7 +307,8 @@ def _driver(root: Path) -> dict[str, Any]:
         found["driver"] = number[0]
     devices = (root / "sys/bus/pci/devices").glob("*/vendor")
     found["plugged_in"] = any(
-        vendor.read_text().strip() == "0x10de" and vendor.with_name("class").read_text().startswith("0x03")
+        vendor.read_text().strip() == "0x10de"
+        and vendor.with_name("class").read_text().startswith("0x03")
         for vendor in devices
     )
     return found
@@ -265,7 +330,9 @@ def _jetson(root: Path) -> dict[str, Any]:
 
 
 def _release(board: dict[str, Any]) -> str:
-    return f"Jetson Linux {board.get('l4t') or 'unknown'}, JetPack {board.get('jetpack') or 'unknown'}"
+    return (
+        f"Jetson Linux {board.get('l4t') or 'unknown'}, JetPack {board.get('jetpack') or 'unknown'}"
+    )
 
 
 def _owners() -> dict[str, list[str]]:
@@ -273,7 +340,9 @@ def _owners() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     try:
         for module, names in importlib.metadata.packages_distributions().items():
-            found[module] = [f"{name} {importlib.metadata.version(name)}" for name in sorted(set(names))]
+            found[module] = [
+                f"{name} {importlib.metadata.version(name)}" for name in sorted(set(names))
+            ]
     except Exception:  # the metadata of one package is broken: say what can be said without
         return found
     return found
@@ -299,12 +368,15 @@ def _problems(report: dict[str, Any], root: Path) -> list[dict[str, str]]:
     twins: list[str] = []
     nvidia = bool(card.get("gpus")) or card.get("plugged_in", False)
     for module, extra in (("onnxruntime", "gpu" if nvidia else "cpu"), ("cv2", "camera")):
-        packages = [package.partition(" ")[0] for package in modules.get(module, {}).get("packages", [])]
+        packages = [
+            package.partition(" ")[0] for package in modules.get(module, {}).get("packages", [])
+        ]
         if len(packages) > 1:
             twins.append(module)
             found.append(
                 (
-                    f"{' and '.join(packages)} are installed side by side, and overwrite each other's files of the "
+                    f"{' and '.join(packages)} are installed side by side, and overwrite each "
+                    "other's files of the "
                     f"module {module}",
                     f"pip uninstall -y {' '.join(packages)} && pip install 'adae-edge[{extra}]'",
                 )
@@ -319,7 +391,9 @@ def _problems(report: dict[str, Any], root: Path) -> list[dict[str, str]]:
         extra, names = MODULES[module], [package.partition(" ")[0] for package in about["packages"]]
         if module.startswith("tensorrt") and "cannot open shared object file" in about["error"]:
             command = APT if board else f"pip install --force-reinstall 'adae-edge[{extra}]'"
-            found.append((f"{module} is installed without its libraries: {about['error']}", command))
+            found.append(
+                (f"{module} is installed without its libraries: {about['error']}", command)
+            )
         else:
             command = f"pip install --force-reinstall {' '.join(names) or shlex.quote(f'adae-edge[{extra}]')}"
             found.append((f"{module} is installed and does not load: {about['error']}", command))
@@ -332,9 +406,16 @@ def _problems(report: dict[str, Any], root: Path) -> list[dict[str, str]]:
             )
         )
     if card.get("plugged_in") and "error" in card:
-        found.append((f"an NVIDIA GPU is plugged in, and {card['error']}", "install NVIDIA's driver, then nvidia-smi"))
+        found.append(
+            (
+                f"an NVIDIA GPU is plugged in, and {card['error']}",
+                "install NVIDIA's driver, then nvidia-smi",
+            )
+        )
     engine = report["devices"]["engine"].get("error", "")
-    if nvidia and "cuda-bindings" in engine:  # it is too new, or not there; the sentence has the command
+    if (
+        nvidia and "cuda-bindings" in engine
+    ):  # it is too new, or not there; the sentence has the command
         sentence, _, command = engine.partition(": ")
         found.append((sentence, command))
     return [{"problem": problem, "command": command} for problem, command in found]
@@ -364,7 +445,9 @@ def _guarded(found: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     except AdaeEdgeError as error:
         return {"error": printable(str(error))}
     except Exception as error:  # a broken package may raise anything
-        return {"error": printable((str(error).strip().splitlines() or [type(error).__name__])[0][:200])}
+        return {
+            "error": printable((str(error).strip().splitlines() or [type(error).__name__])[0][:200])
+        }
 
 
 def _guarded_value(found: Callable[[], Any]) -> Any:

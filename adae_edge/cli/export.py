@@ -16,44 +16,61 @@ from adae_edge.errors import MissingExtra, ParityError, UsageError
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A finished checkpoint.")],
     out: Annotated[
-        Path | None, typer.Option(help="The model file [default: the checkpoint's name with .onnx].")
+        Path | None,
+        typer.Option(help="The model file [default: the checkpoint's name with .onnx]."),
     ] = None,
     frames: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of normal frames for the gate and for int8, in place of those that the checkpoint carries; "
+            help="Folder of normal frames for the gate and for int8, in place of those that the "
+            "checkpoint carries; "
             "with subfolders normal and anomalous the cost in AUROC is told."
         ),
     ] = None,
-    precision: Annotated[str, typer.Option(help="Of both autoencoders: fp32, fp16 or int8.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(help="Of both autoencoders: fp32, fp16 or int8.")
+    ] = "fp32",
     target: Annotated[
         str,
         typer.Option(
-            help="portable; openvino, with the transposed convolutions as it runs them faster; or tensorrt, with int8 "
+            help="portable; openvino, with the transposed convolutions as it runs them faster; or "
+            "tensorrt, with int8 "
             "as it takes it."
         ),
     ] = "portable",
     fixed_size: Annotated[
-        str | None, typer.Option(help="WIDTHxHEIGHT of all frames: faster, and no other size is taken.")
+        str | None,
+        typer.Option(help="WIDTHxHEIGHT of all frames: faster, and no other size is taken."),
     ] = None,
     fixed_batch: Annotated[
-        int | None, typer.Option(min=1, max=4096, help="Frames in every run of the graph; fewer are filled up.")
+        int | None,
+        typer.Option(
+            min=1, max=4096, help="Frames in every run of the graph; fewer are filled up."
+        ),
     ] = None,
     anomaly_map: Annotated[
-        str | None, typer.Option(help="A second output that shows where: network or frame, whose pixels it has.")
+        str | None,
+        typer.Option(
+            help="A second output that shows where: network or frame, whose pixels it has."
+        ),
     ] = None,
     example: Annotated[
-        Path | None, typer.Option(help="Folder for score.py and score.cpp, which score without adae-edge.")
+        Path | None,
+        typer.Option(help="Folder for score.py and score.cpp, which score without adae-edge."),
     ] = None,
     triton: Annotated[
-        Path | None, typer.Option(help="Model repository of Triton Inference Server that gets the model, too.")
+        Path | None,
+        typer.Option(help="Model repository of Triton Inference Server that gets the model, too."),
     ] = None,
 ) -> None:
     """Fuse both autoencoders into one ONNX file that outputs the score, once its scores are shown to be PyTorch's."""
-    from adae_edge.contract import MAPS, PRECISIONS, TARGETS, Graph
+    from adae_edge.contract import MAPS, PRECISIONS, TARGETS, Form
     from adae_edge.decoding.images import frame_size
 
-    for value, option, known in ((precision, "--precision", PRECISIONS), (target, "--target", TARGETS)):
+    for value, option, known in (
+        (precision, "--precision", PRECISIONS),
+        (target, "--target", TARGETS),
+    ):
         if value not in known:
             raise UsageError(f"{option} is one of {', '.join(known)}, and {value} is none of them")
     if anomaly_map not in (None, *MAPS):
@@ -68,42 +85,62 @@ def export(
     out = out or checkpoint.with_name(checkpoint.name.removesuffix(".safetensors") + ".onnx")
     if triton is not None:
         check_repository(out.stem, triton)
-    exported = run_export(checkpoint, out, frames, Graph(precision, target, size, fixed_batch, anomaly_map))
+    exported = run_export(
+        checkpoint, out, frames, Form(precision, target, size, fixed_batch, anomaly_map)
+    )
     parity = exported.parity
-    lacking = f"\nunverified, for this machine lacks them: {', '.join(parity.unverified)}" if parity.unverified else ""
+    lacking = (
+        f"\nunverified, for this machine lacks them: {', '.join(parity.unverified)}"
+        if parity.unverified
+        else ""
+    )
     typer.echo(
-        f"parity: {parity.scores} scores by {', '.join(parity.verified)}, nine frames in ten within "
-        f"{parity.error:.1e} of PyTorch's ({parity.tolerance:.0e} allowed), {parity.flipped} decisions flipped{lacking}"
+        f"parity: {parity.scores} scores by {', '.join(parity.verified)}, nine frames in ten "
+        "within "
+        f"{parity.error:.1e} of PyTorch's ({parity.tolerance:.0e} allowed), {parity.flipped} "
+        f"decisions flipped{lacking}"
     )
     if exported.cost:
         typer.echo(exported.cost.lines(precision))
     typer.echo(
         f"wrote {out}: {exported.bytes / 1e6:.2f} MB, opset {exported.opset}; next: "
-        + (f"adae-edge calibrate {out} NORMALS" if precision == "int8" else f"adae-edge score {out} SOURCE")
+        + (
+            f"adae-edge calibrate {out} NORMALS"
+            if precision == "int8"
+            else f"adae-edge score {out} SOURCE"
+        )
     )
     if example is not None:
         typer.echo(f"wrote {' and '.join(map(str, write_examples(exported.contract, example)))}")
     if triton is not None:
-        typer.echo(f"wrote {write_repository(out.stem, exported.contract, out.read_bytes(), triton)}")
+        typer.echo(
+            f"wrote {write_repository(out.stem, exported.contract, out.read_bytes(), triton)}"
+        )
 
 
 def engine(
     model: Annotated[Path, typer.Argument(help="A model file.")],
     out: Annotated[
-        Path | None, typer.Option(help="The engine file [default: the model file's name with .engine].")
+        Path | None,
+        typer.Option(help="The engine file [default: the model file's name with .engine]."),
     ] = None,
     flavour: Annotated[
-        str | None, typer.Option(help="tensorrt or tensorrt_rtx [default: the one that is installed].")
+        str | None,
+        typer.Option(help="tensorrt or tensorrt_rtx [default: the one that is installed]."),
     ] = None,
     compute_capability: Annotated[
         list[str] | None,
         typer.Option(
-            help="Of a GPU that will run it, as 8.6; may be repeated; tensorrt_rtx alone [default: this machine's]."
+            help="Of a GPU that will run it, as 8.6; may be repeated; tensorrt_rtx alone "
+            "[default: this machine's]."
         ),
     ] = None,
     batch: Annotated[
         str | None,
-        typer.Option(help="MIN,OPT,MAX frames in a run, or one number [default: 1,1 and what fits into 256 MiB]."),
+        typer.Option(
+            help="MIN,OPT,MAX frames in a run, or one number [default: 1,1 and what fits into 256 "
+            "MiB]."
+        ),
     ] = None,
     frame_size: Annotated[
         str | None,
@@ -113,7 +150,8 @@ def engine(
         ),
     ] = None,
     workspace: Annotated[
-        int | None, typer.Option(min=1, max=2**20, help="MiB that layers may use beside inputs and outputs.")
+        int | None,
+        typer.Option(min=1, max=2**20, help="MiB that layers may use beside inputs and outputs."),
     ] = None,
 ) -> None:
     """Build a TensorRT engine of a model file, on the machine that will run it or for GPUs by their number."""
@@ -121,7 +159,11 @@ def engine(
     from adae_edge.export.engine import Wanted, build_engine
 
     batches = None if batch is None else three_of(numbers_of(batch, "--batch"), "--batch")
-    sizes = None if frame_size is None else three_of([size_of(s)[::-1] for s in frame_size.split(",")], "--frame-size")
+    sizes = (
+        None
+        if frame_size is None
+        else three_of([size_of(s)[::-1] for s in frame_size.split(",")], "--frame-size")
+    )
     terminal = sys.stderr.isatty()
 
     def progress(seconds: float, phase: str) -> None:
@@ -131,7 +173,10 @@ def engine(
     out = out or model.with_name(model.name.removesuffix(".onnx") + ".engine")
     try:
         built = build_engine(
-            model, out, Wanted(flavour, tuple(compute_capability or ()), batches, sizes, workspace), progress
+            model,
+            out,
+            Wanted(flavour, tuple(compute_capability or ()), batches, sizes, workspace),
+            progress,
         )
     finally:
         if terminal:
@@ -139,10 +184,13 @@ def engine(
     about = built.engine
     typer.echo(
         f"{about.flavour} {about.version} built it in {built.seconds:.1f} s for "
-        f"{about.gpu or 'any GPU'} of compute capability {about.compute_capability.replace(',', ' or ')}"
+        f"{about.gpu or 'any GPU'} of compute capability "
+        f"{about.compute_capability.replace(',', ' or ')}"
     )
     typer.echo(
-        "it takes frames of {} to {}, best {}".format(*(about.options["frame_size"][at] for at in (0, 2, 1)))
+        "it takes frames of {} to {}, best {}".format(
+            *(about.options["frame_size"][at] for at in (0, 2, 1))
+        )
         + ", {} to {} in a run, best {}".format(*(about.options["batch"][at] for at in (0, 2, 1)))
     )
     typer.echo(
@@ -167,12 +215,16 @@ def _compare_engine(engine_file: Path, model: Path) -> None:
         engine_file.unlink()
         raise
     else:
-        typer.echo(f"parity: {count} scores of extreme frames, at most {worst:.1e} from ONNX Runtime's")
+        typer.echo(
+            f"parity: {count} scores of extreme frames, at most {worst:.1e} from ONNX Runtime's"
+        )
 
 
 def inspect(
     model: Annotated[Path, typer.Argument(help="A model file, or an engine.")],
-    other: Annotated[Path | None, typer.Argument(help="Another one: show only what differs between the two.")] = None,
+    other: Annotated[
+        Path | None, typer.Argument(help="Another one: show only what differs between the two.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON.")] = False,
 ) -> None:
     """Show what a model file or an engine expects, returns and contains, or what differs between two of them."""
@@ -181,6 +233,12 @@ def inspect(
     file = enginefile.read_either(model)
     if other is not None:
         differing = inspection.differences(file, enginefile.read_either(other))
-        typer.echo(json.dumps(differing, indent=2) if as_json else inspection.describe_differences(differing))
+        typer.echo(
+            json.dumps(differing, indent=2)
+            if as_json
+            else inspection.describe_differences(differing)
+        )
     else:
-        typer.echo(json.dumps(inspection.facts(file), indent=2) if as_json else inspection.describe(file))
+        typer.echo(
+            json.dumps(inspection.facts(file), indent=2) if as_json else inspection.describe(file)
+        )

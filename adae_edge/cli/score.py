@@ -27,21 +27,26 @@ def score(
     source: Annotated[
         str,
         typer.Argument(
-            help="An image, a DICOM file, a video, a folder of these, camera:0; or NIfTI volumes for a model of slices."
+            help="An image, a DICOM file, a video, a folder of these, camera:0; or NIfTI volumes "
+            "for a model of slices."
         ),
     ],
     to: Annotated[
         list[str] | None,
-        typer.Option(help="Sink: terminal, jsonl:FILE or csv:FILE; may be repeated [default: terminal]."),
+        typer.Option(
+            help="Sink: terminal, jsonl:FILE or csv:FILE; may be repeated [default: terminal]."
+        ),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(min=0, help="Call frames anomalous above this score [default: the model's].")
+        float | None,
+        typer.Option(min=0, help="Call frames anomalous above this score [default: the model's]."),
     ] = None,
     window: OtherWindow = None,
     brain_mask: BrainMask = None,
     device: Device = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads [default: all that this process may use].")
+        int | None,
+        typer.Option(min=1, help="CPU threads [default: all that this process may use]."),
     ] = None,
 ) -> None:
     """Score every frame of a source; each result goes to every sink at once."""
@@ -61,9 +66,19 @@ def score(
     frames = open_for(scorer.contract, source, window_of(window), brain_mask)
     summary = Summary()
     with contextlib.ExitStack() as closing:
-        sinks = [closing.enter_context(contextlib.closing(open_sink(spec))) for spec in to or ["terminal"]]
+        sinks = [
+            closing.enter_context(contextlib.closing(open_sink(spec)))
+            for spec in to or ["terminal"]
+        ]
         try:
-            stream(scorer, until_stopped(frames), sinks, limit, lambda failure: complain(str(failure)), summary)
+            stream(
+                scorer,
+                until_stopped(frames),
+                sinks,
+                limit,
+                lambda failure: complain(str(failure)),
+                summary,
+            )
         except Stopped:
             if not frames.live:
                 raise
@@ -75,11 +90,16 @@ def score(
 
 
 def calibrate(
-    model: Annotated[Path, typer.Argument(help="A model file, or an engine; FILE.previous is kept.")],
+    model: Annotated[
+        Path, typer.Argument(help="A model file, or an engine; FILE.previous is kept.")
+    ],
     normals: Annotated[str, typer.Argument(help="A source of normal frames, as for score.")],
-    fpr: Annotated[float, typer.Option(help="False-positive rate that the threshold keeps.")] = 0.01,
+    fpr: Annotated[
+        float, typer.Option(help="False-positive rate that the threshold keeps.")
+    ] = 0.01,
     confidence: Annotated[
-        float, typer.Option(help="Probability, over the draw of the normals, that it keeps the rate.")
+        float,
+        typer.Option(help="Probability, over the draw of the normals, that it keeps the rate."),
     ] = 0.95,
     window: OtherWindow = None,
     brain_mask: BrainMask = None,
@@ -91,8 +111,10 @@ def calibrate(
     done = recalibrate(model, normals, fpr, confidence, device, window_of(window), brain_mask)
     calibration = done.contract.calibration
     typer.echo(
-        f"{calibrated(done.contract)}\nthe threshold before, {done.before.threshold:.4f}, lies below "
-        f"{done.above_before} of these {calibration.normals} normals ({done.above_before / calibration.normals:.2%})\n"
+        f"{calibrated(done.contract)}\nthe threshold before, {done.before.threshold:.4f}, lies "
+        "below "
+        f"{done.above_before} of these {calibration.normals} normals "
+        f"({done.above_before / calibration.normals:.2%})\n"
         f"wrote {model}"
     )
 
@@ -102,17 +124,35 @@ def bench(
     batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,4,16,64",
     size: Annotated[
         list[str] | None,
-        typer.Option(help="Frame size WIDTHxHEIGHT; may be repeated [default: the network's and 640x480]."),
+        typer.Option(
+            help="Frame size WIDTHxHEIGHT; may be repeated [default: the network's and 640x480]."
+        ),
     ] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Measuring time for each size and batch.")] = 2.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="Measuring time for each size and batch.")
+    ] = 2.0,
     device: Device = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads [default: all that this process may use].")
+        int | None,
+        typer.Option(min=1, help="CPU threads [default: all that this process may use]."),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures as JSON.")] = None,
-    markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Write the table as Markdown.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures as JSON.")
+    ] = None,
+    markdown_file: Annotated[
+        Path | None, typer.Option("--markdown", help="Write the table as Markdown.")
+    ] = None,
 ) -> None:
     """Measure latency and throughput of a model on this machine."""
     from adae_edge.benchmarks.bench import run_bench
 
-    run_bench(model, numbers_of(batch, "--batch"), size or [], seconds, device, threads, json_file, markdown_file)
+    run_bench(
+        model,
+        numbers_of(batch, "--batch"),
+        size or [],
+        seconds,
+        device,
+        threads,
+        json_file,
+        markdown_file,
+    )

@@ -18,23 +18,31 @@ if TYPE_CHECKING:
 # Options that several commands have.
 Window = Annotated[
     str | None,
-    typer.Option(help="CENTER,WIDTH of the grey values of DICOM files, in place of their own VOI window."),
+    typer.Option(
+        help="CENTER,WIDTH of the grey values of DICOM files, in place of their own VOI window."
+    ),
 ]
 
 OtherWindow = Annotated[
     str | None,
-    typer.Option(help="CENTER,WIDTH of the grey values of DICOM files, in place of the training's."),
+    typer.Option(
+        help="CENTER,WIDTH of the grey values of DICOM files, in place of the training's."
+    ),
 ]
 
 BrainMask = Annotated[
     Path | None,
-    typer.Option(help="Where the brain is, for NIfTI volumes with skull: a mask, or a folder with VOLUME_*.nii.gz."),
+    typer.Option(
+        help="Where the brain is, for NIfTI volumes with skull: a mask, or a folder with "
+        "VOLUME_*.nii.gz."
+    ),
 ]
 
 Device = Annotated[
     str | None,
     typer.Option(
-        help="cpu, cuda, tensorrt (builds an engine for each new size) or openvino; never another one in its place. "
+        help="cpu, cuda, tensorrt (builds an engine for each new size) or openvino; never another "
+        "one in its place. "
         "An engine file has its own [default: cpu]."
     ),
 ]
@@ -46,8 +54,8 @@ Item = TypeVar("Item")
 class Stopped(BaseException):
     """The user or the system asked the process to stop. No decoder's ``except Exception`` may swallow it.
 
-    Python itself may: an exception raised in the middle of an import, or in a callback, can get lost
-    or turn into another one. ``asked`` remembers that the signal came.
+    Python itself may: an exception raised in the middle of an import, or in a callback, can get
+    lost or turn into another one. ``asked`` remembers that the signal came.
     """
 
     asked = False
@@ -80,7 +88,9 @@ def complain(sentence: str) -> None:
 def three_of(values: list[Item], option: str) -> tuple[Item, Item, Item]:
     """MIN,OPT,MAX of an option, or one value for all three."""
     if len(values) not in (1, 3):
-        raise UsageError(f"{option} takes the smallest, the most frequent and the largest, or one for all three")
+        raise UsageError(
+            f"{option} takes the smallest, the most frequent and the largest, or one for all three"
+        )
     return values[0], values[len(values) // 2], values[-1]
 
 
@@ -98,7 +108,9 @@ def region_of(text: str | None) -> Region | None:
         return None
     edges = numbers_of(text, "--roi")
     if len(edges) != 4 or min(edges[2:]) < 1:
-        raise UsageError(f"--roi takes LEFT,TOP,WIDTH,HEIGHT in pixels, and {text} is something else")
+        raise UsageError(
+            f"--roi takes LEFT,TOP,WIDTH,HEIGHT in pixels, and {text} is something else"
+        )
     return Region(*edges)
 
 
@@ -121,5 +133,7 @@ def numbers_of(text: str, option: str) -> list[int]:
     """The whole numbers of an option, with commas between them; raises UsageError for anything else."""
     parts = text.split(",")
     if not all(part.strip().isdecimal() for part in parts):
-        raise UsageError(f"{option} takes whole numbers with commas between them, and {text} is something else")
+        raise UsageError(
+            f"{option} takes whole numbers with commas between them, and {text} is something else"
+        )
     return [int(part) for part in parts]

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from adae_edge.cli.shared import OtherWindow, Stopped, Window, calibrated, complain, needs, region_of, window_of
+from adae_edge.cli.shared import (
+    OtherWindow,
+    Stopped,
+    Window,
+    calibrated,
+    complain,
+    needs,
+    region_of,
+    window_of,
+)
 from adae_edge.errors import UsageError
 
 
@@ -29,45 +38,73 @@ def train(
     data: Annotated[
         str | None,
         typer.Argument(
-            help="digits, mnist:DIR, cifar10:DIR, brats:DIR, nifti:DIR, or a folder of images and DICOM files."
+            help="digits, mnist:DIR, cifar10:DIR, brats:DIR, nifti:DIR, or a folder of images and "
+            "DICOM files."
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="The checkpoint to write.")] = Path("checkpoint.safetensors"),
+    out: Annotated[Path, typer.Option(help="The checkpoint to write.")] = Path(
+        "checkpoint.safetensors"
+    ),
     resume: Annotated[
-        Path | None, typer.Option(help="Go on with this unfinished checkpoint; only DATA may be given with it.")
+        Path | None,
+        typer.Option(help="Go on with this unfinished checkpoint; only DATA may be given with it."),
     ] = None,
     anomalous: Annotated[
-        str | None, typer.Option(help="The class that is held out of digits, mnist or cifar10: 0 to 9, or cat, dog ...")
+        str | None,
+        typer.Option(
+            help="The class that is held out of digits, mnist or cifar10: 0 to 9, or cat, dog ..."
+        ),
     ] = None,
     modality: Annotated[
-        str | None, typer.Option(help="Volumes of brats or nifti: flair, t1, t1ce or t2 [default: flair].")
+        str | None,
+        typer.Option(help="Volumes of brats or nifti: flair, t1, t1ce or t2 [default: flair]."),
     ] = None,
     recipe: Annotated[
         str, typer.Option(help="default; paper, the paper's own settings; or autoencoder, G alone.")
     ] = "default",
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the training frames [default: the recipe's].")
+        int | None,
+        typer.Option(min=1, help="Passes over the training frames [default: the recipe's]."),
     ] = None,
     side: Annotated[
-        int | None, typer.Option(help="Pixels that the network sees: 8, 16, 32 ... [default: from the frames].")
+        int | None,
+        typer.Option(
+            help="Pixels that the network sees: 8, 16, 32 ... [default: from the frames]."
+        ),
     ] = None,
     network: Annotated[
         str | None,
-        typer.Option(help="a or b, the paper's Appendix A [default: a for digits and mnist, else b]."),
+        typer.Option(
+            help="a or b, the paper's Appendix A [default: a for digits and mnist, else b]."
+        ),
     ] = None,
     pad: Annotated[
-        bool, typer.Option("--pad", help="Keep the aspect ratio: pad frames to a square in place of stretching them.")
+        bool,
+        typer.Option(
+            "--pad",
+            help="Keep the aspect ratio: pad frames to a square in place of stretching them.",
+        ),
     ] = False,
-    pad_value: Annotated[float, typer.Option(min=0, max=255, help="Grey level of the padding.")] = 0.0,
+    pad_value: Annotated[
+        float, typer.Option(min=0, max=255, help="Grey level of the padding.")
+    ] = 0.0,
     roi: Annotated[
-        str | None, typer.Option(help="Region of interest, LEFT,TOP,WIDTH,HEIGHT in pixels of the raw frame.")
+        str | None,
+        typer.Option(help="Region of interest, LEFT,TOP,WIDTH,HEIGHT in pixels of the raw frame."),
     ] = None,
     score: Annotated[
-        str, typer.Option(help="l2, the paper's; generator; or density, the best on MNIST: see docs/architecture.md.")
+        str,
+        typer.Option(
+            help="l2, the paper's; generator; or density, the best on MNIST: see "
+            "docs/architecture.md."
+        ),
     ] = "l2",
     fpr: Annotated[
         float | None,
-        typer.Option(help="False-positive rate that the threshold keeps [default: 0.01, or the lowest that can be]."),
+        typer.Option(
+            help="False-positive rate that the threshold keeps [default: 0.01, or the lowest that "
+            "can be]."
+        ),
     ] = None,
     window: Window = None,
     no_reference_frames: Annotated[
@@ -76,7 +113,10 @@ def train(
     device: Annotated[str, typer.Option(help="Torch device: cpu, cuda, cuda:1 ...")] = "cpu",
     compiled: Annotated[bool, typer.Option("--compile", help="Train with torch.compile.")] = False,
     seed: Annotated[
-        int, typer.Option(min=0, max=2**31 - 1, help="Of the split, the weights and the order of training.")
+        int,
+        typer.Option(
+            min=0, max=2**31 - 1, help="Of the split, the weights and the order of training."
+        ),
     ] = 0,
 ) -> None:
     """Train both autoencoders on normal frames and calibrate the threshold; under torchrun, on several processes."""
@@ -89,19 +129,32 @@ def train(
         from adae_edge.train.progress import TrainingProgress
     unfinished = None
     if resume is not None:
-        given = [name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+        given = [
+            name
+            for name in context.params
+            if str(context.get_parameter_source(name)).endswith("COMMANDLINE")
+        ]
         if extra := sorted({*given} - {"data", "resume", "device", "compiled"}):
-            raise UsageError(f"a resumed training keeps its settings: leave out --{extra[0].replace('_', '-')}")
+            raise UsageError(
+                f"a resumed training keeps its settings: leave out --{extra[0].replace('_', '-')}"
+            )
         unfinished, out = Checkpoint.load(resume), resume
         if unfinished.contract is not None:
             raise UsageError(f"{resume} is finished: there is nothing to resume")
         settings = planning.Settings.from_header(unfinished.training)
         settings = dataclasses.replace(settings, data=data or settings.data)
-        dataset = load_dataset(settings.data, settings.anomalous, settings.window, settings.modality)
+        dataset = load_dataset(
+            settings.data, settings.anomalous, settings.window, settings.modality
+        )
     elif data is None:
-        raise UsageError("name the data to train on: digits, mnist:DIR, cifar10:DIR, brats:DIR, nifti:DIR or a folder")
+        raise UsageError(
+            "name the data to train on: digits, mnist:DIR, cifar10:DIR, brats:DIR, nifti:DIR or a "
+            "folder"
+        )
     elif out.exists():
-        raise UsageError(f"{out} is there already: choose another --out, or finish it with --resume {out}")
+        raise UsageError(
+            f"{out} is there already: choose another --out, or finish it with --resume {out}"
+        )
     else:
         chosen = class_number(data, anomalous)
         shown = window_of(window)
@@ -121,7 +174,9 @@ def train(
                 )  # fmt: skip
             except Stopped:
                 if progress.epochs_done and group.first:
-                    complain(f"{progress.epochs_done} epochs are kept: adae-edge train --resume {out}")
+                    complain(
+                        f"{progress.epochs_done} epochs are kept: adae-edge train --resume {out}"
+                    )
                 raise
     if contract is not None:
         typer.echo(f"{calibrated(contract)}\nwrote {out}; next: adae-edge export {out}")
@@ -129,8 +184,12 @@ def train(
 
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="A finished checkpoint.")],
-    data: Annotated[str | None, typer.Argument(help="The data set, if it is elsewhere now, or another one.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json and report.html.")] = None,
+    data: Annotated[
+        str | None, typer.Argument(help="The data set, if it is elsewhere now, or another one.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for evaluation.json and report.html.")
+    ] = None,
     window: OtherWindow = None,
 ) -> None:
     """Measure a checkpoint on labelled frames that its training did not see: AUROC, the threshold at work."""
@@ -148,18 +207,27 @@ def evaluate(
 
 def reproduce(
     table: Annotated[str, typer.Argument(help="mnist, cifar10 or brats, or digits to try it.")],
-    data: Annotated[Path | None, typer.Argument(help="Folder of the data set; digits needs none.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the table; what is finished in it stays [default: TABLE].")
+    data: Annotated[
+        Path | None, typer.Argument(help="Folder of the data set; digits needs none.")
     ] = None,
-    classes: Annotated[str | None, typer.Option(help="Some of the table's classes, as 0,1 [default: all].")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the table; what is finished in it stays [default: TABLE]."),
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Some of the table's classes, as 0,1 [default: all].")
+    ] = None,
     seeds: Annotated[str | None, typer.Option(help="As 0,1,2 [default: the table's].")] = None,
-    recipe: Annotated[str, typer.Option(help="default, or paper for the paper's own settings.")] = "default",
+    recipe: Annotated[
+        str, typer.Option(help="default, or paper for the paper's own settings.")
+    ] = "default",
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the training frames [default: the recipe's].")
+        int | None,
+        typer.Option(min=1, help="Passes over the training frames [default: the recipe's]."),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Trainings at a time [default: one for each CPU; 5 on a GPU].")
+        int | None,
+        typer.Option(min=1, help="Trainings at a time [default: one for each CPU; 5 on a GPU]."),
     ] = None,
     device: Annotated[str, typer.Option(help="Torch device: cpu, cuda, cuda:1 ...")] = "cpu",
 ) -> None:

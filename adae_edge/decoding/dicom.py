@@ -1,7 +1,7 @@
 """Decoding DICOM files into 8-bit frames: the one file that needs the [dicom] extra.
 
-The order is the standard's (PS3.3 C.11 and C.7.6.3): modality rescale or LUT, then the VOI window or
-LUT, then the inversion of MONOCHROME1.
+The order is the standard's (PS3.3 C.11 and C.7.6.3): modality rescale or LUT, then the VOI window
+or LUT, then the inversion of MONOCHROME1.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Header(NamedTuple):
         frames: how many there are.
         grey: whether they are grey.
         series: the series instance UID, or "".
-        orientations: of the whole file or of each frame, as far as they are given: float64 [2, 3], the
-            directions of rows and columns in the patient, of length 1.
+        orientations: of the whole file or of each frame, as far as they are given: float64 [2, 3],
+            the directions of rows and columns in the patient, of length 1.
     """
 
     frames: int
@@ -55,19 +55,22 @@ class Header(NamedTuple):
     orientations: list[NDArray[np.float64]]
 
 
-def decode_dicom(path: Path, window: Window | None = None) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+def decode_dicom(
+    path: Path, window: Window | None = None
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """Decode the frames of a DICOM file one after another.
 
-    Grey pictures pass through their VOI window (the first one, if there are several). Without any, 8
-    stored bits are taken as they are, and more are refused: no rule that looks at one picture alone
-    would scale the next one in the same way. Colour pictures come as RGB.
+    Grey pictures pass through their VOI window (the first one, if there are several). Without any,
+    8 stored bits are taken as they are, and more are refused: no rule that looks at one picture
+    alone would scale the next one in the same way. Colour pictures come as RGB.
 
     Args:
         path: the file.
         window: in place of the file's own, in modality units.
 
     Yields:
-        The SOP instance UID, with "/1", "/2" ... for the frames of a multi-frame file, and the frame
+        The SOP instance UID, with "/1", "/2" ... for the frames of a multi-frame file, and the
+            frame
         uint8 [H, W, C], C 1 or 3.
 
     Raises:
@@ -76,7 +79,9 @@ def decode_dicom(path: Path, window: Window | None = None) -> Iterator[tuple[str
     """
     frames = _frames(path, window)
     while True:
-        with _refusing(path):  # around each step and not the loop, so that the caller's warnings are not held back
+        with _refusing(
+            path
+        ):  # around each step and not the loop, so that the caller's warnings are not held back
             frame = next(frames, None)
         if frame is None:
             return
@@ -107,13 +112,18 @@ def read_header(path: Path) -> Header:
             raise FrameError(f"{path} holds no picture")
         groups = [data, *(data.get("SharedFunctionalGroupsSequence") or [])]
         groups += data.get("PerFrameFunctionalGroupsSequence") or []
-        planes = [data, *(plane for group in groups for plane in group.get("PlaneOrientationSequence") or [])]
+        planes = [
+            data,
+            *(plane for group in groups for plane in group.get("PlaneOrientationSequence") or []),
+        ]
         return Header(
             frames=_count(data, path),
             grey=data.PhotometricInterpretation in ("MONOCHROME1", "MONOCHROME2"),
             series=str(data.get("SeriesInstanceUID") or ""),
             orientations=[
-                _axes(plane.ImageOrientationPatient) for plane in planes if plane.get("ImageOrientationPatient")
+                _axes(plane.ImageOrientationPatient)
+                for plane in planes
+                if plane.get("ImageOrientationPatient")
             ],
         )
 
@@ -166,19 +176,25 @@ def _frames(
         else:
             frame = _colour(data, pixels)
         if frame.ndim != 3 or frame.shape[2] not in (1, 3):
-            raise ValueError(f"{data.PhotometricInterpretation} has not {data.SamplesPerPixel} samples per pixel")
+            raise ValueError(
+                f"{data.PhotometricInterpretation} has not {data.SamplesPerPixel} samples per pixel"
+            )
         yield (f"{uid}/{number + 1}" if count > 1 else uid), frame
 
 
 def _grey(data: Dataset, pixels: NDArray[np.generic], window: Window | None) -> NDArray[np.uint8]:
     """Stored values [H, W] through modality and VOI transformation -> uint8 [H, W, 1].
 
-    pydicom's own functions serve scaled values, not pictures: a negative slope leaves them upside down,
-    and indices beyond 255 into a VOI LUT of 8 bits wrap around.
+    pydicom's own functions serve scaled values, not pictures: a negative slope leaves them upside
+    down, and indices beyond 255 into a VOI LUT of 8 bits wrap around.
     """
     values = pixels.astype(np.float64)
     bits = int(data.BitsStored)
-    low, high = (0.0, 2.0**bits - 1) if data.PixelRepresentation == 0 else (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1)
+    low, high = (
+        (0.0, 2.0**bits - 1)
+        if data.PixelRepresentation == 0
+        else (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1)
+    )
     if data.get("ModalityLUTSequence"):
         values, low, high = _looked_up(values, data.ModalityLUTSequence[0], data)
         bits = int(data.ModalityLUTSequence[0].LUTDescriptor[2])
@@ -191,10 +207,18 @@ def _grey(data: Dataset, pixels: NDArray[np.generic], window: Window | None) -> 
     elif data.get("VOILUTSequence"):
         values, low, high = _looked_up(values, data.VOILUTSequence[0], data)
     elif data.get("WindowWidth") is not None and data.get("WindowCenter") is not None:
-        center, width = (float(np.ravel(value)[0]) for value in (data.WindowCenter, data.WindowWidth))
-        values, low, high = _windowed(values, Window(center, width), data.get("VOILUTFunction") or "LINEAR"), 0, 1
+        center, width = (
+            float(np.ravel(value)[0]) for value in (data.WindowCenter, data.WindowWidth)
+        )
+        values, low, high = (
+            _windowed(values, Window(center, width), data.get("VOILUTFunction") or "LINEAR"),
+            0,
+            1,
+        )
     elif bits > 8:
-        raise ValueError("it has no VOI window, so which values are black and white is unknown: --window says it")
+        raise ValueError(
+            "it has no VOI window, so which values are black and white is unknown: --window says it"
+        )
     if not 0 < high - low < np.inf:
         raise ValueError("its rescaling maps every value to the same")
     shown = np.clip((values - low) / (high - low), 0, 1)
@@ -203,16 +227,24 @@ def _grey(data: Dataset, pixels: NDArray[np.generic], window: Window | None) -> 
     return np.asarray(np.rint(shown * 255).astype(np.uint8)[:, :, None])
 
 
-def _looked_up(values: NDArray[np.float64], lut: Dataset, data: Dataset) -> tuple[NDArray[np.float64], float, float]:
+def _looked_up(
+    values: NDArray[np.float64], lut: Dataset, data: Dataset
+) -> tuple[NDArray[np.float64], float, float]:
     """Values through a LUT (PS3.3 C.11.1.1 and C.11.2.1.1), and the lowest and highest that its bits can hold."""
     entries, first, bits = (int(number) for number in lut.LUTDescriptor)
     table = lut.LUTData
     if isinstance(table, bytes):
-        table = np.frombuffer(table, "<u2" if data.file_meta.TransferSyntaxUID.is_little_endian else ">u2")
+        table = np.frombuffer(
+            table, "<u2" if data.file_meta.TransferSyntaxUID.is_little_endian else ">u2"
+        )
     table = np.atleast_1d(np.asarray(table, np.float64))
     if len(table) < (entries or 2**16) or not 1 <= bits <= 16:
         raise ValueError("its lookup table is not as long as it declares")
-    return table[np.clip(np.rint(values) - first, 0, (entries or 2**16) - 1).astype(np.intp)], 0, 2**bits - 1
+    return (
+        table[np.clip(np.rint(values) - first, 0, (entries or 2**16) - 1).astype(np.intp)],
+        0,
+        2**bits - 1,
+    )
 
 
 def _windowed(values: NDArray[np.float64], window: Window, function: str) -> NDArray[np.float64]:

@@ -18,7 +18,9 @@ from adae_edge.errors import FrameError, UsageError
 
 MAX_SIDE = 8192
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset(
+    {".bmp", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
 
 Value = TypeVar("Value", bound=np.generic)
 
@@ -32,8 +34,8 @@ _RGB_MODES = frozenset({"RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "HSV"
 def decode_image(path: Path) -> NDArray[np.uint8]:
     """Decode an image file.
 
-    EXIF orientation is applied; 16-bit grey keeps its high byte; an alpha channel is dropped. What a
-    decoder merely warns of is not refused.
+    EXIF orientation is applied; 16-bit grey keeps its high byte; an alpha channel is dropped. What
+    a decoder merely warns of is not refused.
 
     Returns:
         uint8 [H, W, C], C 1 for a grey file and 3 (RGB) for any other.
@@ -49,7 +51,10 @@ def decode_image(path: Path) -> NDArray[np.uint8]:
                 check_size(image.height, image.width, str(path))
                 pages = getattr(image, "n_frames", 1)
                 if pages > 1 and image.format != "MPO":
-                    raise FrameError(f"{path} has {pages} pages, and a file is one frame: save each page as a file")
+                    raise FrameError(
+                        f"{path} has {pages} pages, and a file is one frame: save each page as a "
+                        "file"
+                    )
                 return _pixels(ImageOps.exif_transpose(image), _mode(image), path)
     except Image.DecompressionBombError:
         raise FrameError(f"{path} declares more than {MAX_SIDE} x {MAX_SIDE} pixels") from None
@@ -99,7 +104,8 @@ def to_channels(frame: NDArray[Value], channels: int) -> NDArray[Value]:
     rounded half up.
 
     Args:
-        frame: uint8 [..., 1 or 3], one frame or several, RGB; or float32 [..., 1], which stays as it is.
+        frame: uint8 [..., 1 or 3], one frame or several, RGB; or float32 [..., 1], which stays as
+            it is.
         channels: 1 or 3.
 
     Returns:
@@ -120,7 +126,9 @@ def check_size(height: int, width: int, what: str) -> None:
         FrameError: the size is refused.
     """
     if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
-        raise FrameError(f"{what} is {width} x {height} pixels, and a frame has 1 x 1 to {MAX_SIDE} x {MAX_SIDE}")
+        raise FrameError(
+            f"{what} is {width} x {height} pixels, and a frame has 1 x 1 to {MAX_SIDE} x {MAX_SIDE}"
+        )
 
 
 def _mode(image: Image.Image) -> str:
@@ -141,6 +149,11 @@ def _pixels(image: Image.Image, mode: str, path: Path) -> NDArray[np.uint8]:
 def frame_size(text: str) -> tuple[int, int]:
     """WIDTHxHEIGHT -> width and height; raises UsageError for anything else."""
     width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and 0 < int(width) <= MAX_SIDE and 0 < int(height) <= MAX_SIDE):
+    if not (
+        width.isdecimal()
+        and height.isdecimal()
+        and 0 < int(width) <= MAX_SIDE
+        and 0 < int(height) <= MAX_SIDE
+    ):
         raise UsageError(f"a frame size is WIDTHxHEIGHT, as 640x480, and {text} is something else")
     return int(width), int(height)

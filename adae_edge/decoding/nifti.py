@@ -1,7 +1,8 @@
 """Reading NIfTI volumes into slices: the one file that needs the [nifti] extra.
 
-A slice lies as a DICOM axial slice does: row 0 is the patient's front, column 0 the patient's right, and
-slice 0 is nearest to the feet. Which voxels of a file these are follows from its own orientation.
+A slice lies as a DICOM axial slice does: row 0 is the patient's front, column 0 the patient's
+right, and slice 0 is nearest to the feet. Which voxels of a file these are follows from its own
+orientation.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ Volume = NDArray[np.float32]
 # Decompressed; a volume of 512 x 512 x 1000 voxels at 16 bits has half of it.
 MAX_BYTES = 2**30
 
-# A slice with less brain than this part of the volume's largest has hardly any: the poles and the neck, where
-# what is left of the brain differs more between people than between healthy and ill.
+# A slice with less brain than this part of the volume's largest has hardly any: the poles and the
+# neck, where what is left of the brain differs more between people than between healthy and ill.
 MIN_BRAIN = 0.2
 
 
@@ -65,18 +66,24 @@ def read_brain(path: Path, mask: Path | None = None) -> Brain:
         mask: a volume of the same shape, above 0 in the brain.
 
     Raises:
-        FrameError: a file is refused, the mask is of another shape, or there is no brain or only one value in it.
+        FrameError: a file is refused, the mask is of another shape, or there is no brain or only
+            one value in it.
     """
     slices = read_volume(path)
     if mask is not None:
         inside = read_volume(mask) > 0
         if inside.shape != slices.shape:
-            raise FrameError(f"{mask} has the shape {_shape(inside)}, and {path}, which it masks, has {_shape(slices)}")
+            raise FrameError(
+                f"{mask} has the shape {_shape(inside)}, and {path}, which it masks, has "
+                f"{_shape(slices)}"
+            )
         slices[~inside] = 0
     brain = slices != 0
     area = brain.sum(axis=(1, 2))
     if not area.any():
-        raise FrameError(f"{path} shows no brain: every voxel{' inside its mask' if mask else ''} is 0")
+        raise FrameError(
+            f"{path} shows no brain: every voxel{' inside its mask' if mask else ''} is 0"
+        )
     values = slices[brain].astype(np.float64)
     mean, std = float(values.mean()), float(values.std())
     if not np.float32(std) > 0:
@@ -88,12 +95,13 @@ def read_volume(path: Path) -> Volume:
     """Read a NIfTI file, .nii or .nii.gz.
 
     Returns:
-        float32 [S, H, W], scaled as the header says: slices from the feet up, rows from the front, columns
+        float32 [S, H, W], scaled as the header says: slices from the feet up, rows from the front,
+            columns
         from the patient's right.
 
     Raises:
-        FrameError: no NIfTI file, damaged, cut short, not of three dimensions, too large, or with values
-            that are not finite numbers.
+        FrameError: no NIfTI file, damaged, cut short, not of three dimensions, too large, or with
+            values that are not finite numbers.
     """
     try:
         data = _decompressed(path)
@@ -139,7 +147,9 @@ def _canonical(data: bytes, path: Path) -> Volume:
     if dtype.kind not in "iuf":
         raise FrameError(f"{path} has voxels of type {dtype}, and not one number each")
     if min(shape) < 1 or image.dataobj.offset + math.prod(shape) * dtype.itemsize > len(data):
-        raise FrameError(f"{path} declares {' x '.join(map(str, shape))} voxels and is cut short or damaged")
+        raise FrameError(
+            f"{path} declares {' x '.join(map(str, shape))} voxels and is cut short or damaged"
+        )
     # Its axes then go to the right, to the front and up.
     image = nibabel.as_closest_canonical(image)  # type: ignore[no-untyped-call]
     values = np.asanyarray(image.dataobj)[::-1, ::-1].transpose(2, 1, 0)

@@ -35,7 +35,12 @@ def modality_of(path: Path) -> str | None:
     """What a volume shows by the last word of its name that says so; None if none does, and for a mask."""
     if is_mask(path):
         return None
-    said = (name for word in reversed(words(path)) for name, meant in MODALITIES.items() if word in meant)
+    said = (
+        name
+        for word in reversed(words(path))
+        for name, meant in MODALITIES.items()
+        if word in meant
+    )
     return next(said, None)
 
 
@@ -44,7 +49,11 @@ def volumes_of(files: Iterable[Path], modality: str | None) -> list[Path]:
 
     HCP keeps the skull-stripped volume beside the steps on the way to it, and it alone is taken.
     """
-    volumes = [path for path in files if not is_mask(path) and (modality is None or modality_of(path) == modality)]
+    volumes = [
+        path
+        for path in files
+        if not is_mask(path) and (modality is None or modality_of(path) == modality)
+    ]
     stripped = {path.parent: path for path in volumes if stem(path).endswith("_restore_brain")}
     return [path for path in volumes if stripped.get(path.parent, path) == path]
 

@@ -1,11 +1,11 @@
 """Checkpoints: one .safetensors file that training writes and the export reads.
 
-Tensors: ``model.*`` are the weights of G and D; ``reference.N`` are some calibration normals as
-raw frames, for the export's parity gate, and ``statistics.0`` and ``.1`` their means and standard deviations,
-if they are in modality units; ``seen`` tells the frames of the training from
-others; ``state.*`` is the optimizers' state, present only while
-the training is unfinished. Header: ``adae_edge.training`` says how the training was set up and how
-far it is; ``adae_edge.contract`` is there once the training is finished.
+Tensors: ``model.*`` are the weights of G and D; ``reference.N`` are some calibration normals as raw
+frames, for the export's parity gate, and ``statistics.0`` and ``.1`` their means and standard
+deviations, if they are in modality units; ``seen`` tells the frames of the training from others;
+``state.*`` is the optimizers' state, present only while the training is unfinished. Header:
+``adae_edge.training`` says how the training was set up and how far it is; ``adae_edge.contract`` is
+there once the training is finished.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ class Checkpoint:
         training: how the training was set up and how far it is; JSON types only.
         contract: None while the training is unfinished.
         references: raw calibration normals, uint8 or float32 [H, W, C] each.
-        statistics: mean and std of the references, float32 [R] each, for frames of kind "modality"; else empty.
+        statistics: mean and std of the references, float32 [R] each, for frames of kind "modality";
+            else empty.
         state: the optimizers' tensors; empty once the training is finished.
-        seen: uint8 [N, 8], the beginnings of the SHA-256 of the frames that trained and calibrated, so
-            that no evaluation counts one of them as unseen.
+        seen: uint8 [N, 8], the beginnings of the SHA-256 of the frames that trained and calibrated,
+            so that no evaluation counts one of them as unseen.
     """
 
     weights: dict[str, NDArray[Any]]
@@ -84,21 +85,34 @@ class Checkpoint:
             training = json.loads(header[TRAINING_KEY])
             contract = Contract.from_json(header[CONTRACT_KEY]) if CONTRACT_KEY in header else None
         except KeyError:
-            raise CheckpointError(f"{path} is a safetensors file, but no checkpoint of adae-edge") from None
+            raise CheckpointError(
+                f"{path} is a safetensors file, but no checkpoint of adae-edge"
+            ) from None
         except ModelFileError as error:
             raise CheckpointError(f"{path}: {error}") from None
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
         except Exception:
-            raise CheckpointError(f"{path} is no checkpoint: not a whole safetensors file") from None
+            raise CheckpointError(
+                f"{path} is no checkpoint: not a whole safetensors file"
+            ) from None
 
         def part(prefix: str) -> dict[str, NDArray[Any]]:
-            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            return {
+                name.removeprefix(prefix): value
+                for name, value in tensors.items()
+                if name.startswith(prefix)
+            }
 
         references = part("reference.")
         statistics = [value for _, value in sorted(part("statistics.").items())]
-        wanted = [(len(references),)] * (2 if references and contract and contract.kind == "modality" else 0)
-        whole = all(key.isdecimal() for key in references) and [values.shape for values in statistics] == wanted
+        wanted = [(len(references),)] * (
+            2 if references and contract and contract.kind == "modality" else 0
+        )
+        whole = (
+            all(key.isdecimal() for key in references)
+            and [values.shape for values in statistics] == wanted
+        )
         if not (isinstance(training, dict) and whole):
             raise CheckpointError(f"{path} is a safetensors file, but no checkpoint of adae-edge")
         return Checkpoint(
@@ -112,7 +126,9 @@ class Checkpoint:
         )
 
 
-def choose_references(frames: list[NDArray[np.uint8 | np.float32]]) -> list[NDArray[np.uint8 | np.float32]]:
+def choose_references(
+    frames: list[NDArray[np.uint8 | np.float32]],
+) -> list[NDArray[np.uint8 | np.float32]]:
     """As many of the frames as a checkpoint may carry: 64, or 32 MiB, but at least one."""
     chosen: list[NDArray[np.uint8 | np.float32]] = []
     size = 0

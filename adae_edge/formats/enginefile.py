@@ -81,8 +81,8 @@ def read(path: str | Path) -> Engine:
 
     Raises:
         UsageError: there is no such file.
-        ModelFileError: it is too large, no engine file, cut short or damaged, of an unknown schema, or its header
-            says something absurd or speaks of another plan.
+        ModelFileError: it is too large, no engine file, cut short or damaged, of an unknown schema,
+            or its header says something absurd or speaks of another plan.
     """
     return read_checked(path, "engine file", MAX_BYTES, _TOO_LARGE, check)
 
@@ -97,7 +97,9 @@ def check(data: bytes) -> Engine:
     if len(data) > MAX_BYTES:
         raise ModelFileError(_TOO_LARGE)
     if not data.startswith(MAGIC):
-        raise ModelFileError("it is no engine file of adae-edge: adae-edge engine makes them from a model file")
+        raise ModelFileError(
+            "it is no engine file of adae-edge: adae-edge engine makes them from a model file"
+        )
     if len(data) < _START:
         raise ModelFileError("it was cut short")
     (length,) = struct.unpack_from("<I", data, len(MAGIC))
@@ -106,12 +108,15 @@ def check(data: bytes) -> Engine:
     if len(data) < _START + length:
         raise ModelFileError("it was cut short")
     fields = _header(data[_START : _START + length])
-    contract = Contract.from_json(json.dumps(fields.pop("contract")))
-    if contract.graph is None:
+    written = fields.pop("contract")
+    contract = Contract.from_json(json.dumps(written))
+    if written.get("graph") is None:
         raise ModelFileError("its contract does not say the form of the graph")
     plan = data[_START + length :]
     if len(plan) != fields.pop("plan_bytes"):
-        raise ModelFileError("its plan has another length than its header says: it was cut short, or damaged")
+        raise ModelFileError(
+            "its plan has another length than its header says: it was cut short, or damaged"
+        )
     if hashlib.sha256(plan).hexdigest() != fields.pop("plan_sha256"):
         raise ModelFileError("its plan is another one than its header says, or damaged")
     return Engine(contract=contract, plan=plan, **fields)
@@ -147,10 +152,12 @@ def with_contract(data: bytes, contract: Contract) -> bytes:
 def describe(engine: Engine) -> str:
     """What an engine expects and returns, and where it runs, in lines for the terminal."""
     rows = describe_contract(engine.contract) | {
-        "runs on": f"{engine.flavour} {engine.version}, {engine.gpu or 'any GPU'} of compute capability "
-        + " or ".join(engine.compute_capabilities),
+        "runs on": f"{engine.flavour} {engine.version}, {engine.gpu or 'any GPU'} of compute "
+        "capability " + " or ".join(engine.compute_capabilities),
         "built from": f"a model file of sha256 {engine.onnx_sha256}",
-        "built with": ", ".join(f"{name} {json.dumps(value)}" for name, value in sorted(engine.options.items())),
+        "built with": ", ".join(
+            f"{name} {json.dumps(value)}" for name, value in sorted(engine.options.items())
+        ),
         "plan": f"{len(engine.plan)} bytes, sha256 {hashlib.sha256(engine.plan).hexdigest()}",
     }
     return "\n".join(f"{name:<11}{value}" for name, value in rows.items())
@@ -173,10 +180,14 @@ def _header(text: bytes) -> dict[str, Any]:
     if missing := sorted(_FIELDS.keys() - fields.keys()):
         raise ModelFileError(f"its header lacks {', '.join(missing)}")
     if unknown := sorted(fields.keys() - _FIELDS.keys()):
-        raise ModelFileError(f"its header has a field that schema {SCHEMA} does not know: {unknown[0]!r:.60}")
+        raise ModelFileError(
+            f"its header has a field that schema {SCHEMA} does not know: {unknown[0]!r:.60}"
+        )
     for name, accept in _FIELDS.items():
         if not accept(fields[name]):
-            raise ModelFileError(f"its header has {name} = {fields[name]!r:.60}, which is impossible")
+            raise ModelFileError(
+                f"its header has {name} = {fields[name]!r:.60}, which is impossible"
+            )
     return fields
 
 
@@ -192,7 +203,11 @@ def _text(value: Any, longest: int = 100) -> bool:
 
 
 def _matches(value: Any, pattern: str) -> bool:
-    return isinstance(value, str) and len(value) <= 100 and re.fullmatch(pattern, value, re.ASCII) is not None
+    return (
+        isinstance(value, str)
+        and len(value) <= 100
+        and re.fullmatch(pattern, value, re.ASCII) is not None
+    )
 
 
 def _option(value: Any, depth: int = 0) -> bool:
@@ -210,7 +225,9 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "compute_capability": lambda v: _matches(v, r"\d{1,2}\.\d(,\d{1,2}\.\d){0,9}"),
     "onnx_sha256": lambda v: _matches(v, r"[0-9a-f]{64}"),
     "options": lambda v: (
-        isinstance(v, dict) and len(v) <= 32 and all(_text(name) and _option(part) for name, part in v.items())
+        isinstance(v, dict)
+        and len(v) <= 32
+        and all(_text(name) and _option(part) for name, part in v.items())
     ),
     "plan_bytes": lambda v: isinstance(v, int) and not isinstance(v, bool) and 1 <= v <= MAX_BYTES,
     "plan_sha256": lambda v: _matches(v, r"[0-9a-f]{64}"),

@@ -39,7 +39,9 @@ def write_atomically(path: Path, data: bytes) -> None:
             temporary.unlink()
 
 
-def read_checked(path: str | Path, what: str, max_bytes: int, too_large: str, check: Callable[[bytes], T]) -> T:
+def read_checked(
+    path: str | Path, what: str, max_bytes: int, too_large: str, check: Callable[[bytes], T]
+) -> T:
     """What ``check`` makes of a file's bytes, which are not read if they are too many.
 
     Args:

@@ -37,7 +37,11 @@ def differences(one: ModelFile | Engine, other: ModelFile | Engine) -> dict[str,
     """The facts that differ, by dotted name, with both values; None where a file has no such fact."""
     before, after = _dotted(facts(one)), _dotted(facts(other))
     names = dict.fromkeys([*before, *after])
-    return {name: [before.get(name), after.get(name)] for name in names if before.get(name) != after.get(name)}
+    return {
+        name: [before.get(name), after.get(name)]
+        for name in names
+        if before.get(name) != after.get(name)
+    }
 
 
 def describe_differences(differing: dict[str, list[Any]]) -> str:
@@ -45,7 +49,9 @@ def describe_differences(differing: dict[str, list[Any]]) -> str:
     if not differing:
         return "the same"
     width = max(map(len, differing)) + 2
-    return "\n".join(f"{name:<{width}}{_short(was)} -> {_short(now)}" for name, (was, now) in differing.items())
+    return "\n".join(
+        f"{name:<{width}}{_short(was)} -> {_short(now)}" for name, (was, now) in differing.items()
+    )
 
 
 def _dotted(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Model files: one .onnx file with the contract in its metadata. Reading, checking, rewriting.
 
-The one place that knows the file's form, written down in docs/model-file.md. It needs neither onnx nor
-onnxruntime: an ONNX file is a protobuf message, and what has to be checked are its fields, of the graph in
-onnxgraph.py. Field numbers are those of the public onnx.proto3.
+The one place that knows the file's form, written down in docs/model-file.md. It needs neither onnx
+nor onnxruntime: an ONNX file is a protobuf message, and what has to be checked are its fields, of
+the graph in onnxgraph.py. Field numbers are those of the public onnx.proto3.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from adae_edge.contract import SCORES, Contract, Graph
+from adae_edge.contract import SCORES, Contract
 from adae_edge.errors import ModelFileError
 from adae_edge.formats.files import read_checked
 from adae_edge.formats.onnxgraph import FLOAT, TWICE, UINT8, OnnxGraph, check_domain
@@ -54,9 +54,9 @@ def read(path: str | Path) -> ModelFile:
 
     Raises:
         UsageError: there is no such file.
-        ModelFileError: it is too large, no ONNX, damaged, has no contract or several or one of an unknown schema
-            or one that the graph does not keep, was changed after it was written, keeps data outside of the file,
-            or has anything else that no export has.
+        ModelFileError: it is too large, no ONNX, damaged, has no contract or several or one of an
+            unknown schema or one that the graph does not keep, was changed after it was written,
+            keeps data outside of the file, or has anything else that no export has.
     """
     return read_checked(path, "model file", MAX_BYTES, _TOO_LARGE, check)
 
@@ -65,7 +65,9 @@ def check(data: bytes) -> ModelFile:
     """Check the bytes of a model file; raises ModelFileError as ``read`` does."""
     if len(data) > MAX_BYTES:
         raise ModelFileError(_TOO_LARGE)
-    if data[4:8] == b"ORTM":  # ONNX Runtime would run a flatbuffer inside and none of what is checked here
+    if (
+        data[4:8] == b"ORTM"
+    ):  # ONNX Runtime would run a flatbuffer inside and none of what is checked here
         raise ModelFileError("it is no ONNX file, but ONNX Runtime's own format")
     reader = Reader(data)
     contracts, digests, opsets, graphs = [], [], [], []
@@ -83,7 +85,9 @@ def check(data: bytes) -> ModelFile:
         elif number in (_MODEL_FUNCTIONS, _MODEL_TRAINING):
             raise ModelFileError("it defines functions or training steps of its own")
         elif number not in _MODEL_PLAIN:
-            raise ModelFileError(f"it is no ONNX file, or has a part that no export of adae-edge has: field {number}")
+            raise ModelFileError(
+                f"it is no ONNX file, or has a part that no export of adae-edge has: field {number}"
+            )
     if not graphs or not opsets:
         raise ModelFileError("it is no ONNX file")
     for domain, _ in opsets:
@@ -92,13 +96,13 @@ def check(data: bytes) -> ModelFile:
         raise ModelFileError(TWICE)
     if not contracts:
         raise ModelFileError(
-            "it has no contract, so what it expects and returns is unknown: was it made by adae-edge export?"
+            "it has no contract, so what it expects and returns is unknown: was it made by "
+            "adae-edge export?"
         )
     if len(contracts) > 1:
         raise ModelFileError("it has more than one contract")
     graph = OnnxGraph(reader, *graphs[0])
     contract = Contract.from_json(contracts[0])
-    contract = replace(contract, graph=contract.graph or Graph())  # what every file before schema 3 is
     _check_interface(graph, contract)
     graph_digest = hashlib.sha256(memoryview(data)[slice(*graphs[0])])
     _check_digest(digests, graph_digest, contracts[0])
@@ -107,7 +111,7 @@ def check(data: bytes) -> ModelFile:
 
 def _check_interface(graph: OnnxGraph, contract: Contract) -> None:
     """Refuse a graph that does not take and return what its contract says."""
-    form = contract.graph or Graph()
+    form = contract.form
     batch = form.batch
     height, width = form.size or (None, None)
     inputs: list[tuple[str, int, tuple[int | None, ...]]]
@@ -115,7 +119,11 @@ def _check_interface(graph: OnnxGraph, contract: Contract) -> None:
         inputs = [("frames", UINT8, (batch, height, width, contract.channels))]
         described = f"frames uint8 [N, H, W, {contract.channels}]"
     else:
-        inputs = [("frames", FLOAT, (batch, height, width, 1)), ("mean", FLOAT, (batch,)), ("std", FLOAT, (batch,))]
+        inputs = [
+            ("frames", FLOAT, (batch, height, width, 1)),
+            ("mean", FLOAT, (batch,)),
+            ("std", FLOAT, (batch,)),
+        ]
         described = "frames float32 [N, H, W, 1], mean and std float32 [N]"
     outputs = {"score": (FLOAT, 1)}
     if form.anomaly_map:
@@ -123,7 +131,8 @@ def _check_interface(graph: OnnxGraph, contract: Contract) -> None:
     returned = {value.name: (value.type, len(value.shape)) for value in graph.outputs}
     if graph.inputs != inputs or returned != outputs or len(graph.outputs) != len(outputs):
         raise ModelFileError(
-            f"the graph does not take {described} and return {' and '.join(outputs)}, with the sizes of the contract"
+            f"the graph does not take {described} and return {' and '.join(outputs)}, with the "
+            "sizes of the contract"
         )
 
 
@@ -133,7 +142,8 @@ def _check_digest(digests: list[str], graph: hashlib._Hash, contract: str) -> No
         return
     if digests != [_digest(graph, contract)]:
         raise ModelFileError(
-            f"its contract or its graph was changed by something else than adae-edge: {DIGEST_KEY} does not fit them"
+            "its contract or its graph was changed by something else than adae-edge: "
+            f"{DIGEST_KEY} does not fit them"
         )
 
 
@@ -156,7 +166,10 @@ def with_contract(data: bytes, contract: Contract) -> bytes:
             graph.update(data[start:end])
         kept.append(data[begin:end])
     text = contract.to_json()
-    entries = {DIGEST_KEY: _digest(graph, text), CONTRACT_KEY: text}  # a file that was cut lacks its contract at least
+    entries = {
+        DIGEST_KEY: _digest(graph, text),
+        CONTRACT_KEY: text,
+    }  # a file that was cut lacks its contract at least
     for key, value in entries.items():
         kept.append(encoded(_MODEL_METADATA, encoded(1, key.encode()) + encoded(2, value.encode())))
     return b"".join(kept)
@@ -185,16 +198,26 @@ def describe_contract(contract: Contract) -> dict[str, str]:
     calibration = contract.calibration
     if contract.kind == "image":
         colours = "grey" if contract.channels == 1 else "RGB"
-        frames, outside = f"uint8 [N, H, W, {contract.channels}], {colours}", f"grey level {contract.pad_value:g}"
+        frames, outside = (
+            f"uint8 [N, H, W, {contract.channels}], {colours}",
+            f"grey level {contract.pad_value:g}",
+        )
         if contract.window:
             frames += ", of DICOM files by the window {:g},{:g}".format(*contract.window)
     else:
-        frames, outside = "float32 [N, H, W, 1] in modality units, with mean and std float32 [N]", "background"
+        frames, outside = (
+            "float32 [N, H, W, 1] in modality units, with mean and std float32 [N]",
+            "background",
+        )
         frames += f", of {contract.modality} volumes" if contract.modality else ""
-    where = f"region {tuple(contract.region)} of the frame" if contract.region else "the whole frame"
+    where = (
+        f"region {tuple(contract.region)} of the frame" if contract.region else "the whole frame"
+    )
     fitted = f"padded with {outside} to a square" if contract.resize == "pad" else "stretched"
-    standardised = f"; {contract.z_range:g} standard deviations become 1" if contract.z_range else ""
-    form = contract.graph or Graph()
+    standardised = (
+        f"; {contract.z_range:g} standard deviations become 1" if contract.z_range else ""
+    )
+    form = contract.form
     sizes = "any size" if form.size is None else f"{form.size[1]} x {form.size[0]} pixels alone"
     runs = f", {form.batch} in every run" if form.batch else ""
     return {
@@ -203,9 +226,11 @@ def describe_contract(contract: Contract) -> dict[str, str]:
         "score": f"{contract.score}, float32 [N]: {SCORES[contract.score]}",
         **({"map": _MAPS[form.anomaly_map]} if form.anomaly_map else {}),
         "threshold": f"{calibration.threshold:.6g}, {contract.promise}",
-        "normals": f"{calibration.normals} scored {calibration.quantiles[0]:.4g} to {calibration.quantiles[-1]:.4g}, "
+        "normals": f"{calibration.normals} scored {calibration.quantiles[0]:.4g} to "
+        f"{calibration.quantiles[-1]:.4g}, "
         f"median {calibration.quantiles[50]:.4g}",
-        "network": f"width {contract.network.width}, latent {contract.network.latent}, {form.precision}, {form.target}",
+        "network": f"width {contract.network.width}, latent {contract.network.latent}, "
+        f"{form.precision}, {form.target}",
         "verified": f"{', '.join(form.verified) or 'the file does not say'}"
         + (f"; not {', '.join(form.unverified)}" if form.unverified else ""),
         "weights": f"sha256 {contract.weights_sha256}",

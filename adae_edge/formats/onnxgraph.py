@@ -1,9 +1,10 @@
 """Which ONNX graphs are run: a walk over a graph that refuses what no export has.
 
-What a hostile graph could do when it is loaded, ONNX Runtime, TensorRT and OpenVINO do alike: they compute
-at once whatever follows from constants alone, make dense tensors of sparse ones, and believe a tensor's
-sizes. So nothing may follow from constants alone, and every tensor holds what it says. The rules are
-written down in docs/model-file.md; field numbers are those of the public onnx.proto3.
+What a hostile graph could do when it is loaded, ONNX Runtime, TensorRT and OpenVINO do alike: they
+compute at once whatever follows from constants alone, make dense tensors of sparse ones, and
+believe a tensor's sizes. So nothing may follow from constants alone, and every tensor holds what it
+says. The rules are written down in docs/model-file.md; field numbers are those of the public
+onnx.proto3.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from adae_edge.formats.protobuf import BYTES, Reader
 
 MAX_NODES = 2000
 MAX_RANK = 8
-# Numbers in an int64 tensor, and operators that take them for new axes: what a value may have of axes follows, and
-# every axis of every value is an object in memory.
+# Numbers in an int64 tensor, and operators that take them for new axes: what a value may have of
+# axes follows, and every axis of every value is an object in memory.
 MAX_SHAPE = 16
 MAX_UNSQUEEZE = 32
 MAX_CONVERTED = 4
@@ -38,19 +39,49 @@ OPERATORS = frozenset({
     # precision
     "Cast", "DequantizeLinear", "QuantizeLinear",
 })  # fmt: skip
-# What may be done to a constant: an INT8 graph keeps its weights so, and the number of elements stays.
+# What may be done to a constant: an INT8 graph keeps its weights so, and the number of elements
+# stays.
 CONVERSIONS = ("DequantizeLinear", "QuantizeLinear")
 
 FLOAT, UINT8, INT64 = 1, 2, 7
 # Bytes of an element by TensorProto.DataType.
-_SIZES = {FLOAT: 4, UINT8: 1, 3: 1, 4: 2, 5: 2, 6: 4, INT64: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
+_SIZES = {
+    FLOAT: 4,
+    UINT8: 1,
+    3: 1,
+    4: 2,
+    5: 2,
+    6: 4,
+    INT64: 8,
+    9: 1,
+    10: 2,
+    11: 8,
+    12: 4,
+    13: 8,
+    16: 2,
+}
 
-# GraphProto, NodeProto, AttributeProto, TensorProto, ValueInfoProto, TypeProto, its Tensor, its shape's Dimension
-_GRAPH_NODES, _GRAPH_TENSORS, _GRAPH_INPUTS, _GRAPH_OUTPUTS, _GRAPH_VALUES, _GRAPH_SPARSE = 1, 5, 11, 12, 13, 15
+# GraphProto, NodeProto, AttributeProto, TensorProto, ValueInfoProto, TypeProto, its Tensor, its
+# shape's Dimension
+_GRAPH_NODES, _GRAPH_TENSORS, _GRAPH_INPUTS, _GRAPH_OUTPUTS, _GRAPH_VALUES, _GRAPH_SPARSE = (
+    1,
+    5,
+    11,
+    12,
+    13,
+    15,
+)
 _NODE_INPUTS, _NODE_OUTPUTS, _NODE_OPERATOR, _NODE_ATTRIBUTES, _NODE_DOMAIN = 1, 2, 4, 5, 7
 _ATTRIBUTE_NAME, _ATTRIBUTE_INT = 1, 3
 _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
-_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_RAW, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 1, 2, 8, 9, 13, 14
+_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_RAW, _TENSOR_EXTERNAL, _TENSOR_LOCATION = (
+    1,
+    2,
+    8,
+    9,
+    13,
+    14,
+)
 _TENSOR_FLOATS, _TENSOR_DOUBLES, _TENSOR_VARINTS = 4, 10, (5, 7, 11)
 _VALUE_NAME, _VALUE_TYPE, _TYPE_TENSOR = 1, 2, 1
 # Names, comments and scalars that an export may have and that do nothing.
@@ -80,13 +111,15 @@ class OnnxGraph:
         """Walk the GraphProto between these places of the reader's data.
 
         Raises:
-            ModelFileError: the graph is damaged, keeps data outside of the file, or has anything that no export has.
+            ModelFileError: the graph is damaged, keeps data outside of the file, or has anything
+                that no export has.
         """
         self._reader = reader
         self.inputs: list[Value] = []
         self.outputs: list[Value] = []
         self.operators: Counter[str] = Counter()
-        # What is known of a value by name: a constant's number of elements, or None where it follows from the frames.
+        # What is known of a value by name: a constant's number of elements, or None where it
+        # follows from the frames.
         self._made: dict[str, int | None] = {}
         nodes = []
         for number, first, last in reader.fields(start, end):
@@ -106,7 +139,9 @@ class OnnxGraph:
             elif number not in _GRAPH_TEXT:
                 raise _unknown("graph", number)
             if len(nodes) > MAX_NODES:
-                raise ModelFileError(f"it has more than {MAX_NODES} operators, more than any network of this kind")
+                raise ModelFileError(
+                    f"it has more than {MAX_NODES} operators, more than any network of this kind"
+                )
         if not nodes:
             raise ModelFileError("its graph is empty")
         self._follow(nodes)
@@ -134,7 +169,9 @@ class OnnxGraph:
         for first, last in node.attributes:
             self._check_attribute(first, last)
         if node.operator not in OPERATORS:
-            raise ModelFileError(f"it has the operator {node.operator:.60}, which no export of adae-edge has")
+            raise ModelFileError(
+                f"it has the operator {node.operator:.60}, which no export of adae-edge has"
+            )
         self.operators[node.operator] += 1
         if self.operators["Unsqueeze"] > MAX_UNSQUEEZE:
             raise ModelFileError(f"it adds axes by more than {MAX_UNSQUEEZE} operators")
@@ -147,7 +184,9 @@ class OnnxGraph:
             elif number in _ATTRIBUTE_SPARSE:
                 self._refuse_sparse(first, last)
             elif number in _ATTRIBUTE_GRAPHS:
-                raise ModelFileError("it has a graph inside of an operator, which no export of adae-edge has")
+                raise ModelFileError(
+                    "it has a graph inside of an operator, which no export of adae-edge has"
+                )
             elif number not in _ATTRIBUTE_PLAIN:
                 raise _unknown("attributes", number)
 
@@ -179,19 +218,25 @@ class OnnxGraph:
                 held += (last - first) // (4 if number == _TENSOR_FLOATS else 8)
             elif number in _TENSOR_VARINTS:
                 held += reader.count_varints(first, last) if packed else 1
-            elif number == _TENSOR_EXTERNAL or (number == _TENSOR_LOCATION and reader.integer(first, last) != 0):
+            elif number == _TENSOR_EXTERNAL or (
+                number == _TENSOR_LOCATION and reader.integer(first, last) != 0
+            ):
                 raise ModelFileError("it keeps weights outside of the file")
             elif number not in (*_TENSOR_TEXT, _TENSOR_LOCATION):
                 raise _unknown("tensors", number)
         if kind not in _SIZES:
-            raise ModelFileError(f"it has a tensor of type {kind}, which no export of adae-edge has")
+            raise ModelFileError(
+                f"it has a tensor of type {kind}, which no export of adae-edge has"
+            )
         elements = math.prod(dims)
         if raw is not None:
             held = raw // _SIZES[kind] if raw % _SIZES[kind] == 0 else -1
         if min(dims, default=0) < 0 or elements != held:
             raise ModelFileError(f"its tensor {name!r:.60} has other sizes than data")
         if kind == INT64 and elements > MAX_SHAPE:
-            raise ModelFileError(f"its tensor {name!r:.60} has more than {MAX_SHAPE} axes, sizes or indices")
+            raise ModelFileError(
+                f"its tensor {name!r:.60} has more than {MAX_SHAPE} axes, sizes or indices"
+            )
         return name, elements
 
     def _value(self, start: int, end: int) -> Value:
@@ -257,7 +302,10 @@ class OnnxGraph:
             if elements is not None:
                 converted += elements
             if not sources or (elements is not None and node.operator not in CONVERSIONS):
-                raise ModelFileError(f"it computes a {node.operator} from constants alone, which an export does itself")
+                raise ModelFileError(
+                    f"it computes a {node.operator} from constants alone, which an export does "
+                    "itself"
+                )
             if converted > MAX_CONVERTED * constants:
                 raise ModelFileError(f"it converts its constants more than {MAX_CONVERTED} times")
             if node.operator == "Shape":
@@ -274,9 +322,15 @@ class OnnxGraph:
         bounds = {"start": 0, "end": MAX_RANK}
         for place in node.attributes:
             bounds[reader.string(*place, _ATTRIBUTE_NAME)] = reader.number(*place, _ATTRIBUTE_INT)
-        read = [value.shape[bounds["start"] : bounds["end"]] for value in self.inputs if [value.name] == node.inputs]
+        read = [
+            value.shape[bounds["start"] : bounds["end"]]
+            for value in self.inputs
+            if [value.name] == node.inputs
+        ]
         if not read or None not in read[0]:
-            raise ModelFileError("it computes with sizes that are constants, or are not the frames'")
+            raise ModelFileError(
+                "it computes with sizes that are constants, or are not the frames'"
+            )
 
     def _make(self, name: str, elements: int | None) -> None:
         if name in self._made:
@@ -297,8 +351,13 @@ class _Node:
 def check_domain(domain: str) -> None:
     """Refuse operators that are not ONNX's own."""
     if domain not in ("", "ai.onnx"):
-        raise ModelFileError(f"it has operators of the domain {domain!r:.60}, and only standard ONNX operators are run")
+        raise ModelFileError(
+            f"it has operators of the domain {domain!r:.60}, and only standard ONNX operators are "
+            "run"
+        )
 
 
 def _unknown(what: str, number: int) -> ModelFileError:
-    return ModelFileError(f"it has a part that no export of adae-edge has: field {number} of its {what}")
+    return ModelFileError(
+        f"it has a part that no export of adae-edge has: field {number} of its {what}"
+    )

@@ -1,7 +1,7 @@
 """Protobuf messages: walking their fields inside one buffer, and writing a few.
 
-A hostile file is walked as any other, so every step is bounded: no message is read beyond its end, no file
-has more than ``MAX_FIELDS`` fields, and no text is longer than ``MAX_TEXT`` bytes.
+A hostile file is walked as any other, so every step is bounded: no message is read beyond its end,
+no file has more than ``MAX_FIELDS`` fields, and no text is longer than ``MAX_TEXT`` bytes.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class Reader:
                 at = first + size
             else:
                 raise ModelFileError("it is no ONNX file, or a damaged one")
-            # A larger number means a field of the standard to protobuf in C++, which keeps 32 bits of it.
+            # A larger number means a field of the standard to protobuf in C++, which keeps 32 bits
+            # of it.
             if at > end or not 0 < number <= _MAX_FIELD_NUMBER:
                 raise ModelFileError("it is no ONNX file, or was cut short")
             yield number, first, at, begin

@@ -2,17 +2,19 @@
 
 python -m adae_edge.benchmarks.against.graphs [GROUP]... [--rounds 15] [--json FILE]
 
-The networks are those of Appendix A at 32 x 32 with random weights, which do not change the time. What is compared runs
-in alternation, with equally many threads, and every ratio is the median over rounds of the ratio within a round. The
-groups:
+The networks are those of Appendix A at 32 x 32 with random weights, which do not change the time.
+What is compared runs in alternation, with equally many threads, and every ratio is the median over
+rounds of the ratio within a round. The groups:
 
-- ``network-sized``: a frame of the network's size; the fused graph, two files with numpy around them, eager PyTorch.
-- ``raw``: frames of a camera's size; the fused graph with fixed and with free sizes, OpenCV's INTER_AREA before the
-  bare network's graph, eager PyTorch with its antialiased resize.
+- ``network-sized``: a frame of the network's size; the fused graph, two files with numpy around
+  them, eager PyTorch.
+- ``raw``: frames of a camera's size; the fused graph with fixed and with free sizes, OpenCV's
+  INTER_AREA before the bare network's graph, eager PyTorch with its antialiased resize.
 - ``precision``: float32, float16 and INT8 in ONNX Runtime.
-- ``forms``: transposed convolutions as PyTorch has them, and rewritten as convolutions with a depth-to-space, which is
-  the only form in INT8.
-- ``openvino``: both forms in OpenVINO, in float32, bfloat16 and INT8, where its package is installed.
+- ``forms``: transposed convolutions as PyTorch has them, and rewritten as convolutions with a
+  depth-to-space, which is the only form in INT8.
+- ``openvino``: both forms in OpenVINO, in float32, bfloat16 and INT8, where its package is
+  installed.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ from adae_edge import __version__
 from adae_edge.benchmarks.bench import random_frames
 from adae_edge.benchmarks.paired import Call, Question, Ratio
 from adae_edge.calibration import calibrate
-from adae_edge.contract import Contract, Graph
+from adae_edge.contract import Contract, Form
 from adae_edge.export.graph import OPSET, build
 from adae_edge.formats.files import write_atomically
 from adae_edge.machine import available_threads, machine
@@ -58,16 +60,21 @@ Frames = NDArray[np.uint8]
 
 
 def main(
-    groups: Annotated[list[str] | None, typer.Argument(metavar="[GROUP]...", help="[default: all]")] = None,
+    groups: Annotated[
+        list[str] | None, typer.Argument(metavar="[GROUP]...", help="[default: all]")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Of each comparison.")] = 15,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Of everything [default: all that this process may use].")
+        int | None,
+        typer.Option(min=1, help="Of everything [default: all that this process may use]."),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
     """Print times and ratios, and for each ratio that has a goal whether it is met."""
     if unknown := set(groups or []) - set(GROUPS):
-        raise typer.BadParameter(f"there is no group {min(unknown)}: choose among {', '.join(GROUPS)}")
+        raise typer.BadParameter(
+            f"there is no group {min(unknown)}: choose among {', '.join(GROUPS)}"
+        )
     chosen = [name for name in GROUPS if name in (groups or GROUPS)]
     threads = threads or available_threads()
     torch.set_num_threads(threads)
@@ -82,7 +89,11 @@ def main(
             typer.echo(f"{as_text(answers[-1])}\n")
     if json_file is not None:
         command = " ".join(
-            ["python -m adae_edge.benchmarks.against.graphs", *(groups or []), f"--rounds {rounds} --threads {threads}"]
+            [
+                "python -m adae_edge.benchmarks.against.graphs",
+                *(groups or []),
+                f"--rounds {rounds} --threads {threads}",
+            ]
         )
         result = {
             "command": command,
@@ -120,8 +131,8 @@ def network_sized(threads: int) -> Iterator[Question]:
         "network-sized",
         f"{SIDE}x{SIDE}x1, batch 1, network a",
         {
-            "fused, fixed size": fused("a", Graph(size=SIZE), frames, threads),
-            "fused, any size": fused("a", Graph(), frames, threads),
+            "fused, fixed size": fused("a", Form(size=SIZE), frames, threads),
+            "fused, any size": fused("a", Form(), frames, threads),
             "two files and numpy": two_files(model, frames, threads),
             "eager PyTorch": eager(model, frames, lambda x: x.permute(0, 3, 1, 2).float()),
             "eager PyTorch, the module that is exported": eager_module(model, frames),
@@ -144,11 +155,15 @@ def raw(threads: int) -> Iterator[Question]:
             "raw",
             f"{width}x{height}x3, batch 1, network a",
             {
-                "fused, fixed size": fused("a", Graph(size=(height, width)), frames, threads),
-                "fused, any size": fused("a", Graph(), frames, threads),
+                "fused, fixed size": fused("a", Form(size=(height, width)), frames, threads),
+                "fused, any size": fused("a", Form(), frames, threads),
                 "INTER_AREA and the bare graph": opencv(model, frames, threads),
-                "eager PyTorch": eager(model, frames, lambda x: antialiased(x.permute(0, 3, 1, 2).float())),
-                "eager PyTorch, resized in 8 bits": eager(model, frames, lambda x: antialiased(x.permute(0, 3, 1, 2))),
+                "eager PyTorch": eager(
+                    model, frames, lambda x: antialiased(x.permute(0, 3, 1, 2).float())
+                ),
+                "eager PyTorch, resized in 8 bits": eager(
+                    model, frames, lambda x: antialiased(x.permute(0, 3, 1, 2))
+                ),
             },
             (
                 Ratio("fused, fixed size", "INTER_AREA and the bare graph", at_most=at_most),
@@ -167,7 +182,10 @@ def precision(threads: int) -> Iterator[Question]:
             yield Question(
                 "precision",
                 f"{SIDE}x{SIDE}x1, batch {batch}, network {name}",
-                {kind: fused(name, Graph(kind, size=SIZE), frames, threads) for kind in ("fp32", "fp16", "int8")},
+                {
+                    kind: fused(name, Form(kind, size=SIZE), frames, threads)
+                    for kind in ("fp32", "fp16", "int8")
+                },
                 (
                     Ratio("fp32", "int8", at_least=1.3 if (name, batch) == ("b", 64) else None),
                     Ratio("fp32", "fp16"),
@@ -185,8 +203,8 @@ def forms(threads: int) -> Iterator[Question]:
                     "forms",
                     f"{SIDE}x{SIDE}x1, batch {batch}, network {name}, {kind} in ONNX Runtime",
                     {
-                        "transposed": fused(name, Graph(kind, size=SIZE), frames, threads),
-                        "rewritten": fused(name, Graph(kind, "openvino", SIZE), frames, threads),
+                        "transposed": fused(name, Form(kind, size=SIZE), frames, threads),
+                        "rewritten": fused(name, Form(kind, "openvino", SIZE), frames, threads),
                     },
                     (Ratio("transposed", "rewritten"),),
                 )
@@ -196,16 +214,23 @@ def in_openvino(threads: int) -> Iterator[Question]:
     """Both forms and every precision in OpenVINO; bfloat16 is its own, of the float32 graph, where the CPU has it."""
     frames = random_frames(64, SIZE, 1)
     things: dict[str, Call] = {}
-    for form, target in (("transposed", Graph().target), ("rewritten", "openvino")):
+    for form, target in (("transposed", Form().target), ("rewritten", "openvino")):
         for kind, hint in (("fp32", "f32"), ("bf16", "bf16"), ("int8", "f32")):
             if (kind, form) == ("int8", "transposed"):
                 continue  # there is none
-            graph = Graph("int8" if kind == "int8" else "fp32", target, SIZE, len(frames))
+            graph = Form("int8" if kind == "int8" else "fp32", target, SIZE, len(frames))
             with contextlib.suppress(NotImplementedError):
                 things[f"{kind}, {form}"] = compiled(exported("b", 1, graph), hint, frames, threads)
-    kinds = {kind: tuple(name for name in things if name.startswith(kind)) for kind in ("fp32", "bf16", "int8")}
+    kinds = {
+        kind: tuple(name for name in things if name.startswith(kind))
+        for kind in ("fp32", "bf16", "int8")
+    }
     lower = kinds["bf16"] + kinds["int8"]
-    pairs = [(f"{kind}, transposed", f"{kind}, rewritten") for kind, names in kinds.items() if len(names) == 2]
+    pairs = [
+        (f"{kind}, transposed", f"{kind}, rewritten")
+        for kind, names in kinds.items()
+        if len(names) == 2
+    ]
     yield Question(
         "openvino",
         f"{SIDE}x{SIDE}x1, batch {len(frames)}, network b, in OpenVINO",
@@ -242,7 +267,7 @@ def network(name: str, channels: int) -> ADAE:
 
 
 @functools.cache
-def exported(name: str, channels: int, form: Graph) -> bytes:
+def exported(name: str, channels: int, form: Form) -> bytes:
     """The model file that ``adae-edge export`` would write for a network in this form, without its gate."""
     model = network(name, channels)
     references = random_frames(CALIBRATION_FRAMES, SIZE, channels)
@@ -251,13 +276,13 @@ def exported(name: str, channels: int, form: Graph) -> bytes:
     contract = Contract(
         kind="image", channels=channels, side=SIDE, resize="stretch", pad_value=0.0, region=None,
         network=NETWORKS[name], score="l2", calibration=calibrate(scores, 0.1), weights_sha256=weights_digest(model),
-        data_sha256="0" * 64, version=__version__, graph=form,
+        data_sha256="0" * 64, version=__version__, form=form,
     )  # fmt: skip
     data, _ = build(model, contract, [(frame,) for frame in references])
     return data
 
 
-def fused(name: str, form: Graph, frames: Frames, threads: int) -> Call:
+def fused(name: str, form: Form, frames: Frames, threads: int) -> Call:
     """The exported graph in the session that the runtime makes for it."""
     session = OnnxRuntime(exported(name, frames.shape[3], form), "cpu", threads).session
     return lambda: session.run(["score"], {"frames": frames})[0]
@@ -266,7 +291,8 @@ def fused(name: str, form: Graph, frames: Frames, threads: int) -> Call:
 def two_files(model: ADAE, frames: Frames, threads: int) -> Call:
     """G and D as files of their own, and numpy before, between and after them."""
     generator, discriminator = (
-        bare(network, frames.shape[3], threads) for network in (model.generator, model.discriminator)
+        bare(network, frames.shape[3], threads)
+        for network in (model.generator, model.discriminator)
     )
 
     def score() -> NDArray[np.float32]:
@@ -365,7 +391,9 @@ class Unresized(nn.Module):
 
 def bare(module: nn.Module, channels: int, threads: int) -> onnxruntime.InferenceSession:
     """A part of the network as a graph of its own, x: float32 [1, C, side, side], as one would export it."""
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # its remarks concern its own development
+    logging.getLogger("torch.onnx").setLevel(
+        logging.ERROR
+    )  # its remarks concern its own development
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -374,7 +402,9 @@ def bare(module: nn.Module, channels: int, threads: int) -> onnxruntime.Inferenc
         )  # fmt: skip
     assert program is not None
     data = program.model_proto.SerializeToString()
-    return onnxruntime.InferenceSession(data, session_options(threads), providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        data, session_options(threads), providers=["CPUExecutionProvider"]
+    )
 
 
 if __name__ == "__main__":

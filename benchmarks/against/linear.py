@@ -1,9 +1,10 @@
 """The linear autoencoder as a yardstick: principal components of normals in place of both networks.
 
-``python -m adae_edge.benchmarks.against.linear mnist:DIR`` prints, for several numbers of components, the AUROC of
-||x - PCA(x)|| where each class is anomalous, and their mean; by the protocol of the tables, seed 0. Of a score
-that does not depend on what trained it, the mean over equally large classes is 0.5: each pair of classes
-counts once for and once against it. What a mean is above 0.5 is what was learned about normals.
+``python -m adae_edge.benchmarks.against.linear mnist:DIR`` prints, for several numbers of
+components, the AUROC of ||x - PCA(x)|| where each class is anomalous, and their mean; by the
+protocol of the tables, seed 0. Of a score that does not depend on what trained it, the mean over
+equally large classes is 0.5: each pair of classes counts once for and once against it. What a mean
+is above 0.5 is what was learned about normals.
 """
 
 from __future__ import annotations
@@ -30,12 +31,16 @@ CHUNK = 5000
 
 def main(
     data: Annotated[str, typer.Argument(help="mnist:DIR, cifar10:DIR or digits.")],
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures as JSON.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures as JSON.")
+    ] = None,
 ) -> None:
     """Measure the linear autoencoder on a data set with ten classes."""
     preprocess = Preprocess(32)
     raw = torch.from_numpy(np.asarray(load_dataset(data, 0).frames))
-    x = torch.cat([unpack(pack(preprocess, part), preprocess).flatten(1) for part in torch.split(raw, CHUNK)])
+    x = torch.cat(
+        [unpack(pack(preprocess, part), preprocess).flatten(1) for part in torch.split(raw, CHUNK)]
+    )
     aurocs: dict[int, list[float]] = {count: [] for count in COMPONENTS}
     for anomalous in range(10):
         dataset = load_dataset(data, anomalous)
@@ -57,7 +62,9 @@ def main(
             "command": f"python -m adae_edge.benchmarks.against.linear {data.partition(':')[0]}:DIR",
             "machine": machine(),
             "auroc": {str(count): figures for count, figures in aurocs.items()},
-            "mean": {str(count): round(float(np.mean(figures)), 4) for count, figures in aurocs.items()},
+            "mean": {
+                str(count): round(float(np.mean(figures)), 4) for count, figures in aurocs.items()
+            },
         }
         write_atomically(json_file, (json.dumps(result, indent=2) + "\n").encode())
 

@@ -32,7 +32,8 @@ def main(
     scorer = Scorer(model)
     if not isinstance(scorer.backend, OnnxRuntime):
         raise typer.BadParameter("an engine has no session of ONNX Runtime to compare with")
-    # The same session, because two of them in turn would measure how their spinning threads get in each other's way.
+    # The same session, because two of them in turn would measure how their spinning threads get in
+    # each other's way.
     bare = scorer.backend.session
     side = scorer.contract.side
     rows: list[dict[str, Any]] = []
@@ -61,7 +62,8 @@ def main(
                 }
             )
             typer.echo(
-                f"{width}x{height} batch {batch:3}: Scorer {scored:.3f} ms, bare {ran:.3f} ms, ratio {ratio:.3f}"
+                f"{width}x{height} batch {batch:3}: Scorer {scored:.3f} ms, bare {ran:.3f} ms, "
+                f"ratio {ratio:.3f}"
             )
     if json_file is not None:
         result = {

@@ -1,8 +1,10 @@
 """What fp16 and int8 cost and gain on trained networks: the table of every export's gate.
 
-python -m adae_edge.benchmarks.against.precisions NAME=CHECKPOINT[,FRAMES]... [--json FILE] [--markdown FILE]
+python -m adae_edge.benchmarks.against.precisions NAME=CHECKPOINT[,FRAMES]... [--json FILE]
+[--markdown FILE]
 
-FRAMES is a folder as for ``export --frames``; with subfolders ``normal`` and ``anomalous`` the AUROC is told.
+FRAMES is a folder as for ``export --frames``; with subfolders ``normal`` and ``anomalous`` the
+AUROC is told.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import torch
 import typer
 
 from adae_edge import __version__
-from adae_edge.contract import PRECISIONS, Graph
+from adae_edge.contract import PRECISIONS, Form
 from adae_edge.errors import AdaeEdgeError
 from adae_edge.export.graph import export
 from adae_edge.formats.files import write_atomically
@@ -37,7 +39,9 @@ def main(
         checkpoint, _, frames = paths.partition(",")
         for precision in PRECISIONS:
             try:
-                rows.append(row(name, Path(checkpoint), Path(frames) if frames else None, precision))
+                rows.append(
+                    row(name, Path(checkpoint), Path(frames) if frames else None, precision)
+                )
             except AdaeEdgeError as error:
                 raise typer.BadParameter(f"{name}, {precision}: {error}") from None
             typer.echo(rows[-1], err=True)
@@ -64,7 +68,7 @@ def row(name: str, checkpoint: Path, frames: Path | None, precision: str) -> dic
         AdaeEdgeError: as ``export``.
     """
     with tempfile.TemporaryDirectory() as folder:
-        exported = export(checkpoint, Path(folder) / "model.onnx", frames, Graph(precision))
+        exported = export(checkpoint, Path(folder) / "model.onnx", frames, Form(precision))
     contract, parity = exported.contract, exported.parity
     return {
         "model": name,
@@ -83,7 +87,8 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
     """A row for each model and precision."""
     lines = [
         "| model | precision | convolutions | MB | 90 % of reference frames within (allowed) "
-        "| score error beside fp32: median, 90 %, 99 %, largest | flipped | AUROC (fp32) | throughput at batch 1, 64 |",
+        "| score error beside fp32: median, 90 %, 99 %, largest | flipped | AUROC (fp32) | "
+        "throughput at batch 1, 64 |",
         "|---|---|---|---:|---|---|---|---|---|",
     ]
     for one in rows:

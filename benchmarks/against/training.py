@@ -2,11 +2,12 @@
 
 python -m adae_edge.benchmarks.against.training mnist:DIR [--steps 100] [--rounds 9] [--json FILE]
 
-Both train G and D of network (a) at 32 x 32, float32, on the CPU, with the losses, the balance and the batch
-of the recipe ``default``. The plain loop is what one writes first: a Dataset that converts and resizes
-frame by frame, a DataLoader, tensors in NCHW, an Adam for each network, and a backward pass for each loss,
-with G(X) detached in L_D and D's parameters frozen in L_G. Three variants of it say what its data costs. A table
-trains its cells side by side, one thread each, so that is measured beside one training on all threads.
+Both train G and D of network (a) at 32 x 32, float32, on the CPU, with the losses, the balance and
+the batch of the recipe ``default``. The plain loop is what one writes first: a Dataset that
+converts and resizes frame by frame, a DataLoader, tensors in NCHW, an Adam for each network, and a
+backward pass for each loss, with G(X) detached in L_D and D's parameters frozen in L_G. Three
+variants of it say what its data costs. A table trains its cells side by side, one thread each, so
+that is measured beside one training on all threads.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ Updates = Callable[[int], float]
 def main(
     data: Annotated[str, typer.Argument(help="digits or mnist:DIR; digit 0 is held out.")],
     steps: Annotated[int, typer.Option(min=1, help="Updates a round.")] = 100,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each, in turns, after one that warms up.")] = 9,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Rounds of each, in turns, after one that warms up.")
+    ] = 9,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
     """Print images/s of each, the ratio of the medians to ours, and the peak memory of ours."""
@@ -94,16 +97,20 @@ def main(
             }
         )
         typer.echo(
-            f"{name:<37}{round(rate, 1):9.0f} images/s   adae-edge is {fastest / rate:.2f} times as fast, "
+            f"{name:<37}{round(rate, 1):9.0f} images/s   adae-edge is {fastest / rate:.2f} times "
+            "as fast, "
             f"side by side {rates[side_by_side] / rate:.2f}"
         )
     typer.echo(
-        f"batch {RECIPE.batch}, {torch.get_num_threads()} threads, medians of {rounds} rounds of {steps} updates; "
-        f"adae-edge: {memory_mb:.0f} MB resident at the peak, frames prepared once in {prepared_s:.1f} s"
+        f"batch {RECIPE.batch}, {torch.get_num_threads()} threads, medians of {rounds} rounds of "
+        f"{steps} updates; "
+        f"adae-edge: {memory_mb:.0f} MB resident at the peak, frames prepared once in "
+        f"{prepared_s:.1f} s"
     )
     if json_file is not None:
         result = {
-            "command": f"python -m adae_edge.benchmarks.against.training {data.partition(':')[0]} --steps {steps} "
+            "command": f"python -m adae_edge.benchmarks.against.training {data.partition(':')[0]} "
+            f"--steps {steps} "
             f"--rounds {rounds}",
             "machine": machine(),
             "torch": torch.__version__,
@@ -152,7 +159,10 @@ def ours(raw: NDArray[np.uint8]) -> Updates:
     """The updates of ``train`` on frames uint8 [N, H, W, C], which stay in memory as uint8 [N, C, side, side]."""
     torch.manual_seed(0)
     preprocess = Preprocess(SIDE)
-    parts = [preprocess.resize(part).round().to(torch.uint8) for part in torch.split(torch.from_numpy(raw), _CHUNK)]
+    parts = [
+        preprocess.resize(part).round().to(torch.uint8)
+        for part in torch.split(torch.from_numpy(raw), _CHUNK)
+    ]
     frames = torch.cat(parts)
     model = ADAE(preprocess, raw.shape[3], NETWORK).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = Run(model.train(), RECIPE)
@@ -180,7 +190,9 @@ class Frames(Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         """float32 [C, side, side] in [-1, 1]."""
         frame = torch.from_numpy(self.frames[index]).permute(2, 0, 1).float()
-        frame = nn.functional.interpolate(frame[None], (SIDE, SIDE), mode="bilinear", align_corners=False)[0]
+        frame = nn.functional.interpolate(
+            frame[None], (SIDE, SIDE), mode="bilinear", align_corners=False
+        )[0]
         return frame / 127.5 - 1.0
 
 
@@ -201,11 +213,15 @@ def plain(dataset: Frames, workers: int, steps: int) -> Updates:
     torch.manual_seed(0)
     batch = min(RECIPE.batch, len(dataset))
     sampler = RandomSampler(dataset, num_samples=steps * batch)
-    loader = DataLoader(dataset, batch, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
+    loader = DataLoader(
+        dataset, batch, sampler=sampler, num_workers=workers, persistent_workers=workers > 0
+    )
     channels = dataset.frames.shape[3]
     generator, discriminator = (Autoencoder(channels, SIDE, NETWORK).train() for _ in range(2))
     adam_g, adam_d = (
-        torch.optim.Adam(network.parameters(), RECIPE.learning_rate, betas=(RECIPE.beta1, 0.999), fused=False)
+        torch.optim.Adam(
+            network.parameters(), RECIPE.learning_rate, betas=(RECIPE.beta1, 0.999), fused=False
+        )
         for network in (generator, discriminator)
     )
     balance = Balance(RECIPE.slope, RECIPE.gamma)

@@ -37,8 +37,8 @@ PACKAGES = {"cpu": "onnxruntime", "gpu": "onnxruntime-gpu", "openvino": "onnxrun
 OPENVINO_PRECISION = "f32"
 # Operators that compute the resize and the network have one of these in their names.
 PRODUCTS = ("Conv", "MatMul", "Gemm")
-# Operators that a device is known to compute wrongly. OpenVINO adds up exponentials as they are, and
-# where all of them are below the smallest float32 takes the logarithm of 0.
+# Operators that a device is known to compute wrongly. OpenVINO adds up exponentials as they are,
+# and where all of them are below the smallest float32 takes the logarithm of 0.
 WRONG = {"openvino": {"ReduceLogSumExp"}}
 
 
@@ -53,7 +53,9 @@ class Backend(Protocol):
     name: str
     max_batch: int | None
 
-    def run(self, inputs: Sequence[NDArray[Any]], outputs: Sequence[str]) -> list[NDArray[np.float32]]:
+    def run(
+        self, inputs: Sequence[NDArray[Any]], outputs: Sequence[str]
+    ) -> list[NDArray[np.float32]]:
         """The graph's inputs in order, C-contiguous -> some of its outputs by name."""
         ...
 
@@ -61,33 +63,39 @@ class Backend(Protocol):
 class OnnxRuntime:
     """ONNX Runtime with the execution provider that was asked for, or none.
 
-    ONNX Runtime gives the CPU what a provider does not take, and on GPUs the arithmetic of shapes even
-    where it would. So the provider must be loaded and have every product (``PRODUCTS``) of the graph;
-    on which side the rest runs is not checked, because no number follows from it.
+    ONNX Runtime gives the CPU what a provider does not take, and on GPUs the arithmetic of shapes
+    even where it would. So the provider must be loaded and have every product (``PRODUCTS``) of the
+    graph; on which side the rest runs is not checked, because no number follows from it.
 
     Attributes:
         name: version and provider.
         session: the onnxruntime.InferenceSession that runs the graph.
     """
 
-    def __init__(self, model: bytes, device: str, threads: int | None = None, kind: str = "image") -> None:
+    def __init__(
+        self, model: bytes, device: str, threads: int | None = None, kind: str = "image"
+    ) -> None:
         """
         Args:
             model: the bytes of a checked model file.
-            device: one of ``DEVICES``. "tensorrt" builds an engine, which takes seconds to minutes, and keeps
-                it in memory alone: while the graph loads if its sizes are fixed, else at the first frame and
-                again for each size or batch beyond those before.
+            device: one of ``DEVICES``. "tensorrt" builds an engine, which takes seconds to minutes,
+                and keeps it in memory alone: while the graph loads if its sizes are fixed, else at
+                the first frame and again for each size or batch beyond those before.
             threads: for one run of the graph; None for as many as this process may use.
             kind: of the frames, as in the contract.
 
         Raises:
-            UsageError: no such device, this onnxruntime cannot run on it, or an absurd number of threads.
+            UsageError: no such device, this onnxruntime cannot run on it, or an absurd number of
+                threads.
             MissingExtra: onnxruntime is not installed.
             ModelFileError: the graph cannot be loaded.
-            AdaeEdgeError: the device cannot be used, leaves products to another one, or computes them wrongly.
+            AdaeEdgeError: the device cannot be used, leaves products to another one, or computes
+                them wrongly.
         """
         if device not in PROVIDERS:
-            raise UsageError(f"there is no device {device}: choose {', '.join(DEVICES[:-1])} or {DEVICES[-1]}")
+            raise UsageError(
+                f"there is no device {device}: choose {', '.join(DEVICES[:-1])} or {DEVICES[-1]}"
+            )
         provider, extra = PROVIDERS[device]
         try:
             import onnxruntime
@@ -98,7 +106,8 @@ class OnnxRuntime:
         if provider not in onnxruntime.get_available_providers():
             others = " ".join(package for name, package in PACKAGES.items() if name != extra)
             raise UsageError(
-                f"this onnxruntime cannot run on {device}, which takes the package {PACKAGES[extra]}, and only one "
+                f"this onnxruntime cannot run on {device}, which takes the package "
+                f"{PACKAGES[extra]}, and only one "
                 f"onnxruntime package can be installed at a time: pip uninstall {others}, then "
                 f"pip install 'adae-edge[{extra}]'"
             )
@@ -128,32 +137,48 @@ class OnnxRuntime:
             else:
                 reason = _unfit(self.session, device, provider)
             if reason:
-                raise AdaeEdgeError(f"{device} cannot be used, and nothing else is used in its place: {reason}")
+                raise AdaeEdgeError(
+                    f"{device} cannot be used, and nothing else is used in its place: {reason}"
+                )
         inputs = [(value.name, value.type, len(value.shape)) for value in self.session.get_inputs()]
-        outputs = [(value.name, value.type, len(value.shape)) for value in self.session.get_outputs()]
+        outputs = [
+            (value.name, value.type, len(value.shape)) for value in self.session.get_outputs()
+        ]
         if kind == "image":
             wanted, described = [("frames", "tensor(uint8)", 4)], "frames uint8 [N, H, W, C]"
         else:
-            wanted = [("frames", "tensor(float)", 4), ("mean", "tensor(float)", 1), ("std", "tensor(float)", 1)]
+            wanted = [
+                ("frames", "tensor(float)", 4),
+                ("mean", "tensor(float)", 1),
+                ("std", "tensor(float)", 1),
+            ]
             described = "frames float32 [N, H, W, 1], mean and std float32 [N]"
         if inputs != wanted or ("score", "tensor(float)", 1) not in outputs:
-            raise ModelFileError(f"the graph does not take {described} and return a score float32 [N]")
+            raise ModelFileError(
+                f"the graph does not take {described} and return a score float32 [N]"
+            )
         self.name = f"onnxruntime {onnxruntime.__version__} {provider}"
         self.max_batch: int | None = None
 
-    def run(self, inputs: Sequence[NDArray[Any]], outputs: Sequence[str] = OUTPUTS[:1]) -> list[NDArray[np.float32]]:
+    def run(
+        self, inputs: Sequence[NDArray[Any]], outputs: Sequence[str] = OUTPUTS[:1]
+    ) -> list[NDArray[np.float32]]:
         """The graph's inputs in order, C-contiguous -> some of its outputs by name.
 
         Raises:
             AdaeEdgeError: the graph or the device failed.
         """
         try:
-            values: list[NDArray[np.float32]] = self.session.run(outputs, dict(zip(INPUTS, inputs, strict=False)))
+            values: list[NDArray[np.float32]] = self.session.run(
+                outputs, dict(zip(INPUTS, inputs, strict=False))
+            )
         except Exception as error:
             raise AdaeEdgeError(f"the graph cannot be run: {_first_line(error)}") from None
         # OpenVINO has answered a run that failed inside of it with the scores of the run before.
         if len(values[0]) != len(inputs[0]):
-            raise AdaeEdgeError(f"the graph gives {len(values[0])} scores for {len(inputs[0])} frames")
+            raise AdaeEdgeError(
+                f"the graph gives {len(values[0])} scores for {len(inputs[0])} frames"
+            )
         return values
 
 
@@ -174,7 +199,8 @@ def provider_options(device: str, threads: int) -> dict[str, str]:
     if device == "cuda":
         return {"use_tf32": "0"}  # products would keep 10 bits of their factors
     if device == "tensorrt":
-        # TensorRT has no option against TF32, but reads this variable of NVIDIA's when it builds an engine.
+        # TensorRT has no option against TF32, but reads this variable of NVIDIA's when it builds an
+        # engine.
         os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
         # All given, because options that are not given may come from the environment.
         return {

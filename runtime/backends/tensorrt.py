@@ -18,7 +18,8 @@ from adae_edge.formats.enginefile import Engine
 from adae_edge.runtime.backends.onnxruntime import INPUTS, OUTPUTS
 from adae_edge.tensorrt import MODULES, first_line, gpu, load_flavour, log_of
 
-# Sizes and batches that stay recorded, the latest ones; each keeps its frames' memory on both sides.
+# Sizes and batches that stay recorded, the latest ones; each keeps its frames' memory on both
+# sides.
 MAX_RECORDED = 8
 REBUILD = "build it again on this machine, with adae-edge engine MODEL.onnx"
 
@@ -26,10 +27,10 @@ REBUILD = "build it again on this machine, with adae-edge engine MODEL.onnx"
 class TensorRT:
     """The native backend: one engine on the GPU that it was built for, device 0 of CUDA_VISIBLE_DEVICES.
 
-    The first run with each number and size of frames takes what it needs: pinned memory, memory on the GPU and a
-    recording (a CUDA graph) of copying in, computing and copying out. Every further one copies the frames into the
-    pinned memory and replays the recording; the arrays that it returns are all that it allocates. One run at a time:
-    threads wait for each other.
+    The first run with each number and size of frames takes what it needs: pinned memory, memory on
+    the GPU and a recording (a CUDA graph) of copying in, computing and copying out. Every further
+    one copies the frames into the pinned memory and replays the recording; the arrays that it
+    returns are all that it allocates. One run at a time: threads wait for each other.
 
     Attributes:
         name: flavour, version and GPU.
@@ -39,13 +40,15 @@ class TensorRT:
     def __init__(self, engine: Engine) -> None:
         """
         Args:
-            engine: a checked engine file. Its plan is executable code: it must come from someone trusted.
+            engine: a checked engine file. Its plan is executable code: it must come from someone
+                trusted.
 
         Raises:
             MissingExtra, UsageError: TensorRT or cuda-bindings is not installed.
-            ModelFileError: it was built by another flavour or version or for another GPU, or TensorRT refuses it,
-                or it takes and returns something else than its contract says.
-            AdaeEdgeError: TensorRT cannot be loaded, there is no GPU, or its driver is missing or too old.
+            ModelFileError: it was built by another flavour or version or for another GPU, or
+                TensorRT refuses it, or it takes and returns something else than its contract says.
+            AdaeEdgeError: TensorRT cannot be loaded, there is no GPU, or its driver is missing or
+                too old.
         """
         trt = _tensorrt(engine)
         self._cuda = cuda = load_cuda()
@@ -66,7 +69,8 @@ class TensorRT:
         self.close = weakref.finalize(self, closing.close)
         self._stream = _checked(cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking))
         closing.callback(cuda.cudaStreamDestroy, self._stream)
-        # Runs come one after the other, so that all contexts share the memory of the largest one's activations.
+        # Runs come one after the other, so that all contexts share the memory of the largest one's
+        # activations.
         self._scratch_bytes = plan.device_memory_size_v2
         self._scratch = _checked(cuda.cudaMalloc(max(1, self._scratch_bytes)))
         closing.callback(cuda.cudaFree, self._scratch)
@@ -80,11 +84,14 @@ class TensorRT:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def run(self, inputs: Sequence[NDArray[Any]], outputs: Sequence[str] = OUTPUTS[:1]) -> list[NDArray[np.float32]]:
+    def run(
+        self, inputs: Sequence[NDArray[Any]], outputs: Sequence[str] = OUTPUTS[:1]
+    ) -> list[NDArray[np.float32]]:
         """The engine's inputs in order, C-contiguous -> some of its outputs by name.
 
         Raises:
-            FrameError: as many frames, or frames of such a size, are outside of what the engine was built for.
+            FrameError: as many frames, or frames of such a size, are outside of what the engine was
+                built for.
             AdaeEdgeError: the GPU failed, or the backend is closed.
         """
         with self._lock:
@@ -101,29 +108,38 @@ class TensorRT:
             return recording.replay(inputs)
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
-        if all(low <= size <= high for low, size, high in zip(self._smallest, shape, self._largest, strict=True)):
+        if all(
+            low <= size <= high
+            for low, size, high in zip(self._smallest, shape, self._largest, strict=True)
+        ):
             return
         low, high = self._smallest, self._largest
         raise FrameError(
-            f"this engine takes {low[0]} to {high[0]} frames of {low[2]} x {low[1]} to {high[2]} x {high[1]} pixels in "
-            f"a run, and this is {shape[0]} of {shape[2]} x {shape[1]}: build another one with adae-edge engine"
+            f"this engine takes {low[0]} to {high[0]} frames of {low[2]} x {low[1]} to {high[2]} "
+            f"x {high[1]} pixels in "
+            f"a run, and this is {shape[0]} of {shape[2]} x {shape[1]}: build another one with "
+            "adae-edge engine"
         )
 
 
 class _Recording:
     """All that runs with frames of one number and size take: memory on both sides, a context, and a CUDA graph."""
 
-    def __init__(self, backend: TensorRT, inputs: Sequence[NDArray[Any]], outputs: Sequence[str]) -> None:
+    def __init__(
+        self, backend: TensorRT, inputs: Sequence[NDArray[Any]], outputs: Sequence[str]
+    ) -> None:
         self._cuda, self._stream, self._log = backend._cuda, backend._stream, backend._log
         self._closing = contextlib.ExitStack()
         try:
-            # A context of its own, because a recording holds only while its context stays as it was.
+            # A context of its own, because a recording holds only while its context stays as it
+            # was.
             self._context = _context(backend._trt, backend._plan)
             if self._context is None:
                 raise AdaeEdgeError(f"TensorRT cannot prepare a run: {_last(self._log)}")
             self._context.set_device_memory(backend._scratch, backend._scratch_bytes)
             self._prepare(backend._plan, inputs, outputs)
-            self._enqueue()  # TensorRT does some of its work at the first run alone, which cannot be recorded
+            # TensorRT does some of its work at the first run alone, which cannot be recorded
+            self._enqueue()
             _checked(self._cuda.cudaStreamSynchronize(self._stream))
             self._graph = self._record()
         except BaseException:
@@ -151,15 +167,21 @@ class _Recording:
         self._inputs: list[NDArray[Any]] = []
         for name, array in zip(INPUTS, inputs, strict=False):
             if not self._context.set_input_shape(name, array.shape):
-                raise FrameError(f"this engine takes no {name} {list(array.shape)}: {_last(self._log)}")
+                raise FrameError(
+                    f"this engine takes no {name} {list(array.shape)}: {_last(self._log)}"
+                )
             pinned, host, device = self._buffers(name, array.shape, array.dtype)
             self._inputs.append(pinned)
             self._copies_in.append((device, host, pinned.nbytes, kinds.cudaMemcpyHostToDevice))
         found: dict[str, NDArray[np.float32]] = {}
-        for name in sorted({plan.get_tensor_name(index) for index in range(plan.num_io_tensors)} - set(INPUTS)):
+        for name in sorted(
+            {plan.get_tensor_name(index) for index in range(plan.num_io_tensors)} - set(INPUTS)
+        ):
             shape = tuple(self._context.get_tensor_shape(name))
             if shape[:1] != (len(inputs[0]),):
-                raise AdaeEdgeError(f"the engine gives {name} {list(shape)} for {len(inputs[0])} frames")
+                raise AdaeEdgeError(
+                    f"the engine gives {name} {list(shape)} for {len(inputs[0])} frames"
+                )
             # An engine writes all its outputs, and only those that are wanted are copied.
             pinned, host, device = self._buffers(name, shape, np.float32)
             if name in outputs:
@@ -167,7 +189,9 @@ class _Recording:
                 self._copies_out.append((host, device, pinned.nbytes, kinds.cudaMemcpyDeviceToHost))
         self._outputs = [found[name] for name in outputs]
 
-    def _buffers(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> tuple[NDArray[Any], int, int]:
+    def _buffers(
+        self, name: str, shape: tuple[int, ...], dtype: DTypeLike
+    ) -> tuple[NDArray[Any], int, int]:
         """Memory for one tensor: pinned and as an array of it, and on the GPU; its address is the context's."""
         count = int(np.prod(shape))
         size = count * np.dtype(dtype).itemsize
@@ -213,7 +237,9 @@ def _tensorrt(engine: Engine) -> Any:
     except MissingExtra:
         for flavour in MODULES.keys() - {engine.flavour}:
             if any(map(importlib.util.find_spec, MODULES[flavour])):
-                raise ModelFileError(f"{built}, and this machine has {flavour} in its place: {REBUILD}") from None
+                raise ModelFileError(
+                    f"{built}, and this machine has {flavour} in its place: {REBUILD}"
+                ) from None
         raise
     if trt.__version__ != engine.version:
         raise ModelFileError(f"{built}, and this machine has {trt.__version__}: {REBUILD}")
@@ -242,10 +268,13 @@ def load_cuda() -> Any:
             f"an engine runs on an NVIDIA GPU, and CUDA cannot be used: {first_line(str(failed))}"
         ) from None
     if not driver:
-        raise AdaeEdgeError("an engine runs on an NVIDIA GPU, and there is no NVIDIA driver on this machine")
+        raise AdaeEdgeError(
+            "an engine runs on an NVIDIA GPU, and there is no NVIDIA driver on this machine"
+        )
     if error == runtime.cudaError_t.cudaErrorInsufficientDriver:
         raise AdaeEdgeError(
-            f"the NVIDIA driver knows CUDA {_version(driver)}, and cuda-bindings is for CUDA {_version(built)}: "
+            f"the NVIDIA driver knows CUDA {_version(driver)}, and cuda-bindings is for CUDA "
+            f"{_version(built)}: "
             f"pip install 'cuda-bindings=={driver // 1000}.*'"
         )
     if error == runtime.cudaError_t.cudaErrorNoDevice or not _checked((error, count)):
@@ -259,20 +288,27 @@ def _matching_gpu(engine: Engine) -> str:
     if capability not in engine.compute_capabilities or engine.gpu not in (None, name):
         built = f"{engine.gpu or 'GPUs'} of compute capability {engine.compute_capability}"
         raise ModelFileError(
-            f"it was built for {built}, and this machine has {name} of compute capability {capability}: {REBUILD}"
+            f"it was built for {built}, and this machine has {name} of compute capability "
+            f"{capability}: {REBUILD}"
         )
     return name
 
 
-def _checked_tensors(trt: Any, plan: Any, engine: Engine) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _checked_tensors(
+    trt: Any, plan: Any, engine: Engine
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The smallest and the largest frames [N, H, W, C] that the plan takes, if it is one for the contract."""
     contract = engine.contract
     images = contract.kind == "image"
-    expected = {name: (trt.TensorIOMode.INPUT, trt.DataType.FLOAT) for name in INPUTS[: 1 if images else 3]}
+    expected = {
+        name: (trt.TensorIOMode.INPUT, trt.DataType.FLOAT) for name in INPUTS[: 1 if images else 3]
+    }
     if images:
         expected["frames"] = (trt.TensorIOMode.INPUT, trt.DataType.UINT8)
-    mapped = contract.graph is not None and contract.graph.anomaly_map is not None
-    expected |= {name: (trt.TensorIOMode.OUTPUT, trt.DataType.FLOAT) for name in OUTPUTS[: 1 + mapped]}
+    mapped = contract.form.anomaly_map is not None
+    expected |= {
+        name: (trt.TensorIOMode.OUTPUT, trt.DataType.FLOAT) for name in OUTPUTS[: 1 + mapped]
+    }
     names = [plan.get_tensor_name(index) for index in range(plan.num_io_tensors)]
     found = {name: (plan.get_tensor_mode(name), plan.get_tensor_dtype(name)) for name in names}
     shape = tuple(plan.get_tensor_shape("frames")) if "frames" in found else ()
@@ -289,9 +325,12 @@ def _context(trt: Any, plan: Any) -> Any:
     strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
     if not hasattr(trt, "DynamicShapesKernelSpecializationStrategy"):
         return plan.create_execution_context(strategy)
-    # TensorRT-RTX would compile the kernels for a size in the background, and a recording would keep those before.
+    # TensorRT-RTX would compile the kernels for a size in the background, and a recording would
+    # keep those before.
     config = plan.create_runtime_config()
-    config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+    config.dynamic_shapes_kernel_specialization_strategy = (
+        trt.DynamicShapesKernelSpecializationStrategy.EAGER
+    )
     config.set_execution_context_allocation_strategy(strategy)
     return plan.create_execution_context(config)
 

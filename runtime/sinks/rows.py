@@ -40,7 +40,9 @@ class _RowFile:
     def close(self) -> None:
         """Put everything on the disk; a second call does nothing."""
         if not self._file.closed:
-            with contextlib.suppress(OSError):  # a pipe cannot be synced, and every write was checked
+            with contextlib.suppress(
+                OSError
+            ):  # a pipe cannot be synced, and every write was checked
                 os.fsync(self._file.fileno())
             self._file.close()
 
@@ -51,7 +53,9 @@ class _RowFile:
             if size:
                 self._file.seek(0)
                 if self._file.read(len(header) or 1) != (header or b"{"):
-                    raise SinkError(f"{self._path} holds something else than these results: give another file")
+                    raise SinkError(
+                        f"{self._path} holds something else than these results: give another file"
+                    )
                 self._file.seek(-1, os.SEEK_END)
                 header = b"" if self._file.read(1) == b"\n" else b"\n"
         except OSError as error:
@@ -69,7 +73,9 @@ class _RowFile:
         except OSError as error:
             if left:
                 self._drop_half_row(len(row) - len(left))
-            raise SinkError(f"cannot write {self._path}: {error.strerror}; the rows before this one are kept") from None
+            raise SinkError(
+                f"cannot write {self._path}: {error.strerror}; the rows before this one are kept"
+            ) from None
 
     def _drop_half_row(self, written: int) -> None:
         if self._regular and written:
@@ -98,6 +104,8 @@ class Csv(_RowFile):
 
 def _csv_row(values: list[object]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(values)  # quotes a carriage return only if a line ends with one
+    csv.writer(text, lineterminator="\r\n").writerow(
+        values
+    )  # quotes a carriage return only if a line ends with one
     row = text.getvalue().removesuffix("\r\n") + "\n"
     return row.encode(errors="backslashreplace")  # a file's name need not be UTF-8, a CSV file is

@@ -42,4 +42,8 @@ class Sink(Protocol):
 
 def timestamp(seconds: float) -> str:
     """Seconds since 1970 -> ISO 8601 in UTC with milliseconds."""
-    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(seconds, timezone.utc)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )

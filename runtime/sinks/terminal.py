@@ -16,7 +16,11 @@ class Terminal:
 
     def write(self, result: Result) -> None:
         """Print one line, the anomalous ones in red where the terminal has colours."""
-        verdict = typer.style(result.verdict, fg="red", bold=True) if result.verdict == "anomalous" else result.verdict
+        verdict = (
+            typer.style(result.verdict, fg="red", bold=True)
+            if result.verdict == "anomalous"
+            else result.verdict
+        )
         place = f"{result.source} {result.frame}" if result.frame != 0 else result.source
         line = f"{result.score:9.4f}  {verdict}  {printable(place)}"
         try:
@@ -24,10 +28,14 @@ class Terminal:
                 typer.echo(line)
             except UnicodeEncodeError:  # letters that the terminal lacks
                 typer.echo(line.encode("ascii", "backslashreplace").decode())
-        except BrokenPipeError:  # the reader has enough, as in "| head": the end, and nothing to complain of
+        except (
+            BrokenPipeError
+        ):  # the reader has enough, as in "| head": the end, and nothing to complain of
             raise
         except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left must not fail again at exit
+            os.dup2(
+                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+            )  # what is left must not fail again at exit
             raise SinkError(f"cannot write the standard output: {error.strerror}") from None
 
     def close(self) -> None:

@@ -61,7 +61,9 @@ class Newest:
         try:
             while True:
                 with self._fresh:
-                    self._fresh.wait_for(lambda: self._frame is not None or self._over, self._silence_s)
+                    self._fresh.wait_for(
+                        lambda: self._frame is not None or self._over, self._silence_s
+                    )
                     frame, self._frame = self._frame, None
                     over = self._over
                 if frame is not None:

@@ -16,7 +16,9 @@ class Files:
 
     live = False
 
-    def __init__(self, paths: list[Path], spec: str, window: tuple[float, float] | None = None) -> None:
+    def __init__(
+        self, paths: list[Path], spec: str, window: tuple[float, float] | None = None
+    ) -> None:
         if not paths:
             raise SourceError(f"there are no images and no DICOM files in {spec}")
         self._paths = paths

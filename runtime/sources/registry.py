@@ -15,14 +15,19 @@ VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".m
 
 
 def open_for(
-    contract: Contract, spec: str, window: tuple[float, float] | None = None, brain_mask: Path | None = None
+    contract: Contract,
+    spec: str,
+    window: tuple[float, float] | None = None,
+    brain_mask: Path | None = None,
 ) -> Source:
     """Open a source for a model: its kind of frames and modality, and its window where no other one is given.
 
     Raises:
         As ``open_source``.
     """
-    return open_source(spec, window or contract.window, contract.kind, brain_mask, contract.modality)
+    return open_source(
+        spec, window or contract.window, contract.kind, brain_mask, contract.modality
+    )
 
 
 def open_source(
@@ -40,7 +45,8 @@ def open_source(
         window: centre and width for DICOM files, in place of their own.
         kind: of the frames, as in the contract.
         brain_mask: for NIfTI volumes that are not skull-stripped, a mask or a folder of masks.
-        modality: which volumes are taken, where names say what they show; None for all. Masks never are.
+        modality: which volumes are taken, where names say what they show; None for all. Masks never
+            are.
 
     Raises:
         UsageError: there is no such path, it may not be read, or it gives no frames of this kind.
@@ -51,10 +57,14 @@ def open_source(
         raise UsageError("the source is empty: give a file, a folder or camera:0")
     if kind == "modality":
         if window is not None:
-            raise UsageError("--window is for DICOM files, and this model takes the slices of volumes")
+            raise UsageError(
+                "--window is for DICOM files, and this model takes the slices of volumes"
+            )
         return open_volumes(Path(spec), brain_mask, modality)
     if brain_mask is not None:
-        raise UsageError("a brain mask goes with a model for the slices of volumes, and this one takes pictures")
+        raise UsageError(
+            "a brain mask goes with a model for the slices of volumes, and this one takes pictures"
+        )
     number = spec.removeprefix("camera:")
     if number.isdecimal():
         from adae_edge.runtime.sources.camera import Camera
@@ -63,7 +73,11 @@ def open_source(
     path = Path(spec)
     try:
         if path.is_dir():
-            return Files(sorted(file for file in path.rglob("*") if file.is_file() and is_scorable(file)), spec, window)
+            return Files(
+                sorted(file for file in path.rglob("*") if file.is_file() and is_scorable(file)),
+                spec,
+                window,
+            )
         if not path.is_file():
             raise UsageError(f"there is no source {spec}: give a file, a folder or camera:0")
     except OSError as error:

@@ -20,12 +20,15 @@ class Video:
         try:
             str(path).encode()
         except UnicodeEncodeError:  # OpenCV 5.0 crashes on such a name
-            raise SourceError(f"{path} cannot be opened as a video: its name is not UTF-8, rename it") from None
+            raise SourceError(
+                f"{path} cannot be opened as a video: its name is not UTF-8, rename it"
+            ) from None
         self._path = path
         self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
             raise SourceError(
-                f"{path} cannot be opened as a video: it is damaged, or of a kind that OpenCV cannot decode"
+                f"{path} cannot be opened as a video: it is damaged, or of a kind that OpenCV "
+                "cannot decode"
             )
 
     def __iter__(self) -> Iterator[Frame | FrameError]:
@@ -43,5 +46,6 @@ class Video:
         # Containers may count a frame or two too many, but not more.
         if number == 0 or number < declared - 2:
             yield FrameError(
-                f"{self._path} declares {declared} frames and ended after {number}: it is cut short or damaged"
+                f"{self._path} declares {declared} frames and ended after {number}: it is cut "
+                "short or damaged"
             )

@@ -2,8 +2,8 @@
 
     python -m tests.attacks.files FOLDER
 
-writes them all into a folder. What makes a file hostile is that alone: whoever builds one can also compute
-the digest in its metadata, so it fits wherever it is not itself what is attacked.
+writes them all into a folder. What makes a file hostile is that alone: whoever builds one can also
+compute the digest in its metadata, so it fits wherever it is not itself what is attacked.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
 
-from adae_edge.contract import Contract, Graph
+from adae_edge.contract import Contract, Form
 from adae_edge.formats import modelfile
 from adae_edge.formats.protobuf import MAX_FIELDS, encoded
 from tests.support.models import a_contract, mean_model
@@ -100,7 +100,9 @@ def spend(model, name):
 
 
 def outside():
-    one = TensorProto(name="bomb", data_type=TensorProto.FLOAT, dims=[3], data_location=TensorProto.EXTERNAL)
+    one = TensorProto(
+        name="bomb", data_type=TensorProto.FLOAT, dims=[3], data_location=TensorProto.EXTERNAL
+    )
     one.external_data.add(key="location", value="../../../../etc/passwd")
     return one
 
@@ -135,7 +137,9 @@ def external_in_a_list_of_an_attribute(model):
 
 @attack(OUTSIDE)
 def external_values_of_a_sparse_tensor(model):
-    model.graph.sparse_initializer.append(helper.make_sparse_tensor(outside(), tensor([0, 1, 2], np.int64), [9]))
+    model.graph.sparse_initializer.append(
+        helper.make_sparse_tensor(outside(), tensor([0, 1, 2], np.int64), [9])
+    )
 
 
 @attack(OUTSIDE)
@@ -151,7 +155,9 @@ def branch(*nodes, initializer=()):
 @attack(NESTED)
 def external_in_a_branch(model):
     inner = branch(initializer=[outside()])
-    model.graph.node.append(helper.make_node("If", ["score"], ["more"], then_branch=inner, else_branch=inner))
+    model.graph.node.append(
+        helper.make_node("If", ["score"], ["more"], then_branch=inner, else_branch=inner)
+    )
 
 
 # Operators of others
@@ -170,13 +176,17 @@ def foreign_opset(model):
 @attack(NESTED)
 def foreign_operator_in_a_branch(model):
     inner = branch(helper.make_node("Gelu", ["score"], ["more"], domain="com.microsoft"))
-    model.graph.node.append(helper.make_node("If", ["score"], ["more"], then_branch=inner, else_branch=inner))
+    model.graph.node.append(
+        helper.make_node("If", ["score"], ["more"], then_branch=inner, else_branch=inner)
+    )
 
 
 @attack("it defines functions or training steps of its own")
 def function_of_its_own(model):
     twice = [helper.make_node("Add", ["a", "a"], ["b"])]
-    model.functions.append(helper.make_function("ai.onnx", "Twice", ["a"], ["b"], twice, model.opset_import))
+    model.functions.append(
+        helper.make_function("ai.onnx", "Twice", ["a"], ["b"], twice, model.opset_import)
+    )
 
 
 @attack("it defines functions or training steps of its own")
@@ -186,7 +196,9 @@ def training_steps(model):
 
 @attack("it has the operator RandomNormal, which no export")
 def operator_that_draws_random_numbers(model):
-    model.graph.node.append(helper.make_node("RandomNormal", [], ["more"], shape=[100_000, 100_000]))
+    model.graph.node.append(
+        helper.make_node("RandomNormal", [], ["more"], shape=[100_000, 100_000])
+    )
 
 
 @attack("it has the operator Evil, which no export")
@@ -221,7 +233,9 @@ def initialiser_of_a_gigabyte_in_numbers(model):
 
 @attack(SIZES)
 def initialiser_without_data(model):
-    model.graph.initializer.append(TensorProto(name="bomb", data_type=TensorProto.FLOAT, dims=[2**28]))
+    model.graph.initializer.append(
+        TensorProto(name="bomb", data_type=TensorProto.FLOAT, dims=[2**28])
+    )
 
 
 @attack("it has a part that no export of adae-edge has: field 6 of its tensors")
@@ -236,13 +250,17 @@ def initialiser_of_a_million_axes(model):
 
 @attack("it has a sparse tensor")
 def sparse_initialiser_that_is_huge_when_dense(model):
-    sparse = helper.make_sparse_tensor(tensor([1.0]), tensor([0], np.int64, "indices"), [HUGE, HUGE])
+    sparse = helper.make_sparse_tensor(
+        tensor([1.0]), tensor([0], np.int64, "indices"), [HUGE, HUGE]
+    )
     model.graph.sparse_initializer.append(sparse)
 
 
 @attack("it has a sparse tensor")
 def sparse_attribute_that_is_huge_when_dense(model):
-    sparse = helper.make_sparse_tensor(tensor([1.0]), tensor([0], np.int64, "indices"), [HUGE, HUGE])
+    sparse = helper.make_sparse_tensor(
+        tensor([1.0]), tensor([0], np.int64, "indices"), [HUGE, HUGE]
+    )
     model.graph.node.append(helper.make_node("Constant", [], ["more"], sparse_value=sparse))
 
 
@@ -318,7 +336,9 @@ def conversion_of_nothing(model):
 def weights_that_are_converted_four_hundred_times(model):
     model.graph.initializer.extend([tensor(np.zeros(10**6), np.int8), tensor(1.0, name="scale")])
     for time in range(400):
-        model.graph.node.append(helper.make_node("DequantizeLinear", ["bomb", "scale"], [f"copy{time}"]))
+        model.graph.node.append(
+            helper.make_node("DequantizeLinear", ["bomb", "scale"], [f"copy{time}"])
+        )
         model.graph.node.append(helper.make_node("Mul", [f"copy{time}", "mean"], [f"used{time}"]))
         spend(model, f"used{time}")
 
@@ -338,7 +358,8 @@ def shape_of_the_channels(model):
     model.graph.node.append(helper.make_node("Shape", ["frames"], ["constant"], start=3))
 
 
-# Axes: a shape of a million ones is eight megabytes once, and as many objects for each value that has it
+# Axes: a shape of a million ones is eight megabytes once, and as many objects for each value that
+# has it
 
 
 @attack("its tensor 'bomb' has more than 16 axes, sizes or indices")
@@ -354,12 +375,16 @@ def one_more_axis_a_thousand_times(model):
     model.graph.initializer.append(tensor(range(16), np.int64))
     for time in range(1000):
         value = f"value{time}" if time else "float"
-        model.graph.node.append(helper.make_node("Unsqueeze", [value, "bomb"], [f"value{time + 1}"]))
+        model.graph.node.append(
+            helper.make_node("Unsqueeze", [value, "bomb"], [f"value{time + 1}"])
+        )
 
 
 @attack("its value 'noted' has more than 8 axes")
 def noted_value_of_a_hundred_thousand_axes(model):
-    model.graph.value_info.append(helper.make_tensor_value_info("noted", TensorProto.FLOAT, [1] * 100_000))
+    model.graph.value_info.append(
+        helper.make_tensor_value_info("noted", TensorProto.FLOAT, [1] * 100_000)
+    )
 
 
 # The contract
@@ -374,7 +399,9 @@ def no_contract(data):
 
 @attack_on_bytes("it has more than one contract")
 def two_contracts(data):
-    entry = encoded(1, modelfile.CONTRACT_KEY.encode()) + encoded(2, a_contract(threshold=1e9).to_json().encode())
+    entry = encoded(1, modelfile.CONTRACT_KEY.encode()) + encoded(
+        2, a_contract(threshold=1e9).to_json().encode()
+    )
     return data + encoded(14, entry)
 
 
@@ -386,7 +413,9 @@ def contract_of_the_future(data):
 @attack_on_bytes("the contract says something twice")
 def contract_with_two_thresholds(data):
     text = a_contract().to_json()
-    return with_contract_text(data, text.replace('"threshold": 100.0', '"threshold": 100.0, "threshold": 1e9'))
+    return with_contract_text(
+        data, text.replace('"threshold": 100.0', '"threshold": 100.0, "threshold": 1e9')
+    )
 
 
 @attack_on_bytes("the contract is not JSON")
@@ -401,7 +430,9 @@ def contract_of_ten_megabytes(data):
 
 @attack_on_bytes("the contract's calibration has threshold = nan")
 def contract_with_a_threshold_that_is_no_number(data):
-    return with_contract_text(data, a_contract().to_json().replace('"threshold": 100.0', '"threshold": NaN'))
+    return with_contract_text(
+        data, a_contract().to_json().replace('"threshold": 100.0', '"threshold": NaN')
+    )
 
 
 @attack_on_bytes(INTERFACE)
@@ -411,7 +442,11 @@ def contract_of_colour_frames(data):
 
 @attack_on_bytes(INTERFACE)
 def contract_of_volumes(data):
-    text = json.loads(a_contract().to_json()) | {"kind": "modality", "z_range": 5.0, "modality": "flair"}
+    text = json.loads(a_contract().to_json()) | {
+        "kind": "modality",
+        "z_range": 5.0,
+        "modality": "flair",
+    }
     return modelfile.with_contract(data, Contract.from_json(json.dumps(text)))
 
 
@@ -447,7 +482,9 @@ def one_more_input(model):
 
 @attack(INTERFACE)
 def one_more_output(model):
-    model.graph.output.append(helper.make_tensor_value_info("float", TensorProto.FLOAT, ["N", "H", "W", 1]))
+    model.graph.output.append(
+        helper.make_tensor_value_info("float", TensorProto.FLOAT, ["N", "H", "W", 1])
+    )
 
 
 @attack(INTERFACE)
@@ -463,7 +500,7 @@ def frames_that_are_a_sequence(model):
 
 def with_form(data, **form):
     """The same graph with a contract that says that it has another form."""
-    return modelfile.with_contract(data, replace(a_contract(), graph=Graph(**form)))
+    return modelfile.with_contract(data, replace(a_contract(), form=Form(**form)))
 
 
 # What was written, and then changed by hand
@@ -476,7 +513,9 @@ def swapped_threshold(data):
 
 @attack_on_bytes(STALE)
 def score_that_the_graph_does_not_have(data):
-    return with_contract_text(data, a_contract().to_json().replace('"score": "l2"', '"score": "density"'))
+    return with_contract_text(
+        data, a_contract().to_json().replace('"score": "l2"', '"score": "density"')
+    )
 
 
 @attack_on_bytes(STALE)
@@ -573,7 +612,9 @@ def flatbuffer_of_onnx_runtime(data):
 def ten_thousand_graphs_in_each_other(data):
     inner = b""
     for _ in range(10_000):
-        inner = encoded(1, encoded(4, b"If") + encoded(5, encoded(1, b"then_branch") + encoded(6, inner)))
+        inner = encoded(
+            1, encoded(4, b"If") + encoded(5, encoded(1, b"then_branch") + encoded(6, inner))
+        )
     return with_more_in_graph(data, inner)
 
 
@@ -603,7 +644,9 @@ def millions_of_empty_operators(data):
 @attack_on_bytes("it has more than 2000 operators")
 def fifty_thousand_operators(data):
     one = encoded(1, b"float") + encoded(4, b"Relu")
-    return with_more_in_graph(data, b"".join(encoded(1, one + encoded(2, b"r%d" % at)) for at in range(50_000)))
+    return with_more_in_graph(
+        data, b"".join(encoded(1, one + encoded(2, b"r%d" % at)) for at in range(50_000))
+    )
 
 
 @attack_on_bytes("its value '' has more than 8 axes")
@@ -626,7 +669,9 @@ def name_of_forty_megabytes(data):
 def as_many_fields_as_are_read(data):
     """The slowest file that there is: every field costs, and the last one is one too many."""
     size = encoded(1, b"\x08\x01")
-    return with_more_in_graph(data, (encoded(13, encoded(2, encoded(1, encoded(2, size * 8))))) * (MAX_FIELDS // 12))
+    return with_more_in_graph(
+        data, (encoded(13, encoded(2, encoded(1, encoded(2, size * 8))))) * (MAX_FIELDS // 12)
+    )
 
 
 def write(folder):

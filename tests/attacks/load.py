@@ -9,7 +9,9 @@ from pathlib import Path
 from adae_edge.errors import AdaeEdgeError
 from adae_edge.runtime import Scorer
 
-LIMIT = 4 * 2**30  # of addresses, so that an attack that succeeds takes this process and not the machine
+LIMIT = (
+    4 * 2**30
+)  # of addresses, so that an attack that succeeds takes this process and not the machine
 
 
 def peak():
@@ -25,5 +27,9 @@ try:
     refusal = None
 except AdaeEdgeError as error:
     refusal = str(error)
-taken = {"wall": time.perf_counter() - begun, "seconds": time.process_time() - worked, "bytes": peak() - before}
+taken = {
+    "wall": time.perf_counter() - begun,
+    "seconds": time.process_time() - worked,
+    "bytes": peak() - before,
+}
 print(json.dumps({"refusal": refusal} | taken))

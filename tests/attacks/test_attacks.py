@@ -30,7 +30,9 @@ def test_refused_at_once(name, tmp_path):
     assert loaded["refusal"] is not None
     assert loaded["refusal"].startswith(f"{path} is refused: {reason}")
     assert loaded["refusal"].isprintable()
-    assert loaded["seconds"] < 1  # of this process; on a machine that does nothing else, the time that passes
+    assert (
+        loaded["seconds"] < 1
+    )  # of this process; on a machine that does nothing else, the time that passes
     assert loaded["bytes"] < 200e6
 
 

@@ -28,7 +28,17 @@ def model(tmp_path):
 
 def test_figures_in_table_json_and_markdown(model, tmp_path):
     done = bench(
-        model, "--batch", "1,3", "--size", "20x10", "--size", "64x48", "--json", "b.json", "--markdown", "b.md"
+        model,
+        "--batch",
+        "1,3",
+        "--size",
+        "20x10",
+        "--size",
+        "64x48",
+        "--json",
+        "b.json",
+        "--markdown",
+        "b.md",
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "b.md").read_text() == done.stdout
@@ -48,7 +58,14 @@ def test_figures_in_table_json_and_markdown(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [("--batch", "0"), ("--batch", "many"), ("--size", "20"), ("--size", "0x5"), ("--device", "tpu")]
+    "wrong",
+    [
+        ("--batch", "0"),
+        ("--batch", "many"),
+        ("--size", "20"),
+        ("--size", "0x5"),
+        ("--device", "tpu"),
+    ],
 )
 def test_wrong_use_is_one_sentence_and_exit_code_2(model, wrong):
     done = bench(model, *wrong)
@@ -63,7 +80,12 @@ def test_threads_follow_the_affinity(model):
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
         "from adae_edge.machine import available_threads; print(available_threads())"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "1\n"
+    )
 
 
 def test_side_by_side_scripts_print_their_ratios(model):
@@ -132,10 +154,15 @@ def test_the_exported_graph_beside_what_it_replaces(tmp_path):
         "--threads",
         "1",
     ]
-    done = subprocess.run([*command, "--json", "g.json"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, "--json", "g.json"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     result = json.loads((tmp_path / "g.json").read_text())
-    assert result["command"] == "python -m adae_edge.benchmarks.against.graphs network-sized --rounds 2 --threads 1"
+    assert (
+        result["command"]
+        == "python -m adae_edge.benchmarks.against.graphs network-sized --rounds 2 --threads 1"
+    )
     assert (result["rounds"], result["threads"]) == (2, 1)
     assert {"adae_edge", "onnxruntime", "opencv", "openvino", "torch"} <= set(result["versions"])
     (answer,) = result["questions"]
@@ -179,7 +206,11 @@ def test_turns_alternate_and_a_goal_is_met_or_not(monkeypatch):
         name: lambda name=name, ms=ms: order.append(name) or np.float32([ms])
         for name, ms in zip("abc", (4, 2, 3), strict=True)
     }
-    assert {name: ms.tolist() for name, ms in in_turns(things, 3).items()} == {"a": [4] * 3, "b": [2] * 3, "c": [3] * 3}
+    assert {name: ms.tolist() for name, ms in in_turns(things, 3).items()} == {
+        "a": [4] * 3,
+        "b": [2] * 3,
+        "c": [3] * 3,
+    }
     assert "".join(order) == "abccbaabc"
     ratios = (
         Ratio("a", "b", at_least=2),

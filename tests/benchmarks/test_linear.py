@@ -21,8 +21,14 @@ def test_figures_are_those_of_a_principal_component_analysis(tmp_path):
     parts = split(dataset.anomalous, seed=0)
     train = unpack(load_frames(dataset, parts, preprocess)[0], preprocess).flatten(1).numpy()
     everything = type(parts)(np.arange(len(dataset.anomalous)), parts.calibration[:0], parts.test)
-    test = unpack(load_frames(dataset, everything, preprocess)[0], preprocess).flatten(1).numpy()[parts.test]
+    test = (
+        unpack(load_frames(dataset, everything, preprocess)[0], preprocess)
+        .flatten(1)
+        .numpy()[parts.test]
+    )
     pca = PCA(10, svd_solver="full").fit(train)
     errors = np.square(test - pca.inverse_transform(pca.transform(test))).sum(axis=1)
-    assert result["auroc"]["10"][3] == pytest.approx(roc_auc_score(dataset.anomalous[parts.test], errors), abs=2e-4)
+    assert result["auroc"]["10"][3] == pytest.approx(
+        roc_auc_score(dataset.anomalous[parts.test], errors), abs=2e-4
+    )
     assert result["mean"]["10"] == pytest.approx(np.mean(result["auroc"]["10"]), abs=1e-4)

@@ -68,7 +68,8 @@ def test_new_threshold_comes_from_the_folder(model, normals, small_model, contra
     assert done.stdout == (
         f"threshold {scorer.threshold:.4f}: false-positive rate at most 0.05 with 95 % confidence, "
         f"by 120 calibration normals\n"
-        f"the threshold before, {contract.calibration.threshold:.4f}, lies below 120 of these 120 normals (100.00%)\n"
+        f"the threshold before, {contract.calibration.threshold:.4f}, lies below 120 of these 120 "
+        "normals (100.00%)\n"
         f"wrote {model}\n"
     )
     assert scorer.contract.calibration == calibrate(SUMS, 0.05)
@@ -77,9 +78,15 @@ def test_new_threshold_comes_from_the_folder(model, normals, small_model, contra
     assert scorer.contract.with_calibration(contract.calibration) == contract
     np.testing.assert_array_equal(scorer.score(PIXELS[..., None]), scores_before)
     np.testing.assert_array_equal(scores_before, SUMS)
-    assert ModelProto.FromString(model.read_bytes()).graph == ModelProto.FromString(small_model).graph
+    assert (
+        ModelProto.FromString(model.read_bytes()).graph == ModelProto.FromString(small_model).graph
+    )
     assert model.with_name("model.onnx.previous").read_bytes() == small_model
-    assert sorted(path.name for path in model.parent.iterdir()) == ["model.onnx", "model.onnx.previous", "normals"]
+    assert sorted(path.name for path in model.parent.iterdir()) == [
+        "model.onnx",
+        "model.onnx.previous",
+        "normals",
+    ]
 
 
 def test_confidence_can_be_chosen(model, normals):
@@ -99,7 +106,9 @@ def test_default_rate_is_one_percent(model, normals):
     for copy in range(2):
         for path in sorted(normals.glob("???.png")):
             path.with_name(f"{path.stem}-{copy}.png").hardlink_to(path)
-    assert recalibrate(model, str(normals)).contract.calibration == calibrate(np.tile(SUMS, 3), 0.01)
+    assert recalibrate(model, str(normals)).contract.calibration == calibrate(
+        np.tile(SUMS, 3), 0.01
+    )
 
 
 def test_what_the_threshold_before_did_is_counted(model, normals):
@@ -122,7 +131,9 @@ def test_a_file_of_schema_1_gets_a_threshold_of_schema_2(model, normals, small_m
     assert Scorer(model, threads=1).contract.calibration.confidence is None
     assert recalibrate(model, str(normals), FPR).before.confidence is None
     assert Scorer(model, threads=1).contract.calibration == calibrate(SUMS, FPR)
-    assert modelfile.read(f"{model}.previous").contract.calibration.promise.endswith("0.01 on average")
+    assert modelfile.read(f"{model}.previous").contract.calibration.promise.endswith(
+        "0.01 on average"
+    )
 
 
 def test_colour_frames_calibrate_a_grey_model_as_their_grey_ones_do(model, normals):
@@ -183,7 +194,8 @@ def test_too_few_normals_leave_the_model(model, normals, small_model):
     done = command(model, normals, "--fpr", "0.001")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "adae-edge: 120 calibration normals can promise a false-positive rate of 0.0247 at the lowest "
+        "adae-edge: 120 calibration normals can promise a false-positive rate of 0.0247 at the "
+        "lowest "
         "with 95 % confidence, not 0.001: give 2995 or more, or a higher rate\n"
     )
     assert_untouched(model, small_model)
@@ -200,14 +212,20 @@ def test_impossible_rate_leaves_the_model(model, normals, small_model, fpr):
 def test_impossible_confidence_leaves_the_model(model, normals, small_model, confidence):
     done = command(model, normals, "--confidence", confidence)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"adae-edge: a confidence lies between 0 and 1, and {float(confidence)} does not\n"
+    assert (
+        done.stderr
+        == f"adae-edge: a confidence lies between 0 and 1, and {float(confidence)} does not\n"
+    )
     assert_untouched(model, small_model)
 
 
 def test_one_normal_promises_next_to_nothing(model, normals, small_model):
     done = command(model, normals / "000.png")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "1 calibration normals can promise a false-positive rate of 0.95 at the lowest" in done.stderr
+    assert (
+        "1 calibration normals can promise a false-positive rate of 0.95 at the lowest"
+        in done.stderr
+    )
     assert_untouched(model, small_model)
     assert command(model, normals / "000.png", "--fpr", "0.95").returncode == 0
     assert Scorer(model, threads=1).threshold == pytest.approx(SUMS[0], rel=1e-3)
@@ -247,9 +265,13 @@ def test_refused_model_is_left_as_it_is(model, normals):
 
 
 def test_frames_outside_of_the_region_leave_the_model(model, normals, small_model, contract):
-    far = modelfile.with_contract(small_model, dataclasses.replace(contract, region=Region(4, 0, 8, 6)))
+    far = modelfile.with_contract(
+        small_model, dataclasses.replace(contract, region=Region(4, 0, 8, 6))
+    )
     model.write_bytes(far)
-    with pytest.raises(FrameError, match=r"000\.png 0: the model .* lies outside of a frame of 8 x 6"):
+    with pytest.raises(
+        FrameError, match=r"000\.png 0: the model .* lies outside of a frame of 8 x 6"
+    ):
         recalibrate(model, str(normals))
     assert_untouched(model, far)
 
@@ -262,13 +284,21 @@ def test_frames_outside_of_the_region_leave_the_model(model, normals, small_mode
         ("Exp", r"000\.png 0: the score is not a finite number"),
     ],
 )
-def test_scores_that_no_contract_can_hold_leave_the_model(model, normals, small_model, contract, operator, sentence):
+def test_scores_that_no_contract_can_hold_leave_the_model(
+    model, normals, small_model, contract, operator, sentence
+):
     """Negative ones, NaN and infinity: the next start would refuse the file."""
 
     def spoil(proto):
         proto.graph.node[1].output[0] = "sum"
-        proto.graph.node.add(op_type="Identity" if operator == "Exp" else "Neg", input=["sum"], output=["signed"])
-        proto.graph.node.add(op_type="Identity" if operator == "Neg" else operator, input=["signed"], output=["score"])
+        proto.graph.node.add(
+            op_type="Identity" if operator == "Exp" else "Neg", input=["sum"], output=["signed"]
+        )
+        proto.graph.node.add(
+            op_type="Identity" if operator == "Neg" else operator,
+            input=["signed"],
+            output=["score"],
+        )
 
     spoilt = modelfile.with_contract(changed(small_model, spoil), contract)
     model.write_bytes(spoilt)

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from adae_edge.cli import demo as demo_module
+from adae_edge.contract import Form
 from adae_edge.errors import AdaeEdgeError
 from adae_edge.formats import modelfile
 from adae_edge.formats.checkpoint import Checkpoint
@@ -31,7 +32,9 @@ def test_the_held_out_digit_is_detected(demo):
     assert f"{summary['auroc']:.4f}" in done.stdout
     assert summary["latency_p50_ms"] > 0
     exported = modelfile.read(summary["model"]).contract
-    assert Checkpoint.load(out / "digits.safetensors").contract == dataclasses.replace(exported, graph=None)
+    assert Checkpoint.load(out / "digits.safetensors").contract == dataclasses.replace(
+        exported, form=Form()
+    )
 
 
 def test_the_scores_are_those_of_the_runtime_in_a_process_without_torch(demo):
@@ -46,14 +49,20 @@ def test_the_scores_are_those_of_the_runtime_in_a_process_without_torch(demo):
 def test_a_command_without_torch_really_cannot_import_it(demo):
     out, _ = demo
     with pytest.raises(AdaeEdgeError, match="export failed"):
-        demo_module._run(["export", str(out / "digits.safetensors"), "--out", str(out / "x.onnx")], without_torch=True)
+        demo_module._run(
+            ["export", str(out / "digits.safetensors"), "--out", str(out / "x.onnx")],
+            without_torch=True,
+        )
     demo_module._run(["inspect", str(out / "digits.onnx")], without_torch=True)
 
 
 def test_the_report_has_its_pictures_figures_and_commands(demo):
     out, _ = demo
     page = (out / "report.html").read_text()
-    assert len(re.findall(r'<img alt="[^"]+" src="data:image/png;base64,[A-Za-z0-9+/=]{5000,}"', page)) == 2
+    assert (
+        len(re.findall(r'<img alt="[^"]+" src="data:image/png;base64,[A-Za-z0-9+/=]{5000,}"', page))
+        == 2
+    )
     assert "AUROC" in page
     assert "adae-edge train digits --anomalous 0" in page
     assert "adae-edge bench" in page
@@ -82,6 +91,8 @@ def test_evaluate_agrees_with_the_runtime(demo, tmp_path):
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     evaluation = json.loads((tmp_path / "e" / "evaluation.json").read_text())
-    assert evaluation["auroc"] == pytest.approx(json.loads((out / "summary.json").read_text())["auroc"], abs=1e-4)
+    assert evaluation["auroc"] == pytest.approx(
+        json.loads((out / "summary.json").read_text())["auroc"], abs=1e-4
+    )
     assert f"{evaluation['auroc']:.4f}" in done.stdout
     assert (tmp_path / "e" / "report.html").is_file()

@@ -18,11 +18,13 @@ no_gpu = pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="there is a GP
 # The file systems of machines, as far as doctor looks at them.
 ORIN = {
     "proc/device-tree/model": "NVIDIA Jetson Orin Nano Developer Kit\0",
-    "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n",
+    "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, "
+    "EABI: aarch64\n",
     "usr/lib/python3.10/dist-packages/tensorrt/__init__.py": "",
 }
 WORKSTATION = {
-    "proc/driver/nvidia/version": "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5\n",
+    "proc/driver/nvidia/version": "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue "
+    "Mar  5\n",
     "sys/bus/pci/devices/0000:01:00.0/vendor": "0x10de\n",
     "sys/bus/pci/devices/0000:01:00.0/class": "0x030000\n",
 }
@@ -40,7 +42,9 @@ def packaged(folder, *packages, **modules):
         info = folder / f"{name}.dist-info"
         info.mkdir()
         title, _, version = name.partition("-")
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {title.replace('_', '-')}\nVersion: {version}\n")
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {title.replace('_', '-')}\nVersion: {version}\n"
+        )
         (info / "top_level.txt").write_text(f"{module}\n")
     for name, code in modules.items():
         (folder / f"{name}.py").write_text(code)
@@ -92,15 +96,22 @@ def test_without_a_backend_nothing_scores(wheel, tmp_path):
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.splitlines()[-1] == "next        pip install 'adae-edge[cpu]'"
     assert (
-        "not there   [cpu], [openvino], [tensorrt], [tensorrt-rtx], [camera], [dicom], [nifti], [train], [export]"
-        in (done.stdout)
+        "not there   [cpu], [openvino], [tensorrt], [tensorrt-rtx], [camera], [dicom], [nifti], "
+        "[train], [export]" in (done.stdout)
     )
-    assert "not on      cpu       onnxruntime is not installed: pip install 'adae-edge[cpu]'" in done.stdout
+    assert (
+        "not on      cpu       onnxruntime is not installed: pip install 'adae-edge[cpu]'"
+        in done.stdout
+    )
 
 
 @no_gpu
 def test_packages_that_overwrite_each_other_are_a_problem(tmp_path):
-    twins = packaged(tmp_path / "site", "onnxruntime_gpu-1.31.1 onnxruntime", "opencv_python_headless-5.0.0.93 cv2")
+    twins = packaged(
+        tmp_path / "site",
+        "onnxruntime_gpu-1.31.1 onnxruntime",
+        "opencv_python_headless-5.0.0.93 cv2",
+    )
     done = run("doctor", "--json", cwd=tmp_path, **twins)
     assert done.returncode == 0
     found = problems(done)
@@ -119,7 +130,8 @@ def test_broken_packages_are_named_and_take_nothing_down(tmp_path):
         nibabel="raise SystemExit(3)\n",
         numpy="raise ImportError('one\\x1b[31m line\\nand another')\n",
         pydicom="import sys\nprint('noise', file=sys.stderr)\nraise RuntimeError\n",
-        tensorrt="raise ImportError('libnvinfer.so.10: cannot open shared object file: No such file or directory')\n",
+        tensorrt="raise ImportError('libnvinfer.so.10: cannot open shared object file: No such "
+        "file or directory')\n",
     )
     done = run("doctor", "--json", cwd=tmp_path, **broken)
     assert done.returncode == 1
@@ -148,20 +160,31 @@ def test_metadata_that_cannot_be_read_is_left_out(tmp_path):
 
 @no_gpu
 def test_a_jetson_is_told_where_its_tensorrt_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(doctor, "_ask", lambda question: {"error": "it was not asked"} if question == "engine" else {})
+    monkeypatch.setattr(
+        doctor,
+        "_ask",
+        lambda question: {"error": "it was not asked"} if question == "engine" else {},
+    )
     report = doctor.examine(root(tmp_path, ORIN))
-    assert report["jetson"] == {"board": "NVIDIA Jetson Orin Nano Developer Kit", "l4t": "36.4.3", "jetpack": 6}
+    assert report["jetson"] == {
+        "board": "NVIDIA Jetson Orin Nano Developer Kit",
+        "l4t": "36.4.3",
+        "jetpack": 6,
+    }
     (problem,) = report["problems"]
     assert problem["problem"].startswith("the system's TensorRT, ")
     assert problem["command"].startswith("python3 -m venv --system-site-packages")
-    assert "Jetson      NVIDIA Jetson Orin Nano Developer Kit, Jetson Linux 36.4.3, JetPack 6" in doctor.describe(
-        report
+    assert (
+        "Jetson      NVIDIA Jetson Orin Nano Developer Kit, Jetson Linux 36.4.3, JetPack 6"
+        in doctor.describe(report)
     )
 
 
 def test_a_gpu_without_a_driver_is_a_problem(tmp_path, monkeypatch):
     answer = {"error": "there is no NVIDIA driver"}
-    monkeypatch.setattr(doctor, "_ask", lambda question: answer if question in ("gpu", "engine") else {})
+    monkeypatch.setattr(
+        doctor, "_ask", lambda question: answer if question in ("gpu", "engine") else {}
+    )
     report = doctor.examine(root(tmp_path, WORKSTATION))
     assert report["gpu"] == answer | {"driver": "550.54.15", "plugged_in": True}
     assert [found["problem"] for found in report["problems"]] == [
@@ -188,7 +211,8 @@ def test_a_gpu_and_an_old_driver_are_told(monkeypatch):
 
 def test_it_imports_no_package_itself():
     code = (
-        "import sys\nfrom adae_edge import doctor\ndoctor._ask = lambda question: {'error': 'not asked'}\n"
+        "import sys\nfrom adae_edge.cli import doctor\ndoctor._ask = lambda question: {'error': 'not "
+        "asked'}\n"
         "doctor.describe(doctor.examine())\nprint(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -22,7 +22,15 @@ from adae_edge.runtime.frame import Frame
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sinks.sink import Result
 from adae_edge.runtime.stream import Summary, stream
-from tests.support.models import BUFFERED, command, complaints, many_pictures, mean_model, run, when_rows
+from tests.support.models import (
+    BUFFERED,
+    command,
+    complaints,
+    many_pictures,
+    mean_model,
+    run,
+    when_rows,
+)
 
 VALUES = (50, 100, 150, 250)
 # Runs the command in a process that ends at once where it opens a socket or starts a program.
@@ -39,7 +47,9 @@ main()
 
 
 def picture(path, *values, size=(8, 6)):
-    Image.new("L" if len(values) == 1 else "RGB", size, values[0] if len(values) == 1 else values).save(path)
+    Image.new(
+        "L" if len(values) == 1 else "RGB", size, values[0] if len(values) == 1 else values
+    ).save(path)
     return path
 
 
@@ -107,7 +117,9 @@ def test_nothing_but_bad_files(desk, tmp_path):
     process = run("score", desk / "grey.onnx", "bad.png", cwd=tmp_path)
     assert (process.returncode, process.stdout) == (1, "")
     assert complaints(process) == ["bad.png cannot be decoded: it is empty"]
-    assert summary_of(process).startswith("0 frames scored, 0 anomalous (above 100.0000), 1 not scored; ")
+    assert summary_of(process).startswith(
+        "0 frames scored, 0 anomalous (above 100.0000), 1 not scored; "
+    )
 
 
 def test_the_threshold_changes_verdicts_and_nothing_else(desk, tmp_path):
@@ -121,7 +133,9 @@ def test_the_threshold_changes_verdicts_and_nothing_else(desk, tmp_path):
         limit = 100 if threshold is None else threshold
         assert [row["score"] for row in scored] == list(VALUES)
         assert {row["threshold"] for row in scored} == {limit}
-        assert [row["verdict"] == "anomalous" for row in scored] == [value > limit for value in VALUES]
+        assert [row["verdict"] == "anomalous" for row in scored] == [
+            value > limit for value in VALUES
+        ]
     assert (desk / "grey.onnx").read_bytes() == mean_model(1)
 
 
@@ -149,14 +163,18 @@ def test_frames_are_converted_to_the_models_channels(desk, tmp_path):
 
 
 def test_a_video(desk, tmp_path):
-    writer = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 48))
+    writer = cv2.VideoWriter(
+        str(tmp_path / "clip.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 48)
+    )
     for value in (20, 200, 20):
         writer.write(np.full((48, 64, 3), value, np.uint8))
     writer.release()
     process = run("score", desk / "colour.onnx", "clip.avi", "--to", "s.jsonl", cwd=tmp_path)
     assert (process.returncode, complaints(process)) == (0, [])
     scored = rows(tmp_path / "s.jsonl")
-    assert [(row["source"], row["frame"]) for row in scored] == [("clip.avi", number) for number in range(3)]
+    assert [(row["source"], row["frame"]) for row in scored] == [
+        ("clip.avi", number) for number in range(3)
+    ]
     assert [round(row["score"], -1) for row in scored] == [20, 200, 20]
     assert [row["verdict"] for row in scored] == ["normal", "anomalous", "normal"]
 
@@ -167,13 +185,17 @@ def test_a_dicom_file_without_a_window_needs_one(desk, tmp_path):
     assert process.returncode == 1
     assert "--window" in complaints(process)[0]
     assert rows(tmp_path / "s.jsonl") == []
-    process = run("score", desk / "grey.onnx", slice_, "--to", "s.jsonl", "--window", "40.5,401", cwd=tmp_path)
+    process = run(
+        "score", desk / "grey.onnx", slice_, "--to", "s.jsonl", "--window", "40.5,401", cwd=tmp_path
+    )
     assert process.returncode == 0
     (row,) = rows(tmp_path / "s.jsonl")
     data = pydicom.dcmread(slice_)
     hounsfield = data.pixel_array * float(data.RescaleSlope) + float(data.RescaleIntercept)
     assert row["frame"] == data.SOPInstanceUID
-    assert row["score"] == pytest.approx((np.clip((hounsfield - 40) / 400 + 0.5, 0, 1) * 255).mean(), abs=0.1)
+    assert row["score"] == pytest.approx(
+        (np.clip((hounsfield - 40) / 400 + 0.5, 0, 1) * 255).mean(), abs=0.1
+    )
 
 
 def test_a_frame_smaller_than_the_models_region(tmp_path):
@@ -192,14 +214,18 @@ def test_a_frame_smaller_than_the_models_region(tmp_path):
 def test_a_signal_in_the_middle_keeps_the_rows(desk, long_folder, tmp_path, stop):
     path = tmp_path / "s.jsonl"
     process = subprocess.Popen(
-        command("score", desk / "grey.onnx", long_folder, "--to", path), stderr=subprocess.PIPE, text=True
+        command("score", desk / "grey.onnx", long_folder, "--to", path),
+        stderr=subprocess.PIPE,
+        text=True,
     )
     when_rows(path, process, 10)
     process.send_signal(stop)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     scored = rows(path)
-    assert [row["source"] for row in scored] == [str(long_folder / f"{number:03}.png") for number in range(len(scored))]
+    assert [row["source"] for row in scored] == [
+        str(long_folder / f"{number:03}.png") for number in range(len(scored))
+    ]
     assert 10 <= len(scored) < 400
     assert path.read_bytes().endswith(b"\n")
     summary, last = errors.splitlines()
@@ -209,8 +235,12 @@ def test_a_signal_in_the_middle_keeps_the_rows(desk, long_folder, tmp_path, stop
 
 def test_a_reader_that_has_enough(desk, long_folder, tmp_path):
     score = command("score", desk / "grey.onnx", long_folder)
-    process = subprocess.Popen(score, env=BUFFERED, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    reader = subprocess.run(["head", "-1"], stdin=process.stdout, capture_output=True, text=True, timeout=30)
+    process = subprocess.Popen(
+        score, env=BUFFERED, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    reader = subprocess.run(
+        ["head", "-1"], stdin=process.stdout, capture_output=True, text=True, timeout=30
+    )
     process.stdout.close()
     errors = process.stderr.read()
     process.stderr.close()
@@ -243,14 +273,27 @@ def test_scoring_opens_no_socket_and_starts_no_program(desk):
 
 
 def test_the_watch_for_sockets_sees_them():
-    script = WATCHED.replace("from adae_edge.cli import main\nmain()", "import socket; socket.socket()")
+    script = WATCHED.replace(
+        "from adae_edge.cli import main\nmain()", "import socket; socket.socket()"
+    )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert ran.returncode == 99
 
 
-@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this one can use CUDA")
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this one can use CUDA"
+)
 def test_cuda_where_there_is_none_is_never_the_cpu(desk, tmp_path):
-    process = run("score", desk / "grey.onnx", desk / "frames", "--device", "cuda", "--to", "s.jsonl", cwd=tmp_path)
+    process = run(
+        "score",
+        desk / "grey.onnx",
+        desk / "frames",
+        "--device",
+        "cuda",
+        "--to",
+        "s.jsonl",
+        cwd=tmp_path,
+    )
     assert (process.returncode, process.stdout) == (2, "")
     (sentence,) = complaints(process)
     assert "cannot run on cuda" in sentence
@@ -294,7 +337,9 @@ def test_a_name_that_is_not_utf8(desk, tmp_path):
     picture(tmp_path / "caf\udce9.png", 250)
     (tmp_path / "th\udce9.png").write_bytes(b"no image")
     to = ["--to", "terminal", "--to", "s.csv", "--to", "s.jsonl"]
-    process = run("score", desk / "grey.onnx", ".", *to, cwd=tmp_path, PYTHONIOENCODING="utf-8:strict")
+    process = run(
+        "score", desk / "grey.onnx", ".", *to, cwd=tmp_path, PYTHONIOENCODING="utf-8:strict"
+    )
     assert process.returncode == 1
     assert process.stdout == " 250.0000  anomalous  caf\\udce9.png\n"
     assert "Traceback" not in process.stderr
@@ -351,7 +396,12 @@ def test_scores_are_those_of_the_graph(scorer):
 
 def test_a_view_into_a_larger_frame_scores_as_its_copy(scorer):
     frames = np.random.default_rng(1).integers(0, 256, (3, 40, 50, 1), np.uint8)
-    for view in (frames[:, 5:30, 10:40], frames[::-1, ::2, ::-3], frames.swapaxes(1, 2), np.asfortranarray(frames)):
+    for view in (
+        frames[:, 5:30, 10:40],
+        frames[::-1, ::2, ::-3],
+        frames.swapaxes(1, 2),
+        np.asfortranarray(frames),
+    ):
         assert not view.flags.c_contiguous
         assert np.array_equal(scorer.score(view), scorer.score(view.copy()))
     frames.flags.writeable = False
@@ -365,7 +415,9 @@ def test_many_frames_are_run_in_parts_and_score_as_one_by_one(scorer, monkeypatc
     runs = []
     whole = scorer.backend.run
     monkeypatch.setattr(
-        scorer.backend, "run", lambda inputs, outputs: runs.append(len(inputs[0])) or whole(inputs, outputs)
+        scorer.backend,
+        "run",
+        lambda inputs, outputs: runs.append(len(inputs[0])) or whole(inputs, outputs),
     )
     scores = scorer.score(frames)
     assert runs == [16, 16, 3]
@@ -400,14 +452,26 @@ def test_the_stream_counts_and_goes_on_after_a_failure(scorer):
         "the second one is broken",
         "camera:0 3: a frame is 0 x 4 pixels, and a frame has 1 x 1 to 8192 x 8192",
     ]
-    assert (summary.frames, summary.anomalous, summary.failures, len(summary.latencies_s)) == (2, 1, 2, 2)
+    assert (summary.frames, summary.anomalous, summary.failures, len(summary.latencies_s)) == (
+        2,
+        1,
+        2,
+        2,
+    )
     assert summary.latency_p50_ms > 0
     assert Summary().latency_p50_ms is None
 
 
 def test_a_score_at_the_threshold_is_normal(scorer):
     kept = Kept()
-    stream(scorer, [Frame("x", 0, 0.0, np.full((2, 2, 1), 100, np.uint8))], [kept], 100.0, print, Summary())
+    stream(
+        scorer,
+        [Frame("x", 0, 0.0, np.full((2, 2, 1), 100, np.uint8))],
+        [kept],
+        100.0,
+        print,
+        Summary(),
+    )
     assert kept[0].verdict == "normal"
 
 
@@ -419,7 +483,9 @@ def test_a_score_that_is_no_number_is_a_failure_and_not_normal(tmp_path):
     assert process.returncode == 1
     assert complaints(process) == ["black.png 0: the score is not a finite number"]
     assert [row["source"] for row in rows(tmp_path / "s.jsonl")] == ["white.png"]
-    assert summary_of(process).startswith("1 frames scored, 0 anomalous (above 100.0000), 1 not scored; ")
+    assert summary_of(process).startswith(
+        "1 frames scored, 0 anomalous (above 100.0000), 1 not scored; "
+    )
 
 
 def test_conversion_in_the_stream_is_the_projects_rule(scorer):

@@ -18,7 +18,9 @@ DRAWS = {
     "exponential": lambda random, shape: random.exponential(5, shape),
     "heavy tail": lambda random, shape: random.pareto(1.1, shape) + 1,
     "uniform": lambda random, shape: random.uniform(1, 2, shape),
-    "two kinds of normals": lambda random, shape: random.normal(np.where(random.random(shape) < 0.95, 5, 50), 1) + 10,
+    "two kinds of normals": lambda random, shape: (
+        random.normal(np.where(random.random(shape) < 0.95, 5, 50), 1) + 10
+    ),
     "ties": lambda random, shape: random.poisson(5, shape),
 }
 
@@ -36,7 +38,9 @@ def on_average(draw, fpr):
     return np.sort(draw)[-math.floor(fpr * (len(draw) + 1) + 1e-9)]
 
 
-@pytest.mark.parametrize(("normals", "fpr"), [(59, 0.05), (299, 0.01), (150, 0.05), (1000, 0.05), (40, 0.2)])
+@pytest.mark.parametrize(
+    ("normals", "fpr"), [(59, 0.05), (299, 0.01), (150, 0.05), (1000, 0.05), (40, 0.2)]
+)
 @pytest.mark.parametrize("distribution", DRAWS)
 def test_the_rate_is_kept_in_the_promised_part_of_all_draws(distribution, normals, fpr):
     random = np.random.default_rng(0)
@@ -45,7 +49,9 @@ def test_the_rate_is_kept_in_the_promised_part_of_all_draws(distribution, normal
 
     def kept(choose):
         thresholds = [choose(draw, fpr) for draw in known]
-        return np.mean(len(population) - np.searchsorted(population, thresholds, side="right") <= fpr * 10**6)
+        return np.mean(
+            len(population) - np.searchsorted(population, thresholds, side="right") <= fpr * 10**6
+        )
 
     margin = 4 * math.sqrt(0.95 * 0.05 / len(known))
     assert kept(with_confidence) >= 0.95 - margin
@@ -59,7 +65,9 @@ def test_the_rate_is_kept_in_the_promised_part_of_all_draws(distribution, normal
 def test_rank_is_the_largest_that_scipy_allows(confidence):
     random = np.random.default_rng(0)
     for count, fpr in zip(
-        (10 ** random.uniform(0, 4, 300)).astype(int), 10 ** random.uniform(-4, -0.01, 300), strict=True
+        (10 ** random.uniform(0, 4, 300)).astype(int),
+        10 ** random.uniform(-4, -0.01, 300),
+        strict=True,
     ):
         below = binom.cdf(np.arange(count), count, fpr)
         assert threshold_rank(int(count), fpr, confidence) == (below <= 1 - confidence).sum()
@@ -72,7 +80,9 @@ def test_rank_among_a_million(fpr):
     assert beta.cdf(fpr, rank, 10**6 - rank + 1) >= 0.95 > beta.cdf(fpr, rank + 1, 10**6 - rank)
 
 
-@pytest.mark.parametrize(("normals", "fpr", "above"), [(299, 0.01, 0), (1000, 0.01, 4), (300, 0.05, 8), (4, 0.95, 2)])
+@pytest.mark.parametrize(
+    ("normals", "fpr", "above"), [(299, 0.01, 0), (1000, 0.01, 4), (300, 0.05, 8), (4, 0.95, 2)]
+)
 def test_threshold_lies_just_above_one_score(normals, fpr, above):
     known = scores(normals)
     threshold = calibrate(known, fpr).threshold
@@ -96,7 +106,8 @@ def test_too_few_normals_are_refused_with_the_number_that_would_do(normals, fpr,
     with pytest.raises(UsageError) as refused:
         calibrate(scores(normals), fpr)
     assert str(refused.value) == (
-        f"{normals} calibration normals can promise a false-positive rate of {lowest:.3g} at the lowest "
+        f"{normals} calibration normals can promise a false-positive rate of {lowest:.3g} at the "
+        "lowest "
         f"with 95 % confidence, not {fpr:g}: give {needed} or more, or a higher rate"
     )
     assert calibrate(scores(needed), fpr).normals == needed
@@ -120,7 +131,9 @@ def test_the_lowest_rate_can_be_promised_and_nothing_below_it(normals, confidenc
     assert threshold_rank(normals, lowest * (1 - 1e-6), confidence) == 0
 
 
-@pytest.mark.parametrize(("normals", "expected"), [(1, 0.95), (9, 0.28313), (298, 0.010003), (299, 0.01), (5000, 0.01)])
+@pytest.mark.parametrize(
+    ("normals", "expected"), [(1, 0.95), (9, 0.28313), (298, 0.010003), (299, 0.01), (5000, 0.01)]
+)
 def test_default_rate_is_one_percent_or_the_lowest_possible(normals, expected):
     chosen = calibrate(scores(normals))
     assert chosen.target_fpr == pytest.approx(expected, rel=1e-4)
@@ -129,11 +142,17 @@ def test_default_rate_is_one_percent_or_the_lowest_possible(normals, expected):
 
 
 def test_more_confidence_takes_a_higher_threshold_or_more_normals():
-    thresholds = [calibrate(scores(1000), 0.05, confidence).threshold for confidence in (0.5, 0.9, 0.95, 0.999)]
+    thresholds = [
+        calibrate(scores(1000), 0.05, confidence).threshold
+        for confidence in (0.5, 0.9, 0.95, 0.999)
+    ]
     assert thresholds == sorted(set(thresholds))
     with pytest.raises(UsageError, match=r"with 99\.9 % confidence, not 0\.01: give 688 or more"):
         calibrate(scores(600), 0.01, 0.999)
-    assert calibrate(scores(600), 0.01, 0.99).promise == "false-positive rate at most 0.01 with 99 % confidence"
+    assert (
+        calibrate(scores(600), 0.01, 0.99).promise
+        == "false-positive rate at most 0.01 with 99 % confidence"
+    )
 
 
 @pytest.mark.parametrize("confidence", [0.0, 1.0, -0.5, 95, math.nan, math.inf])
@@ -151,7 +170,9 @@ def test_a_confidence_next_to_the_ends_gives_a_threshold(confidence):
 
 @pytest.mark.parametrize("fpr", [0.0, 1.0, -0.01, 1.5, math.nan, math.inf])
 def test_a_rate_that_is_none_is_refused(fpr):
-    with pytest.raises(UsageError, match=r"^a false-positive rate lies between 0 and 1, and .* does not$"):
+    with pytest.raises(
+        UsageError, match=r"^a false-positive rate lies between 0 and 1, and .* does not$"
+    ):
         calibrate(scores(100), fpr)
 
 

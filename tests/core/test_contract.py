@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adae_edge.contract import Contract, Graph, Region
+from adae_edge.contract import Contract, Form, Region
 from adae_edge.errors import ModelFileError
 from tests.support.models import as_schema_1
 
-FIELDS = [field.name for field in dataclasses.fields(Contract)]
+FIELDS = ["graph" if field.name == "form" else field.name for field in dataclasses.fields(Contract)]
 CALIBRATION = ["threshold", "target_fpr", "confidence", "normals", "quantiles"]
 ADDED = ["modality", "window", "z_range"]  # by schema 2
-GRAPH = [field.name for field in dataclasses.fields(Graph)]  # by schema 3
+GRAPH = [field.name for field in dataclasses.fields(Form)]  # by schema 3
 NETWORK = ["width", "latent"]
 RISING = [index / 100 for index in range(101)]
 
@@ -45,8 +45,18 @@ def refusal(fields):
         {"kind": "modality", "resize": "pad", "z_range": 5.0},
         {"kind": "modality", "z_range": 5.0, "modality": "t1ce"},
         {"window": (-40.5, 400.0)},
-        {"graph": Graph()},
-        {"graph": Graph("int8", "openvino", (480, 640), 64, "frame", ("onnxruntime cpu",), ("onnxruntime cuda", "x"))},
+        {"form": Form()},
+        {
+            "form": Form(
+                "int8",
+                "openvino",
+                (480, 640),
+                64,
+                "frame",
+                ("onnxruntime cpu",),
+                ("onnxruntime cuda", "x"),
+            )
+        },
     ],
 )
 def test_json_round_trip(contract, changed):
@@ -209,7 +219,9 @@ def test_numbers_that_are_not_finite_are_refused(contract, name, number):
 
 
 def test_nan_is_never_written(contract):
-    broken = contract.with_calibration(dataclasses.replace(contract.calibration, threshold=float("nan")))
+    broken = contract.with_calibration(
+        dataclasses.replace(contract.calibration, threshold=float("nan"))
+    )
     with pytest.raises(ValueError, match="not JSON compliant"):
         broken.to_json()
 
@@ -219,8 +231,10 @@ def test_schema_1_is_read_as_what_it_said(contract):
     read = Contract.from_json(json.dumps(as_schema_1(contract)))
     assert read.calibration.confidence is None
     assert read.calibration.promise == "false-positive rate at most 0.01 on average"
-    before = dataclasses.replace(contract, graph=None)
-    assert read == before.with_calibration(dataclasses.replace(contract.calibration, confidence=None))
+    before = dataclasses.replace(contract, form=Form())
+    assert read == before.with_calibration(
+        dataclasses.replace(contract.calibration, confidence=None)
+    )
     assert json.loads(read.to_json())["schema"] == 3
     assert Contract.from_json(read.to_json()) == read
 
@@ -229,7 +243,10 @@ def test_schema_1_is_read_as_what_it_said(contract):
 def test_schema_1_has_no_field_of_schema_2(contract, value):
     fields = as_schema_1(contract)
     fields["calibration"]["confidence"] = value
-    assert refusal(fields) == "the contract's calibration has a field that schema 1 does not know: 'confidence'"
+    assert (
+        refusal(fields)
+        == "the contract's calibration has a field that schema 1 does not know: 'confidence'"
+    )
     for name in ADDED:
         fields = as_schema_1(contract) | {name: value}
         assert refusal(fields) == f"the contract has a field that schema 1 does not know: '{name}'"
@@ -245,13 +262,15 @@ def test_schema_1_is_checked_as_strictly(contract, name):
 
 
 def test_schema_1_knew_pictures_alone(contract):
-    assert "kind = 'modality', which is impossible" in refusal(as_schema_1(contract) | {"kind": "modality"})
+    assert "kind = 'modality', which is impossible" in refusal(
+        as_schema_1(contract) | {"kind": "modality"}
+    )
 
 
 def test_schema_2_is_read_as_it_was_and_has_no_graph(contract):
     fields = as_json(contract) | {"schema": 2}
     del fields["graph"]
-    assert Contract.from_json(json.dumps(fields)) == dataclasses.replace(contract, graph=None)
+    assert Contract.from_json(json.dumps(fields)) == dataclasses.replace(contract, form=Form())
     for value in (None, {}):
         sentence = refusal(fields | {"graph": value})
         assert sentence == "the contract has a field that schema 2 does not know: 'graph'"
@@ -281,7 +300,9 @@ def test_schema_2_must_say_what_it_added(contract):
     assert refusal(fields | dict.fromkeys(ADDED)) == "the contract's calibration lacks confidence"
 
 
-@pytest.mark.parametrize("schema", [0, 4, "1", "2", None, True, 1.5, [1], {"schema": 1}, "\x1b[2J" * 99])
+@pytest.mark.parametrize(
+    "schema", [0, 4, "1", "2", None, True, 1.5, [1], {"schema": 1}, "\x1b[2J" * 99]
+)
 def test_unknown_schema_says_what_to_install(contract, schema):
     sentence = refusal({**as_json(contract), "schema": schema})
     assert sentence.startswith("the contract has schema ")
@@ -295,18 +316,25 @@ def test_unknown_schema_says_what_to_install(contract, schema):
 def test_a_field_that_the_kind_cannot_have_is_refused(contract, changed):
     fields = as_json(contract) | {"kind": "modality", "z_range": 5.0} | changed
     sentence = refusal(fields)
-    assert sentence.startswith(f"the contract has {next(iter(changed.keys() - {'kind'}), 'z_range')} = ")
+    assert sentence.startswith(
+        f"the contract has {next(iter(changed.keys() - {'kind'}), 'z_range')} = "
+    )
     assert sentence.endswith(", which is impossible")
 
 
 def test_a_picture_has_no_modality(contract):
-    assert refusal(as_json(contract) | {"modality": "t1"}).startswith("the contract has modality = 't1'")
+    assert refusal(as_json(contract) | {"modality": "t1"}).startswith(
+        "the contract has modality = 't1'"
+    )
 
 
 def test_slices_of_one_patient_are_no_independent_normals(contract):
     assert contract.promise == contract.calibration.promise
     slices = dataclasses.replace(contract, kind="modality", z_range=5.0)
-    assert slices.promise == contract.calibration.promise + ", for slices of the patients that calibrated it"
+    assert (
+        slices.promise
+        == contract.calibration.promise + ", for slices of the patients that calibrated it"
+    )
 
 
 def test_missing_schema_is_unknown(contract):
@@ -319,7 +347,9 @@ def test_schema_is_checked_before_the_fields():
     assert "schema 7" in refusal({"schema": 7, "something": "new"})
 
 
-@pytest.mark.parametrize("text", ["", "{", "contract", "\ufeff{}", '{"schema": 1,}', "{'schema': 1}", "9" * 5000])
+@pytest.mark.parametrize(
+    "text", ["", "{", "contract", "\ufeff{}", '{"schema": 1,}', "{'schema': 1}", "9" * 5000]
+)
 def test_text_that_is_not_json_is_refused(text):
     assert refusal(text) == "the contract is not JSON"
 
@@ -335,7 +365,11 @@ def test_deep_nesting_is_refused(contract, name, pair):
     """Shallow enough to be parsed, too deep for that, and the depths between, where repr() may be what fails."""
     text = json.dumps({**as_json(contract), name: "HERE"})
     for depth in [*range(100, 1100, 9), 100_000]:
-        refusal(text.replace('"HERE"', pair[0] * depth + ("0" if pair[1] == "}" else "") + pair[1] * depth))
+        refusal(
+            text.replace(
+                '"HERE"', pair[0] * depth + ("0" if pair[1] == "}" else "") + pair[1] * depth
+            )
+        )
 
 
 def parses_or_is_refused(text):
@@ -355,10 +389,17 @@ def test_no_text_does_worse_than_being_refused(text):
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=70),
-    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=5,
 )
-places = [*FIELDS, "schema", *(("calibration", name) for name in CALIBRATION), *(("network", name) for name in NETWORK)]
+places = [
+    *FIELDS,
+    "schema",
+    *(("calibration", name) for name in CALIBRATION),
+    *(("network", name) for name in NETWORK),
+]
 
 
 @fuzz
@@ -387,5 +428,9 @@ def test_no_damaged_json_does_worse_than_being_refused(contract, data):
     for _ in range(data.draw(st.integers(1, 3))):
         start = data.draw(st.integers(0, len(text)))
         end = data.draw(st.integers(start, min(len(text), start + 5)))
-        text = text[:start] + data.draw(st.text('0123456789eE+-.,:{}[]"\\untrefalsNI \x00é', max_size=4)) + text[end:]
+        text = (
+            text[:start]
+            + data.draw(st.text('0123456789eE+-.,:{}[]"\\untrefalsNI \x00é', max_size=4))
+            + text[end:]
+        )
     parses_or_is_refused(text)

@@ -41,7 +41,9 @@ def instructions(path, name):
 def copied(path):
     """What a Dockerfile copies out of the repository."""
     lines = [shlex.split(value) for value in instructions(path, "COPY")]
-    return [source for words in lines if not words[0].startswith("--from=") for source in words[:-1]]
+    return [
+        source for words in lines if not words[0].startswith("--from=") for source in words[:-1]
+    ]
 
 
 def installed(path):
@@ -52,7 +54,11 @@ def installed(path):
             words = shlex.split(command)
             if "install" in words and any(word.endswith("pip") for word in words):
                 words = words[words.index("install") + 1 :]
-                words = [word for before, word in zip(["", *words], words, strict=False) if before != "-c"]
+                words = [
+                    word
+                    for before, word in zip(["", *words], words, strict=False)
+                    if before != "-c"
+                ]
                 found += [word for word in words if not word.startswith("-")]
     return found
 
@@ -67,7 +73,11 @@ def requirements(path):
         extras = re.fullmatch(r"\.\[([\w,]+)\]", text).group(1).split(",")
         assert set(extras) <= PROJECT["optional-dependencies"].keys()
         found += PROJECT["dependencies"]
-        found += [requirement for extra in extras for requirement in PROJECT["optional-dependencies"][extra]]
+        found += [
+            requirement
+            for extra in extras
+            for requirement in PROJECT["optional-dependencies"][extra]
+        ]
     return found
 
 
@@ -77,7 +87,9 @@ def parsed(words):
     if words[0] == "engine" and "engine" not in group.commands:
         pytest.skip("there is no adae-edge engine yet")
     if words[0].startswith("--"):
-        assert words[0] in {option for parameter in group.params for option in parameter.opts} | {"--help"}
+        assert words[0] in {option for parameter in group.params for option in parameter.opts} | {
+            "--help"
+        }
         return
     group.commands[words[0]].make_context(words[0], words[1:])
 
@@ -88,7 +100,11 @@ def test_each_image_is_one_of_those_described():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_what_is_copied_is_there_and_not_ignored(path):
-    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    kept = {
+        line[1:]
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
     assert set(copied(path)) == kept
     assert all((ROOT / source).exists() for source in kept)
 
@@ -99,7 +115,9 @@ def test_an_image_has_a_tag_and_runs_as_nobody_in_particular(path):
         assert re.fullmatch(r"[\w./-]+:[\w.-]*\d[\w.-]*", image)
     user, _ = instructions(path, "USER")[-1].split(":")
     assert int(user) > 1000
-    (entry,), (words,) = (json.loads(instructions(path, name)[-1]) for name in ("ENTRYPOINT", "CMD"))
+    (entry,), (words,) = (
+        json.loads(instructions(path, name)[-1]) for name in ("ENTRYPOINT", "CMD")
+    )
     assert entry == "adae-edge"
     parsed([words])
     assert not [value for value in instructions(path, "RUN") if "chmod" in value or "sudo" in value]
@@ -110,10 +128,29 @@ def test_the_index_has_every_package_and_extra_within_its_bounds(path, tmp_path)
     version, machine = PLATFORMS[path.name.removesuffix(".Dockerfile")]
     wanted = requirements(path)
     assert any(Requirement(text).name.startswith("onnxruntime") for text in wanted)
-    tags = [f"--platform=manylinux_2_{minor}_{machine}" for minor in GLIBC] + [f"--platform=manylinux2014_{machine}"]
-    options = ["--dry-run", "--quiet", "--no-deps", "--ignore-installed", "--only-binary=:all:", "--report=-"]
-    command = [sys.executable, "-m", "pip", "install", *options, *tags, f"--python-version={version}"]
-    done = subprocess.run([*command, "--target", tmp_path, *wanted], capture_output=True, text=True, check=False)
+    tags = [f"--platform=manylinux_2_{minor}_{machine}" for minor in GLIBC] + [
+        f"--platform=manylinux2014_{machine}"
+    ]
+    options = [
+        "--dry-run",
+        "--quiet",
+        "--no-deps",
+        "--ignore-installed",
+        "--only-binary=:all:",
+        "--report=-",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        *options,
+        *tags,
+        f"--python-version={version}",
+    ]
+    done = subprocess.run(
+        [*command, "--target", tmp_path, *wanted], capture_output=True, text=True, check=False
+    )
     if done.returncode and "connection" in done.stderr.lower():
         pytest.skip("the package index cannot be reached")
     assert done.returncode == 0, done.stderr
@@ -145,7 +182,14 @@ def test_what_the_image_for_cpus_installs_scores_pictures_and_videos(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     Image.fromarray(pixels).save(tmp_path / "b.gif")
-    command = [python.with_name("adae-edge"), "score", "m.onnx", "a.png", "--to", "jsonl:scores.jsonl"]
+    command = [
+        python.with_name("adae-edge"),
+        "score",
+        "m.onnx",
+        "a.png",
+        "--to",
+        "jsonl:scores.jsonl",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (row,) = (tmp_path / "scores.jsonl").read_text().splitlines()
@@ -153,7 +197,10 @@ def test_what_the_image_for_cpus_installs_scores_pictures_and_videos(tmp_path):
     assert json.loads(row)["score"] == pytest.approx(expected, rel=1e-6)
     command[3] = "camera:99"
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.stderr.splitlines()[0] == "adae-edge: there is no camera 99, or another program is using it"
+    assert (
+        done.stderr.splitlines()[0]
+        == "adae-edge: there is no camera 99, or another program is using it"
+    )
 
 
 def written_commands():

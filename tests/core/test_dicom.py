@@ -56,7 +56,10 @@ def write(path, pixels, syntax=ExplicitVRLittleEndian, **attributes):
         data.PlanarConfiguration = 0
     data["PixelData"].VR = "OW" if data.BitsAllocated > 8 else "OB"
     data.save_as(
-        path, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian, enforce_file_format=True
+        path,
+        implicit_vr=syntax.is_implicit_VR,
+        little_endian=syntax.is_little_endian,
+        enforce_file_format=True,
     )
     return path
 
@@ -106,10 +109,15 @@ def lut(values, first=0, bits=16):
 
 def close(frame, expected):
     """Whether a frame is the expected values, rounded in either way where they lie between two."""
-    return frame.shape == np.shape(expected) and np.abs(frame - np.asarray(expected, float)).max() <= 0.5 + 1e-9
+    return (
+        frame.shape == np.shape(expected)
+        and np.abs(frame - np.asarray(expected, float)).max() <= 0.5 + 1e-9
+    )
 
 
-@pytest.mark.parametrize(("center", "width"), [(2048, 4096), (1000, 400), (40.5, 1.0), (128, 256), (-50, 300), (7, 2)])
+@pytest.mark.parametrize(
+    ("center", "width"), [(2048, 4096), (1000, 400), (40.5, 1.0), (128, 256), (-50, 300), (7, 2)]
+)
 def test_the_window_is_the_standards_linear_function(decoded, center, width):
     frame = decoded(RAMP, BitsStored=12, WindowCenter=center, WindowWidth=width)
     assert frame.dtype == np.uint8
@@ -118,16 +126,25 @@ def test_the_window_is_the_standards_linear_function(decoded, center, width):
 
 def test_a_window_on_eight_bits_written_out(decoded):
     # c - 0.5 - (w - 1) / 2 = 10 is black, 14 is white: 10, 11, 12, 13, 14 are 0, 1/4, 1/2, 3/4, 1.
-    frame = decoded(np.array([[0, 10, 11, 12], [13, 14, 15, 255]], np.uint8), WindowCenter=12.5, WindowWidth=5)
+    frame = decoded(
+        np.array([[0, 10, 11, 12], [13, 14, 15, 255]], np.uint8), WindowCenter=12.5, WindowWidth=5
+    )
     assert frame.ravel().tolist() == [0, 0, 64, 128, 191, 255, 255, 255]
 
 
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
 def test_every_function_agrees_with_pydicom(decoded, function):
-    attributes = {"WindowCenter": 1500, "WindowWidth": 800, "BitsStored": 12, "VOILUTFunction": function}
+    attributes = {
+        "WindowCenter": 1500,
+        "WindowWidth": 800,
+        "BitsStored": 12,
+        "VOILUTFunction": function,
+    }
     frame = decoded(RAMP, **attributes)
     reference = Dataset()
-    for name, value in (attributes | {"PhotometricInterpretation": "MONOCHROME2", "PixelRepresentation": 0}).items():
+    for name, value in (
+        attributes | {"PhotometricInterpretation": "MONOCHROME2", "PixelRepresentation": 0}
+    ).items():
         setattr(reference, name, value)
     assert close(frame[:, :, 0], apply_windowing(RAMP, reference) / 4095 * 255)
 
@@ -139,7 +156,10 @@ def test_of_several_windows_the_first(decoded):
 
 def test_monochrome1_is_inverted_after_the_window(decoded):
     options = {"BitsStored": 12, "WindowCenter": 1000, "WindowWidth": 400}
-    normal, inverted = decoded(RAMP, **options), decoded(RAMP, PhotometricInterpretation="MONOCHROME1", **options)
+    normal, inverted = (
+        decoded(RAMP, **options),
+        decoded(RAMP, PhotometricInterpretation="MONOCHROME1", **options),
+    )
     assert close(inverted, 255 - window(RAMP, 1000, 400))
     # Inverted before the window, the value 1000 would lie above it.
     assert normal.ravel()[1100] > 128 > inverted.ravel()[1100] > 0
@@ -147,13 +167,22 @@ def test_monochrome1_is_inverted_after_the_window(decoded):
 
 def test_a_ct_slice_in_hounsfield_units(decoded):
     hounsfield = np.linspace(-1024, 3071, 4096).reshape(64, 64)
-    frame = decoded(RAMP, BitsStored=12, RescaleSlope=1, RescaleIntercept=-1024, WindowCenter=40, WindowWidth=400)
+    frame = decoded(
+        RAMP,
+        BitsStored=12,
+        RescaleSlope=1,
+        RescaleIntercept=-1024,
+        WindowCenter=40,
+        WindowWidth=400,
+    )
     assert close(frame, window(hounsfield, 40, 400))
 
 
 def test_signed_pixels(decoded):
     signed = (RAMP.astype(np.int16) - 2048) * 16
-    frame = decoded(signed, RescaleSlope=0.5, RescaleIntercept=10, WindowCenter=-100, WindowWidth=9000)
+    frame = decoded(
+        signed, RescaleSlope=0.5, RescaleIntercept=10, WindowCenter=-100, WindowWidth=9000
+    )
     assert close(frame, window(signed * 0.5 + 10, -100, 9000))
     assert close(decoded(signed, Window(-100, 9000)), window(signed, -100, 9000))
 
@@ -161,10 +190,14 @@ def test_signed_pixels(decoded):
 def test_with_a_negative_slope_greater_values_stay_brighter(decoded):
     scaling = {"BitsStored": 12, "RescaleSlope": -2, "RescaleIntercept": 500}
     values = RAMP * -2.0 + 500
-    assert close(decoded(RAMP, WindowCenter=-1000, WindowWidth=2000, **scaling), window(values, -1000, 2000))
+    assert close(
+        decoded(RAMP, WindowCenter=-1000, WindowWidth=2000, **scaling), window(values, -1000, 2000)
+    )
     # Eight bits need no window, and keep that direction.
     eight = RAMP.astype(np.uint8)
-    assert np.array_equal(decoded(eight, RescaleSlope=-1, RescaleIntercept=0), 255 - eight[:, :, None])
+    assert np.array_equal(
+        decoded(eight, RescaleSlope=-1, RescaleIntercept=0), 255 - eight[:, :, None]
+    )
 
 
 def test_without_a_window_eight_bits_are_taken_as_they_are(decoded):
@@ -183,13 +216,23 @@ def test_a_window_that_is_asked_for_replaces_the_files(decoded):
     options = {"BitsStored": 12, "RescaleSlope": 2, "RescaleIntercept": -500}
     expected = window(RAMP * 2.0 - 500, 1000, 800)
     assert close(decoded(RAMP, Window(1000, 800), **options), expected)
-    assert close(decoded(RAMP, Window(1000, 800), WindowCenter=1, WindowWidth=2, **options), expected)
-    assert close(decoded(RAMP, Window(1000, 800), VOILUTSequence=[lut([0, 1])], **options), expected)
+    assert close(
+        decoded(RAMP, Window(1000, 800), WindowCenter=1, WindowWidth=2, **options), expected
+    )
+    assert close(
+        decoded(RAMP, Window(1000, 800), VOILUTSequence=[lut([0, 1])], **options), expected
+    )
 
 
 def test_a_voi_lut_comes_before_a_window(decoded):
     table = (np.arange(4096) ** 2 // 4096 * 16).astype(int)
-    frame = decoded(RAMP, BitsStored=12, VOILUTSequence=[lut(table), lut([0, 1])], WindowCenter=100, WindowWidth=10)
+    frame = decoded(
+        RAMP,
+        BitsStored=12,
+        VOILUTSequence=[lut(table), lut([0, 1])],
+        WindowCenter=100,
+        WindowWidth=10,
+    )
     assert close(frame, (table / 65535 * 255).reshape(64, 64, 1))
 
 
@@ -206,14 +249,23 @@ def test_values_beyond_a_lut_take_its_ends(decoded):
     assert frame[[0, 998, 999, 1000, 1001, 4095]].tolist() == [19, 19, 78, 156, 255, 255]
 
 
-@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize(
+    "syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian]
+)
 def test_a_modality_lut_and_then_the_window(decoded, syntax):
     table = np.arange(4096)[::-1] * 3
     frame = decoded(
-        RAMP, syntax=syntax, BitsStored=12, ModalityLUTSequence=[lut(table)], WindowCenter=6000, WindowWidth=3000
+        RAMP,
+        syntax=syntax,
+        BitsStored=12,
+        ModalityLUTSequence=[lut(table)],
+        WindowCenter=6000,
+        WindowWidth=3000,
     )
     assert close(frame, window(table.reshape(64, 64), 6000, 3000))
-    unwindowed = decoded(RAMP, syntax=syntax, BitsStored=12, ModalityLUTSequence=[lut(table // 64, bits=8)])
+    unwindowed = decoded(
+        RAMP, syntax=syntax, BitsStored=12, ModalityLUTSequence=[lut(table // 64, bits=8)]
+    )
     assert np.array_equal(unwindowed, (table // 64).reshape(64, 64, 1))
 
 
@@ -236,7 +288,9 @@ def test_frames_of_a_file_are_numbered(tmp_path):
     frames = np.stack([np.full((4, 5), value, np.uint8) for value in (1, 2, 3)])
     path = write(tmp_path / "cine.dcm", frames, NumberOfFrames=3)
     found = list(decode_dicom(path))
-    assert [uid for uid, _ in found] == [f"1.2.826.0.1.3680043.8.498.1/{number}" for number in (1, 2, 3)]
+    assert [uid for uid, _ in found] == [
+        f"1.2.826.0.1.3680043.8.498.1/{number}" for number in (1, 2, 3)
+    ]
     assert [int(frame.max()) for _, frame in found] == [1, 2, 3]
     assert all(frame.shape == (4, 5, 1) for _, frame in found)
 
@@ -266,10 +320,16 @@ def test_an_enhanced_file_has_a_window_per_frame(tmp_path):
         NumberOfFrames=2,
         BitsStored=12,
         SharedFunctionalGroupsSequence=[
-            macro("PixelValueTransformationSequence", RescaleSlope=2, RescaleIntercept=-100, RescaleType="US")
+            macro(
+                "PixelValueTransformationSequence",
+                RescaleSlope=2,
+                RescaleIntercept=-100,
+                RescaleType="US",
+            )
         ],
         PerFrameFunctionalGroupsSequence=[
-            macro("FrameVOILUTSequence", WindowCenter=center, WindowWidth=width) for center, width in windows
+            macro("FrameVOILUTSequence", WindowCenter=center, WindowWidth=width)
+            for center, width in windows
         ],
     )
     frames = [frame for _, frame in decode_dicom(path)]
@@ -285,7 +345,8 @@ def test_the_rescaling_of_one_frame_is_not_that_of_the_next(tmp_path):
         WindowCenter=128,
         WindowWidth=256,
         PerFrameFunctionalGroupsSequence=[
-            macro("PixelValueTransformationSequence", RescaleSlope=slope, RescaleIntercept=0) for slope in (1, 2)
+            macro("PixelValueTransformationSequence", RescaleSlope=slope, RescaleIntercept=0)
+            for slope in (1, 2)
         ],
     )
     assert [int(frame[0, 0, 0]) for _, frame in decode_dicom(path)] == [100, 200]
@@ -297,7 +358,9 @@ COLOURS = np.random.default_rng(1).integers(0, 256, (6, 8, 3), np.uint8)
 def test_rgb_in_either_order_of_planes(decoded):
     assert np.array_equal(decoded(COLOURS, PhotometricInterpretation="RGB"), COLOURS)
     planes = np.moveaxis(COLOURS, 2, 0).tobytes()
-    frame = decoded(COLOURS, PhotometricInterpretation="RGB", PlanarConfiguration=1, PixelData=planes)
+    frame = decoded(
+        COLOURS, PhotometricInterpretation="RGB", PlanarConfiguration=1, PixelData=planes
+    )
     assert np.array_equal(frame, COLOURS)
 
 
@@ -356,7 +419,9 @@ NOT_DECODED = {
 
 
 def shipped():
-    return sorted(path for path in SHIPPED.rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"})
+    return sorted(
+        path for path in SHIPPED.rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}
+    )
 
 
 def test_every_file_that_pydicom_ships_is_decoded_or_refused(capfd, recwarn):
@@ -378,8 +443,12 @@ def test_every_file_that_pydicom_ships_is_decoded_or_refused(capfd, recwarn):
     assert len(decoded["examples_ybr_color.dcm"]) == 30
     for name, sentence in refused.items():
         assert sentence.isprintable(), name
-    pictures = {path.name for path in shipped() if b"\xe0\x7f\x10\x00" in path.read_bytes()} - {"README.md"}
-    unforeseen = {name for name in refused if name in pictures and "holds no picture" not in refused[name]}
+    pictures = {path.name for path in shipped() if b"\xe0\x7f\x10\x00" in path.read_bytes()} - {
+        "README.md"
+    }
+    unforeseen = {
+        name for name in refused if name in pictures and "holds no picture" not in refused[name]
+    }
     assert unforeseen <= NOT_DECODED
     assert capfd.readouterr().out == ""
 
@@ -507,7 +576,9 @@ def test_a_file_without_pixels(tmp_path):
     assert "holds no picture" in refusal(path)
 
 
-@pytest.mark.parametrize("name", ["MR_small_RLE.dcm", "MR_small_jp2klossless.dcm", "SC_rgb_jpeg_dcmtk.dcm"])
+@pytest.mark.parametrize(
+    "name", ["MR_small_RLE.dcm", "MR_small_jp2klossless.dcm", "SC_rgb_jpeg_dcmtk.dcm"]
+)
 def test_damage_anywhere_never_raises_anything_else(tmp_path, name):
     data = (SHIPPED / "test_files" / name).read_bytes()
     path = tmp_path / "damaged.dcm"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adae_edge.contract import Graph
+from adae_edge.contract import Form
 from adae_edge.errors import ModelFileError, UsageError
 from adae_edge.formats import enginefile
 from adae_edge.formats.enginefile import MAGIC, MAX_HEADER, Engine
@@ -23,7 +23,7 @@ PLAN = bytes(range(256)) * 4
 @pytest.fixture(scope="module")
 def engine(contract):
     return Engine(
-        contract=dataclasses.replace(contract, graph=Graph(precision="fp16", size=(48, 64))),
+        contract=dataclasses.replace(contract, form=Form(precision="fp16", size=(48, 64))),
         flavour="tensorrt", version="10.3.0", gpu="Orin", compute_capability="8.7", onnx_sha256="a" * 64,
         options={"batch": [1, 1, 16], "frame_size": [[64, 48], [64, 48], [64, 48]], "workspace_mb": None}, plan=PLAN,
     )  # fmt: skip
@@ -73,11 +73,18 @@ def test_the_file_is_what_its_description_says(data, engine):
 
 def test_an_engine_for_several_gpus_names_each(engine, data):
     assert engine.compute_capabilities == ("8.7",)
-    assert enginefile.check(changed(data, compute_capability="8.6,12.0")).compute_capabilities == ("8.6", "12.0")
+    assert enginefile.check(changed(data, compute_capability="8.6,12.0")).compute_capabilities == (
+        "8.6",
+        "12.0",
+    )
 
 
 def test_a_file_is_known_by_its_first_bytes(tmp_path, data, small_model):
-    for name, content, expected in (("a.onnx", data, True), ("b.engine", small_model, False), ("c", b"", False)):
+    for name, content, expected in (
+        ("a.onnx", data, True),
+        ("b.engine", small_model, False),
+        ("c", b"", False),
+    ):
         (tmp_path / name).write_bytes(content)
         assert enginefile.is_engine(tmp_path / name) is expected
     assert not enginefile.is_engine(tmp_path / "absent")
@@ -125,7 +132,10 @@ def test_a_cut_file_is_refused(data, kept):
     ("content", "why"),
     [
         (b"ftrt" + bytes(100), "no engine file"),
-        (MAGIC + struct.pack("<I", MAX_HEADER + 1) + bytes(MAX_HEADER + 100), "header is longer than 1 MiB"),
+        (
+            MAGIC + struct.pack("<I", MAX_HEADER + 1) + bytes(MAX_HEADER + 100),
+            "header is longer than 1 MiB",
+        ),
         (MAGIC + struct.pack("<I", 2**32 - 1), "header is longer than 1 MiB"),
         (with_header(b""), "not JSON"),
         (with_header(b"{"), "not JSON"),
@@ -227,7 +237,8 @@ def test_no_file_does_anything_but_open_or_be_refused(data, draw):
 def test_reading_needs_no_package(tmp_path, data):
     (tmp_path / "m.engine").write_bytes(data)
     code = (
-        "import sys; from adae_edge import enginefile; enginefile.read('m.engine')\n"
-        "assert not {'numpy', 'torch', 'onnx', 'onnxruntime', 'tensorrt', 'tensorrt_rtx'} & set(sys.modules)"
+        "import sys; from adae_edge.formats import enginefile; enginefile.read('m.engine')\n"
+        "assert not {'numpy', 'torch', 'onnx', 'onnxruntime', 'tensorrt', 'tensorrt_rtx'} & "
+        "set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)

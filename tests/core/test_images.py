@@ -19,7 +19,9 @@ GREY = NOISE.integers(0, 256, (20, 30), np.uint8)
 COLOUR = NOISE.integers(0, 256, (20, 30, 3), np.uint8)
 DEEP = NOISE.integers(0, 65536, (20, 30), np.uint16)
 # A photograph's smoothness, for formats that lose some of it.
-SMOOTH = np.stack(np.meshgrid(np.linspace(0, 255, 48), np.linspace(0, 200, 40), [90]), -1)[:, :, 0].astype(np.uint8)
+SMOOTH = np.stack(np.meshgrid(np.linspace(0, 255, 48), np.linspace(0, 200, 40), [90]), -1)[
+    :, :, 0
+].astype(np.uint8)
 
 
 def encoded(image, kind, **options):
@@ -51,10 +53,17 @@ def png(width, height, depth=8, colour=2, body=b""):
     """A PNG file written out by hand, so that its header can claim anything."""
 
     def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(body)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(body))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
@@ -64,7 +73,9 @@ def test_grey_and_colour_come_as_they_are(tmp_path, kind):
 
 
 def test_lossless_webp(tmp_path):
-    assert np.array_equal(decoded(tmp_path, encoded(Image.fromarray(COLOUR), "WEBP", lossless=True)), COLOUR)
+    assert np.array_equal(
+        decoded(tmp_path, encoded(Image.fromarray(COLOUR), "WEBP", lossless=True)), COLOUR
+    )
 
 
 def test_jpeg_in_grey_and_colour(tmp_path):
@@ -81,10 +92,14 @@ def test_alpha_is_dropped_and_not_blended(tmp_path):
     assert np.array_equal(decoded(tmp_path, encoded(with_alpha, "PNG")), COLOUR)
     grey_alpha = Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(255 - GREY)])
     assert np.array_equal(decoded(tmp_path, encoded(grey_alpha, "PNG")), GREY[:, :, None])
-    assert np.array_equal(decoded(tmp_path, encoded(Image.fromarray(GREY), "PNG", transparency=7)), GREY[:, :, None])
+    assert np.array_equal(
+        decoded(tmp_path, encoded(Image.fromarray(GREY), "PNG", transparency=7)), GREY[:, :, None]
+    )
 
 
-@pytest.mark.parametrize("options", [{}, {"transparency": 3}, {"transparency": bytes(range(0, 256, 16))}])
+@pytest.mark.parametrize(
+    "options", [{}, {"transparency": 3}, {"transparency": bytes(range(0, 256, 16))}]
+)
 def test_a_palette_gives_its_colours(tmp_path, options):
     palette = NOISE.integers(0, 256, (16, 3), np.uint8)
     image = Image.fromarray(GREY % 16)
@@ -101,7 +116,9 @@ def test_one_bit_becomes_black_and_white(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
 def test_sixteen_bits_keep_their_high_byte(tmp_path, kind):
-    assert np.array_equal(decoded(tmp_path, encoded(Image.fromarray(DEEP), kind)), (DEEP >> 8)[:, :, None])
+    assert np.array_equal(
+        decoded(tmp_path, encoded(Image.fromarray(DEEP), kind)), (DEEP >> 8)[:, :, None]
+    )
 
 
 def test_sixteen_bits_of_big_endian_tiff_and_of_colour_png(tmp_path):
@@ -116,9 +133,13 @@ def test_sixteen_bits_of_big_endian_tiff_and_of_colour_png(tmp_path):
 def test_scaling_does_not_depend_on_content(tmp_path):
     dark = np.zeros((8, 8), np.uint8)
     dark[3, 4] = 1
-    assert np.array_equal(decoded(tmp_path, encoded(Image.fromarray(dark), "PNG")), dark[:, :, None])
+    assert np.array_equal(
+        decoded(tmp_path, encoded(Image.fromarray(dark), "PNG")), dark[:, :, None]
+    )
     deep = dark.astype(np.uint16) * 256
-    assert np.array_equal(decoded(tmp_path, encoded(Image.fromarray(deep), "PNG")), dark[:, :, None])
+    assert np.array_equal(
+        decoded(tmp_path, encoded(Image.fromarray(deep), "PNG")), dark[:, :, None]
+    )
     assert decoded(tmp_path, encoded(Image.fromarray(deep // 256 * 255), "PNG")).max() == 0
 
 
@@ -150,15 +171,23 @@ def test_exif_orientation_is_applied(tmp_path, orientation, upright):
         assert np.array_equal(frame, upright(kept))
 
 
-@pytest.mark.parametrize("exif", [b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x00\x01nonsense", b"Exif\0\0nonsense"])
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x00\x01nonsense", b"Exif\0\0nonsense"]
+)
 def test_damaged_exif_is_no_reason_to_lose_a_frame(tmp_path, exif):
-    assert decoded(tmp_path, encoded(Image.fromarray(SMOOTH), "JPEG", exif=exif)).shape == SMOOTH.shape
+    assert (
+        decoded(tmp_path, encoded(Image.fromarray(SMOOTH), "JPEG", exif=exif)).shape == SMOOTH.shape
+    )
 
 
-@pytest.mark.parametrize(("kind", "suffix"), [("TIFF", "tif"), ("GIF", "gif"), ("WEBP", "webp"), ("PNG", "png")])
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [("TIFF", "tif"), ("GIF", "gif"), ("WEBP", "webp"), ("PNG", "png")]
+)
 def test_several_pages_are_refused(tmp_path, kind, suffix):
     path = tmp_path / f"pages.{suffix}"
-    Image.fromarray(COLOUR).save(path, kind, save_all=True, append_images=[Image.fromarray(255 - COLOUR)])
+    Image.fromarray(COLOUR).save(
+        path, kind, save_all=True, append_images=[Image.fromarray(255 - COLOUR)]
+    )
     assert "2 pages" in refusal(path)
 
 
@@ -240,7 +269,9 @@ try:
 except FrameError:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    ran = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(
+        [sys.executable, "-c", script, path], capture_output=True, text=True, timeout=60
+    )
     assert ran.stderr == ""
     assert int(ran.stdout) < 30_000  # KiB
 
@@ -262,7 +293,9 @@ def test_depths_without_a_fixed_rule_are_refused(tmp_path, pixels):
 
 def test_postscript_under_an_images_name_is_not_run(tmp_path):
     path = tmp_path / "frame.png"
-    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n")
+    path.write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+    )
     assert "it is no image" in refusal(path)
 
 
@@ -310,7 +343,9 @@ def test_luma_is_pillows_within_one():
 
 def test_several_frames_are_converted_at_once():
     frames = np.stack([COLOUR, 255 - COLOUR])
-    assert np.array_equal(to_channels(frames, 1), np.stack([to_channels(frame, 1) for frame in frames]))
+    assert np.array_equal(
+        to_channels(frames, 1), np.stack([to_channels(frame, 1) for frame in frames])
+    )
 
 
 @pytest.mark.parametrize("size", [(0, 5), (5, 0), (8193, 1), (1, 8193), (-1, 4)])

@@ -15,7 +15,10 @@ def write(root, files):
 
 def v1(group, quota, period=100_000):
     folder = f"sys/fs/cgroup/cpu/{group}"
-    return {f"{folder}/cpu.cfs_quota_us": f"{quota}\n", f"{folder}/cpu.cfs_period_us": f"{period}\n"}
+    return {
+        f"{folder}/cpu.cfs_quota_us": f"{quota}\n",
+        f"{folder}/cpu.cfs_period_us": f"{period}\n",
+    }
 
 
 TREES = {
@@ -41,7 +44,10 @@ TREES = {
     ),
     "no limit": (
         "0::/user.slice\n",
-        {"sys/fs/cgroup/cpu.max": "max 100000\n", "sys/fs/cgroup/user.slice/cpu.max": "max 100000\n"},
+        {
+            "sys/fs/cgroup/cpu.max": "max 100000\n",
+            "sys/fs/cgroup/user.slice/cpu.max": "max 100000\n",
+        },
         64,
     ),
     "version 1": (

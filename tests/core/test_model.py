@@ -88,7 +88,9 @@ def test_a_frame_of_the_networks_size_stays_as_it_is():
     assert np.array_equal(resized(frame, side=32), frame.transpose(0, 3, 1, 2))
 
 
-@pytest.mark.parametrize("shape", [(60, 200), (200, 60), (61, 200), (200, 33), (64, 64), (10, 24), (24, 9)])
+@pytest.mark.parametrize(
+    "shape", [(60, 200), (200, 60), (61, 200), (200, 33), (64, 64), (10, 24), (24, 9)]
+)
 def test_padding_is_the_resize_of_the_padded_square(shape):
     height, width = shape
     frame = np.random.default_rng(0).integers(0, 256, (*shape, 1), np.uint8)
@@ -122,7 +124,9 @@ def test_only_the_region_is_looked_at():
     assert np.array_equal(resized(frame, side=32, region=region), resized(inside, side=32))
     other = frame.copy()
     other[:, :20] = 255 - other[:, :20]
-    assert np.array_equal(resized(frame, side=32, region=region), resized(other, side=32, region=region))
+    assert np.array_equal(
+        resized(frame, side=32, region=region), resized(other, side=32, region=region)
+    )
 
 
 def test_frames_are_normalised_to_the_range_of_tanh():

@@ -74,7 +74,9 @@ def external_by_entries(model):
 
 def external_sparse(model):
     indices = numpy_helper.from_array(np.arange(3), "indices")
-    model.graph.sparse_initializer.append(helper.make_sparse_tensor(external_tensor(), indices, [9]))
+    model.graph.sparse_initializer.append(
+        helper.make_sparse_tensor(external_tensor(), indices, [9])
+    )
 
 
 def external_sparse_indices(model):
@@ -85,7 +87,9 @@ def external_sparse_indices(model):
 
 def external_list(model):
     node = model.graph.node.add(op_type="Constant", output=["outside"])
-    node.attribute.add(name="values", type=onnx.AttributeProto.TENSORS).tensors.append(external_tensor())
+    node.attribute.add(name="values", type=onnx.AttributeProto.TENSORS).tensors.append(
+        external_tensor()
+    )
 
 
 def in_branch(change, depth=1):
@@ -94,8 +98,14 @@ def in_branch(change, depth=1):
     def make(model):
         graph = model.graph
         for _ in range(depth):
-            branch = helper.make_graph([helper.make_node("Identity", ["score"], ["same"])], "branch", [], [])
-            graph.node.append(helper.make_node("If", ["condition"], ["same"], then_branch=branch, else_branch=branch))
+            branch = helper.make_graph(
+                [helper.make_node("Identity", ["score"], ["same"])], "branch", [], []
+            )
+            graph.node.append(
+                helper.make_node(
+                    "If", ["condition"], ["same"], then_branch=branch, else_branch=branch
+                )
+            )
             graph = graph.node[-1].attribute[1].g
         change(ModelLike(graph))
 
@@ -116,7 +126,9 @@ def foreign_node(model):
 
 def function(model):
     twice = [helper.make_node("Add", ["a", "a"], ["b"])]
-    model.functions.append(helper.make_function("local", "Twice", ["a"], ["b"], twice, model.opset_import))
+    model.functions.append(
+        helper.make_function("local", "Twice", ["a"], ["b"], twice, model.opset_import)
+    )
 
 
 def contract_text(text):
@@ -155,8 +167,12 @@ BYTES = {
     "bytes after the end": (lambda data: data + b"\xff\xff\xff", NO_ONNX),
     "text that is no UTF-8": (lambda data: data.replace(b"Cast", b"\xffast"), NO_ONNX),
     "graph twice": (lambda data: data + field(b"\x3a", graph_bytes(data)), TWICE),
-    "too many parts": (lambda data: data + b"\x28\x00" * protobuf.MAX_FIELDS, "it has more parts than any network"),
-    # ONNX Runtime runs the flatbuffer that such a file contains, and not the graph that was checked.
+    "too many parts": (
+        lambda data: data + b"\x28\x00" * protobuf.MAX_FIELDS,
+        "it has more parts than any network",
+    ),
+    # ONNX Runtime runs the flatbuffer that such a file contains, and not the graph that was
+    # checked.
     "ONNX Runtime's own format": (
         lambda data: field(b"\x12", b"ORTM") + data,
         "it is no ONNX file, but ONNX Runtime's own format",
@@ -165,7 +181,11 @@ BYTES = {
     "node behind a tag that wraps": (
         lambda data: (
             changed(data, lambda model: model.ClearField("graph"))
-            + field(b"\x3a", graph_bytes(data) + field(b"\x8a\x80\x80\x80\x10", FOREIGN_NODE.SerializeToString()))
+            + field(
+                b"\x3a",
+                graph_bytes(data)
+                + field(b"\x8a\x80\x80\x80\x10", FOREIGN_NODE.SerializeToString()),
+            )
         ),
         NO_ONNX,
     ),
@@ -177,14 +197,21 @@ CHANGES = {
     "no nodes": (lambda model: model.graph.ClearField("node"), "its graph is empty"),
     "no contract": (
         lambda model: model.ClearField("metadata_props"),
-        "it has no contract, so what it expects and returns is unknown: was it made by adae-edge export?",
+        "it has no contract, so what it expects and returns is unknown: was it made by adae-edge "
+        "export?",
     ),
     "doubled contract": (
         lambda model: model.metadata_props.append(model.metadata_props[-1]),
         "it has more than one contract",
     ),
-    "unknown schema": (contract_text('{"schema": 4}'), "the contract has schema 4, and this version reads 1 to 3"),
-    "contract without fields": (contract_text('{"schema": 1}'), "the contract lacks calibration, channels, data"),
+    "unknown schema": (
+        contract_text('{"schema": 4}'),
+        "the contract has schema 4, and this version reads 1 to 3",
+    ),
+    "contract without fields": (
+        contract_text('{"schema": 1}'),
+        "the contract lacks calibration, channels, data",
+    ),
     "contract no JSON": (contract_text("schema: 1"), "the contract is not JSON"),
     "external initializer": (lambda model: external(model.graph.initializer[0]), OUTSIDE),
     "external by location": (external_by_location, OUTSIDE),
@@ -195,10 +222,16 @@ CHANGES = {
     "external sparse indices": (external_sparse_indices, OUTSIDE),
     "external in a branch": (in_branch(external_constant), NESTED),
     "external four branches down": (in_branch(external_sparse, 4), NESTED),
-    "foreign opset": (lambda model: model.opset_import.add(domain="com.microsoft", version=1), FOREIGN),
+    "foreign opset": (
+        lambda model: model.opset_import.add(domain="com.microsoft", version=1),
+        FOREIGN,
+    ),
     "foreign node": (foreign_node, FOREIGN),
     "foreign node in a branch": (in_branch(foreign_node), NESTED),
-    "standard opset twice": (lambda model: model.opset_import.add(domain="ai.onnx", version=18), TWICE),
+    "standard opset twice": (
+        lambda model: model.opset_import.add(domain="ai.onnx", version=18),
+        TWICE,
+    ),
     "functions": (function, OWN),
     "training steps": (lambda model: model.training_info.add(), OWN),
     "nested deeply": (in_branch(foreign_node, 17), NESTED),
@@ -233,7 +266,9 @@ def test_accepted_model_scores_as_numpy_does(small_model, contract, tmp_path):
     path.write_bytes(small_model)
     scorer = Scorer(path, threads=1)
     frames = np.random.default_rng(0).integers(0, 256, (5, 7, 11, 1), np.uint8)
-    np.testing.assert_array_equal(scorer.score(frames), frames.sum(axis=(1, 2, 3)).astype(np.float32))
+    np.testing.assert_array_equal(
+        scorer.score(frames), frames.sum(axis=(1, 2, 3)).astype(np.float32)
+    )
     assert scorer.contract == contract
     assert scorer.threshold == contract.calibration.threshold
 
@@ -342,9 +377,18 @@ def named_otherwise(model):
     ("change", "reason"),
     [
         (named_otherwise, "the graph does not take frames"),
-        (lambda model: setattr(model.graph.node[0], "op_type", "NoSuchOperator"), "it has the operator NoSuchOperator"),
-        (lambda model: setattr(model.graph.input[0], "name", "pictures"), "its operators run in a circle, or lack 'fr"),
-        (lambda model: setattr(model.opset_import[0], "version", 9999), "the graph cannot be loaded"),
+        (
+            lambda model: setattr(model.graph.node[0], "op_type", "NoSuchOperator"),
+            "it has the operator NoSuchOperator",
+        ),
+        (
+            lambda model: setattr(model.graph.input[0], "name", "pictures"),
+            "its operators run in a circle, or lack 'fr",
+        ),
+        (
+            lambda model: setattr(model.opset_import[0], "version", 9999),
+            "the graph cannot be loaded",
+        ),
     ],
 )
 def test_graph_that_cannot_run_is_refused_when_it_is_loaded(small_model, tmp_path, change, reason):
@@ -406,11 +450,18 @@ def test_inspect_of_two_shows_only_what_differs(small_model, contract, tmp_path)
     assert set(differing) <= {"bytes", "sha256"}
     shown = command("inspect", one, other)
     assert shown.returncode == 0
-    assert re.search(rf"^contract\.calibration\.threshold +{threshold} -> 7\.25$", shown.stdout, re.M)
+    assert re.search(
+        rf"^contract\.calibration\.threshold +{threshold} -> 7\.25$", shown.stdout, re.M
+    )
 
     shown = command("inspect", one, third).stdout
     assert re.search(r"^operators\.Abs +null -> 1$", shown, re.M)
-    assert {line.split()[0] for line in shown.splitlines()} == {"operators.Abs", "bytes", "sha256", "graph_sha256"}
+    assert {line.split()[0] for line in shown.splitlines()} == {
+        "operators.Abs",
+        "bytes",
+        "sha256",
+        "graph_sha256",
+    }
 
     other.write_bytes(b"no model")
     assert command("inspect", one, other).returncode == 1
@@ -458,7 +509,9 @@ def test_new_contract_leaves_everything_else(small_model, contract):
     assert {entry.key: entry.value for entry in now.metadata_props} == {
         "camera": "3",
         modelfile.CONTRACT_KEY: other.to_json(),
-        modelfile.DIGEST_KEY: hashlib.sha256(graph_bytes(before) + other.to_json().encode()).hexdigest(),
+        modelfile.DIGEST_KEY: hashlib.sha256(
+            graph_bytes(before) + other.to_json().encode()
+        ).hexdigest(),
     }
     was.ClearField("metadata_props")
     now.ClearField("metadata_props")
@@ -486,7 +539,9 @@ def test_new_contract_replaces_all_that_were_there(small_model, contract, copies
 def test_new_contract_comes_in_front_of_the_graph_too(small_model, contract):
     """Protobuf lets fields come in any order."""
     graph = graph_bytes(small_model)
-    reordered = changed(small_model, lambda model: model.ClearField("graph")) + field(b"\x3a", graph)
+    reordered = changed(small_model, lambda model: model.ClearField("graph")) + field(
+        b"\x3a", graph
+    )
     assert modelfile.check(reordered).contract == contract
     after = modelfile.with_contract(reordered, other_threshold(contract))
     assert modelfile.check(after).contract == other_threshold(contract)
@@ -503,11 +558,15 @@ def survives(data):
         model = ModelProto.FromString(data)
     except Exception:
         return
-    assert len([entry for entry in model.metadata_props if entry.key == modelfile.CONTRACT_KEY]) == 1
+    assert (
+        len([entry for entry in model.metadata_props if entry.key == modelfile.CONTRACT_KEY]) == 1
+    )
     assert all(entry.domain in ("", "ai.onnx") for entry in model.opset_import)
     assert sum(accepted.operators.values()) == len(model.graph.node)
     assert all(node.domain in ("", "ai.onnx") for node in model.graph.node)
-    assert not any(tensor.data_location or tensor.external_data for tensor in model.graph.initializer)
+    assert not any(
+        tensor.data_location or tensor.external_data for tensor in model.graph.initializer
+    )
 
 
 @fuzz
@@ -543,7 +602,9 @@ def test_any_bytes_do_no_worse_than_being_refused(contract, data):
 
 @fuzz
 @given(place=st.integers(0, 10**6), bit=st.integers(0, 7))
-def test_new_contract_in_a_damaged_file_does_no_worse_than_being_refused(small_model, contract, place, bit):
+def test_new_contract_in_a_damaged_file_does_no_worse_than_being_refused(
+    small_model, contract, place, bit
+):
     broken = bytearray(small_model)
     broken[place % len(broken)] ^= 1 << bit
     try:

@@ -19,7 +19,11 @@ VALUES = np.arange(3 * 4 * 5).reshape(3, 4, 5)
 
 @pytest.mark.parametrize(
     "axes",
-    ["".join(axes) for order in itertools.permutations(("LR", "PA", "SI")) for axes in itertools.product(*order)],
+    [
+        "".join(axes)
+        for order in itertools.permutations(("LR", "PA", "SI"))
+        for axes in itertools.product(*order)
+    ],
 )
 def test_slices_lie_the_same_way_whatever_the_files_axes(tmp_path, axes):
     slices = read_volume(write_volume(tmp_path / "v.nii.gz", VALUES, axes))
@@ -184,7 +188,9 @@ def test_a_mask_says_where_the_brain_is(tmp_path):
     values, _ = head(0)
     skull = np.where(values == 0, 999, values)
     volume = write_volume(tmp_path / "v.nii.gz", skull, "PSR")
-    masked = read_brain(volume, write_volume(tmp_path / "m.nii.gz", (values != 0) * 207, "RAS", np.uint8))
+    masked = read_brain(
+        volume, write_volume(tmp_path / "m.nii.gz", (values != 0) * 207, "RAS", np.uint8)
+    )
     stripped = read_brain(write_volume(tmp_path / "s.nii.gz", values))
     assert np.array_equal(masked.slices, stripped.slices)
     assert masked[2:] == stripped[2:]
@@ -194,9 +200,17 @@ def test_a_mask_says_where_the_brain_is(tmp_path):
     ("values", "mask", "sentence"),
     [
         (np.zeros((4, 4, 4)), None, "v.nii.gz shows no brain: every voxel is 0"),
-        (np.ones((4, 4, 4)), np.zeros((4, 4, 4)), "v.nii.gz shows no brain: every voxel inside its mask is 0"),
+        (
+            np.ones((4, 4, 4)),
+            np.zeros((4, 4, 4)),
+            "v.nii.gz shows no brain: every voxel inside its mask is 0",
+        ),
         (np.full((4, 4, 4), 7), None, "v.nii.gz shows nothing: every voxel of the brain is 7"),
-        (VALUES, np.ones((3, 4, 6)), "m.nii.gz has the shape 3 x 4 x 6, and .*v.nii.gz, which it masks, has 3 x 4 x 5"),
+        (
+            VALUES,
+            np.ones((3, 4, 6)),
+            "m.nii.gz has the shape 3 x 4 x 6, and .*v.nii.gz, which it masks, has 3 x 4 x 5",
+        ),
     ],
 )
 def test_a_volume_without_a_brain_is_refused(tmp_path, values, mask, sentence):

@@ -47,8 +47,12 @@ def test_the_installed_package_passes_mypy_strict(wheel, tmp_path):
         "adae_edge",
     ]
     variables = {**os.environ, "MYPYPATH": str(site)}
-    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == f"Success: no issues found in {len(sources())} source files", done.stdout
+    done = subprocess.run(
+        command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == f"Success: no issues found in {len(sources())} source files", (
+        done.stdout
+    )
 
 
 def test_a_clean_environment_with_the_cpu_extra_scores_pictures(wheel, tmp_path):
@@ -72,4 +76,6 @@ def test_a_clean_environment_with_the_cpu_extra_scores_pictures(wheel, tmp_path)
     assert done.returncode == 0, done.stderr
     rows = scores.read_text().splitlines()
     assert len(rows) == 3
-    assert float(rows[1].split(",")[3]) == pytest.approx(float(Scorer(model).score(pixels[None])[0]), rel=1e-6)
+    assert float(rows[1].split(",")[3]) == pytest.approx(
+        float(Scorer(model).score(pixels[None])[0]), rel=1e-6
+    )

@@ -25,7 +25,9 @@ def trained(request, tmp_path_factory):
     """A trained model's contract, and the scores of its unseen normals: those that calibrated, and the test part's."""
     data = f"mnist:{real('mnist')}" if request.param == "mnist" else request.param
     dataset = load_dataset(data, 0)
-    dataset = dataclasses.replace(dataset, frames=dataset.frames[:6000], anomalous=dataset.anomalous[:6000])
+    dataset = dataclasses.replace(
+        dataset, frames=dataset.frames[:6000], anomalous=dataset.anomalous[:6000]
+    )
     path = tmp_path_factory.mktemp("promise") / "c.safetensors"
     contract = train(dataset, settings_for(dataset, data, 0, epochs=2, fpr=FPR), path)
     model = load_network(Checkpoint.load(path))
@@ -37,7 +39,9 @@ def trained(request, tmp_path_factory):
 
 def test_held_out_normals_show_the_promised_rate(trained):
     contract, calibration, test = trained
-    assert contract.calibration.threshold == pytest.approx(calibrate(calibration, FPR).threshold, rel=1e-5)
+    assert contract.calibration.threshold == pytest.approx(
+        calibrate(calibration, FPR).threshold, rel=1e-5
+    )
     above = int((test > contract.calibration.threshold).sum())
     assert binom.sf(above - 1, len(test), FPR) > 1e-3  # a rate of 0.1 would give this many or more
     assert above > 0

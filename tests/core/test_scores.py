@@ -43,11 +43,17 @@ def test_density_is_the_mixture_s():
     density = Density(*(torch.from_numpy(array).float() for array in arrays))
     points = random.normal(size=(50, 5))
     gaussians = [
-        multivariate_normal(mean, np.linalg.inv(precision)) for mean, precision in zip(means, precisions, strict=True)
+        multivariate_normal(mean, np.linalg.inv(precision))
+        for mean, precision in zip(means, precisions, strict=True)
     ]
     inner = (points - centre) @ basis
-    p = sum(weight * gaussian.pdf(inner) for weight, gaussian in zip(weights, gaussians, strict=True))
-    p_max = sum(weight * gaussian.pdf(gaussian.mean) for weight, gaussian in zip(weights, gaussians, strict=True))
+    p = sum(
+        weight * gaussian.pdf(inner) for weight, gaussian in zip(weights, gaussians, strict=True)
+    )
+    p_max = sum(
+        weight * gaussian.pdf(gaussian.mean)
+        for weight, gaussian in zip(weights, gaussians, strict=True)
+    )
     scores = density(torch.from_numpy(points).float()).numpy()
     np.testing.assert_allclose(scores, np.sqrt(-2 * np.log(p / p_max)), rtol=1e-4, atol=1e-4)
 
@@ -62,7 +68,9 @@ def test_density_stays_finite_far_from_every_normal(trained):
 def test_fit_is_the_same_every_time():
     torch.manual_seed(0)
     model = ADAE(Preprocess(32), 1, Network(4, 4)).eval()
-    frames = torch.randint(0, 256, (900, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    frames = torch.randint(
+        0, 256, (900, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     first, second = (fit_density(model, frames, seed=3).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert first["peaks"].shape == (2,)
@@ -72,7 +80,9 @@ def test_components_that_normals_hardly_vary_in_are_left_out():
     """Copies among few frames leave components whose variance is rounding, and dividing by it makes scores of that."""
     torch.manual_seed(0)
     model = ADAE(Preprocess(32), 1, Network(4, 4)).eval()
-    frames = torch.randint(0, 256, (6, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    frames = torch.randint(
+        0, 256, (6, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     density = fit_density(model, frames.repeat(10, 1, 1, 1), seed=0)
     assert density.basis.shape[1] == 5
     with torch.inference_mode():
@@ -93,7 +103,9 @@ def test_exported_density_is_the_one_that_was_trained(trained, tmp_path):
 
 def test_a_checkpoint_that_lost_its_density_is_refused(trained):
     checkpoint = Checkpoint.load(trained)
-    checkpoint.weights = {name: value for name, value in checkpoint.weights.items() if not name.startswith("density")}
+    checkpoint.weights = {
+        name: value for name, value in checkpoint.weights.items() if not name.startswith("density")
+    }
     with pytest.raises(CheckpointError, match="do not fit"):
         load_network(checkpoint)
 
@@ -114,7 +126,9 @@ def test_all_scores_are_those_of_each_name(trained):
 
 def test_a_score_that_is_no_number_is_refused_in_a_sentence(trained):
     model, dataset = load_network(Checkpoint.load(trained)), load_dataset("digits", 0)
-    frames = torch.randint(0, 256, (900, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    frames = torch.randint(
+        0, 256, (900, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     model.density.offsets[0] = torch.nan
     for score in (score_frames, all_scores):
         with pytest.raises(TrainingError, match="score of frame 7 is not a finite number"):
@@ -127,6 +141,8 @@ def test_a_score_that_is_no_number_is_refused_in_a_sentence(trained):
 
 def test_the_report_names_the_score_that_was_evaluated(trained, tmp_path):
     checkpoint = Checkpoint.load(trained)
-    write_report(tmp_path / "report.html", "digits", *evaluate(checkpoint), load_network(checkpoint))
+    write_report(
+        tmp_path / "report.html", "digits", *evaluate(checkpoint), load_network(checkpoint)
+    )
     page = (tmp_path / "report.html").read_text()
     assert "The score density: how rare normals make what the encoders of G and D see in x." in page

@@ -13,7 +13,11 @@ import pytest
 from tests.support.environments import ROOT
 
 STAGES = ("train", "export", "runtime", "benchmarks")
-FILES = [path.relative_to(ROOT) for folder in ("adae_edge", *STAGES) for path in sorted((ROOT / folder).rglob("*.py"))]
+FILES = [
+    path.relative_to(ROOT)
+    for folder in ("adae_edge", *STAGES)
+    for path in sorted((ROOT / folder).rglob("*.py"))
+]
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +45,16 @@ def test_the_rules_between_the_rooms_are_kept(site):
 @pytest.mark.parametrize(
     ("path", "line", "broken"),
     [
-        ("formats/modelfile.py", "from adae_edge.runtime.scorer import Scorer", "A stage imports what stands below it"),
-        ("runtime/stream.py", "import torch", "What scores on a device needs neither PyTorch nor onnx"),
+        (
+            "formats/modelfile.py",
+            "from adae_edge.runtime.scorer import Scorer",
+            "A stage imports what stands below it",
+        ),
+        (
+            "runtime/stream.py",
+            "import torch",
+            "What scores on a device needs neither PyTorch nor onnx",
+        ),
         ("train/loading.py", "from adae_edge.train import trainer", "No circle anywhere"),
         ("runtime/sinks/rows.py", "import cv2", "An optional package stands in one file"),
     ],
@@ -86,7 +98,9 @@ def test_nothing_unsafe_is_used(path):
 
 
 def run(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
 
 
 def test_help_loads_no_stage_and_nothing_heavy():
@@ -100,18 +114,32 @@ def test_help_loads_no_stage_and_nothing_heavy():
     heads = {name.partition(".")[0] for name in loaded.split()}
     assert "Commands" in output
     assert heads.isdisjoint(
-        {"torch", "onnx", "onnxruntime", "cv2", "numpy", "sklearn", "pydicom", "nibabel", "matplotlib", "PIL"}
+        {
+            "torch",
+            "onnx",
+            "onnxruntime",
+            "cv2",
+            "numpy",
+            "sklearn",
+            "pydicom",
+            "nibabel",
+            "matplotlib",
+            "PIL",
+        }
     )
     assert not {f"adae_edge.{stage}" for stage in STAGES} & set(loaded.split())
 
 
 def test_the_runtime_loads_neither_torch_nor_onnx():
     loaded = run(
-        "import sys, adae_edge.runtime, adae_edge.runtime.stream, adae_edge.runtime.calibrate\nprint(*sys.modules)"
+        "import sys, adae_edge.runtime, adae_edge.runtime.stream, "
+        "adae_edge.runtime.calibrate\nprint(*sys.modules)"
     )
     assert "adae_edge.runtime.scorer" in loaded.split()
     heads = {name.partition(".")[0] for name in loaded.split()}
-    assert heads.isdisjoint({"torch", "onnx", "cv2", "pydicom", "nibabel", "safetensors", "sklearn"})
+    assert heads.isdisjoint(
+        {"torch", "onnx", "cv2", "pydicom", "nibabel", "safetensors", "sklearn"}
+    )
 
 
 def test_every_command_explains_itself():
@@ -119,7 +147,10 @@ def test_every_command_explains_itself():
     commands += ("calibrate", "bench", "engine", "doctor")
     for command in commands:
         output = subprocess.run(
-            [sys.executable, "-m", "adae_edge", command, "--help"], capture_output=True, text=True, check=True
+            [sys.executable, "-m", "adae_edge", command, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         assert "Usage" in output
         assert len(output.splitlines()) > 8
@@ -142,10 +173,16 @@ def test_missing_extras_are_named_with_the_line_that_installs_them(tmp_path):
     model.write_bytes(mean_model(1))
     (tmp_path / "scan.dcm").write_bytes(b"")
     for package, (arguments, extra) in hidden.items():
-        code = f"import sys; sys.modules['{package}'] = None; from adae_edge.cli import main; main()"
+        code = (
+            f"import sys; sys.modules['{package}'] = None; from adae_edge.cli import main; main()"
+        )
         arguments = [str(model) if argument == "MODEL" else argument for argument in arguments]
         done = subprocess.run(
-            [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+            [sys.executable, "-c", code, *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 2, package
         assert f"pip install '{extra}'" in done.stderr

@@ -14,7 +14,7 @@ import sys
 
 import pytest
 
-from adae_edge.contract import Graph, Region
+from adae_edge.contract import Form, Region
 from adae_edge.errors import AdaeEdgeError, MissingExtra, ModelFileError, UsageError
 from adae_edge.export import graph
 from adae_edge.export.engine import Wanted, build_engine, choose_flavour, half_layers, ranges
@@ -37,9 +37,14 @@ def checkpoints(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
     train_on("digits", folder / "digits.safetensors", 0, epochs=2)
     train_on("digits", folder / "density.safetensors", 0, epochs=2, score="density")
-    pictures, patients = write_pictures(folder / "pictures", 60), write_patients(folder / "patients")
+    pictures, patients = (
+        write_pictures(folder / "pictures", 60),
+        write_patients(folder / "patients"),
+    )
     train_on(str(pictures), folder / "colour.safetensors", epochs=1, side=16)
-    train_on(str(pictures), folder / "region.safetensors", epochs=1, side=16, region=Region(7, 5, 40, 31))
+    train_on(
+        str(pictures), folder / "region.safetensors", epochs=1, side=16, region=Region(7, 5, 40, 31)
+    )
     train_on(f"brats:{patients}", folder / "slices.safetensors", epochs=1, side=16)
     return folder
 
@@ -61,7 +66,7 @@ def exported(checkpoints, name, **form):
     out = checkpoints / f"{name}-{'-'.join(map(str, form.values())) or 'plain'}.onnx"
     if not out.exists():
         checkpoint = Checkpoint.load(checkpoints / f"{name}.safetensors")
-        contract = dataclasses.replace(checkpoint.contract, graph=Graph(**form))
+        contract = dataclasses.replace(checkpoint.contract, form=Form(**form))
         references = list(zip(checkpoint.references, *checkpoint.statistics, strict=True))
         out.write_bytes(graph.build(load_network(checkpoint), contract, references[:4])[0])
     return out
@@ -98,7 +103,9 @@ def test_every_form_becomes_an_engine_that_says_what_it_is(rtx, checkpoints, tmp
         assert engine.options["frame_size"] == [f"{width}x{height}"] * 3
     if "batch" in form:
         assert engine.options["batch"] == [form["batch"]] * 3
-    assert names(tmp_path) == ["m.engine"]  # TensorRT-RTX measures no kernels, so there is no .timing
+    assert names(tmp_path) == [
+        "m.engine"
+    ]  # TensorRT-RTX measures no kernels, so there is no .timing
 
 
 def test_the_command_builds_for_several_gpus_and_says_what_was_built(rtx, model, tmp_path):
@@ -110,7 +117,11 @@ def test_the_command_builds_for_several_gpus_and_says_what_was_built(rtx, model,
     assert lines[0].startswith(f"tensorrt_rtx {rtx.__version__} built it in ")
     assert lines[0].endswith("for any GPU of compute capability 8.6 or 12.0")
     assert lines[1] == "it takes frames of 56x40 to 320x240, best 64x48, 1 to 4 in a run, best 2"
-    assert gpu() or lines[2] == "the layers' precisions could not be inspected, for no GPU here loads the engine"
+    assert (
+        gpu()
+        or lines[2]
+        == "the layers' precisions could not be inspected, for no GPU here loads the engine"
+    )
     assert lines[3].startswith("wrote m.engine: ")
     engine = enginefile.read(tmp_path / "m.engine")
     assert engine.compute_capabilities == ("8.6", "12.0")
@@ -121,7 +132,9 @@ def test_the_command_builds_for_several_gpus_and_says_what_was_built(rtx, model,
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, None])
 def test_ctrl_c_leaves_the_old_file_and_no_other(rtx, model, tmp_path, stop, request):
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background jobs ignore it
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     out = tmp_path / "m.engine"
     out.write_bytes(b"old")
@@ -139,7 +152,9 @@ def test_ctrl_c_leaves_the_old_file_and_no_other(rtx, model, tmp_path, stop, req
 
 def test_progress_says_what_is_done(rtx, model, tmp_path):
     heard = []
-    build_engine(model, tmp_path / "m.engine", AMPERE, lambda seconds, phase: heard.append((seconds, phase)))
+    build_engine(
+        model, tmp_path / "m.engine", AMPERE, lambda seconds, phase: heard.append((seconds, phase))
+    )
     assert len(heard) >= 1
     assert heard[0][0] < heard[-1][0] or len(heard) == 1
     assert all(phase == "starting" or ", step " in phase for _, phase in heard)
@@ -147,7 +162,10 @@ def test_progress_says_what_is_done(rtx, model, tmp_path):
 
 def test_a_gpu_that_tensorrt_rtx_does_not_know(rtx, model, tmp_path):
     for capability in ("9.0", "8.7", "86", "", "8.6,8.9"):
-        with pytest.raises(UsageError, match=r"builds for the compute capabilities 7.5, 8.0, 8.6, .* is none of them"):
+        with pytest.raises(
+            UsageError,
+            match=r"builds for the compute capabilities 7.5, 8.0, 8.6, .* is none of them",
+        ):
             build_engine(model, tmp_path / "m.engine", Wanted(capabilities=(capability,)))
     assert not list(tmp_path.iterdir())
 
@@ -155,12 +173,16 @@ def test_a_gpu_that_tensorrt_rtx_does_not_know(rtx, model, tmp_path):
 def test_no_gpu_here_and_none_named(rtx, model, tmp_path):
     if gpu():
         pytest.skip("there is a GPU here")
-    with pytest.raises(UsageError, match=r"finds no GPU here: .*, or name the GPU's with --compute-capability"):
+    with pytest.raises(
+        UsageError, match=r"finds no GPU here: .*, or name the GPU's with --compute-capability"
+    ):
         build_engine(model, tmp_path / "m.engine", Wanted("tensorrt_rtx"))
 
 
 def test_too_little_workspace(rtx, model, tmp_path):
-    with pytest.raises(AdaeEdgeError, match="tensorrt_rtx lacks memory for this engine: give it more --workspace"):
+    with pytest.raises(
+        AdaeEdgeError, match="tensorrt_rtx lacks memory for this engine: give it more --workspace"
+    ):
         build_engine(model, tmp_path / "m.engine", dataclasses.replace(AMPERE, workspace_mb=1))
     assert not list(tmp_path.iterdir())
 
@@ -168,15 +190,21 @@ def test_too_little_workspace(rtx, model, tmp_path):
 def test_a_graph_that_tensorrt_cannot_take_is_named_with_its_node(rtx, tmp_path, monkeypatch):
     monkeypatch.setattr(onnxgraph, "OPERATORS", onnxgraph.OPERATORS | {"Det"})
     (tmp_path / "m.onnx").write_bytes(mean_model(last="Det"))
-    with pytest.raises(ModelFileError, match=r"m\.onnx: TensorRT cannot take its operator Det") as caught:
+    with pytest.raises(
+        ModelFileError, match=r"m\.onnx: TensorRT cannot take its operator Det"
+    ) as caught:
         build_engine(tmp_path / "m.onnx", tmp_path / "m.engine", AMPERE)
     assert str(caught.value).isprintable()
     assert names(tmp_path) == ["m.onnx"]
 
 
-def test_int8_as_onnx_runtime_wants_it_is_refused_with_the_command_that_helps(checkpoints, tmp_path):
+def test_int8_as_onnx_runtime_wants_it_is_refused_with_the_command_that_helps(
+    checkpoints, tmp_path
+):
     source = exported(checkpoints, "colour", precision="int8")
-    with pytest.raises(UsageError, match="adae-edge export CHECKPOINT --precision int8 --target tensorrt"):
+    with pytest.raises(
+        UsageError, match="adae-edge export CHECKPOINT --precision int8 --target tensorrt"
+    ):
         build_engine(source, tmp_path / "m.engine", AMPERE)
 
 
@@ -204,14 +232,17 @@ def checkpoint_of(folder):
 def test_tensorrt_builds_for_this_machine_alone():
     with pytest.raises(UsageError, match="for this machine's GPU alone"):
         choose_flavour(Wanted("tensorrt", ("8.6",)))
-    with pytest.raises(UsageError, match="--flavour is tensorrt or tensorrt_rtx, and onnx is neither"):
+    with pytest.raises(
+        UsageError, match="--flavour is tensorrt or tensorrt_rtx, and onnx is neither"
+    ):
         choose_flavour(Wanted("onnx"))
     assert choose_flavour(AMPERE) == "tensorrt_rtx"
 
 
 def test_without_tensorrt_the_line_that_installs_it_is_named(model, tmp_path):
     code = (
-        "import sys; sys.modules.update(dict.fromkeys(('tensorrt', 'tensorrt_rtx', 'tensorrt_rtx_bindings')))\n"
+        "import sys; sys.modules.update(dict.fromkeys(('tensorrt', 'tensorrt_rtx', "
+        "'tensorrt_rtx_bindings')))\n"
         "from adae_edge.cli import main; main()"
     )
     for options, sentence in (
@@ -229,7 +260,8 @@ def test_without_tensorrt_the_line_that_installs_it_is_named(model, tmp_path):
 
 def test_building_loads_neither_torch_nor_onnx(rtx, model, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from adae_edge.export.engine import Wanted, build_engine\n"
+        "import sys; from pathlib import Path; from adae_edge.export.engine import Wanted, "
+        "build_engine\n"
         f"build_engine(Path({str(model)!r}), Path('m.engine'), Wanted(capabilities=('8.6',)))\n"
         "assert not {'torch', 'onnx', 'onnxruntime', 'numpy'} & set(sys.modules)"
     )
@@ -238,24 +270,34 @@ def test_building_loads_neither_torch_nor_onnx(rtx, model, tmp_path):
 
 def test_ranges_follow_the_contract(contract):
     def of(wanted=AMPERE, form=None, **changed):
-        return ranges(dataclasses.replace(contract, graph=form or Graph(), **changed), wanted)
+        return ranges(dataclasses.replace(contract, form=form or Form(), **changed), wanted)
 
     assert of() == ((1, 1, 32), ((8, 8), (480, 640), (1080, 1920)))
     assert of(channels=3)[0] == (1, 1, 8)
     assert of(kind="modality") == ((1, 1, 64), ((8, 8), (256, 256), (1024, 1024)))
     assert of(region=Region(1000, 20, 500, 700))[1] == ((720, 1500), (720, 1500), (1080, 1920))
-    assert of(form=Graph(size=(32, 32))) == ((1, 1, 256), ((32, 32),) * 3)
-    assert of(form=Graph(size=(8192, 8192))) == ((1, 1, 1), ((8192, 8192),) * 3)
-    assert of(form=Graph(batch=7))[0] == (7, 7, 7)
+    assert of(form=Form(size=(32, 32))) == ((1, 1, 256), ((32, 32),) * 3)
+    assert of(form=Form(size=(8192, 8192))) == ((1, 1, 1), ((8192, 8192),) * 3)
+    assert of(form=Form(batch=7))[0] == (7, 7, 7)
     assert of(dataclasses.replace(AMPERE, batch=(1, 2, 3)))[0] == (1, 2, 3)
     for wanted, form, region, why in (
-        ({"batch": (1, 2, 3)}, Graph(batch=7), None, "exported for 7 frames in every run"),
-        ({"sizes": ((8, 8),) * 3}, Graph(size=(32, 32)), None, "exported for frames of 32x32 alone"),
-        ({"batch": (4, 2, 1)}, Graph(), None, "--batch takes the smallest"),
-        ({"batch": (0, 1, 1)}, Graph(), None, "--batch takes the smallest"),
-        ({"batch": (1, 1, 5000)}, Graph(), None, "1 to 4096"),
-        ({"sizes": ((9, 9), (8, 8), (9, 9))}, Graph(), None, "--frame-size takes the smallest"),
-        ({"sizes": ((9, 9),) * 3}, Graph(), Region(0, 0, 10, 5), "the model's region takes 10x5 at least"),
+        ({"batch": (1, 2, 3)}, Form(batch=7), None, "exported for 7 frames in every run"),
+        (
+            {"sizes": ((8, 8),) * 3},
+            Form(size=(32, 32)),
+            None,
+            "exported for frames of 32x32 alone",
+        ),
+        ({"batch": (4, 2, 1)}, Form(), None, "--batch takes the smallest"),
+        ({"batch": (0, 1, 1)}, Form(), None, "--batch takes the smallest"),
+        ({"batch": (1, 1, 5000)}, Form(), None, "1 to 4096"),
+        ({"sizes": ((9, 9), (8, 8), (9, 9))}, Form(), None, "--frame-size takes the smallest"),
+        (
+            {"sizes": ((9, 9),) * 3},
+            Form(),
+            Region(0, 0, 10, 5),
+            "the model's region takes 10x5 at least",
+        ),
     ):
         with pytest.raises(UsageError, match=why):
             of(dataclasses.replace(AMPERE, **wanted), form, region=region)
@@ -278,14 +320,27 @@ CLASSES = {
     "builder": "Builder", "network": "INetworkDefinition", "parser": "OnnxParser", "error": "ParserError",
     "config": "IBuilderConfig", "profile": "IOptimizationProfile", "tensor": "ITensor",
 }  # fmt: skip
-RTX_ALONE = {"ComputeCapability", "IBuilderConfig.num_compute_capabilities", "IBuilderConfig.set_compute_capability"}
+RTX_ALONE = {
+    "ComputeCapability",
+    "IBuilderConfig.num_compute_capabilities",
+    "IBuilderConfig.set_compute_capability",
+}
 
 
 def used_names():
     """Each name of TensorRT's that the builder uses, as "BuilderFlag.TF32"."""
     names = {"ICudaEngine.create_engine_inspector", "EngineInspector.get_engine_information"}
-    names |= {"Runtime.deserialize_cuda_engine", "ITimingCache.serialize", "ILogger.INTERNAL_ERROR", "ILogger.ERROR"}
-    names |= {"IProgressMonitor.phase_start", "IProgressMonitor.phase_finish", "IProgressMonitor.step_complete"}
+    names |= {
+        "Runtime.deserialize_cuda_engine",
+        "ITimingCache.serialize",
+        "ILogger.INTERNAL_ERROR",
+        "ILogger.ERROR",
+    }
+    names |= {
+        "IProgressMonitor.phase_start",
+        "IProgressMonitor.phase_finish",
+        "IProgressMonitor.step_complete",
+    }
     names |= {"NetworkDefinitionCreationFlag.STRONGLY_TYPED"}
     for node in ast.walk(ast.parse((ROOT / "export" / "engine.py").read_text())):
         if isinstance(node, ast.Attribute):
@@ -299,7 +354,11 @@ def used_names():
 
 
 def test_the_walk_sees_what_the_builder_uses():
-    assert {"BuilderFlag.TF32", "IBuilderConfig.add_optimization_profile", "ParserError.node_operator"} < used_names()
+    assert {
+        "BuilderFlag.TF32",
+        "IBuilderConfig.add_optimization_profile",
+        "ParserError.node_operator",
+    } < used_names()
     assert used_names() > RTX_ALONE
 
 
@@ -317,7 +376,8 @@ def test_tensorrt_s_own_bindings_have_every_name_and_take_our_callbacks(tmp_path
         "log, monitor = log_of(trt), engine._monitor(trt)\n"
         "log.log(trt.ILogger.ERROR, 'CUDA initialization failure with error: 35')\n"
         "monitor.phase_start('Building', None, 3)\n"
-        "assert monitor.step_complete('Building', 1) and monitor.doing() == 'Building, step 2 of 3'\n"
+        "assert monitor.step_complete('Building', 1) and monitor.doing() == 'Building, step 2 of "
+        "3'\n"
         "try:\n"
         "    engine._builder(trt, log)\n"
         "except AdaeEdgeError as error:\n"
@@ -325,11 +385,19 @@ def test_tensorrt_s_own_bindings_have_every_name_and_take_our_callbacks(tmp_path
     )
     names = json.dumps(sorted(used_names() - RTX_ALONE))
     done = subprocess.run(
-        [sys.executable, "-c", code, names], cwd=tmp_path, env=variables, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, names],
+        cwd=tmp_path,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     version = package.partition("==")[2]
-    assert done.stdout == f"{version} TensorRT cannot be used here: CUDA initialization failure with error: 35\n"
+    assert (
+        done.stdout
+        == f"{version} TensorRT cannot be used here: CUDA initialization failure with error: 35\n"
+    )
 
 
 def test_bindings_without_their_libraries_are_explained(tmp_path, model):
@@ -337,7 +405,11 @@ def test_bindings_without_their_libraries_are_explained(tmp_path, model):
     del variables["LD_LIBRARY_PATH"]
     (tmp_path / "tensorrt.py").write_text("from tensorrt_bindings import *\n")
     command = [sys.executable, "-m", "adae_edge", "engine", str(model), "--out", "m.engine"]
-    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
-    assert done.stderr.startswith("adae-edge: tensorrt is installed and cannot be loaded: libnvinfer.so.10: cannot")
+    assert done.stderr.startswith(
+        "adae-edge: tensorrt is installed and cannot be loaded: libnvinfer.so.10: cannot"
+    )
     assert done.stderr.count("\n") == 1

@@ -26,7 +26,8 @@ def test_other_scores_are_refused(tmp_path, model):
     other = tmp_path / "other.onnx"
     other.write_bytes(mean_model(last="Sqrt"))
     with pytest.raises(
-        ParityError, match=r"other\.onnx scores a network-sized white frame as 15\.9687 where .* gives 255"
+        ParityError,
+        match=r"other\.onnx scores a network-sized white frame as 15\.9687 where .* gives 255",
     ):
         compare(other, model)
 

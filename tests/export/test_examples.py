@@ -35,10 +35,22 @@ def models(tmp_path_factory):
             if kind == "grey":
                 train_on("digits", folder / "c.safetensors", 0, epochs=1)
             elif kind == "colour":
-                train_on(str(write_pictures(folder / "data", 60)), folder / "c.safetensors", epochs=1, side=16)
+                train_on(
+                    str(write_pictures(folder / "data", 60)),
+                    folder / "c.safetensors",
+                    epochs=1,
+                    side=16,
+                )
             else:
-                train_on(f"brats:{write_patients(folder / 'data')}", folder / "c.safetensors", epochs=1, side=16)
-            done = run("export", "c.safetensors", "--out", "m.onnx", "--example", "example", cwd=folder)
+                train_on(
+                    f"brats:{write_patients(folder / 'data')}",
+                    folder / "c.safetensors",
+                    epochs=1,
+                    side=16,
+                )
+            done = run(
+                "export", "c.safetensors", "--out", "m.onnx", "--example", "example", cwd=folder
+            )
             assert done.returncode == 0, done.stderr
             assert done.stdout.splitlines()[-1] == "wrote example/score.py and example/score.cpp"
             made[kind] = folder
@@ -74,7 +86,9 @@ def scored(model, source, cwd):
 
 def example(*arguments):
     """The same of an example, and the names behind them."""
-    done = subprocess.run([*map(str, arguments)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [*map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     rows = [line.split(" ", 3) for line in done.stdout.splitlines()]
     return [(float(score), float(threshold), verdict) for score, threshold, verdict, _ in rows], [
@@ -94,19 +108,28 @@ def same(found, expected):
 def test_the_python_script_scores_any_picture_as_the_runtime_does(models, pictures, kind):
     folder = models(kind)
     files = sorted(pictures.iterdir())
-    found, names = example(sys.executable, folder / "example" / "score.py", folder / "m.onnx", *files)
+    found, names = example(
+        sys.executable, folder / "example" / "score.py", folder / "m.onnx", *files
+    )
     assert names == [str(file) for file in files]
-    assert len({score for score, _, _ in found}) == len(files) - 2  # alpha.png is colour.png, and palette.png grey.png
+    assert (
+        len({score for score, _, _ in found}) == len(files) - 2
+    )  # alpha.png is colour.png, and palette.png grey.png
     same(found, scored(folder / "m.onnx", pictures, folder))
 
 
-def test_the_python_script_tells_normal_from_anomalous_by_the_model_files_threshold(models, tmp_path):
+def test_the_python_script_tells_normal_from_anomalous_by_the_model_files_threshold(
+    models, tmp_path
+):
     folder = models("colour")
     data = write_pictures(tmp_path / "data", 3, anomalous=3)
     expected = scored(folder / "m.onnx", data, folder)
     assert {verdict for _, _, verdict in expected} == {"normal", "anomalous"}
     files = sorted(data.rglob("*.png"))
-    same(example(sys.executable, folder / "example" / "score.py", folder / "m.onnx", *files)[0], expected)
+    same(
+        example(sys.executable, folder / "example" / "score.py", folder / "m.onnx", *files)[0],
+        expected,
+    )
 
 
 def test_the_python_script_refuses_what_it_would_score_wrongly(models, tmp_path):
@@ -115,33 +138,52 @@ def test_the_python_script_refuses_what_it_would_score_wrongly(models, tmp_path)
     pages[0].save(tmp_path / "b.tif", save_all=True, append_images=pages[1:])
     folder = models("grey")
     for name in ("a.tif", "b.tif"):
-        command = [sys.executable, folder / "example" / "score.py", folder / "m.onnx", tmp_path / name]
+        command = [
+            sys.executable,
+            folder / "example" / "score.py",
+            folder / "m.onnx",
+            tmp_path / name,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr == f"{tmp_path / name}: save it as one picture with 8 or 16 bits a channel\n"
+        assert (
+            done.stderr
+            == f"{tmp_path / name}: save it as one picture with 8 or 16 bits a channel\n"
+        )
 
 
 def test_the_python_script_scores_the_slices_of_a_volume(models):
     folder = models("slices")
     volumes = sorted((folder / "data").rglob("*_flair.nii.gz"))[:2]
-    found, names = example(sys.executable, folder / "example" / "score.py", folder / "m.onnx", *volumes)
+    found, names = example(
+        sys.executable, folder / "example" / "score.py", folder / "m.onnx", *volumes
+    )
     assert names == [f"{path} {number}" for path in volumes for number in read_brain(path).shown]
     same(found, [row for path in volumes for row in scored(folder / "m.onnx", path, folder)])
 
 
 @pytest.mark.parametrize("kind", ["grey", "colour"])
-def test_the_program_in_cpp_scores_pictures_as_the_runtime_does(models, pictures, build, kind, tmp_path):
+def test_the_program_in_cpp_scores_pictures_as_the_runtime_does(
+    models, pictures, build, kind, tmp_path
+):
     folder = models(kind)
     program = build(folder / "example" / "score.cpp")
     for file in pictures.iterdir():
         Image.fromarray(decode_image(file).squeeze()).save(tmp_path / f"{file.stem}.ppm")
-    commented = (tmp_path / "colour.ppm").read_bytes().replace(b"P6\n", b"P6\n# by a tool\n# that talks\n", 1)
+    commented = (
+        (tmp_path / "colour.ppm")
+        .read_bytes()
+        .replace(b"P6\n", b"P6\n# by a tool\n# that talks\n", 1)
+    )
     (tmp_path / "commented.ppm").write_bytes(commented)
     files = sorted(tmp_path.iterdir())
     found, names = example(program, folder / "m.onnx", *files)
     assert names == [str(file) for file in files]
     same(found, scored(folder / "m.onnx", tmp_path, folder))
-    assert found[files.index(tmp_path / "commented.ppm")] == found[files.index(tmp_path / "colour.ppm")]
+    assert (
+        found[files.index(tmp_path / "commented.ppm")]
+        == found[files.index(tmp_path / "colour.ppm")]
+    )
 
 
 def test_the_program_in_cpp_refuses_with_one_sentence(models, build, tmp_path):
@@ -161,7 +203,9 @@ def test_the_program_in_cpp_refuses_with_one_sentence(models, build, tmp_path):
         ([tmp_path / "nowhere.onnx", tmp_path / "short.pgm"], "nowhere.onnx"),
         ([model], "usage: score MODEL PICTURE..."),
     ):
-        done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            [program, *arguments], capture_output=True, text=True, timeout=60, check=False
+        )
         assert (done.returncode, done.stdout) == (1, "")
         assert sentence in done.stderr
         assert done.stderr.count("\n") == 1
@@ -179,7 +223,10 @@ def test_the_program_in_cpp_scores_slices(models, build, tmp_path):
     found, _ = example(program, folder / "m.onnx", *sizes, *files)
     same(found, scored(folder / "m.onnx", volume, folder))
     done = subprocess.run(
-        [program, folder / "m.onnx", "7", "9", "1", "1", files[0]], capture_output=True, text=True, check=False
+        [program, folder / "m.onnx", "7", "9", "1", "1", files[0]],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     assert done.stderr == f"{files[0]} does not hold HEIGHT x WIDTH float32 values\n"
@@ -197,7 +244,10 @@ def test_the_examples_fill_a_batch_of_one_size(models, pictures, build, tmp_path
     (expected,), _ = example(
         sys.executable, folder / "example" / "score.py", folder / "m.onnx", pictures / "colour.png"
     )
-    for command in ((sys.executable, folder / "example" / "score.py"), (build(folder / "example" / "score.cpp"),)):
+    for command in (
+        (sys.executable, folder / "example" / "score.py"),
+        (build(folder / "example" / "score.cpp"),),
+    ):
         found, _ = example(*command, tmp_path / "fixed.onnx", tmp_path / "colour.ppm")
         same(found, [expected])
 
@@ -208,7 +258,10 @@ def test_an_example_that_was_changed_is_not_overwritten(models, contract, tmp_pa
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == examples("image", 1)
     (tmp_path / "score.cpp").write_text("mine")
     checkpoint = models("colour") / "c.safetensors"
-    for place, sentence in ((".", "score.cpp is there and not as --example writes it"), ("score.py", "is no folder")):
+    for place, sentence in (
+        (".", "score.cpp is there and not as --example writes it"),
+        ("score.py", "is no folder"),
+    ):
         done = run("export", checkpoint, "--out", "m.onnx", "--example", place, cwd=tmp_path)
         assert done.returncode == 2
         (complaint,) = complaints(done)
@@ -242,9 +295,14 @@ def build(request, tmp_path_factory):
     """Compiles a program of ONNX Runtime with the library that this Python runs."""
     compiler = shutil.which("g++") or pytest.skip("there is no g++ to compile with")
     include = headers(request.config.cache, tmp_path_factory.mktemp("package"))
-    wanted = int(re.search(r"ORT_API_VERSION (\d+)", (include / "onnxruntime_c_api.h").read_text()).group(1))
+    wanted = int(
+        re.search(r"ORT_API_VERSION (\d+)", (include / "onnxruntime_c_api.h").read_text()).group(1)
+    )
     if wanted > int(onnxruntime.__version__.split(".")[1]):
-        pytest.skip(f"onnxruntime {onnxruntime.__version__} is older than the headers, which are of 1.{wanted}")
+        pytest.skip(
+            f"onnxruntime {onnxruntime.__version__} is older than the headers, which are of "
+            f"1.{wanted}"
+        )
     libraries = tmp_path_factory.mktemp("lib")
     found = next(Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so.*"), None)
     if found is None:
@@ -278,11 +336,18 @@ def headers(cache, folder):
         pytest.skip("ONNX Runtime's headers are not here, and there is no npm to fetch them")
     command = ["npm", "pack", "--silent", "--pack-destination", str(folder), HEADERS]
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=300, check=False
+        )
     except subprocess.TimeoutExpired:
-        pytest.skip(f"ONNX Runtime's headers are not here, and npm did not bring {HEADERS} in 300 s")
+        pytest.skip(
+            f"ONNX Runtime's headers are not here, and npm did not bring {HEADERS} in 300 s"
+        )
     if done.returncode != 0:
-        pytest.skip(f"ONNX Runtime's headers are not here, and npm cannot bring {HEADERS}: {done.stderr[:200]}")
+        pytest.skip(
+            f"ONNX Runtime's headers are not here, and npm cannot bring {HEADERS}: "
+            f"{done.stderr[:200]}"
+        )
     (package,) = folder.glob("*.tgz")
     with tarfile.open(package) as archive:
         for member in archive:

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 import torch
 
-from adae_edge.contract import Region
+from adae_edge.contract import Form, Region
 from adae_edge.errors import ParityError, UsageError
 from adae_edge.export import gate, graph
 from adae_edge.formats import modelfile
@@ -40,14 +40,20 @@ def exported(tmp_path_factory):
             data = "digits" if grey else str(write_pictures(folder / "data", 60))
             train_on(data, folder / "c.safetensors", 0 if grey else None, **VARIANTS[variant])
             result = graph.export(folder / "c.safetensors", folder / "m.onnx")
-            made[variant] = (load_network(Checkpoint.load(folder / "c.safetensors")), folder / "m.onnx", result)
+            made[variant] = (
+                load_network(Checkpoint.load(folder / "c.safetensors")),
+                folder / "m.onnx",
+                result,
+            )
         return made[variant]
 
     return make
 
 
 def frames_for(contract, count, height, width):
-    return np.random.default_rng(0).integers(0, 256, (count, height, width, contract.channels), np.uint8)
+    return np.random.default_rng(0).integers(
+        0, 256, (count, height, width, contract.channels), np.uint8
+    )
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -78,14 +84,29 @@ def test_the_file_is_one_clean_graph(exported, variant):
     assert "BatchNormalization" not in operators
     assert operators.index("Cast") < operators.index("Reshape")
     frames, score = model.graph.input[0].type.tensor_type, model.graph.output[0].type.tensor_type
-    assert [value.name for value in (*model.graph.input, *model.graph.output)] == ["frames", "score"]
+    assert [value.name for value in (*model.graph.input, *model.graph.output)] == [
+        "frames",
+        "score",
+    ]
     assert frames.elem_type == onnx.TensorProto.UINT8
-    assert [dim.dim_param or dim.dim_value for dim in frames.shape.dim] == ["N", "H", "W", result.contract.channels]
+    assert [dim.dim_param or dim.dim_value for dim in frames.shape.dim] == [
+        "N",
+        "H",
+        "W",
+        result.contract.channels,
+    ]
     assert score.elem_type == onnx.TensorProto.FLOAT
     assert [dim.dim_param for dim in score.shape.dim] == ["N"]
     data = path.read_bytes()
     assert result.bytes == len(data)
-    for trace in (b".py", str(Path.cwd()).encode(), str(path.parent).encode(), b"Traceback", b"pkg.", b"torch"):
+    for trace in (
+        b".py",
+        str(Path.cwd()).encode(),
+        str(path.parent).encode(),
+        b"Traceback",
+        b"pkg.",
+        b"torch",
+    ):
         assert trace not in data
     if variant == "grey":
         assert len(data) < 500_000
@@ -116,8 +137,7 @@ def test_the_contract_travels_whole(exported):
         _, path, result = exported(variant)
         assert modelfile.read(path).contract == result.contract
         trained = Checkpoint.load(path.with_name("c.safetensors")).contract
-        assert trained.graph is None
-        assert dataclasses.replace(result.contract, graph=None) == trained
+        assert dataclasses.replace(result.contract, form=Form()) == trained
 
 
 def test_the_gate_compares_something_and_reports_what(exported):
@@ -125,11 +145,13 @@ def test_the_gate_compares_something_and_reports_what(exported):
     assert result.parity.scores > 200
     assert 0 < result.parity.error <= result.parity.tolerance == 1e-5
     assert result.parity.flipped == 0
-    assert result.contract.graph.verified == result.parity.verified == ("onnxruntime cpu",)
-    assert "onnxruntime cuda" in result.contract.graph.unverified
+    assert result.contract.form.verified == result.parity.verified == ("onnxruntime cpu",)
+    assert "onnxruntime cuda" in result.contract.form.unverified
 
 
-def test_the_gate_refuses_a_graph_that_is_not_the_network_and_writes_nothing(exported, tmp_path, monkeypatch):
+def test_the_gate_refuses_a_graph_that_is_not_the_network_and_writes_nothing(
+    exported, tmp_path, monkeypatch
+):
     _, path, _ = exported("grey")
     original = graph.trace
 
@@ -138,7 +160,9 @@ def test_the_gate_refuses_a_graph_that_is_not_the_network_and_writes_nothing(exp
         for tensor in proto.graph.initializer:
             if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) == 4:
                 values = onnx.numpy_helper.to_array(tensor) * 1.01
-                tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), tensor.name))
+                tensor.CopyFrom(
+                    onnx.numpy_helper.from_array(values.astype(np.float32), tensor.name)
+                )
                 break
         return proto
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from adae_edge.benchmarks.against import precisions
-from adae_edge.contract import Graph, Region
+from adae_edge.contract import Form, Region
 from adae_edge.errors import FrameError, ParityError, UsageError
 from adae_edge.export import extremes, forms, graph
 from adae_edge.formats import modelfile
@@ -57,7 +57,7 @@ def exported(checkpoint, **form):
     key = (checkpoint, *sorted(form.items()))
     if key not in MADE:
         path = checkpoint.with_name(f"{checkpoint.stem}-{len(MADE)}.onnx")
-        MADE[key] = graph.export(checkpoint, path, form=Graph(**form)), path
+        MADE[key] = graph.export(checkpoint, path, form=Form(**form)), path
     result, path = MADE[key]
     return result, path, load_network(Checkpoint.load(checkpoint))
 
@@ -92,7 +92,7 @@ def test_a_rewritten_transposed_convolution_is_the_same_map(kernel):
 def test_the_network_itself_stays_as_it_is(digits):
     model = load_network(Checkpoint.load(digits))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    for form in (Graph(target="openvino"), Graph("fp16"), Graph("int8")):
+    for form in (Form(target="openvino"), Form("fp16"), Form("int8")):
         forms.in_form(model, form, torch.rand(8, 1, 32, 32) * 2 - 1)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert before.keys() == model.state_dict().keys()
@@ -105,13 +105,15 @@ def test_openvino_s_form_has_no_transposed_convolution_and_scores_the_same(digit
     found = operators(path)
     assert found["ConvTranspose"] == 0
     assert found["DepthToSpace"] == 6
-    assert result.contract.graph.target == "openvino"
+    assert result.contract.form.target == "openvino"
 
 
 def test_fp16_is_in_the_graph_and_its_ends_are_float32(digits):
     result, path, model = exported(digits, precision="fp16")
     proto = onnx.load(path)
-    halves = [tensor for tensor in proto.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16]
+    halves = [
+        tensor for tensor in proto.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16
+    ]
     weights = [tensor for tensor in halves if len(tensor.dims) == 4]
     assert len(weights) == result.cost.lowered[0] >= 14
     assert result.cost.lowered[1] == 18
@@ -131,7 +133,9 @@ def test_the_score_is_finite_where_float16_is_not(tmp_path):
     data = write_pictures(tmp_path / "data", 60)
     train_on(str(data), tmp_path / "c.safetensors", epochs=1, side=256)
     _, path, model = exported(tmp_path / "c.safetensors", precision="fp16")
-    black_and_white = np.stack([np.zeros((256, 256, 3), np.uint8), np.full((256, 256, 3), 255, np.uint8)])
+    black_and_white = np.stack(
+        [np.zeros((256, 256, 3), np.uint8), np.full((256, 256, 3), 255, np.uint8)]
+    )
     scores, expected = Scorer(path).score(black_and_white), by_pytorch(model, black_and_white)
     assert (expected**2).max() > 65504
     np.testing.assert_allclose(scores, expected, rtol=1e-3)
@@ -139,11 +143,15 @@ def test_the_score_is_finite_where_float16_is_not(tmp_path):
 
 def test_int8_for_tensorrt_is_symmetric_and_has_no_integer_biases(digits):
     result, path, model = exported(digits, precision="int8", target="tensorrt")
-    assert result.contract.graph.target == "tensorrt"
+    assert result.contract.form.target == "tensorrt"
     assert result.cost.lowered[0] > 0
     proto = onnx.load(path).graph
     values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.initializer}
-    zeros = [values[node.input[2]] for node in proto.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    zeros = [
+        values[node.input[2]]
+        for node in proto.node
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear")
+    ]
     assert zeros
     assert all(zero.dtype == np.int8 and not zero.any() for zero in zeros)
     frames = noise(9, 32, 32, 1)
@@ -156,11 +164,15 @@ def test_int8_is_qdq_with_chosen_convolutions_and_keeps_the_ranking(digits):
     chosen, every = result.cost.lowered
     assert 9 <= chosen <= every == 18
     weights = [
-        tensor for tensor in proto.graph.initializer if tensor.data_type == onnx.TensorProto.INT8 and tensor.dims
+        tensor
+        for tensor in proto.graph.initializer
+        if tensor.data_type == onnx.TensorProto.INT8 and tensor.dims
     ]
     kernels = [onnx.numpy_helper.to_array(tensor) for tensor in weights if len(tensor.dims) == 4]
     assert len(kernels) == chosen
-    assert max(np.abs(kernel).max() for kernel in kernels) <= 64  # 7 bits: no CPU's sums of pairs overflow
+    assert (
+        max(np.abs(kernel).max() for kernel in kernels) <= 64
+    )  # 7 bits: no CPU's sums of pairs overflow
     assert operators(path)["ConvTranspose"] == 0
     frames = Checkpoint.load(digits).references
     errors = np.abs(Scorer(path).score(np.stack(frames)) / by_pytorch(model, np.stack(frames)) - 1)
@@ -169,8 +181,10 @@ def test_int8_is_qdq_with_chosen_convolutions_and_keeps_the_ranking(digits):
 
 
 def test_frames_with_labels_tell_the_cost_in_auroc(pictures, tmp_path):
-    form = Graph("int8", batch=3)
-    result = graph.export(pictures / "plain.safetensors", tmp_path / "m.onnx", pictures / "data", form)
+    form = Form("int8", batch=3)
+    result = graph.export(
+        pictures / "plain.safetensors", tmp_path / "m.onnx", pictures / "data", form
+    )
     assert result.cost.frames == 80
     before, after = result.cost.auroc
     assert before > 0.9
@@ -180,14 +194,18 @@ def test_frames_with_labels_tell_the_cost_in_auroc(pictures, tmp_path):
     assert "80 frames" in told
 
 
-@pytest.mark.parametrize(("name", "precision"), [("plain", "int8"), ("padded", "fp32"), ("region", "fp32")])
+@pytest.mark.parametrize(
+    ("name", "precision"), [("plain", "int8"), ("padded", "fp32"), ("region", "fp32")]
+)
 def test_a_fixed_size_scores_as_any_size_and_takes_no_other(pictures, name, precision):
     _, path, model = exported(pictures / f"{name}.safetensors", size=(40, 56), precision=precision)
     scorer, frames = Scorer(path), noise(7, 40, 56, 3)
     np.testing.assert_allclose(
         scorer.score(frames), by_pytorch(model, frames), rtol=1e-5 if precision == "fp32" else 0.2
     )
-    with pytest.raises(FrameError, match="frames of 56 x 40 pixels alone, and this one has 57 x 40"):
+    with pytest.raises(
+        FrameError, match="frames of 56 x 40 pixels alone, and this one has 57 x 40"
+    ):
         scorer.score(noise(1, 40, 57, 3))
     assert operators(path)["Shape"] == operators(path)["Range"] == 0
 
@@ -199,11 +217,13 @@ def test_at_the_network_s_size_nothing_is_resized(digits, tmp_path):
 
     for index, picture in enumerate(noise(3, 32, 32, 1)):
         Image.fromarray(picture[..., 0]).save(frames / f"{index}.png")
-    graph.export(digits, tmp_path / "m.onnx", frames, Graph(size=(32, 32)))
+    graph.export(digits, tmp_path / "m.onnx", frames, Form(size=(32, 32)))
     assert operators(tmp_path / "m.onnx")["MatMul"] == 0
 
 
-@pytest.mark.parametrize(("height", "width"), [(480, 640), (1080, 1920), (96, 33), (32, 200), (31, 64)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(480, 640), (1080, 1920), (96, 33), (32, 200), (31, 64)]
+)
 def test_equal_blocks_resize_as_the_whole_axis(height, width):
     for resize in ("stretch", "pad"):
         preprocess = Preprocess(32, resize, 114.0)
@@ -236,7 +256,9 @@ def test_the_map_s_norm_is_the_score(digits):
     np.testing.assert_array_equal(scorer.score(frames), scores)
 
 
-@pytest.mark.parametrize(("name", "size"), [("plain", (40, 56)), ("padded", None), ("region", None)])
+@pytest.mark.parametrize(
+    ("name", "size"), [("plain", (40, 56)), ("padded", None), ("region", None)]
+)
 def test_a_map_in_the_frame_s_pixels_lies_where_the_anomaly_is(pictures, name, size):
     _, path, _ = exported(pictures / f"{name}.safetensors", anomaly_map="frame", size=size)
     scorer = Scorer(path)
@@ -273,8 +295,10 @@ def test_the_gate_refuses_a_map_that_is_not_the_network_s(digits, tmp_path, monk
         return proto
 
     monkeypatch.setattr(graph, "trace", wrong)
-    with pytest.raises(ParityError, match="the anomaly map of reference frame 0 by onnxruntime cpu is"):
-        graph.export(digits, tmp_path / "m.onnx", form=Graph(anomaly_map="network"))
+    with pytest.raises(
+        ParityError, match="the anomaly map of reference frame 0 by onnxruntime cpu is"
+    ):
+        graph.export(digits, tmp_path / "m.onnx", form=Form(anomaly_map="network"))
     assert not (tmp_path / "m.onnx").exists()
 
 
@@ -284,14 +308,16 @@ def test_the_gate_refuses_a_half_precision_that_overflows(digits, tmp_path, monk
 
     def large(network):
         original(network)
-        with torch.no_grad():  # 1e6 times the activations of one layer, and a millionth of them in the next
+        with (
+            torch.no_grad()
+        ):  # 1e6 times the activations of one layer, and a millionth of them in the next
             network[8].weight *= 1e6
             network[8].bias *= 1e6
             network[11].weight /= 1e6
 
     monkeypatch.setattr(forms, "fold_batch_norm", large)
     with pytest.raises(ParityError, match=r"as (nan|inf) where the network gives"):
-        graph.export(digits, tmp_path / "m.onnx", form=Graph("fp16"))
+        graph.export(digits, tmp_path / "m.onnx", form=Form("fp16"))
 
 
 def test_layers_that_bear_no_rounding_stay_in_float32(digits):
@@ -299,9 +325,11 @@ def test_layers_that_bear_no_rounding_stay_in_float32(digits):
     references = torch.from_numpy(np.stack(Checkpoint.load(digits).references))
     with torch.no_grad():
         x = model.preprocess(references)
-        model.discriminator[11].weight[:] += 30 * torch.randn_like(model.discriminator[11].weight[:1])
+        model.discriminator[11].weight[:] += 30 * torch.randn_like(
+            model.discriminator[11].weight[:1]
+        )
         exact = model.score_of(x, "l2")
-    formed = forms.in_form(model, Graph("fp16"), x)
+    formed = forms.in_form(model, Form("fp16"), x)
     with torch.no_grad():
         errors = (formed.score_of(x, "l2") - exact).abs() / exact
     assert errors.quantile(0.9) <= forms.ERRORS["fp16"]
@@ -309,9 +337,9 @@ def test_layers_that_bear_no_rounding_stay_in_float32(digits):
 
 def test_a_form_that_no_frame_fits_is_refused(pictures, digits, tmp_path):
     with pytest.raises(UsageError, match="lies outside of frames of 20 x 20 pixels"):
-        graph.export(pictures / "region.safetensors", tmp_path / "m.onnx", form=Graph(size=(20, 20)))
+        graph.export(pictures / "region.safetensors", tmp_path / "m.onnx", form=Form(size=(20, 20)))
     with pytest.raises(UsageError, match="the gate needs frames of that size"):
-        graph.export(digits, tmp_path / "m.onnx", form=Graph(size=(480, 640)))
+        graph.export(digits, tmp_path / "m.onnx", form=Form(size=(480, 640)))
     assert not (tmp_path / "m.onnx").exists()
 
 
@@ -326,7 +354,7 @@ def test_every_option_of_the_command_line(pictures, tmp_path):
     assert "AUROC" in done.stdout
     assert "unverified, for this machine lacks them: onnxruntime cuda" in done.stdout
     contract = modelfile.read(tmp_path / "m.onnx").contract
-    assert dataclasses.replace(contract.graph, verified=(), unverified=()) == Graph(
+    assert dataclasses.replace(contract.form, verified=(), unverified=()) == Form(
         "fp16", "openvino", (40, 56), 2, "frame"
     )
     described = run("inspect", "m.onnx", cwd=tmp_path).stdout
@@ -339,9 +367,17 @@ def test_every_option_of_the_command_line(pictures, tmp_path):
     ("option", "value", "sentence"),
     [
         ("--precision", "bf16", "--precision is one of fp32, fp16, int8, and bf16 is none of them"),
-        ("--target", "hailo", "--target is one of portable, openvino, tensorrt, and hailo is none of them"),
+        (
+            "--target",
+            "hailo",
+            "--target is one of portable, openvino, tensorrt, and hailo is none of them",
+        ),
         ("--anomaly-map", "yes", "--anomaly-map is network or frame, and yes is neither"),
-        ("--fixed-size", "640", "a frame size is WIDTHxHEIGHT, as 640x480, and 640 is something else"),
+        (
+            "--fixed-size",
+            "640",
+            "a frame size is WIDTHxHEIGHT, as 640x480, and 640 is something else",
+        ),
     ],
 )
 def test_an_unknown_form_is_refused(digits, tmp_path, option, value, sentence):
@@ -362,10 +398,12 @@ def test_the_table_of_precisions(digits):
 
 def test_a_folder_too_large_for_the_memory_is_used_in_part(pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(graph, "FRAMES_BYTES", 40 * 56 * 3 * 10 + 1)
-    result = graph.export(pictures / "plain.safetensors", tmp_path / "m.onnx", pictures / "data", Graph("fp16"))
+    result = graph.export(
+        pictures / "plain.safetensors", tmp_path / "m.onnx", pictures / "data", Form("fp16")
+    )
     assert result.cost.frames == 20
 
 
 def test_extreme_frames_have_the_fixed_size(contract):
-    fixed = dataclasses.replace(contract, graph=Graph(size=(30, 50)))
+    fixed = dataclasses.replace(contract, form=Form(size=(30, 50)))
     assert {frame.shape for _, frame in extremes.extreme_frames(fixed)} == {(30, 50, 1)}

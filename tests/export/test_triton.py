@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import text_format
 
 from adae_edge.calibration import calibrate
-from adae_edge.contract import Graph
+from adae_edge.contract import Form
 from adae_edge.errors import UsageError
 from adae_edge.export.graph import export
 from adae_edge.export.triton import config, write_repository
@@ -27,7 +27,9 @@ TYPES = {"tensor(uint8)": "TYPE_UINT8", "tensor(float)": "TYPE_FP32"}
 def parse(tmp_path_factory):
     """Reads a config.pbtxt as Triton's ModelConfig, whose schema NVIDIA publishes in its client."""
     package = unpacked(tmp_path_factory.mktemp("client"), "tritonclient>=2.60,<3")
-    schema = package / "tritonclient" / "grpc" / "model_config_pb2.py"  # alone: its neighbours import gRPC
+    schema = (
+        package / "tritonclient" / "grpc" / "model_config_pb2.py"
+    )  # alone: its neighbours import gRPC
     spec = importlib.util.spec_from_file_location("model_config_pb2", schema)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -58,7 +60,9 @@ def declared(tensors):
     """What a configuration says of tensors: type and sizes after the batch, as the backend passes them on."""
     return {
         tensor.name: (
-            tensor.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number[tensor.data_type].name,
+            tensor.DESCRIPTOR.fields_by_name["data_type"]
+            .enum_type.values_by_number[tensor.data_type]
+            .name,
             list(tensor.reshape.shape if tensor.HasField("reshape") else tensor.dims),
         )
         for tensor in tensors
@@ -78,9 +82,11 @@ def taken(arguments, batched):
 
 def agree(place, said):
     """Whether the configuration declares what the model file beside it takes and returns."""
-    session = onnxruntime.InferenceSession(place / "1" / "model.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        place / "1" / "model.onnx", providers=["CPUExecutionProvider"]
+    )
     contract = modelfile.read(place / "1" / "model.onnx").contract
-    batched = contract.graph.batch is None
+    batched = contract.form.batch is None
     assert (said.name, said.backend) == (place.name, "onnxruntime")
     assert said.max_batch_size == (64 if batched else 0)
     assert said.HasField("dynamic_batching") == batched
@@ -96,18 +102,24 @@ def agree(place, said):
 @pytest.mark.parametrize(
     ("kind", "form"),
     [
-        ("slices", Graph(anomaly_map="network")),
-        ("colour", Graph(size=(40, 56), batch=3, anomaly_map="frame")),
+        ("slices", Form(anomaly_map="network")),
+        ("colour", Form(size=(40, 56), batch=3, anomaly_map="frame")),
     ],
     ids=["slices", "colour of one size in threes"],
 )
-def test_the_configuration_declares_what_the_model_file_takes(checkpoints, parse, kind, form, tmp_path):
+def test_the_configuration_declares_what_the_model_file_takes(
+    checkpoints, parse, kind, form, tmp_path
+):
     exported = export(checkpoints(kind), tmp_path / "m.onnx", form=form)
-    place = write_repository("name", exported.contract, (tmp_path / "m.onnx").read_bytes(), tmp_path)
+    place = write_repository(
+        "name", exported.contract, (tmp_path / "m.onnx").read_bytes(), tmp_path
+    )
     agree(place, parse(place / "config.pbtxt"))
 
 
-def test_an_export_writes_a_repository_whose_largest_batch_scores_as_single_frames(checkpoints, parse, tmp_path):
+def test_an_export_writes_a_repository_whose_largest_batch_scores_as_single_frames(
+    checkpoints, parse, tmp_path
+):
     options = ["--out", "m.onnx", "--anomaly-map", "frame", "--triton", "models"]
     done = run("export", checkpoints("grey"), *options, cwd=tmp_path)
     assert (done.returncode, complaints(done)) == (0, [])
@@ -119,7 +131,9 @@ def test_an_export_writes_a_repository_whose_largest_batch_scores_as_single_fram
     said = parse(place / "config.pbtxt")
     agree(place, said)
     frames = np.random.default_rng(0).integers(0, 256, (said.max_batch_size, 9, 7, 1), np.uint8)
-    session = onnxruntime.InferenceSession(place / "1" / "model.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        place / "1" / "model.onnx", providers=["CPUExecutionProvider"]
+    )
     (scores,) = session.run(["score"], {"frames": frames})
     scorer = Scorer(tmp_path / "m.onnx")
     assert scores == pytest.approx([scorer.score(frame[None])[0] for frame in frames], rel=1e-5)
@@ -134,7 +148,9 @@ def test_what_it_wrote_is_replaced_and_nothing_else(contract, small_model, tmp_p
     repository = tmp_path / "models"
     place = write_repository("m", contract, small_model, repository)
     (place / "labels.txt").write_text("mine")
-    moved = dataclasses.replace(contract, calibration=calibrate(np.linspace(5, 6, 400, dtype=np.float32)))
+    moved = dataclasses.replace(
+        contract, calibration=calibrate(np.linspace(5, 6, 400, dtype=np.float32))
+    )
     model = modelfile.with_contract(small_model, moved)
     assert write_repository("m", moved, model, repository) == place
     assert (place / "1" / "model.onnx").read_bytes() == model
@@ -151,7 +167,9 @@ def test_what_somebody_changed_or_put_there_is_refused(contract, small_model, ho
         with (place / "config.pbtxt").open("a") as file:
             file.write("instance_group { kind: KIND_CPU }\n")
     elif how == "calibrated":
-        moved = dataclasses.replace(contract, calibration=calibrate(np.linspace(5, 6, 400, dtype=np.float32)))
+        moved = dataclasses.replace(
+            contract, calibration=calibrate(np.linspace(5, 6, 400, dtype=np.float32))
+        )
         (place / "1" / "model.onnx").write_bytes(modelfile.with_contract(small_model, moved))
     elif how == "foreign":
         (place / "1" / "model.onnx").write_bytes(b"another")
@@ -166,7 +184,10 @@ def test_what_somebody_changed_or_put_there_is_refused(contract, small_model, ho
 def test_nothing_is_exported_if_the_repository_would_be_refused(tmp_path):
     """The gate takes its time, so this is found out before the checkpoint is even read."""
     (tmp_path / "taken").write_text("")
-    for out, folder, sentence in (("m.onnx", "taken", "taken is no folder"), ("a\nb.onnx", ".", "is not printable")):
+    for out, folder, sentence in (
+        ("m.onnx", "taken", "taken is no folder"),
+        ("a\nb.onnx", ".", "is not printable"),
+    ):
         done = run("export", "nowhere.safetensors", "--out", out, "--triton", folder, cwd=tmp_path)
         assert done.returncode == 2
         (complaint,) = complaints(done)

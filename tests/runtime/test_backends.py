@@ -13,7 +13,12 @@ from tests.support.models import mean_model, run
 
 
 def model_file(
-    path, contract, nodes, frames=(TensorProto.UINT8, ["N", "H", "W", 1]), score=(TensorProto.FLOAT, ["N"]), tensors=()
+    path,
+    contract,
+    nodes,
+    frames=(TensorProto.UINT8, ["N", "H", "W", 1]),
+    score=(TensorProto.FLOAT, ["N"]),
+    tensors=(),
 ):
     graph = helper.make_graph(
         nodes,
@@ -80,13 +85,18 @@ def test_another_device_is_never_used_in_its_place(tmp_path, small_model):
         Scorer(path, device="tpu")
 
 
-@pytest.mark.parametrize(("device", "extra"), [("cuda", "gpu"), ("tensorrt", "gpu"), ("openvino", "openvino")])
+@pytest.mark.parametrize(
+    ("device", "extra"), [("cuda", "gpu"), ("tensorrt", "gpu"), ("openvino", "openvino")]
+)
 def test_a_device_that_this_onnxruntime_has_not_names_its_package(tmp_path, device, extra):
     (tmp_path / "m.onnx").write_bytes(mean_model())
     process = run("score", "m.onnx", ".", "--device", device, cwd=tmp_path)
     assert (process.returncode, process.stdout) == (2, "")
     assert f"cannot run on {device}, which takes the package onnxruntime-{extra}" in process.stderr
-    assert "only one onnxruntime package can be installed at a time: pip uninstall onnxruntime " in process.stderr
+    assert (
+        "only one onnxruntime package can be installed at a time: pip uninstall onnxruntime "
+        in process.stderr
+    )
     assert process.stderr.endswith(f"then pip install 'adae-edge[{extra}]'\n")
 
 

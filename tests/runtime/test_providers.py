@@ -20,10 +20,12 @@ from tests.support.trained import train_on
 from tests.support.volumes import head, write_patients
 
 pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or platform.machine() != "x86_64", reason="these packages are for Linux on x86-64"
+    sys.platform != "linux" or platform.machine() != "x86_64",
+    reason="these packages are for Linux on x86-64",
 )
 
-# Scores every array of an .npz file in its own process and writes the scores to another; several sizes in one session.
+# Scores every array of an .npz file in its own process and writes the scores to another; several
+# sizes in one session.
 SCORING = """
 import os, sys
 import numpy as np
@@ -47,7 +49,12 @@ print(scorer.backend.name)
 def run(python, *arguments, cwd):
     home = {"HOME": str(cwd)}
     return subprocess.run(
-        [str(python), *map(str, arguments)], cwd=cwd, env=BUFFERED | home, capture_output=True, text=True, timeout=120
+        [str(python), *map(str, arguments)],
+        cwd=cwd,
+        env=BUFFERED | home,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 
@@ -104,7 +111,11 @@ def test_openvino_gives_the_scores_of_the_cpu(openvino, tmp_path, made):
     assert len(scores.files) == 4 * sum(name.startswith("frames") for name in inputs)
     for name in scores.files:
         number = name.split(" ")[0].removeprefix("frames")
-        parts = [inputs[f"{part}{number}"] for part in ("frames", "mean", "std") if f"{part}{number}" in inputs]
+        parts = [
+            inputs[f"{part}{number}"]
+            for part in ("frames", "mean", "std")
+            if f"{part}{number}" in inputs
+        ]
         np.testing.assert_allclose(scores[name], scorer.score(*parts), rtol=1e-5, err_msg=name)
 
 
@@ -116,7 +127,9 @@ def test_openvino_refuses_what_it_would_leave_to_the_cpu_or_compute_wrongly(open
         "computes ReduceLogSumExp wrongly": (TensorProto.FLOAT, "ReduceLogSumExp"),
     }
     for number, (sentence, (precision, last)) in enumerate(refused.items()):
-        one = numpy_helper.from_array(np.ones((1, 1), helper.tensor_dtype_to_np_dtype(precision)), "one")
+        one = numpy_helper.from_array(
+            np.ones((1, 1), helper.tensor_dtype_to_np_dtype(precision)), "one"
+        )
         nodes = [
             helper.make_node("Cast", ["frames"], ["values"], to=precision),
             helper.make_node("MatMul", ["values", "one"], ["product"]),
@@ -135,7 +148,17 @@ def test_openvino_refuses_what_it_would_leave_to_the_cpu_or_compute_wrongly(open
         onnx.checker.check_model(model)
         path = tmp_path / f"{number}.onnx"
         path.write_bytes(modelfile.with_contract(model.SerializeToString(), a_contract()))
-        done = run(openvino, "-m", "adae_edge", "score", path, tmp_path, "--device", "openvino", cwd=tmp_path)
+        done = run(
+            openvino,
+            "-m",
+            "adae_edge",
+            "score",
+            path,
+            tmp_path,
+            "--device",
+            "openvino",
+            cwd=tmp_path,
+        )
         assert done.returncode == 1
         assert "openvino cannot be used, and nothing else is used in its place" in done.stderr
         assert sentence in done.stderr
@@ -146,7 +169,20 @@ def test_openvino_refuses_what_it_would_leave_to_the_cpu_or_compute_wrongly(open
 def test_a_gpu_that_is_not_there_is_never_the_cpu(gpu, tmp_path, device):
     """TensorRT's provider falls back to the CPU with a line on the standard output, if it is let."""
     (tmp_path / "m.onnx").write_bytes(mean_model())
-    done = run(gpu, "-m", "adae_edge", "score", tmp_path / "m.onnx", tmp_path, "--device", device, cwd=tmp_path)
+    done = run(
+        gpu,
+        "-m",
+        "adae_edge",
+        "score",
+        tmp_path / "m.onnx",
+        tmp_path,
+        "--device",
+        device,
+        cwd=tmp_path,
+    )
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"{device} cannot be used, and nothing else is used in its place: Failed to load lib" in done.stderr
+    assert (
+        f"{device} cannot be used, and nothing else is used in its place: Failed to load lib"
+        in done.stderr
+    )
     assert done.stderr.count("\n") == 1

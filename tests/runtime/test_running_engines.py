@@ -1,6 +1,7 @@
 """Running engines, as far as a machine without a GPU goes: what is refused, in which order, and with which words.
 
-The packages are NVIDIA's own. That an engine's scores are its model file's takes a GPU, and is not tested here.
+The packages are NVIDIA's own. That an engine's scores are its model file's takes a GPU, and is not
+tested here.
 """
 
 import ast
@@ -41,14 +42,18 @@ def written(folder, **fields):
     return path
 
 
-@pytest.mark.parametrize("arguments", [("score", "FILE", "."), ("bench", "FILE"), ("calibrate", "FILE", ".")])
+@pytest.mark.parametrize(
+    "arguments", [("score", "FILE", "."), ("bench", "FILE"), ("calibrate", "FILE", ".")]
+)
 @no_gpu
 def test_every_command_takes_an_engine_as_far_as_the_driver(tmp_path, arguments):
     path = written(tmp_path)
     many_pictures(tmp_path / "pictures", 1)
     done = run(*(path if argument == "FILE" else argument for argument in arguments), cwd=tmp_path)
     assert done.returncode == 1
-    assert complaints(done) == ["an engine runs on an NVIDIA GPU, and there is no NVIDIA driver on this machine"]
+    assert complaints(done) == [
+        "an engine runs on an NVIDIA GPU, and there is no NVIDIA driver on this machine"
+    ]
     assert done.stdout == ""
     assert sorted(file.name for file in tmp_path.iterdir()) == ["m.engine", "pictures"]
 
@@ -56,14 +61,24 @@ def test_every_command_takes_an_engine_as_far_as_the_driver(tmp_path, arguments)
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"version": "1.2.3"}, f"it was built by tensorrt_rtx 1.2.3, and this machine has {rtx.__version__}"),
         (
-            {"flavour": "tensorrt", "version": "10.3.0", "gpu": "Orin", "compute_capability": "8.7"},
+            {"version": "1.2.3"},
+            f"it was built by tensorrt_rtx 1.2.3, and this machine has {rtx.__version__}",
+        ),
+        (
+            {
+                "flavour": "tensorrt",
+                "version": "10.3.0",
+                "gpu": "Orin",
+                "compute_capability": "8.7",
+            },
             "it was built by tensorrt 10.3.0, and this machine has tensorrt_rtx in its place",
         ),
     ],
 )
-def test_an_engine_of_another_machine_is_refused_with_the_command_that_rebuilds(tmp_path, fields, sentence):
+def test_an_engine_of_another_machine_is_refused_with_the_command_that_rebuilds(
+    tmp_path, fields, sentence
+):
     path = written(tmp_path, **fields)
     done = run("score", path, tmp_path, cwd=tmp_path)
     assert done.returncode == 1
@@ -74,23 +89,32 @@ def test_a_damaged_engine_is_refused_before_tensorrt_is_loaded(tmp_path):
     data = enginefile.to_bytes(engine())
     (tmp_path / "m.engine").write_bytes(data[:-1])
     code = (
-        "import sys\nfrom adae_edge.errors import ModelFileError\nfrom adae_edge.runtime import Scorer\n"
+        "import sys\nfrom adae_edge.errors import ModelFileError\nfrom adae_edge.runtime import "
+        "Scorer\n"
         "try:\n    Scorer('m.engine')\nexcept ModelFileError as error:\n    print(error)\n"
-        "assert not [name for name in sys.modules if name.startswith(('tensorrt', 'cuda', 'onnxruntime'))]"
+        "assert not [name for name in sys.modules if name.startswith(('tensorrt', 'cuda', "
+        "'onnxruntime'))]"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert done.stdout.startswith("m.engine is refused: its plan has another length")
 
 
 @pytest.mark.parametrize("options", [{"device": "cpu"}, {"device": "cuda"}, {"threads": 2}])
 def test_an_engine_has_its_own_gpu(tmp_path, options):
-    with pytest.raises(UsageError, match=r"m\.engine is an engine, which has its own GPU: leave out --device and"):
+    with pytest.raises(
+        UsageError, match=r"m\.engine is an engine, which has its own GPU: leave out --device and"
+    ):
         Scorer(written(tmp_path), **options)
 
 
 @pytest.mark.parametrize(
     ("hidden", "wanted"),
-    [("tensorrt_rtx_bindings", "adae-edge[tensorrt-rtx]"), ("cuda.bindings", "cuda-bindings==13.*")],
+    [
+        ("tensorrt_rtx_bindings", "adae-edge[tensorrt-rtx]"),
+        ("cuda.bindings", "cuda-bindings==13.*"),
+    ],
 )
 def test_a_missing_package_is_named_with_the_line_that_installs_it(tmp_path, hidden, wanted):
     written(tmp_path)
@@ -105,8 +129,10 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(tmp_path, hid
 def test_what_tensorrt_says_is_kept_and_not_printed():
     """Deserialising what is no plan fails with or without a GPU."""
     code = (
-        "import tensorrt_rtx_bindings as trt\nfrom adae_edge.tensorrt import log_of\nlog = log_of(trt)\n"
-        "assert trt.Runtime(log).deserialize_cuda_engine(b'no plan' * 100) is None\nassert log.errors"
+        "import tensorrt_rtx_bindings as trt\nfrom adae_edge.tensorrt import log_of\nlog = "
+        "log_of(trt)\n"
+        "assert trt.Runtime(log).deserialize_cuda_engine(b'no plan' * 100) is None\nassert "
+        "log.errors"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
@@ -128,7 +154,11 @@ def used(tree, names):
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
-            owner = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", None)
+            owner = (
+                node.value.attr
+                if isinstance(node.value, ast.Attribute)
+                else getattr(node.value, "id", None)
+            )
             if owner in names:
                 found.add(node.attr)
     return sorted(found)
@@ -162,10 +192,13 @@ def test_real_bindings_know_every_name_that_the_backend_uses(tmp_path, package):
         f"import json, {module} as trt\n"
         f"for name, attributes in json.loads({asked!r}).items():\n"
         "    owner = getattr(trt, name) if name else trt\n"
-        "    print(*[f'{name}.{attribute}' for attribute in attributes if not hasattr(owner, attribute)], end='')"
+        "    print(*[f'{name}.{attribute}' for attribute in attributes if not hasattr(owner, "
+        "attribute)], end='')"
     )
     command = [sys.executable, "-W", "ignore", "-c", code]
-    done = subprocess.run(command, env=variables, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=variables, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
@@ -182,12 +215,18 @@ def test_cuda_knows_every_name_that_the_backend_uses():
 def test_inspect_prints_the_header(tmp_path):
     done = run("inspect", written(tmp_path, gpu="NVIDIA RTX A4000"), cwd=tmp_path)
     assert done.returncode == 0
-    assert f"tensorrt_rtx {rtx.__version__}, NVIDIA RTX A4000 of compute capability 8.6 or 8.9" in done.stdout
+    assert (
+        f"tensorrt_rtx {rtx.__version__}, NVIDIA RTX A4000 of compute capability 8.6 or 8.9"
+        in done.stdout
+    )
     assert "batch [1, 1, 16]" in done.stdout
     assert "a" * 64 in done.stdout
     assert "threshold  100, " in done.stdout
     asked = json.loads(run("inspect", "m.engine", "--json", cwd=tmp_path).stdout)
-    assert (asked["compute_capability"], asked["contract"]["calibration"]["threshold"]) == ("8.6,8.9", 100)
+    assert (asked["compute_capability"], asked["contract"]["calibration"]["threshold"]) == (
+        "8.6,8.9",
+        100,
+    )
 
 
 def test_calibrate_gives_an_engine_a_new_contract_and_keeps_the_one_before(tmp_path, monkeypatch):

@@ -15,7 +15,15 @@ from adae_edge.runtime.sinks import rows
 from adae_edge.runtime.sinks.registry import open_sink
 from adae_edge.runtime.sinks.sink import Result, timestamp
 from adae_edge.runtime.sinks.terminal import Terminal
-from tests.support.models import BUFFERED, command, complaints, many_pictures, mean_model, run, when_rows
+from tests.support.models import (
+    BUFFERED,
+    command,
+    complaints,
+    many_pictures,
+    mean_model,
+    run,
+    when_rows,
+)
 
 ROOT = Path(__file__).parents[2]
 FIELDS = ["source", "frame", "time", "score", "threshold", "verdict"]
@@ -32,7 +40,8 @@ AWKWARD = [
     "\x1b[2J.png",
     "\udce9.png",
 ]
-# Runs the command under a limit on the length of files, which is what a full disk looks like from inside.
+# Runs the command under a limit on the length of files, which is what a full disk looks like from
+# inside.
 LIMITED = """
 import resource, sys
 limit = int(sys.argv.pop(1))
@@ -43,7 +52,14 @@ main()
 
 
 def result(source="frame.png", frame=0, score=1.5):
-    return Result(source, frame, "2026-01-02T03:04:05.678Z", score, 1.25, "anomalous" if score > 1.25 else "normal")
+    return Result(
+        source,
+        frame,
+        "2026-01-02T03:04:05.678Z",
+        score,
+        1.25,
+        "anomalous" if score > 1.25 else "normal",
+    )
 
 
 def keep(spec, *results):
@@ -104,10 +120,21 @@ def test_csv_has_one_header_and_these_fields(tmp_path):
 
 
 def test_the_command_writes_what_it_scored(desk, tmp_path):
-    process = run("score", desk / "model.onnx", desk / "frames", "--to", "s.jsonl", "--to", "s.csv", cwd=tmp_path)
+    process = run(
+        "score",
+        desk / "model.onnx",
+        desk / "frames",
+        "--to",
+        "s.jsonl",
+        "--to",
+        "s.csv",
+        cwd=tmp_path,
+    )
     assert (process.returncode, process.stdout) == (0, "")
     rows = json_rows(tmp_path / "s.jsonl")
-    assert [row["source"] for row in rows] == [str(desk / "frames" / f"{number}.png") for number in range(3)]
+    assert [row["source"] for row in rows] == [
+        str(desk / "frames" / f"{number}.png") for number in range(3)
+    ]
     assert [(row["frame"], row["score"], row["threshold"], row["verdict"]) for row in rows] == [
         (0, 50, 100, "normal"),
         (0, 150, 100, "anomalous"),
@@ -123,7 +150,11 @@ def test_a_file_is_appended_to(tmp_path):
         path = tmp_path / f"scores.{kind}"
         for number in range(3):
             keep(path, result(frame=number), result(frame=number))
-        rows = [row["frame"] for row in json_rows(path)] if read is json_rows else [int(r[1]) for r in read(path)[1:]]
+        rows = (
+            [row["frame"] for row in json_rows(path)]
+            if read is json_rows
+            else [int(r[1]) for r in read(path)[1:]]
+        )
         assert rows == [0, 0, 1, 1, 2, 2]
 
 
@@ -138,7 +169,9 @@ def test_names_of_sinks(tmp_path, monkeypatch, spec):
     assert (written.read_bytes()[:1] == b"{") is ("jsonl" in spec.lower())
 
 
-@pytest.mark.parametrize("spec", ["", "mqtt:host", "scores.txt", "jsonl:", "csv:", "jsonl", "Terminal"])
+@pytest.mark.parametrize(
+    "spec", ["", "mqtt:host", "scores.txt", "jsonl:", "csv:", "jsonl", "Terminal"]
+)
 def test_unknown_sinks(spec):
     with pytest.raises(UsageError, match="there is no sink"):
         open_sink(spec)
@@ -155,7 +188,16 @@ def test_a_folder_that_is_not_there_and_one_that_is(tmp_path):
 
 def test_unknown_sink_and_missing_folder_are_wrong_use(desk, tmp_path):
     for spec in ("mqtt:host", "jsonl:nowhere/scores"):
-        process = run("score", desk / "model.onnx", desk / "frames", "--to", "first.jsonl", "--to", spec, cwd=tmp_path)
+        process = run(
+            "score",
+            desk / "model.onnx",
+            desk / "frames",
+            "--to",
+            "first.jsonl",
+            "--to",
+            spec,
+            cwd=tmp_path,
+        )
         assert process.returncode == 2
         assert len(complaints(process)) == 1
     assert json_rows(tmp_path / "first.jsonl") == []
@@ -185,7 +227,9 @@ def test_awkward_names(tmp_path, name):
 def test_awkward_names_take_one_harmless_line_on_the_terminal(tmp_path, encoding):
     script = "from tests.runtime.test_sinks import *; [Terminal().write(result(name)) for name in AWKWARD]"
     environment = os.environ | {"PYTHONIOENCODING": f"{encoding}:strict"}
-    ran = subprocess.run([sys.executable, "-c", script], env=environment, cwd=ROOT, capture_output=True, timeout=60)
+    ran = subprocess.run(
+        [sys.executable, "-c", script], env=environment, cwd=ROOT, capture_output=True, timeout=60
+    )
     assert ran.stderr == b""
     lines = ran.stdout.decode("utf-8" if encoding != "latin-1" else "latin-1").splitlines()
     assert len(lines) == len(AWKWARD)
@@ -202,7 +246,9 @@ def test_the_terminal_names_the_frame_where_there_are_several(capsys):
     ]
 
 
-@pytest.mark.parametrize(("kind", "left"), [("jsonl", b'{"source": "cut sho'), ("csv", HEADER + b"cut sho")])
+@pytest.mark.parametrize(
+    ("kind", "left"), [("jsonl", b'{"source": "cut sho'), ("csv", HEADER + b"cut sho")]
+)
 def test_a_file_left_without_a_final_newline(tmp_path, kind, left):
     path = tmp_path / f"scores.{kind}"
     path.write_bytes(left)
@@ -229,7 +275,11 @@ def test_a_full_disk_keeps_every_row_before(desk, tmp_path, kind, limit):
     (sentence,) = complaints(ran)
     assert sentence.startswith(f"cannot write {path.name}: File too large")
     assert path.stat().st_size <= limit
-    names = [row["source"] for row in json_rows(path)] if kind == "jsonl" else [row[0] for row in csv_rows(path)[1:]]
+    names = (
+        [row["source"] for row in json_rows(path)]
+        if kind == "jsonl"
+        else [row[0] for row in csv_rows(path)[1:]]
+    )
     assert names == [f"frames/{number:02}.png" for number in range(len(names))]
     assert path.stat().st_size == 0 or path.read_bytes().endswith(b"\n")
     if limit >= 1000:
@@ -250,7 +300,9 @@ except SinkError:
     print(number)
 """
     path = tmp_path / "scores.jsonl"
-    ran = subprocess.run([sys.executable, "-c", script, path], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(
+        [sys.executable, "-c", script, path], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert ran.stderr == ""
     assert [row["frame"] for row in json_rows(path)] == list(range(int(ran.stdout)))
     assert int(ran.stdout) > 4
@@ -272,7 +324,9 @@ def test_a_device_that_is_full(desk, tmp_path, spec):
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
 def test_rows_go_into_a_pipe(desk, tmp_path, kind):
-    process = run("score", desk / "model.onnx", desk / "frames", "--to", f"{kind}:/dev/stdout", cwd=tmp_path)
+    process = run(
+        "score", desk / "model.onnx", desk / "frames", "--to", f"{kind}:/dev/stdout", cwd=tmp_path
+    )
     assert (process.returncode, complaints(process)) == (0, [])
     lines = process.stdout.splitlines()
     assert len(lines) == (3 if kind == "jsonl" else 4)

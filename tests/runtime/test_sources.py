@@ -67,15 +67,25 @@ def test_a_folder_in_order_of_path_with_everything_in_it(tmp_path):
         save(tmp_path / name, number)
     frames = list(open_source(str(tmp_path)))
     assert [frame.source for frame in frames] == [
-        str(tmp_path / name) for name in ("Z.webp", "a/10.tiff", "a/2.JPG", "a/deep/er/x.bmp", "b.png", "c.pgm")
+        str(tmp_path / name)
+        for name in ("Z.webp", "a/10.tiff", "a/2.JPG", "a/deep/er/x.bmp", "b.png", "c.pgm")
     ]
     assert {frame.id for frame in frames} == {0}
-    assert {frame.pixels.shape for frame in frames if frame.source.endswith(("png", "pgm"))} == {(6, 8, 1)}
+    assert {frame.pixels.shape for frame in frames if frame.source.endswith(("png", "pgm"))} == {
+        (6, 8, 1)
+    }
 
 
 def test_other_files_are_ignored(tmp_path):
     wanted = save(tmp_path / "frame.png")
-    for name in ("notes.txt", "Thumbs.db", "frame.png.bak", "scores.jsonl", "no_suffix", "movie.avi"):
+    for name in (
+        "notes.txt",
+        "Thumbs.db",
+        "frame.png.bak",
+        "scores.jsonl",
+        "no_suffix",
+        "movie.avi",
+    ):
         (tmp_path / name).write_bytes(b"something else")
     (tmp_path / "folder.png").mkdir()
     os.mkfifo(tmp_path / "pipe.png")
@@ -129,7 +139,14 @@ def test_one_file_of_any_name(tmp_path):
 def test_nothing_to_score(tmp_path):
     with pytest.raises(SourceError, match="no images and no DICOM files"):
         open_source(str(tmp_path))
-    for spec in (str(tmp_path / "nowhere"), "camera:", "camera:-1", "camera:front", "rtsp://nowhere", "x" * 5000):
+    for spec in (
+        str(tmp_path / "nowhere"),
+        "camera:",
+        "camera:-1",
+        "camera:front",
+        "rtsp://nowhere",
+        "x" * 5000,
+    ):
         with pytest.raises(UsageError):
             open_source(spec)
 
@@ -166,7 +183,9 @@ def test_a_video_gives_every_frame_once_in_order_as_rgb(tmp_path, name, codec):
     assert [frame.id for frame in frames] == list(range(23))
     assert {frame.source for frame in frames} == {str(path)}
     assert [number_of(frame.pixels) for frame in frames] == list(range(23))
-    assert {(frame.pixels.dtype.name, frame.pixels.shape) for frame in frames} == {("uint8", (48, 64, 3))}
+    assert {(frame.pixels.dtype.name, frame.pixels.shape) for frame in frames} == {
+        ("uint8", (48, 64, 3))
+    }
 
 
 def test_red_is_red(tmp_path):
@@ -193,7 +212,9 @@ def test_a_video_without_a_single_frame_is_a_failure(tmp_path):
     assert isinstance(only, FrameError)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a video", b"RIFF\xff\xff\xff\xffAVI LIST" + bytes(500)])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a video", b"RIFF\xff\xff\xff\xffAVI LIST" + bytes(500)]
+)
 def test_what_is_no_video(tmp_path, content):
     path = tmp_path / "clip.avi"
     path.write_bytes(content)
@@ -316,7 +337,10 @@ def test_a_camera_that_is_unplugged():
 
 @pytest.mark.parametrize(
     ("step", "says"),
-    [(cv2.error("the driver is confused\nand more"), "the driver is confused"), (np.zeros((1, 9000, 3)), "9000 x 1")],
+    [
+        (cv2.error("the driver is confused\nand more"), "the driver is confused"),
+        (np.zeros((1, 9000, 3)), "9000 x 1"),
+    ],
 )
 def test_what_goes_wrong_in_the_reader_is_not_lost(step, says):
     capture = Scripted(PICTURE, step)

@@ -1,7 +1,8 @@
 """NVIDIA's own Python bindings of TensorRT, without its libraries, which no package index has.
 
 In place of each library stands an empty one with the same symbols, whose functions return a null
-pointer: enough to import the bindings, which name every class, method and constant, and nothing more.
+pointer: enough to import the bindings, which name every class, method and constant, and nothing
+more.
 """
 
 import os
@@ -40,14 +41,26 @@ def install_bindings(folder: Path, package: str) -> dict[str, str]:
         pytest.skip("there is no C compiler")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"]
     done = subprocess.run(
-        [*command, "--target", folder, package], capture_output=True, text=True, check=False, cwd=folder
+        [*command, "--target", folder, package],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
     )
-    if done.returncode and re.search("connection|timed out|no matching distribution", done.stderr, re.IGNORECASE):
+    if done.returncode and re.search(
+        "connection|timed out|no matching distribution", done.stderr, re.IGNORECASE
+    ):
         pytest.skip("the package index cannot be reached, or has no such bindings for this Python")
     assert done.returncode == 0, done.stderr
     major = re.search(r"==(\d+)", package)[1]
-    (folder / "empty.c").write_text("\n".join(f"void *{name}(void) {{ return 0; }}" for name in SYMBOLS))
+    (folder / "empty.c").write_text(
+        "\n".join(f"void *{name}(void) {{ return 0; }}" for name in SYMBOLS)
+    )
     for library in ("nvinfer", "nvonnxparser", "nvinfer_plugin"):
         soname = f"lib{library}.so.{major}"
-        subprocess.run(["gcc", "-shared", f"-Wl,-soname,{soname}", "-o", soname, "empty.c"], cwd=folder, check=True)
+        subprocess.run(
+            ["gcc", "-shared", f"-Wl,-soname,{soname}", "-o", soname, "empty.c"],
+            cwd=folder,
+            check=True,
+        )
     return {**os.environ, "LD_LIBRARY_PATH": str(folder), "PYTHONPATH": f"{folder}:{ROOT}"}

@@ -13,14 +13,20 @@ def build_wheel(folder: Path) -> Path:
     """Built from a copy, so that the build leaves nothing in the checkout."""
     copy, out = folder / "source", folder / "wheel"
     listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     for name in listed.stdout.split():
         if (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             (copy / name).write_bytes((ROOT / name).read_bytes())
     options = ["--quiet", "--no-deps", "--no-build-isolation", "-w", str(out)]
-    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, str(copy)], check=True, cwd=folder)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", *options, str(copy)], check=True, cwd=folder
+    )
     return next(out.glob("*.whl"))
 
 
@@ -29,7 +35,16 @@ def environment(folder: Path, requirement: str) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     python = folder / "bin" / "python"
     options = ["--quiet", "--no-compile", "-c", str(ROOT / "constraints.txt")]
-    command = [sys.executable, "-m", "pip", "--python", str(python), "install", *options, requirement]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        *options,
+        requirement,
+    ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode and "connection" in done.stderr.lower():
         pytest.skip("the package index cannot be reached")
@@ -39,7 +54,17 @@ def environment(folder: Path, requirement: str) -> Path:
 
 def unpacked(folder: Path, requirement: str) -> Path:
     """One package without those that it needs, in a folder of its own, to read its files. Skips without a network."""
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--target", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-compile",
+        "--target",
+        str(folder),
+    ]
     command += ["-c", str(ROOT / "constraints.txt"), requirement]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode and "connection" in done.stderr.lower():

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper
 from PIL import Image
 
-from adae_edge.contract import Calibration, Contract, Graph, Network
+from adae_edge.contract import Calibration, Contract, Form, Network
 from adae_edge.formats import modelfile
 
 # As for most users: the standard output of a command is buffered.
@@ -19,11 +19,13 @@ BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHON
 
 
 def a_contract(channels=1, threshold=100.0, region=None):
-    calibration = Calibration(threshold, 0.01, 0.95, 400, tuple(np.linspace(0, threshold, 101).tolist()))
+    calibration = Calibration(
+        threshold, 0.01, 0.95, 400, tuple(np.linspace(0, threshold, 101).tolist())
+    )
     return Contract(
         kind="image", channels=channels, side=32, resize="stretch", pad_value=0.0, region=region,
         network=Network(16, 32), score="l2", calibration=calibration, weights_sha256="0" * 64,
-        data_sha256="1" * 64, version="0.1.0", graph=Graph(),
+        data_sha256="1" * 64, version="0.1.0", form=Form(),
     )  # fmt: skip
 
 
@@ -49,7 +51,9 @@ def mean_model(channels=1, threshold=100.0, region=None, last="Identity"):
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
-    return modelfile.with_contract(model.SerializeToString(), a_contract(channels, threshold, region))
+    return modelfile.with_contract(
+        model.SerializeToString(), a_contract(channels, threshold, region)
+    )
 
 
 def command(*arguments):
@@ -59,7 +63,12 @@ def command(*arguments):
 def run(*arguments, cwd, **environment):
     """Run the command to its end; its output and its errors are text."""
     return subprocess.run(
-        command(*arguments), cwd=cwd, env=BUFFERED | environment, capture_output=True, text=True, timeout=60
+        command(*arguments),
+        cwd=cwd,
+        env=BUFFERED | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
 

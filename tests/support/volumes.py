@@ -10,7 +10,9 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 def write_volume(path: Path, values, axes="LPS", dtype=np.int16) -> Path:
     """Write values [X, Y, Z], whose axes go to the right, to the front and up, stored along other axes."""
     image = nibabel.Nifti1Image(np.asarray(values, dtype), np.diag([1.0, 1.0, 2.0, 1.0]))
-    image = image.as_reoriented(ornt_transform(io_orientation(image.affine), axcodes2ornt(tuple(axes))))
+    image = image.as_reoriented(
+        ornt_transform(io_orientation(image.affine), axcodes2ornt(tuple(axes)))
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     nibabel.save(image, path)
     return path
@@ -28,7 +30,9 @@ def head(seed, tumour=False, shape=(40, 48, 24)):
     return np.where(brain, values * random.uniform(0.5, 2), 0).astype(np.int16), blob & brain
 
 
-def write_patients(folder: Path, count=6, name="BraTS2021_{:05}", volume="_flair", mask="_seg", end=".nii.gz") -> Path:
+def write_patients(
+    folder: Path, count=6, name="BraTS2021_{:05}", volume="_flair", mask="_seg", end=".nii.gz"
+) -> Path:
     """Patients with a tumour each, in a layout of BraTS."""
     for number in range(count):
         values, tumour = head(number, tumour=True)

@@ -9,7 +9,15 @@ import typer
 
 from adae_edge.model import ADAE, Preprocess
 from adae_edge.train.tables.ablations import main
-from adae_edge.train.tables.variants import DEFAULT, NETWORK, VARIANTS, Changed, Margin, damaged, rectangles
+from adae_edge.train.tables.variants import (
+    DEFAULT,
+    NETWORK,
+    VARIANTS,
+    Changed,
+    Margin,
+    damaged,
+    rectangles,
+)
 from adae_edge.train.trainer import Run
 
 

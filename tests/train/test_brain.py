@@ -42,7 +42,17 @@ def dataset(patients):
 def trained(patients, tmp_path_factory):
     """A checkpoint and its model file, made as a user makes them."""
     folder = tmp_path_factory.mktemp("trained")
-    made = run("train", f"brats:{patients}", "--out", "c.safetensors", "--epochs", 3, "--network", "a", cwd=folder)
+    made = run(
+        "train",
+        f"brats:{patients}",
+        "--out",
+        "c.safetensors",
+        "--epochs",
+        3,
+        "--network",
+        "a",
+        cwd=folder,
+    )
     assert made.returncode == 0, made.stderr
     made = run("export", "c.safetensors", "--out", "m.onnx", cwd=folder)
     assert made.returncode == 0, made.stderr
@@ -72,7 +82,9 @@ def test_every_layout_of_brats(tmp_path, layout):
     dataset = load_dataset(f"brats:{tmp_path}")
     assert len(np.unique(dataset.groups)) == 2
     last = read_brain(patient / f"{patient.name}{options['volume']}{options['end']}")
-    assert np.array_equal(dataset.frames[len(dataset.frames) - 1][..., 0], last.slices[last.shown[-1]])
+    assert np.array_equal(
+        dataset.frames[len(dataset.frames) - 1][..., 0], last.slices[last.shown[-1]]
+    )
     for times, modality in enumerate(("t1", "t1ce", "t2"), start=2):
         other = load_dataset(f"brats:{tmp_path}", modality=modality)
         assert np.array_equal(other.anomalous, dataset.anomalous)
@@ -103,11 +115,13 @@ def test_labels_and_the_slices_that_are_left_out(tmp_path):
     dataset = load_dataset(f"brats:{tmp_path}")
     brain = read_brain(tmp_path / "p" / "p_flair.nii.gz")
     expected = [index for index in brain.shown if index not in (middle + 1, middle + 2)]
-    assert [frame.tobytes() for frame in (dataset.frames[i] for i in range(len(dataset.frames)))] == [
-        brain.slices[index].tobytes() for index in expected
-    ]
+    assert [
+        frame.tobytes() for frame in (dataset.frames[i] for i in range(len(dataset.frames)))
+    ] == [brain.slices[index].tobytes() for index in expected]
     assert dataset.anomalous.tolist() == [index == middle for index in expected]
-    assert dataset.statistics == pytest.approx(np.tile([brain.mean, brain.std], (len(expected), 1)), rel=1e-6)
+    assert dataset.statistics == pytest.approx(
+        np.tile([brain.mean, brain.std], (len(expected), 1)), rel=1e-6
+    )
 
 
 def test_values_that_16_bits_cannot_hold_stay_as_they_are(tmp_path):
@@ -125,7 +139,10 @@ def test_patients_stay_whole_and_five_seeds_test_each_once(dataset):
     tested = []
     for seed in range(5):
         parts = split(dataset.anomalous, seed, dataset.groups)
-        of = {name: set(dataset.groups[getattr(parts, name)]) for name in ("train", "calibration", "test")}
+        of = {
+            name: set(dataset.groups[getattr(parts, name)])
+            for name in ("train", "calibration", "test")
+        }
         assert of["train"].isdisjoint(of["calibration"])
         assert of["test"].isdisjoint(of["train"] | of["calibration"])
         assert set.union(*of.values()) == set(dataset.groups)
@@ -135,12 +152,16 @@ def test_patients_stay_whole_and_five_seeds_test_each_once(dataset):
         tested += of["test"]
     assert sorted(tested) == sorted(set(dataset.groups))
     first, again = (split(dataset.anomalous, 0, dataset.groups) for _ in range(2))
-    for name in ("train", "calibration"):  # whoever takes the first of them takes slices from everywhere
+    for name in (
+        "train",
+        "calibration",
+    ):  # whoever takes the first of them takes slices from everywhere
         part = getattr(first, name)
         assert not np.array_equal(part, np.sort(part))
         assert np.array_equal(part, getattr(again, name))
     assert not np.array_equal(
-        split(dataset.anomalous, 5, dataset.groups).test, split(dataset.anomalous, 0, dataset.groups).test
+        split(dataset.anomalous, 5, dataset.groups).test,
+        split(dataset.anomalous, 0, dataset.groups).test,
     )
 
 
@@ -149,14 +170,21 @@ def test_healthy_volumes_with_masks_as_ixi_lays_them_out(tmp_path):
         values, _ = head(number)
         skull = np.where(values == 0, 999, values)
         write_volume(tmp_path / "t1" / f"IXI{number:03}-HH_T1.nii.gz", skull, "PSR")
-        write_volume(tmp_path / "dlmuse_seg" / f"IXI{number:03}-HH_T1_DLMUSE.nii.gz", values != 0, "PSR", np.uint8)
+        write_volume(
+            tmp_path / "dlmuse_seg" / f"IXI{number:03}-HH_T1_DLMUSE.nii.gz",
+            values != 0,
+            "PSR",
+            np.uint8,
+        )
     dataset = load_dataset(f"nifti:{tmp_path}", modality="t1")
     assert not dataset.anomalous.any()
     assert len(np.unique(dataset.groups)) == 3
     assert (dataset.frames[0] == 0).any()
     assert not any((dataset.frames[index] == 999).any() for index in range(len(dataset.frames)))
     (tmp_path / "dlmuse_seg" / "IXI001-HH_T1_DLMUSE.nii.gz").unlink()
-    with pytest.raises(DatasetError, match=r"no brain mask for .*IXI001-HH_T1.nii.gz, and others have one"):
+    with pytest.raises(
+        DatasetError, match=r"no brain mask for .*IXI001-HH_T1.nii.gz, and others have one"
+    ):
         load_dataset(f"nifti:{tmp_path}", modality="t1")
 
 
@@ -227,8 +255,15 @@ def empty_brain(patient):
     [
         (no_mask, "BraTS2021_00001 has no mask of the tumour"),
         (no_volume, "BraTS2021_00001 has no flair volume"),
-        (two_masks, "BraTS2021_00001 has more than one mask of the tumour: BraTS2021_00001_2_seg.nii.gz and "),
-        (mask_of_another_shape, "BraTS2021_00001_seg.nii.gz has another shape than .*BraTS2021_00001_flair.nii.gz"),
+        (
+            two_masks,
+            "BraTS2021_00001 has more than one mask of the tumour: BraTS2021_00001_2_seg.nii.gz "
+            "and ",
+        ),
+        (
+            mask_of_another_shape,
+            "BraTS2021_00001_seg.nii.gz has another shape than .*BraTS2021_00001_flair.nii.gz",
+        ),
         (not_a_number, "BraTS2021_00001_flair.nii.gz has voxels that are not finite numbers"),
         (cut_short, "BraTS2021_00001_flair.nii.gz is cut short or damaged"),
         (empty_brain, "BraTS2021_00001_flair.nii.gz shows no brain"),
@@ -276,7 +311,12 @@ def test_z_scores_are_clipped_and_the_background_and_the_padding_are_the_lowest(
 def test_the_exported_file_scores_volumes_as_pytorch_does(trained, patients, tmp_path):
     checkpoint = Checkpoint.load(trained / "c.safetensors")
     contract = modelfile.read(trained / "m.onnx").contract
-    assert (contract.kind, contract.z_range, contract.resize, contract.side) == ("modality", 5.0, "pad", 32)
+    assert (contract.kind, contract.z_range, contract.resize, contract.side) == (
+        "modality",
+        5.0,
+        "pad",
+        32,
+    )
     _, expected, unseen = evaluate(checkpoint)
     folders = sorted(patients.iterdir())
     tested = np.unique(unseen.dataset.groups[unseen.indices])
@@ -303,7 +343,9 @@ def test_the_checkpoint_carries_what_the_gate_needs(trained, dataset):
     assert np.array_equal(checkpoint.references[0], dataset.frames[int(parts.calibration[0])])
     assert np.array_equal(mean, dataset.statistics[parts.calibration, 0])
     scores, _ = score_frames(load_network(checkpoint), dataset, parts.calibration)
-    assert np.median(scores) == pytest.approx(checkpoint.contract.calibration.quantiles[50], rel=1e-5)
+    assert np.median(scores) == pytest.approx(
+        checkpoint.contract.calibration.quantiles[50], rel=1e-5
+    )
 
 
 def test_a_checkpoint_whose_references_lack_their_statistics_is_refused(trained, tmp_path):
@@ -316,14 +358,19 @@ def test_a_checkpoint_whose_references_lack_their_statistics_is_refused(trained,
 
 def test_an_export_without_reference_frames_takes_volumes(patients, tmp_path, monkeypatch):
     monkeypatch.setattr("adae_edge.export.extremes.LARGEST", 500)
-    train_on(f"brats:{patients}", tmp_path / "c.safetensors", epochs=1, network="a", references=False)
+    train_on(
+        f"brats:{patients}", tmp_path / "c.safetensors", epochs=1, network="a", references=False
+    )
     assert not Checkpoint.load(tmp_path / "c.safetensors").statistics
     with pytest.raises(UsageError, match="--frames"):
         graph.export(tmp_path / "c.safetensors", tmp_path / "m.onnx")
     volumes = tmp_path / "volumes"
     volumes.mkdir()
     shutil.copy(next(patients.rglob("*_flair.nii.gz")), volumes)
-    assert graph.export(tmp_path / "c.safetensors", tmp_path / "m.onnx", frames=volumes).parity.scores > 60
+    assert (
+        graph.export(tmp_path / "c.safetensors", tmp_path / "m.onnx", frames=volumes).parity.scores
+        > 60
+    )
     (volumes / "a_flair.nii.gz").write_bytes(b"damaged")
     with pytest.raises(FrameError, match=r"a_flair\.nii\.gz is cut short or damaged"):
         graph.export(tmp_path / "c.safetensors", tmp_path / "m.onnx", frames=volumes)
@@ -337,7 +384,9 @@ def test_healthy_volumes_set_another_threshold(trained, tmp_path):
         write_volume(tmp_path / "masks" / f"h{number}_mask.nii.gz", values != 0)
     done = run("calibrate", model, "healthy", "--brain-mask", "masks", "--fpr", 0.05, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    before, after = (modelfile.read(path).contract.calibration for path in (trained / "m.onnx", model))
+    before, after = (
+        modelfile.read(path).contract.calibration for path in (trained / "m.onnx", model)
+    )
     assert after.normals > 100
     assert after.threshold != before.threshold
 
@@ -345,7 +394,12 @@ def test_healthy_volumes_set_another_threshold(trained, tmp_path):
 def test_of_a_folder_the_volumes_of_the_model_s_modality_are_scored(trained, tmp_path):
     """Masks and other modalities are no normals, and would set the threshold."""
     values, tumour = head(99, tumour=True)
-    for name, content in (("p_flair", values), ("p_t1", values), ("p_seg", tumour * 4), ("p_brain_mask", values > 0)):
+    for name, content in (
+        ("p_flair", values),
+        ("p_t1", values),
+        ("p_seg", tumour * 4),
+        ("p_brain_mask", values > 0),
+    ):
         write_volume(tmp_path / "p" / f"{name}.nii.gz", content)
     contract = modelfile.read(trained / "m.onnx").contract
     assert contract.modality == "flair"
@@ -364,21 +418,32 @@ def test_the_promise_is_for_the_patients_that_calibrated(trained, dataset):
     assert "with 95 % confidence, for slices of the patients that calibrated it\n" in done.stdout
 
 
-def test_what_is_no_volume_is_refused_for_a_model_of_slices_and_the_reverse(trained, patients, small_model, tmp_path):
+def test_what_is_no_volume_is_refused_for_a_model_of_slices_and_the_reverse(
+    trained, patients, small_model, tmp_path
+):
     (tmp_path / "i.onnx").write_bytes(small_model)
     (tmp_path / "picture.png").write_bytes(b"")
     (tmp_path / "scan.dcm").write_bytes(b"")
     volume = next(patients.rglob("*_flair.nii.gz"))
     for arguments, sentence in (
-        ((trained / "m.onnx", "picture.png"), "picture.png gives no NIfTI volumes, and this model takes the slices"),
+        (
+            (trained / "m.onnx", "picture.png"),
+            "picture.png gives no NIfTI volumes, and this model takes the slices",
+        ),
         ((trained / "m.onnx", "scan.dcm"), "scan.dcm gives no NIfTI volumes"),
         ((trained / "m.onnx", "camera:0"), "there is no camera:0: give a NIfTI volume"),
         (("i.onnx", volume), "is a volume, and this model takes pictures"),
-        (("i.onnx", ".", "--brain-mask", volume), "a brain mask goes with a model for the slices of volumes"),
+        (
+            ("i.onnx", ".", "--brain-mask", volume),
+            "a brain mask goes with a model for the slices of volumes",
+        ),
         ((trained / "m.onnx", volume, "--brain-mask", "nowhere"), "there is no nowhere"),
         ((trained / "m.onnx", patients, "--brain-mask", volume), "has no brain mask for"),
         ((trained / "m.onnx", patients, "--brain-mask", patients), "holds all volumes of"),
-        ((trained / "m.onnx", volume.parent, "--brain-mask", patients), "keep masks in a folder of their own"),
+        (
+            (trained / "m.onnx", volume.parent, "--brain-mask", patients),
+            "keep masks in a folder of their own",
+        ),
         ((trained / "m.onnx", volume, "--window", "40,400"), "--window is for DICOM files"),
     ):
         done = run("score", *arguments, cwd=tmp_path)
@@ -421,7 +486,17 @@ def test_inspect_and_bench_know_slices(trained):
     described = modelfile.describe(modelfile.read(trained / "m.onnx"))
     assert "float32 [N, H, W, 1] in modality units, with mean and std float32 [N]" in described
     assert "5 standard deviations become 1" in described
-    done = run("bench", trained / "m.onnx", "--batch", "1,2", "--size", "24x24", "--seconds", "0.1", cwd=trained)
+    done = run(
+        "bench",
+        trained / "m.onnx",
+        "--batch",
+        "1,2",
+        "--size",
+        "24x24",
+        "--seconds",
+        "0.1",
+        cwd=trained,
+    )
     assert done.returncode == 0, done.stderr
     assert "24x24" in done.stdout
 

@@ -46,7 +46,9 @@ def mnist(tmp_path):
     for part, count in (("train", 40), ("t10k", 10)):
         compress = part == "train"
         end = ".gz" if compress else ""
-        write_idx(tmp_path / f"{part}-images-idx3-ubyte{end}", noise(count, 28, 28), compress=compress)
+        write_idx(
+            tmp_path / f"{part}-images-idx3-ubyte{end}", noise(count, 28, 28), compress=compress
+        )
         labels = np.arange(count, dtype=np.uint8) % 10
         write_idx(tmp_path / f"{part}-labels-idx1-ubyte{end}", labels, compress=compress)
     return tmp_path
@@ -132,7 +134,10 @@ def damage_emptiness(folder):
         (damage_truncate, "t10k-images"),
         (damage_gzip, "train-images"),
         (damage_magic, "t10k-images"),
-        (damage_count, "t10k-images-idx3-ubyte has 10 images, and t10k-labels-idx1-ubyte has 9 labels"),
+        (
+            damage_count,
+            "t10k-images-idx3-ubyte has 10 images, and t10k-labels-idx1-ubyte has 9 labels",
+        ),
         (damage_absence, "train-labels"),
         (damage_header, "t10k-images"),
         (damage_label, "t10k-labels-idx1-ubyte has the label 10"),
@@ -234,14 +239,18 @@ def test_official_cifar10_files_in_either_form(cifar10):
         assert (dataset.channels, dataset.small, dataset.note) == (3, True, "")
         expected = [batch(number) for number in range(1, 6)] + [batch(0)]
         assert np.array_equal(dataset.frames, np.concatenate([frames for _, frames in expected]))
-        assert np.array_equal(dataset.anomalous, np.concatenate([labels for labels, _ in expected]) == 3)
+        assert np.array_equal(
+            dataset.anomalous, np.concatenate([labels for labels, _ in expected]) == 3
+        )
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_without_the_test_batch_the_training_images_serve_and_it_is_said(tmp_path, form):
     dataset = load_dataset(f"cifar10:{write_cifar10(tmp_path, form, test=False)}", 3)
     assert len(dataset.frames) == 100
-    assert dataset.note.endswith("has no test batch: the 100 training images of CIFAR-10 are all there is")
+    assert dataset.note.endswith(
+        "has no test batch: the 100 training images of CIFAR-10 are all there is"
+    )
     assert dataset.note in describe(dataset, settings_for(dataset, "cifar10", 3, network=None))
 
 
@@ -294,13 +303,21 @@ def test_labels_that_do_not_match_the_pixels_are_refused(tmp_path, labels):
     write_cifar10(tmp_path, "py")
     path = tmp_path / "cifar-10-batches-py" / "data_batch_1"
     write_python(path, np.zeros(labels, np.uint8), batch(1)[1])
-    with pytest.raises(DatasetError, match=f"data_batch_1 has {labels} labels and 61440 bytes of pixels"):
+    with pytest.raises(
+        DatasetError, match=f"data_batch_1 has {labels} labels and 61440 bytes of pixels"
+    ):
         load_dataset(f"cifar10:{tmp_path}", 3)
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"garbage", b"\x80\x02.", b"\x80\x02U", bytes(range(256)) * 20, b"\x80\x02cos\nsystem\n(U\x04exit\x85R."],
+    [
+        b"garbage",
+        b"\x80\x02.",
+        b"\x80\x02U",
+        bytes(range(256)) * 20,
+        b"\x80\x02cos\nsystem\n(U\x04exit\x85R.",
+    ],
 )
 def test_a_foreign_python_file_is_refused_and_nothing_in_it_runs(tmp_path, content):
     write_cifar10(tmp_path, "py")
@@ -321,9 +338,20 @@ def test_a_python_batch_that_would_run_a_command_is_only_read(tmp_path):
 
 
 def test_classes_go_by_number_or_by_name():
-    assert [class_number("cifar10:x", name) for name in ("plane", "cat", "truck", "5", None)] == [0, 3, 9, 5, None]
+    assert [class_number("cifar10:x", name) for name in ("plane", "cat", "truck", "5", None)] == [
+        0,
+        3,
+        9,
+        5,
+        None,
+    ]
     assert [class_number("cifar10:x", name) for name in ("airplane", "automobile")] == [0, 1]
-    for spec, name in (("cifar10:x", "zebra"), ("mnist:x", "cat"), ("digits", "-1"), ("cifar10:x", "")):
+    for spec, name in (
+        ("cifar10:x", "zebra"),
+        ("mnist:x", "cat"),
+        ("digits", "-1"),
+        ("cifar10:x", ""),
+    ):
         with pytest.raises(UsageError, match="0 to 9"):
             class_number(spec, name)
 
@@ -331,17 +359,32 @@ def test_classes_go_by_number_or_by_name():
 def test_the_commands_train_and_evaluate_cifar10_and_say_what_is_missing(tmp_path):
     data, out = write_cifar10(tmp_path, "bin", test=False), tmp_path / "c.safetensors"
     command = [sys.executable, "-m", "adae_edge"]
-    training = ["train", f"cifar10:{data}", "--anomalous", "cat", "--epochs", "1", "--out", str(out)]
+    training = [
+        "train",
+        f"cifar10:{data}",
+        "--anomalous",
+        "cat",
+        "--epochs",
+        "1",
+        "--out",
+        str(out),
+    ]
     for arguments in (training, ["evaluate", str(out)]):
         done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
         assert "the 100 training images of CIFAR-10 are all there is" in done.stdout
-    wrong = subprocess.run([*command, *training[:3], "zebra"], capture_output=True, text=True, check=False)
+    wrong = subprocess.run(
+        [*command, *training[:3], "zebra"], capture_output=True, text=True, check=False
+    )
     assert wrong.returncode == 2
-    assert wrong.stderr.startswith("adae-edge: cifar10 has no class zebra: choose 0 to 9 or plane, car, ")
+    assert wrong.stderr.startswith(
+        "adae-edge: cifar10 has no class zebra: choose 0 to 9 or plane, car, "
+    )
     assert wrong.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(("labels", "sentence"), [([1] * 10, "no image of the class 3"), ([3] * 10, "only images of")])
+@pytest.mark.parametrize(
+    ("labels", "sentence"), [([1] * 10, "no image of the class 3"), ([3] * 10, "only images of")]
+)
 def test_an_empty_class_is_refused(tmp_path, labels, sentence):
     for number in range(1, 6):
         frames = batch(number, 10)[1]
@@ -351,7 +394,9 @@ def test_an_empty_class_is_refused(tmp_path, labels, sentence):
     assert str(tmp_path) in str(refused.value)
 
 
-@pytest.mark.parametrize("wrong", [("digits", None), ("digits", 10), ("mnist", -1), ("nowhere", None)])
+@pytest.mark.parametrize(
+    "wrong", [("digits", None), ("digits", 10), ("mnist", -1), ("nowhere", None)]
+)
 def test_wrong_use_is_told(wrong):
     with pytest.raises(UsageError):
         load_dataset(*wrong)
@@ -398,11 +443,15 @@ def test_an_empty_folder_is_refused(tmp_path):
 def test_an_empty_part_of_a_folder_is_named(tmp_path):
     save(tmp_path / "normal" / "a.png", noise(5, 6))
     (tmp_path / "anomalous").mkdir()
-    with pytest.raises(DatasetError, match=f"no images and no DICOM files in {tmp_path / 'anomalous'}"):
+    with pytest.raises(
+        DatasetError, match=f"no images and no DICOM files in {tmp_path / 'anomalous'}"
+    ):
         load_dataset(str(tmp_path))
     save(tmp_path / "anomalous" / "a.png", noise(5, 6))
     (tmp_path / "normal" / "a.png").unlink()
-    with pytest.raises(DatasetError, match=f"no images and no DICOM files in {tmp_path / 'normal'}"):
+    with pytest.raises(
+        DatasetError, match=f"no images and no DICOM files in {tmp_path / 'normal'}"
+    ):
         load_dataset(str(tmp_path))
 
 
@@ -462,7 +511,10 @@ def test_a_window_is_for_dicom_files():
 @pytest.mark.parametrize("second", [SAGITTAL, turned(3), [-1, 0, 0, 0, 1, 0]])
 def test_a_series_of_mixed_orientation_is_refused(tmp_path, second):
     slices(tmp_path, [AXIAL] * 3 + [second])
-    with pytest.raises(DatasetError, match=r"03\.dcm and .*00\.dcm are slices turned by \d+ degrees .* in one series"):
+    with pytest.raises(
+        DatasetError,
+        match=r"03\.dcm and .*00\.dcm are slices turned by \d+ degrees .* in one series",
+    ):
         load_dataset(str(tmp_path))
 
 
@@ -477,7 +529,10 @@ def test_different_series_may_be_tilted_but_not_show_another_plane(tmp_path):
     slices(tmp_path / "normal" / "b", [turned(20)] * 2, SeriesInstanceUID="1.2.4")
     assert len(load_dataset(str(tmp_path)).frames) == 4
     slices(tmp_path / "anomalous", [SAGITTAL], SeriesInstanceUID="1.2.5")
-    with pytest.raises(DatasetError, match=r"anomalous/00.dcm and .*normal/a/00.dcm are slices turned by 90 degrees"):
+    with pytest.raises(
+        DatasetError,
+        match=r"anomalous/00.dcm and .*normal/a/00.dcm are slices turned by 90 degrees",
+    ):
         load_dataset(str(tmp_path))
 
 
@@ -523,7 +578,9 @@ def test_scoring_and_the_gate_take_the_window_of_the_training(tmp_path):
     assert not np.array_equal(other.pixels, expected[0])
     exported = export(tmp_path / "c.safetensors", tmp_path / "m.onnx", tmp_path / "data")
     assert exported.contract.window == window
-    assert "of DICOM files by the window 128,256" in modelfile.describe(modelfile.read(tmp_path / "m.onnx"))
+    assert "of DICOM files by the window 128,256" in modelfile.describe(
+        modelfile.read(tmp_path / "m.onnx")
+    )
 
 
 def copies(folder, count, others):
@@ -539,7 +596,9 @@ def copies(folder, count, others):
 def test_one_image_a_thousand_times_is_refused(tmp_path, others):
     data = copies(tmp_path / "data", 1000, others)
     dataset = load_dataset(data)
-    with pytest.raises(DatasetError, match=r"data holds \d different images? among 80\d that would train") as refused:
+    with pytest.raises(
+        DatasetError, match=r"data holds \d different images? among 80\d that would train"
+    ) as refused:
         train(dataset, settings_for(dataset, data), tmp_path / "c.safetensors")
     assert str(refused.value).isprintable()
     assert [path.name for path in tmp_path.iterdir()] == ["data"]

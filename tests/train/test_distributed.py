@@ -81,7 +81,14 @@ def digits():
 
 def torchrun(*arguments):
     """The command line of two processes of adae-edge."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
     return [*launcher, "-m", "adae_edge", *map(str, arguments)]
 
 
@@ -107,9 +114,24 @@ def test_two_processes_that_were_stopped_and_resumed_give_what_one_gives(digits,
     alone, out = tmp_path / "alone.safetensors", tmp_path / "two.safetensors"
     train(digits, settings_for(digits, "digits", 0, recipe="paper", epochs=5), alone)
 
-    arguments = ["train", "digits", "--anomalous", 0, "--recipe", "paper", "--epochs", 5, "--out", out]
+    arguments = [
+        "train",
+        "digits",
+        "--anomalous",
+        0,
+        "--recipe",
+        "paper",
+        "--epochs",
+        5,
+        "--out",
+        out,
+    ]
     process = subprocess.Popen(
-        torchrun(*arguments), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        torchrun(*arguments),
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     until = time.monotonic() + 120
     while not out.exists() and time.monotonic() < until and process.poll() is None:
@@ -124,7 +146,12 @@ def test_two_processes_that_were_stopped_and_resumed_give_what_one_gives(digits,
     assert 1 <= unfinished.training["epoch"] < 5
 
     resumed = subprocess.run(
-        torchrun("train", "--resume", out), env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120
+        torchrun("train", "--resume", out),
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert resumed.returncode == 0, resumed.stderr
     assert resumed.stdout.count(f"wrote {out}") == resumed.stdout.count("normal and") == 1
@@ -133,7 +160,9 @@ def test_two_processes_that_were_stopped_and_resumed_give_what_one_gives(digits,
     first, second = Checkpoint.load(alone), Checkpoint.load(out)
     assert first.weights.keys() == second.weights.keys()
     assert first.training == second.training | {"settings": first.training["settings"]}
-    for one, other in zip(*(metrics_path(path).read_text().splitlines() for path in (alone, out)), strict=True):
+    for one, other in zip(
+        *(metrics_path(path).read_text().splitlines() for path in (alone, out)), strict=True
+    ):
         one, other = json.loads(one), json.loads(other)
         for name in ("epoch", "loss_real", "loss_fake", "loss_generator"):
             assert other[name] == pytest.approx(one[name], rel=1e-4)
@@ -161,20 +190,40 @@ def test_processes_that_torchrun_did_not_start_and_one_gpu_for_all_are_refused(m
 def test_compile_without_a_compiler_is_refused_in_a_sentence(tmp_path):
     out = tmp_path / "c.safetensors"
     arguments = ("train", "digits", "--anomalous", 0, "--epochs", 1, "--compile", "--out", out)
-    done = run(*arguments, cwd=tmp_path, CXX="/nonexistent", TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"))
+    done = run(
+        *arguments,
+        cwd=tmp_path,
+        CXX="/nonexistent",
+        TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"),
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("adae-edge: --compile needs a compiler")
     assert done.stderr.count("\n") == 1
     assert not out.exists()
 
 
-@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("c++")), reason="torch.compile needs a C++ compiler")
+@pytest.mark.skipif(
+    not (shutil.which("g++") or shutil.which("c++")), reason="torch.compile needs a C++ compiler"
+)
 def test_a_compiled_training_makes_the_same_checkpoint(digits, tmp_path):
     """The plain autoencoder, because it is one network to compile."""
     out = tmp_path / "compiled.safetensors"
-    arguments = ("train", "digits", "--anomalous", 0, "--recipe", "autoencoder", "--epochs", 1, "--out", out)
+    arguments = (
+        "train",
+        "digits",
+        "--anomalous",
+        0,
+        "--recipe",
+        "autoencoder",
+        "--epochs",
+        1,
+        "--out",
+        out,
+    )
     command = [sys.executable, "-m", "adae_edge", *map(str, arguments), "--compile"]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=400)
+    done = subprocess.run(
+        command, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=400
+    )
     assert done.returncode == 0, done.stderr
     plain = tmp_path / "plain.safetensors"
     train(digits, settings_for(digits, "digits", 0, recipe="autoencoder", epochs=1), plain)

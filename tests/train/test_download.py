@@ -105,7 +105,8 @@ def test_an_archive_is_unpacked_and_not_kept(served, tmp_path):
     batch.write_bytes(b"abd")
     for _ in range(2):
         with pytest.raises(
-            UsageError, match=r"batches is there already, and its data_batch_1\.bin is missing or another"
+            UsageError,
+            match=r"batches is there already, and its data_batch_1\.bin is missing or another",
         ):
             download("set", tmp_path / "out", sources)
         batch.unlink(missing_ok=True)
@@ -143,14 +144,18 @@ def test_ctrl_c_in_the_middle_leaves_nothing(served, tmp_path):
     handler.stalled = "one.gz"
     out = tmp_path / "out"
     code = (
-        "import sys\nfrom adae_edge import cli\nfrom adae_edge.train import download\n"
+        "import sys\nfrom adae_edge import cli\nfrom adae_edge.train.data import download\n"
         f"source = download.Source({base!r}, {files(base)['set'].md5!r})\n"
         "download.OFFICIAL['mnist'] = source\n"
         f"sys.argv = ['adae-edge', 'download', 'mnist', {str(out)!r}]\ncli.main()"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     until = time.monotonic() + 60
-    while time.monotonic() < until and not any(path.stat().st_size for path in out.rglob("*") if path.is_file()):
+    while time.monotonic() < until and not any(
+        path.stat().st_size for path in out.rglob("*") if path.is_file()
+    ):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
@@ -164,8 +169,10 @@ def test_what_a_killed_download_left_goes_and_a_running_one_stays(served, tmp_pa
     handler.stalled = "one.gz"
     out = tmp_path / "out"
     code = (
-        "import sys\nfrom pathlib import Path\nfrom adae_edge.train.data.download import Source, download\n"
-        f"download('set', Path({str(out)!r}), {{'set': Source({base!r}, {files(base)['set'].md5!r})}})"
+        "import sys\nfrom pathlib import Path\nfrom adae_edge.train.data.download import Source, "
+        "download\n"
+        f"download('set', Path({str(out)!r}), "
+        f"{{'set': Source({base!r}, {files(base)['set'].md5!r})}})"
     )
 
     def started(before):
@@ -197,7 +204,10 @@ def test_what_a_killed_download_left_goes_and_a_running_one_stays(served, tmp_pa
 def test_the_real_batches_are_the_published_ones():
     folder = real("cifar-10-batches-bin")
     inside = OFFICIAL["cifar10"].inside
-    assert set(inside) == {*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"}
+    assert set(inside) == {
+        *(f"data_batch_{number}.bin" for number in range(1, 6)),
+        "test_batch.bin",
+    }
     for name, checksum in inside.items():
         if (folder / name).is_file():  # the test batch may be absent
             assert md5((folder / name).read_bytes()) == checksum
@@ -242,5 +252,9 @@ def test_the_official_sources_are_over_https_with_checksums():
 
 
 def test_no_other_code_downloads():
-    users = [str(path) for path in FILES if re.search(r"train(\.| import )download", (ROOT / path).read_text())]
+    users = [
+        str(path)
+        for path in FILES
+        if re.search(r"train(\.| import )download", (ROOT / path).read_text())
+    ]
     assert users == ["adae_edge/cli/train.py"]

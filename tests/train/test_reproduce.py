@@ -62,7 +62,17 @@ def request_for(out, **changed):
 
 
 def a_cell(folder, class_name="0", seed=0):
-    return Cell("digits", class_name, seed, None, "default", None, "cpu", str(folder), settings_sha256="0" * 64)
+    return Cell(
+        "digits",
+        class_name,
+        seed,
+        None,
+        "default",
+        None,
+        "cpu",
+        str(folder),
+        settings_sha256="0" * 64,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +90,10 @@ def test_the_json_has_every_figure_and_no_place_of_this_machine(table):
     summary = json.loads(text)
     assert str(folder) not in text
     assert str(Path.home()) not in text
-    assert summary["command"] == "adae-edge reproduce digits --out table --classes 0,1 --seeds 3 --epochs 4"
+    assert (
+        summary["command"]
+        == "adae-edge reproduce digits --out table --classes 0,1 --seeds 3 --epochs 4"
+    )
     assert (summary["seeds"], summary["epochs"], summary["paper"]) == ([3], 4, {})
     assert summary["recipe"]["name"] == "default"
     assert summary["recipe"]["learning_rate"] == 4e-3
@@ -95,7 +108,9 @@ def test_the_json_has_every_figure_and_no_place_of_this_machine(table):
     assert own["mean"] == pytest.approx(np.mean([*own["auroc"].values()]), abs=1e-5)
     assert own["spread"] is None
     for class_name, (auroc,) in own["auroc"].items():
-        evaluation, _, _ = evaluate(Checkpoint.load(folder / "table" / "cells" / f"{class_name}-3.safetensors"))
+        evaluation, _, _ = evaluate(
+            Checkpoint.load(folder / "table" / "cells" / f"{class_name}-3.safetensors")
+        )
         assert evaluation.auroc == pytest.approx(auroc, abs=1e-12)
         assert f"| {class_name}        | {auroc:.3f}" in done.stdout
     assert (folder / "table" / "digits.md").read_text() in done.stdout
@@ -137,10 +152,14 @@ def test_a_log_has_a_line_for_every_epoch_and_cell(table):
 
 def test_a_finished_cell_is_never_run_again(table):
     folder, first = table
-    before = {name: (path.read_bytes(), path.stat().st_mtime_ns) for name, path in cells(folder).items()}
+    before = {
+        name: (path.read_bytes(), path.stat().st_mtime_ns) for name, path in cells(folder).items()
+    }
     again = run("reproduce", "digits", "--out", "table", *OPTIONS, cwd=folder)
     assert (again.returncode, again.stderr, again.stdout) == (0, "", first.stdout)
-    assert {name: (path.read_bytes(), path.stat().st_mtime_ns) for name, path in cells(folder).items()} == before
+    assert {
+        name: (path.read_bytes(), path.stat().st_mtime_ns) for name, path in cells(folder).items()
+    } == before
 
 
 def test_a_stopped_and_then_a_killed_table_end_as_the_uninterrupted_one(table, tmp_path):
@@ -186,12 +205,16 @@ def test_a_trained_cell_without_figures_is_scored_and_not_trained_again(table, t
     assert cells(tmp_path)["0-3.safetensors"].stat().st_mtime_ns == trained
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="this system does not list a process's children")
+@pytest.mark.skipif(
+    not Path("/proc/self/task").is_dir(), reason="this system does not list a process's children"
+)
 def test_a_process_that_dies_is_named_and_the_others_go_on(tmp_path):
     process = start(tmp_path, *OPTIONS, "--jobs", "1")
     wait_for((tmp_path / "table" / "cells" / "0-3.safetensors").exists, process)
     for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-        assert os.getpgid(int(child)) != os.getpgid(process.pid)  # so a terminal's Ctrl-C does not reach it
+        assert os.getpgid(int(child)) != os.getpgid(
+            process.pid
+        )  # so a terminal's Ctrl-C does not reach it
         os.kill(int(child), signal.SIGKILL)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
@@ -273,11 +296,20 @@ def test_a_damaged_result_is_named(table, tmp_path, content):
     shutil.copytree(table[0] / "table", tmp_path / "table")
     cells(tmp_path)["0-3.json"].write_text(content)
     with pytest.raises(UsageError, match=r"0-3\.json is no finished cell"):
-        reproduce_module.reproduce(request_for(tmp_path / "table", classes="0", seeds="3", epochs=4))
+        reproduce_module.reproduce(
+            request_for(tmp_path / "table", classes="0", seeds="3", epochs=4)
+        )
 
 
 def a_result(auroc, device="cpu", gpu=None, torch="2.6.0", note=""):
-    machine = {"cpu": "a CPU", "usable_cpus": 2, "python": "3.11.7", "gpu": gpu, "torch": torch, "adae_edge": "0.2.0"}
+    machine = {
+        "cpu": "a CPU",
+        "usable_cpus": 2,
+        "python": "3.11.7",
+        "gpu": gpu,
+        "torch": torch,
+        "adae_edge": "0.2.0",
+    }
     return {
         "auroc": {"l2": auroc}, "epochs": 6, "training_seconds": 10.0, "device": device, "machine": machine,
         "test": {"normals": 7, "anomalous": 9}, "patients": None, "note": note,
@@ -295,7 +327,10 @@ def test_means_and_spreads_are_over_seeds_and_what_is_missing_is_null(tmp_path):
     own = summary["scores"]["l2"]
     assert own["auroc"] == {"0": [0.9, 0.8], "1": [0.6, None]}
     assert own["class_mean"] == {"0": pytest.approx(0.85), "1": 0.6}
-    assert own["class_spread"] == {"0": pytest.approx(np.std([0.9, 0.8], ddof=1), abs=1e-5), "1": None}
+    assert own["class_spread"] == {
+        "0": pytest.approx(np.std([0.9, 0.8], ddof=1), abs=1e-5),
+        "1": None,
+    }
     assert own["mean"] == pytest.approx((0.85 + 0.6) / 2)
     assert own["spread"] == pytest.approx(np.std([0.75, 0.8], ddof=1), abs=1e-5)
     page = as_markdown(request, summary)
@@ -309,7 +344,10 @@ def test_the_papers_columns_stand_beside_ours(tmp_path):
     assert request.command([]) == "adae-edge reproduce mnist DIR --out out --classes 1,9 --seeds 0"
     summary = summarise(request, SETTINGS, {})
     assert summary["scores"] == {}
-    assert summary["paper"]["ADAE"] == {"auroc": {"1": 0.821, "9": 0.631}, "mean": pytest.approx(0.726)}
+    assert summary["paper"]["ADAE"] == {
+        "auroc": {"1": 0.821, "9": 0.631},
+        "mean": pytest.approx(0.726),
+    }
     assert "ADAE, paper" in as_markdown(request, summary)
     assert "AUROC where one class is anomalous" in as_markdown(request, summary)
     for name in ("mnist", "cifar10"):
@@ -328,7 +366,10 @@ def test_a_table_tells_where_its_cells_were_made_and_what_is_to_be_said_of_their
     assert summary["command"].endswith(" --device cuda")
     page = as_markdown(request, summary)
     assert "- 2 cells: H100, a CPU, 2 CPUs; PyTorch 2.6.0, Python 3.11.7, adae-edge 0.2.0\n" in page
-    assert " The folder has no test batch: the 50000 training images of CIFAR-10 are all there is.\n" in page
+    assert (
+        " The folder has no test batch: the 50000 training images of CIFAR-10 are all there is.\n"
+        in page
+    )
     mixed = {a_cell(tmp_path, "0"): on_gpu, a_cell(tmp_path, "1"): a_result(0.8, torch="2.7.0")}
     summary = summarise(replace(request, device="cuda"), SETTINGS, mixed)
     assert "--device" not in summary["command"]
@@ -354,7 +395,9 @@ def small_mnist(tmp_path_factory):
         for part, count in (("train", 300), ("t10k", 60)):
             pixels = np.random.default_rng(number).integers(0, 256, (count, 28, 28), np.uint8)
             write_idx(folder / place / f"{part}-images-idx3-ubyte", pixels)
-            write_idx(folder / place / f"{part}-labels-idx1-ubyte", np.arange(count, dtype=np.uint8) % 10)
+            write_idx(
+                folder / place / f"{part}-labels-idx1-ubyte", np.arange(count, dtype=np.uint8) % 10
+            )
     done = run("reproduce", "mnist", "mnist", *ONE_CELL, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
@@ -362,7 +405,9 @@ def small_mnist(tmp_path_factory):
 
 def test_the_frames_that_chose_hyper_parameters_are_left_out_of_a_mean_of_their_own(small_mnist):
     folder, page = small_mnist
-    frame, label, *_ = scores = np.loadtxt(folder / "table" / "cells" / "4-0.csv", delimiter=",", skiprows=1).T
+    frame, label, *_ = scores = np.loadtxt(
+        folder / "table" / "cells" / "4-0.csv", delimiter=",", skiprows=1
+    ).T
     outside = frame % 3 != 0
     summary = json.loads((folder / "table" / "mnist.json").read_text())
     for own, values in zip(summary["scores"].values(), scores[2:], strict=True):
@@ -381,8 +426,20 @@ def test_other_data_in_the_same_folder_are_refused(small_mnist):
 def test_a_finished_checkpoint_of_other_data_or_settings_is_not_scored(small_mnist, tmp_path):
     folder, _ = small_mnist
     shutil.copytree(folder / "table" / "cells", tmp_path / "cells")
-    cell = Cell("mnist", "4", 0, str(folder / "other"), "default", 1, "cpu", str(tmp_path / "cells"), "0" * 64)
-    with pytest.raises(CheckpointError, match=r"4-0\.safetensors was trained on other data than mnist:.*other"):
+    cell = Cell(
+        "mnist",
+        "4",
+        0,
+        str(folder / "other"),
+        "default",
+        1,
+        "cpu",
+        str(tmp_path / "cells"),
+        "0" * 64,
+    )
+    with pytest.raises(
+        CheckpointError, match=r"4-0\.safetensors was trained on other data than mnist:.*other"
+    ):
         run_cell(cell, print)
     with pytest.raises(CheckpointError, match=r"4-0\.safetensors was trained with other settings"):
         run_cell(replace(cell, data=str(folder / "mnist"), epochs=2), print)
@@ -397,7 +454,18 @@ def brain_table(tmp_path_factory):
     folder = tmp_path_factory.mktemp("brains")
     for modality in ("flair", "t1"):
         write_patients(folder / "brats", volume=f"_{modality}")
-    done = run("reproduce", "brats", "brats", "--out", "table", "--seeds", "0,1", "--epochs", "1", cwd=folder)
+    done = run(
+        "reproduce",
+        "brats",
+        "brats",
+        "--out",
+        "table",
+        "--seeds",
+        "0,1",
+        "--epochs",
+        "1",
+        cwd=folder,
+    )
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
@@ -411,22 +479,38 @@ def test_a_table_of_brain_volumes_has_a_row_for_each_modality_and_a_seed_for_eac
         dataset = load_dataset(f"brats:{folder / 'brats'}", modality=class_name)
         people = []
         for seed, auroc in enumerate(figures):
-            checkpoint = Checkpoint.load(folder / "table" / "cells" / f"{class_name}-{seed}.safetensors")
+            checkpoint = Checkpoint.load(
+                folder / "table" / "cells" / f"{class_name}-{seed}.safetensors"
+            )
             assert (checkpoint.contract.kind, checkpoint.contract.resize) == ("modality", "pad")
-            assert evaluate(checkpoint, f"brats:{folder / 'brats'}")[0].auroc == pytest.approx(auroc, abs=1e-12)
-            scores = np.genfromtxt(folder / "table" / "cells" / f"{class_name}-{seed}.csv", delimiter=",", names=True)
+            assert evaluate(checkpoint, f"brats:{folder / 'brats'}")[0].auroc == pytest.approx(
+                auroc, abs=1e-12
+            )
+            scores = np.genfromtxt(
+                folder / "table" / "cells" / f"{class_name}-{seed}.csv", delimiter=",", names=True
+            )
             assert np.array_equal(scores["label"], dataset.anomalous[scores["frame"].astype(int)])
             people.append(set(dataset.groups[scores["frame"].astype(int)].tolist()))
         assert not people[0] & people[1]
-    assert all((folder / "table" / f"{name}.png").exists() for name in ("roc", "histogram", "reconstructions"))
+    assert all(
+        (folder / "table" / f"{name}.png").exists()
+        for name in ("roc", "histogram", "reconstructions")
+    )
 
 
 def test_the_papers_single_figure_for_tumours_stands_beside_the_mean(brain_table):
     folder, page = brain_table
     summary = json.loads((folder / "table" / "brats.json").read_text())
     assert summary["paper"] == {"ADAE": {"auroc": {}, "mean": 0.892}}
-    rows = {cells[1].strip(): cells[2].strip() for line in page.splitlines() if len(cells := line.split("|")) > 3}
-    assert rows.items() >= {"volumes": "ADAE, paper", "FLAIR": "-", "T1": "-", "**mean**": "0.892"}.items()
+    rows = {
+        cells[1].strip(): cells[2].strip()
+        for line in page.splitlines()
+        if len(cells := line.split("|")) > 3
+    }
+    assert (
+        rows.items()
+        >= {"volumes": "ADAE, paper", "FLAIR": "-", "T1": "-", "**mean**": "0.892"}.items()
+    )
     assert "AUROC of slices with tumour among those without" in page
     assert "BRATS 2017" in page
     assert "; 6 patients in all cells together." in page
@@ -440,7 +524,9 @@ def test_the_area_of_the_brain_and_a_plain_autoencoder_stand_beside_the_scores(b
     dataset = load_dataset(f"brats:{folder / 'brats'}", modality="t1")
     rows = np.genfromtxt(place / "t1-1.csv", delimiter=",", names=True)
     frames = rows["frame"].astype(int)
-    assert rows["area"].tolist() == [np.count_nonzero(dataset.frames[frame]) for frame in frames.tolist()]
+    assert rows["area"].tolist() == [
+        np.count_nonzero(dataset.frames[frame]) for frame in frames.tolist()
+    ]
     assert summary["scores"]["area"]["auroc"]["t1"][1] == roc_auc_score(rows["label"], rows["area"])
     alone = place / "t1-1.autoencoder.safetensors"
     scores, _ = score_frames(load_network(Checkpoint.load(alone)), dataset, frames)
@@ -454,7 +540,18 @@ def test_a_fold_without_tumours_is_named_before_the_training(tmp_path):
         values, _ = head(number)
         write_volume(tmp_path / "brats" / f"p{number}" / f"p{number}_flair.nii.gz", values)
         write_volume(tmp_path / "brats" / f"p{number}" / f"p{number}_seg.nii.gz", values * 0)
-    done = run("reproduce", "brats", "brats", "--out", "table", "--classes", "flair", "--seeds", "0", cwd=tmp_path)
+    done = run(
+        "reproduce",
+        "brats",
+        "brats",
+        "--out",
+        "table",
+        "--classes",
+        "flair",
+        "--seeds",
+        "0",
+        cwd=tmp_path,
+    )
     assert done.returncode == 1
     assert "brats:brats has test frames of one kind alone for class flair, seed 0" in done.stderr
     assert not cells(tmp_path)
@@ -463,7 +560,10 @@ def test_a_fold_without_tumours_is_named_before_the_training(tmp_path):
 def test_scores_read_back_as_they_were(tmp_path):
     cell = a_cell(tmp_path)
     random = np.random.default_rng(0)
-    scores = {"l2": random.random(50, np.float32), "other": random.random(50, np.float32) * np.float32(1e-30)}
+    scores = {
+        "l2": random.random(50, np.float32),
+        "other": random.random(50, np.float32) * np.float32(1e-30),
+    }
     labels = random.random(50) > 0.5
     cell.scores.write_bytes(as_csv(np.arange(50), labels, scores))
     frames, again, read = read_scores(cell)
@@ -472,7 +572,9 @@ def test_scores_read_back_as_they_were(tmp_path):
     assert all(np.array_equal(read[name], scores[name]) for name in scores)
 
 
-def test_cells_that_failed_are_named_first_where_the_others_cannot_be_put_together(table, tmp_path, monkeypatch):
+def test_cells_that_failed_are_named_first_where_the_others_cannot_be_put_together(
+    table, tmp_path, monkeypatch
+):
     shutil.copytree(table[0] / "table", tmp_path / "table")
     cells(tmp_path)["1-3.json"].unlink()
 
@@ -484,8 +586,12 @@ def test_cells_that_failed_are_named_first_where_the_others_cannot_be_put_togeth
 
     monkeypatch.setattr(reproduce_module.Workers, "run", fail)
     monkeypatch.setattr(reproduce_module, "write_scores", refuse)
-    with pytest.raises(AdaeEdgeError, match=r"^1 of 2 cells failed \(class 1, seed 3\).*; and the scores differ$"):
-        reproduce_module.reproduce(request_for(tmp_path / "table", classes="0,1", seeds="3", epochs=4))
+    with pytest.raises(
+        AdaeEdgeError, match=r"^1 of 2 cells failed \(class 1, seed 3\).*; and the scores differ$"
+    ):
+        reproduce_module.reproduce(
+            request_for(tmp_path / "table", classes="0,1", seeds="3", epochs=4)
+        )
 
 
 def test_cells_with_other_scores_are_not_mixed(tmp_path):

@@ -34,7 +34,9 @@ def digits():
 
 def small(dataset, count=200):
     """The first frames of a data set."""
-    return dataclasses.replace(dataset, frames=dataset.frames[:count], anomalous=dataset.anomalous[:count])
+    return dataclasses.replace(
+        dataset, frames=dataset.frames[:count], anomalous=dataset.anomalous[:count]
+    )
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
@@ -52,7 +54,9 @@ def test_one_backward_pass_gives_both_losses_gradients(weight):
 
     generated = twin.generator(x)
     loss_d = (x - twin.discriminator(x)).abs().mean()
-    loss_d = loss_d - weight * (generated.detach() - twin.discriminator(generated.detach())).abs().mean()
+    loss_d = (
+        loss_d - weight * (generated.detach() - twin.discriminator(generated.detach())).abs().mean()
+    )
     expected_d = torch.autograd.grad(loss_d, list(twin.discriminator.parameters()))
     loss_g = (x - generated).abs().mean() + (generated - twin.discriminator(generated)).abs().mean()
     expected_g = torch.autograd.grad(loss_g, list(twin.generator.parameters()))
@@ -102,7 +106,9 @@ def test_the_paper_recipe_is_the_papers():
 def test_training_is_deterministic_for_a_seed(digits, tmp_path):
     hashes = [
         train(
-            small(digits), settings_for(digits, "digits", 0, seed=seed), tmp_path / f"{index}.safetensors"
+            small(digits),
+            settings_for(digits, "digits", 0, seed=seed),
+            tmp_path / f"{index}.safetensors",
         ).weights_sha256
         for index, seed in enumerate((0, 0, 1))
     ]
@@ -144,7 +150,9 @@ def test_metrics_are_one_json_line_an_epoch(digits, tmp_path):
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     for row in rows:
         assert row["loss_g"] == pytest.approx(row["loss_generator"] + row["loss_fake"])
-        assert row["loss_d"] == pytest.approx(row["loss_real"] - row["fake_weight"] * row["loss_fake"])
+        assert row["loss_d"] == pytest.approx(
+            row["loss_real"] - row["fake_weight"] * row["loss_fake"]
+        )
         assert 0 < row["lr_g"] + row["lr_d"] <= RECIPES["default"].learning_rate
 
 
@@ -169,7 +177,9 @@ def test_resuming_on_other_data_is_refused(digits, tmp_path):
 
 
 def test_the_threshold_keeps_its_rate_on_normals_that_were_never_seen(digits, tmp_path):
-    contract = train(digits, settings_for(digits, "digits", 0, epochs=5, fpr=0.1), tmp_path / "c.safetensors")
+    contract = train(
+        digits, settings_for(digits, "digits", 0, epochs=5, fpr=0.1), tmp_path / "c.safetensors"
+    )
     model = load_network(Checkpoint.load(tmp_path / "c.safetensors"))
     parts = split(digits.anomalous, 0)
     scores, _ = score_frames(model, digits, parts.calibration)
@@ -177,7 +187,9 @@ def test_the_threshold_keeps_its_rate_on_normals_that_were_never_seen(digits, tm
     assert (scores > contract.calibration.threshold).mean() <= 0.1
     normals = parts.test[~digits.anomalous[parts.test]]
     unseen, _ = score_frames(model, digits, normals)
-    assert (unseen > contract.calibration.threshold).mean() < 0.2  # 0.1 and four standard errors of 324 and 130
+    assert (
+        unseen > contract.calibration.threshold
+    ).mean() < 0.2  # 0.1 and four standard errors of 324 and 130
 
 
 def test_evaluation_uses_only_what_training_did_not_see(digits, tmp_path):
@@ -188,7 +200,9 @@ def test_evaluation_uses_only_what_training_did_not_see(digits, tmp_path):
     assert np.array_equal(unseen.indices, parts.test)
     assert (evaluation.normals, evaluation.anomalous) == (324, 178)
     anomalous, normal = scores[unseen.anomalous], scores[~unseen.anomalous]
-    pairs = (anomalous[:, None] > normal[None]).mean() + 0.5 * (anomalous[:, None] == normal[None]).mean()
+    pairs = (anomalous[:, None] > normal[None]).mean() + 0.5 * (
+        anomalous[:, None] == normal[None]
+    ).mean()
     assert evaluation.auroc == pytest.approx(pairs)
     called = scores > evaluation.threshold
     assert evaluation.false_positive_rate == pytest.approx(called[~unseen.anomalous].mean())
@@ -216,7 +230,9 @@ def test_frames_of_another_data_set_are_all_unseen(tmp_path):
     evaluation, _, _ = evaluate(checkpoint, str(other))  # grey frames for a colour model
     assert (evaluation.normals, evaluation.anomalous) == (15, 4)
     moved = data.rename(tmp_path / "moved")
-    assert np.array_equal(unseen_frames(checkpoint, str(moved)).indices, split(np.zeros(40, bool), 0).test)
+    assert np.array_equal(
+        unseen_frames(checkpoint, str(moved)).indices, split(np.zeros(40, bool), 0).test
+    )
 
 
 def test_frames_that_trained_never_count_as_unseen_in_a_changed_folder(tmp_path):
@@ -251,7 +267,9 @@ def test_reference_frames_are_raw_normals_or_stay_at_home(tmp_path):
     assert b"reference." not in (tmp_path / "without.safetensors").read_bytes()
 
 
-def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_last_epoch(digits, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_last_epoch(
+    digits, tmp_path, monkeypatch
+):
     out = tmp_path / "c.safetensors"
     settings = settings_for(digits, "digits", 0, epochs=3)
     original = Run.update
@@ -288,7 +306,9 @@ def test_nonsense_is_refused_before_anything_is_written(digits, tmp_path, change
 def test_a_device_that_is_not_there_is_refused(digits, tmp_path):
     for device in ("cuda:77", "abacus"):
         with pytest.raises(UsageError, match="nothing else is used"):
-            train(digits, settings_for(digits, "digits", 0), tmp_path / "c.safetensors", device=device)
+            train(
+                digits, settings_for(digits, "digits", 0), tmp_path / "c.safetensors", device=device
+            )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -332,7 +352,9 @@ def test_ctrl_c_keeps_the_finished_epochs_and_says_how_to_go_on(tmp_path):
     out = tmp_path / "c.safetensors"
     command = [sys.executable, "-m", "adae_edge", "train"]
     arguments = ["digits", "--anomalous", "0", "--epochs", "200", "--out", str(out)]
-    process = subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     until = time.monotonic() + 60
     while not out.exists() and time.monotonic() < until:
         time.sleep(0.05)
@@ -359,7 +381,15 @@ def test_the_settings_of_version_0_1_0_are_read(digits):
     plain = settings_for(digits, "digits", 0)
     header = json.loads(json.dumps(dataclasses.asdict(plain)))
     del header["recipe"]["adversarial"], header["window"], header["modality"], header["score"]
-    assert set(header["recipe"]) == {"learning_rate", "beta1", "batch", "epochs", "slope", "gamma", "cosine"}
+    assert set(header["recipe"]) == {
+        "learning_rate",
+        "beta1",
+        "batch",
+        "epochs",
+        "slope",
+        "gamma",
+        "cosine",
+    }
     assert Settings.from_header({"settings": header}) == plain
 
 

@@ -1,7 +1,7 @@
 """Data sets of brain volumes: patients with tumours (``brats:DIR``) and healthy people (``nifti:DIR``).
 
-A frame is one axial slice in the volume's own units, with the mean and the standard deviation of the
-volume's brain. All slices are held in memory, about 15 MB for a patient of BraTS.
+A frame is one axial slice in the volume's own units, with the mean and the standard deviation of
+the volume's brain. All slices are held in memory, about 15 MB for a patient of BraTS.
 """
 
 from __future__ import annotations
@@ -19,12 +19,20 @@ from numpy.typing import NDArray
 
 from adae_edge.decoding.images import is_nifti
 from adae_edge.decoding.nifti import Brain, read_brain, read_volume
-from adae_edge.decoding.volume_names import BRAIN_MASK, MODALITIES, TUMOUR_MASK, mask_of, stem, volumes_of, words
+from adae_edge.decoding.volume_names import (
+    BRAIN_MASK,
+    MODALITIES,
+    TUMOUR_MASK,
+    mask_of,
+    stem,
+    volumes_of,
+    words,
+)
 from adae_edge.errors import DatasetError, FrameError, UsageError
 from adae_edge.train.data.dataset import Dataset, Frame, Indices
 
-# A slice with fewer tumour voxels, but some, is neither normal nor anomalous, and left out: 20 are 20 mm2 at
-# the 1 mm of BraTS, about what two readers differ by along a tumour's edge.
+# A slice with fewer tumour voxels, but some, is neither normal nor anomalous, and left out: 20 are
+# 20 mm2 at the 1 mm of BraTS, about what two readers differ by along a tumour's edge.
 MIN_TUMOUR = 20
 
 _TIMEPOINT = re.compile(r"(BraTS-[A-Z]+-\d+)-\d+")
@@ -50,8 +58,8 @@ def load_brains(spec: str, modality: str | None = None) -> Dataset:
     """Open a data set of brain volumes.
 
     Args:
-        spec: "brats:DIR", folders of patients as BraTS 2017 to 2023 lays them out, with the tumour's mask;
-            or "nifti:DIR", volumes of healthy people, for training alone.
+        spec: "brats:DIR", folders of patients as BraTS 2017 to 2023 lays them out, with the
+            tumour's mask; or "nifti:DIR", volumes of healthy people, for training alone.
         modality: flair, t1, t1ce or t2; None for flair.
 
     Raises:
@@ -69,7 +77,9 @@ def load_brains(spec: str, modality: str | None = None) -> Dataset:
     if not files:
         raise DatasetError(f"there are no NIfTI volumes in {folder}")
     try:
-        patients = _with_tumours(files, modality) if kind == "brats" else _healthy(files, modality, folder)
+        patients = (
+            _with_tumours(files, modality) if kind == "brats" else _healthy(files, modality, folder)
+        )
         read = _read_tumour if kind == "brats" else _read_healthy
         with ThreadPoolExecutor(4) as pool:
             slices = list(pool.map(read, patients))
@@ -85,7 +95,9 @@ def load_brains(spec: str, modality: str | None = None) -> Dataset:
         kind="modality",
         modality=modality,
         groups=np.repeat(patient_of, counts),
-        statistics=np.repeat(np.array([volume.statistics for volume in slices], np.float32), counts, axis=0),
+        statistics=np.repeat(
+            np.array([volume.statistics for volume in slices], np.float32), counts, axis=0
+        ),
     )
 
 
@@ -102,8 +114,12 @@ def _with_tumours(files: list[Path], modality: str) -> list[_Patient]:
             if not found:
                 raise DatasetError(f"{folder} has no {what}")
             if len(found) > 1:
-                raise DatasetError(f"{folder} has more than one {what}: {found[0].name} and {found[1].name}")
-        timepoint = _TIMEPOINT.fullmatch(folder.name)  # a patient who was examined again is the same patient
+                raise DatasetError(
+                    f"{folder} has more than one {what}: {found[0].name} and {found[1].name}"
+                )
+        timepoint = _TIMEPOINT.fullmatch(
+            folder.name
+        )  # a patient who was examined again is the same patient
         patients.append(_Patient(timepoint[1] if timepoint else str(folder), volumes[0], masks[0]))
     return patients
 
@@ -111,8 +127,8 @@ def _with_tumours(files: list[Path], modality: str) -> list[_Patient]:
 def _healthy(files: list[Path], modality: str, folder: Path) -> list[_Patient]:
     """Volumes of healthy people, and the masks of their brains where there are any.
 
-    Where several folders beneath ``folder`` hold volumes, as HCP's do, each is a person, however many volumes
-    are in it; else each volume is one.
+    Where several folders beneath ``folder`` hold volumes, as HCP's do, each is a person, however
+    many volumes are in it; else each volume is one.
     """
     masks = [path for path in files if BRAIN_MASK & set(words(path))]
     volumes = volumes_of(files, modality)
@@ -153,7 +169,9 @@ def _read_healthy(patient: _Patient) -> _Slices:
 def _kept(brain: Brain, chosen: Indices, anomalous: NDArray[np.bool_]) -> _Slices:
     """The chosen slices, in 16 bits where they hold the values exactly."""
     frames = brain.slices[chosen]
-    if np.abs(frames).max(initial=0) < 2**15 and np.array_equal(frames, small := frames.astype(np.int16)):
+    if np.abs(frames).max(initial=0) < 2**15 and np.array_equal(
+        frames, small := frames.astype(np.int16)
+    ):
         return _Slices(small, anomalous, (brain.mean, brain.std))
     return _Slices(frames, anomalous, (brain.mean, brain.std))
 

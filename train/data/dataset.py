@@ -25,14 +25,16 @@ class Dataset:
     """Raw frames and which of them are anomalous.
 
     Attributes:
-        frames: by index, uint8 [H, W, channels], or float32 [H, W, 1]; an index may raise FrameError.
+        frames: by index, uint8 [H, W, channels], or float32 [H, W, 1]; an index may raise
+            FrameError.
         anomalous: bool [N].
         channels: 1 or 3, the same for all frames.
         small: frames so small that the network's paper side of 32 shows everything.
         note: what is to be said beside every figure, or "".
         kind, modality: of the frames, as in the contract.
         groups: int [N], whose frame each is, where several are of one patient; or None.
-        statistics: float32 [N, 2], mean and standard deviation for each frame of kind "modality"; or None.
+        statistics: float32 [N, 2], mean and standard deviation for each frame of kind "modality";
+            or None.
     """
 
     frames: Sequence[Frame] | Frame
@@ -70,7 +72,9 @@ def read_batches(dataset: Dataset, indices: Indices) -> Iterator[Frame]:
         yield np.stack(pending)
 
 
-def _read(frames: Sequence[Frame] | Frame, indices: Indices, failures: list[FrameError]) -> Iterator[Frame]:
+def _read(
+    frames: Sequence[Frame] | Frame, indices: Indices, failures: list[FrameError]
+) -> Iterator[Frame]:
     """Frames in order, decoded by a few threads; what cannot be decoded goes to ``failures``."""
 
     def read(index: int) -> Frame | FrameError:

@@ -27,7 +27,8 @@ class Source:
     Attributes:
         base: the URL of the folder, with the slash at its end.
         md5: each file's name and checksum.
-        unpacked: the folder that the only file, a tar archive, holds; "" for files that stay as they are.
+        unpacked: the folder that the only file, a tar archive, holds; "" for files that stay as
+            they are.
         inside: the names and checksums of the files in that folder which a training reads.
     """
 
@@ -75,7 +76,8 @@ def download(name: str, folder: Path, sources: Mapping[str, Source] = OFFICIAL) 
         The files of MNIST, or the folder of CIFAR-10's batches.
 
     Raises:
-        UsageError: no such data set, or the folder holds something else under a name that is needed.
+        UsageError: no such data set, or the folder holds something else under a name that is
+            needed.
         DatasetError: a file cannot be fetched, or is not the one that was published.
     """
     if name not in sources:
@@ -85,7 +87,10 @@ def download(name: str, folder: Path, sources: Mapping[str, Source] = OFFICIAL) 
     for path in results:
         if path.exists() and (wrong := _wrong(path, source)):
             what = "is" if wrong == path else f"its {wrong.name} is missing or"
-            raise UsageError(f"{path} is there already, and {what} another one: remove it, or choose another folder")
+            raise UsageError(
+                f"{path} is there already, and {what} another one: remove it, or choose another "
+                "folder"
+            )
     missing = [path for path in results if not path.exists()]
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,9 +109,13 @@ def download(name: str, folder: Path, sources: Mapping[str, Source] = OFFICIAL) 
 def _wrong(path: Path, source: Source) -> Path | None:
     """A file that is not the published one, of a result that is there; None if there is none."""
     files = (
-        {path / name: md5 for name, md5 in source.inside.items()} if source.unpacked else {path: source.md5[path.name]}
+        {path / name: md5 for name, md5 in source.inside.items()}
+        if source.unpacked
+        else {path: source.md5[path.name]}
     )
-    return next((file for file, md5 in files.items() if not (file.is_file() and _md5(file) == md5)), None)
+    return next(
+        (file for file, md5 in files.items() if not (file.is_file() and _md5(file) == md5)), None
+    )
 
 
 @contextlib.contextmanager
@@ -116,7 +125,10 @@ def _workshop(folder: Path, prefix: str) -> Iterator[Path]:
         with contextlib.suppress(FileNotFoundError), _locked(left) as alone:
             if alone:
                 shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as temporary, _locked(Path(temporary)):
+    with (
+        tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as temporary,
+        _locked(Path(temporary)),
+    ):
         yield Path(temporary)
 
 
@@ -138,7 +150,12 @@ def _locked(folder: Path) -> Iterator[bool]:
 def _fetch(url: str, md5: str, folder: Path) -> Path:
     pooch.get_logger().setLevel(logging.WARNING)
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+    )
     name = url.rpartition("/")[2]
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         downloader = pooch.HTTPDownloader(progressbar=_Bar(progress, name), chunk_size=2**16)

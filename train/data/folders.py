@@ -16,8 +16,8 @@ from adae_edge.errors import DatasetError, FrameError
 if TYPE_CHECKING:
     from adae_edge.decoding.dicom import Header
 
-# How far slices of one series may be turned against each other, and slices of different ones: no two
-# patients are held alike, while axial, coronal and sagittal slices lie 90 degrees apart.
+# How far slices of one series may be turned against each other, and slices of different ones: no
+# two patients are held alike, while axial, coronal and sagittal slices lie 90 degrees apart.
 SERIES_DEGREES = 1.0
 FOLDER_DEGREES = 45.0
 
@@ -44,7 +44,9 @@ class Files(Sequence[_Frame]):
         window: centre and width for DICOM files, in place of their own.
     """
 
-    def __init__(self, places: list[tuple[Path, int | None]], channels: int, window: _Window) -> None:
+    def __init__(
+        self, places: list[tuple[Path, int | None]], channels: int, window: _Window
+    ) -> None:
         self.channels = channels
         self._places = places
         self._window = window
@@ -64,36 +66,46 @@ class Files(Sequence[_Frame]):
             return to_channels(decode_image(path), self.channels)
         from adae_edge.decoding.dicom import Window, decode_one
 
-        return to_channels(decode_one(path, number, Window(*self._window) if self._window else None), self.channels)
+        return to_channels(
+            decode_one(path, number, Window(*self._window) if self._window else None), self.channels
+        )
 
 
 def open_folder(folder: Path, window: _Window = None) -> tuple[Files, NDArray[np.bool_]]:
     """The frames of a folder, in order of path and normals first, and which of them are anomalous.
 
     Args:
-        folder: with images and DICOM files in ``normal/`` and, for evaluation, ``anomalous/``; without
-            ``normal/`` it holds normals only.
+        folder: with images and DICOM files in ``normal/`` and, for evaluation, ``anomalous/``;
+            without ``normal/`` it holds normals only.
         window: centre and width for DICOM files, in place of their own.
 
     Raises:
-        DatasetError: a part is empty, the header of a DICOM file cannot be read, or slices are oriented
-            in different ways.
+        DatasetError: a part is empty, the header of a DICOM file cannot be read, or slices are
+            oriented in different ways.
         MissingExtra: there are DICOM files, and the extra that reads them is not installed.
     """
     sorted_out = (folder / "normal").is_dir()
     normal = _look_through(folder / "normal" if sorted_out else folder)
-    anomalous = _look_through(folder / "anomalous") if sorted_out and (folder / "anomalous").is_dir() else []
+    anomalous = (
+        _look_through(folder / "anomalous")
+        if sorted_out and (folder / "anomalous").is_dir()
+        else []
+    )
     _check_orientation(normal + anomalous)
     channels = 1 if all(found.grey for found in normal + anomalous) else 3
     places = [_places(normal), _places(anomalous)]
-    return Files(places[0] + places[1], channels, window), np.repeat([False, True], [len(part) for part in places])
+    return Files(places[0] + places[1], channels, window), np.repeat(
+        [False, True], [len(part) for part in places]
+    )
 
 
 def unusable(failures: list[FrameError]) -> DatasetError:
     """One error that lists frames which cannot be decoded."""
     shown = "; ".join(str(failure) for failure in failures[:_NAMES_SHOWN])
     more = f"; and {len(failures) - _NAMES_SHOWN} more" if len(failures) > _NAMES_SHOWN else ""
-    return DatasetError(f"{len(failures)} image{'s' * (len(failures) > 1)} cannot be used: {shown}{more}")
+    return DatasetError(
+        f"{len(failures)} image{'s' * (len(failures) > 1)} cannot be used: {shown}{more}"
+    )
 
 
 def _look_through(folder: Path) -> list[_Found]:
@@ -125,7 +137,9 @@ def _look_at(path: Path) -> _Found | FrameError | None:
 def _places(files: list[_Found]) -> list[tuple[Path, int | None]]:
     places: list[tuple[Path, int | None]] = []
     for path, _, dicom in files:
-        places.extend([(path, None)] if dicom is None else ((path, number) for number in range(dicom.frames)))
+        places.extend(
+            [(path, None)] if dicom is None else ((path, number) for number in range(dicom.frames))
+        )
     return places
 
 
@@ -140,11 +154,17 @@ def _check_orientation(files: list[_Found]) -> None:
         if dicom is None:
             continue
         for axes in dicom.orientations:
-            for key, allowed in ((dicom.series or str(path.parent), SERIES_DEGREES), ("", FOLDER_DEGREES)):
+            for key, allowed in (
+                (dicom.series or str(path.parent), SERIES_DEGREES),
+                ("", FOLDER_DEGREES),
+            ):
                 other, reference = first.setdefault(key, (path, axes))
-                degrees = np.degrees(np.arccos(np.clip((axes * reference).sum(axis=1), -1, 1))).max()
+                degrees = np.degrees(
+                    np.arccos(np.clip((axes * reference).sum(axis=1), -1, 1))
+                ).max()
                 if degrees > allowed:
                     raise DatasetError(
-                        f"{path} and {other} are slices turned by {degrees:.0f} degrees against each other"
+                        f"{path} and {other} are slices turned by {degrees:.0f} degrees against "
+                        "each other"
                         f"{' in one series' if key else ''}: a data set has one orientation"
                     )

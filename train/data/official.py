@@ -66,9 +66,15 @@ def mnist(folder: Path) -> Labelled:
         pictures, path = _idx(folder / f"{part}-images-idx3-ubyte", dimensions=3)
         classes, labels_path = _idx(folder / f"{part}-labels-idx1-ubyte", dimensions=1)
         if pictures.shape[1:] != (28, 28):
-            raise DatasetError(f"{path} has pictures of {pictures.shape[2]} x {pictures.shape[1]} pixels, not 28 x 28")
+            raise DatasetError(
+                f"{path} has pictures of {pictures.shape[2]} x {pictures.shape[1]} pixels, not 28 "
+                "x 28"
+            )
         if len(pictures) != len(classes):
-            raise DatasetError(f"{path} has {len(pictures)} images, and {labels_path.name} has {len(classes)} labels")
+            raise DatasetError(
+                f"{path} has {len(pictures)} images, and {labels_path.name} has {len(classes)} "
+                "labels"
+            )
         frames.append(pictures)
         labels.append(_labels(classes, labels_path))
     return Labelled(np.concatenate(frames)[..., None], np.concatenate(labels))
@@ -78,8 +84,8 @@ def cifar10(folder: Path) -> Labelled:
     """CIFAR-10's five training batches and its test batch together, as the paper takes MNIST and CIFAR-10.
 
     Args:
-        folder: of the batches, ``cifar-10-batches-bin`` or ``cifar-10-batches-py``, or the one that holds it. The
-            test batch may be absent, which the note says.
+        folder: of the batches, ``cifar-10-batches-bin`` or ``cifar-10-batches-py``, or the one that
+            holds it. The test batch may be absent, which the note says.
 
     Raises:
         DatasetError: a training batch is missing, or a batch is damaged or not what it should be.
@@ -92,11 +98,16 @@ def cifar10(folder: Path) -> Labelled:
         labels.append(_labels(classes, path))
         if len(classes) != len(labels[0]):
             raise DatasetError(
-                f"{path} has {len(classes)} images, and {batches[0].name} has {len(labels[0])}: one is truncated"
+                f"{path} has {len(classes)} images, and {batches[0].name} has {len(labels[0])}: "
+                "one is truncated"
             )
     total = sum(map(len, labels))
-    without = f"the folder has no test batch: the {total} training images of CIFAR-10 are all there is"
-    return Labelled(np.concatenate(frames), np.concatenate(labels), without if len(batches) == 5 else "")
+    without = (
+        f"the folder has no test batch: the {total} training images of CIFAR-10 are all there is"
+    )
+    return Labelled(
+        np.concatenate(frames), np.concatenate(labels), without if len(batches) == 5 else ""
+    )
 
 
 def _idx(path: Path, dimensions: int) -> tuple[_Bytes, Path]:
@@ -114,7 +125,9 @@ def _idx(path: Path, dimensions: int) -> tuple[_Bytes, Path]:
             raise DatasetError(f"{candidate} is damaged: it cannot be decompressed") from None
     header = 4 + 4 * dimensions
     if data[:4] != bytes([0, 0, 8, dimensions]) or len(data) < header:
-        raise DatasetError(f"{candidate} is no idx file of bytes in {dimensions} dimension{'s' * (dimensions > 1)}")
+        raise DatasetError(
+            f"{candidate} is no idx file of bytes in {dimensions} dimension{'s' * (dimensions > 1)}"
+        )
     shape = [int.from_bytes(data[at : at + 4], "big") for at in range(4, header, 4)]
     size = int(np.prod(shape, dtype=object))
     if len(data) - header != size:
@@ -134,7 +147,9 @@ def _cifar10_batches(folder: Path) -> tuple[list[Path], _Reader]:
                 continue
             for path in training:
                 if not path.is_file():
-                    raise DatasetError(f"there is no {path.name} in {place}, where other batches of CIFAR-10 are")
+                    raise DatasetError(
+                        f"there is no {path.name} in {place}, where other batches of CIFAR-10 are"
+                    )
             return [*training, test] if test.is_file() else training, read
     raise DatasetError(f"there is no data_batch_1.bin or data_batch_1 of CIFAR-10 in {folder}")
 
@@ -145,7 +160,8 @@ def _binary_batch(path: Path) -> tuple[_Numbers, _Bytes]:
     record = 1 + CIFAR10_PIXELS
     if not data or len(data) % record:
         raise DatasetError(
-            f"{path} has {len(data)} bytes, which is no number of whole CIFAR-10 records of {record}: "
+            f"{path} has {len(data)} bytes, which is no number of whole CIFAR-10 records of "
+            f"{record}: "
             "it is truncated or another file"
         )
     records = np.frombuffer(data, np.uint8).reshape(-1, record)
@@ -166,13 +182,20 @@ def _python_batch(path: Path) -> tuple[_Numbers, _Bytes]:
                 in_labels = argument in ("labels", b"labels")
                 if len(argument) >= CIFAR10_PIXELS:
                     pixels = argument.encode("latin-1") if isinstance(argument, str) else argument
-            elif in_labels and isinstance(argument, int) and opcode.name in ("BININT1", "BININT2", "BININT"):
+            elif (
+                in_labels
+                and isinstance(argument, int)
+                and opcode.name in ("BININT1", "BININT2", "BININT")
+            ):
                 labels.append(argument)
     except (ValueError, OverflowError, MemoryError):
-        raise DatasetError(f"{path} is damaged: it is no batch of CIFAR-10 in Python's form") from None
+        raise DatasetError(
+            f"{path} is damaged: it is no batch of CIFAR-10 in Python's form"
+        ) from None
     if not labels or len(pixels) != len(labels) * CIFAR10_PIXELS:
         raise DatasetError(
-            f"{path} has {len(labels)} labels and {len(pixels)} bytes of pixels, and a label needs {CIFAR10_PIXELS}"
+            f"{path} has {len(labels)} labels and {len(pixels)} bytes of pixels, and a label "
+            f"needs {CIFAR10_PIXELS}"
         )
     return np.array(labels, np.int64), np.frombuffer(pixels, np.uint8)
 

@@ -32,9 +32,9 @@ def load_dataset(
     """Open a data set.
 
     Args:
-        spec: "digits", "mnist:DIR", "cifar10:DIR", "brats:DIR", "nifti:DIR", or a folder with images and
-            DICOM files in ``normal/`` and, for evaluation, ``anomalous/``; a folder without ``normal/``
-            holds normals only.
+        spec: "digits", "mnist:DIR", "cifar10:DIR", "brats:DIR", "nifti:DIR", or a folder with
+            images and DICOM files in ``normal/`` and, for evaluation, ``anomalous/``; a folder
+            without ``normal/`` holds normals only.
         anomalous: the class that is held out, for data sets that have classes.
         window: centre and width of the grey values of DICOM files, in place of their own.
         modality: which volumes of brats and nifti are taken, flair, t1, t1ce or t2; None for flair.
@@ -48,7 +48,8 @@ def load_dataset(
     volumes = spec.startswith(("brats:", "nifti:"))
     if anomalous is not None and read is None:
         raise UsageError(
-            "--anomalous chooses a class of digits, mnist or cifar10; a folder says it by normal/ and anomalous/"
+            "--anomalous chooses a class of digits, mnist or cifar10; a folder says it by normal/ "
+            "and anomalous/"
         )
     if window is not None and (volumes or read is not None):
         raise UsageError(f"--window is for DICOM files, and {name} has none")
@@ -74,10 +75,16 @@ def class_number(spec: str, anomalous: str | None) -> int | None:
     if anomalous is None or anomalous.isdecimal():
         return None if anomalous is None else int(anomalous)
     if spec.partition(":")[0] != "cifar10":
-        raise UsageError(f"--anomalous takes a class by its number, 0 to 9, and {anomalous} is none")
-    name = {"airplane": "plane", "automobile": "car"}.get(anomalous, anomalous)  # as the official files call them
+        raise UsageError(
+            f"--anomalous takes a class by its number, 0 to 9, and {anomalous} is none"
+        )
+    name = {"airplane": "plane", "automobile": "car"}.get(
+        anomalous, anomalous
+    )  # as the official files call them
     if name not in CIFAR10_CLASSES:
-        raise UsageError(f"cifar10 has no class {name}: choose 0 to 9 or {', '.join(CIFAR10_CLASSES)}")
+        raise UsageError(
+            f"cifar10 has no class {name}: choose 0 to 9 or {', '.join(CIFAR10_CLASSES)}"
+        )
     return CIFAR10_CLASSES.index(name)
 
 
@@ -85,8 +92,8 @@ def whole_digest(spec: str) -> str:
     """SHA-256 of a whole data set, the same for every class or modality that may be taken of it.
 
     Args:
-        spec: as for ``load_dataset``: pictures and labels of data sets with classes; names and contents of the files of
-            brain volumes, since their names tell the patients.
+        spec: as for ``load_dataset``: pictures and labels of data sets with classes; names and
+            contents of the files of brain volumes, since their names tell the patients.
 
     Raises:
         DatasetError: as ``load_dataset``.
@@ -101,23 +108,32 @@ def whole_digest(spec: str) -> str:
         return sha.hexdigest()
     for path in sorted(path for path in folder.rglob("*") if is_nifti(path) and path.is_file()):
         with path.open("rb") as file:
-            sha.update(f"{path.relative_to(folder)} {hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
+            sha.update(
+                f"{path.relative_to(folder)} {hashlib.file_digest(file, 'sha256').hexdigest()}".encode()
+            )
     return sha.hexdigest()
 
 
 def _with_classes(name: str, labelled: Labelled, anomalous: int) -> Dataset:
     held_out = labelled.labels == anomalous
     if not held_out.any():
-        raise DatasetError(f"{name} has no image of the class {anomalous}, so nothing would be anomalous")
+        raise DatasetError(
+            f"{name} has no image of the class {anomalous}, so nothing would be anomalous"
+        )
     if held_out.all():
-        raise DatasetError(f"{name} has only images of the class {anomalous}, so nothing would be normal")
-    return Dataset(labelled.frames, held_out, labelled.frames.shape[3], small=True, note=labelled.note)
+        raise DatasetError(
+            f"{name} has only images of the class {anomalous}, so nothing would be normal"
+        )
+    return Dataset(
+        labelled.frames, held_out, labelled.frames.shape[3], small=True, note=labelled.note
+    )
 
 
 def _folder(folder: Path, window: tuple[float, float] | None) -> Dataset:
     if not folder.is_dir():
         raise UsageError(
-            f"there is no data set {folder}: give digits, mnist:DIR, cifar10:DIR, brats:DIR, nifti:DIR or a folder"
+            f"there is no data set {folder}: give digits, mnist:DIR, cifar10:DIR, brats:DIR, "
+            "nifti:DIR or a folder"
         )
     frames, anomalous = open_folder(folder, window)
     return Dataset(frames, anomalous, frames.channels, small=False)

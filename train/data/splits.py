@@ -37,7 +37,8 @@ def split(anomalous: NDArray[np.bool_], seed: int, groups: Indices | None = None
     fitted = min(int(0.9 * kept), kept - 1)
     if fitted < 5:
         raise DatasetError(
-            f"{len(order)} normal {images_word(len(order))} cannot be split into training, calibration and test"
+            f"{len(order)} normal {images_word(len(order))} cannot be split into training, "
+            "calibration and test"
         )
     test = np.concatenate([order[kept:], np.flatnonzero(anomalous)])
     return Split(train=order[:fitted], calibration=order[fitted:kept], test=test)
@@ -48,7 +49,8 @@ def without_copies(parts: Split, digests: NDArray[np.uint8], data: str) -> Split
 
     Args:
         parts: as split.
-        digests: uint8 [N, 8], of the training frames and then the calibration frames (``Digest.frames``).
+        digests: uint8 [N, 8], of the training frames and then the calibration frames
+            (``Digest.frames``).
         data: what the message calls the data set.
 
     Raises:
@@ -60,7 +62,8 @@ def without_copies(parts: Split, digests: NDArray[np.uint8], data: str) -> Split
     new = np.array([row not in trained for row in rows[len(parts.train) :]])
     if new.sum() * 10 < len(new):
         raise DatasetError(
-            f"{data} holds {len(set(rows))} different {images_word(len(set(rows)))} among {len(rows)} that would train "
+            f"{data} holds {len(set(rows))} different {images_word(len(set(rows)))} among "
+            f"{len(rows)} that would train "
             "and calibrate: remove the copies"
         )
     return replace(parts, calibration=parts.calibration[new])
@@ -69,9 +72,10 @@ def without_copies(parts: Split, digests: NDArray[np.uint8], data: str) -> Split
 def _split_groups(anomalous: NDArray[np.bool_], seed: int, groups: Indices) -> Split:
     """Five folds of whole patients: every slice of one fold is the test, normals of the others train.
 
-    Seeds 0 to 4 are the folds of one permutation of the patients, so together they test each patient
-    once; seeds 5 to 9 those of another one, and so on. The last tenth of the training patients, one at
-    least, calibrates. Slices train and calibrate in random order: some use the first of them alone.
+    Seeds 0 to 4 are the folds of one permutation of the patients, so together they test each
+    patient once; seeds 5 to 9 those of another one, and so on. The last tenth of the training
+    patients, one at least, calibrates. Slices train and calibrate in random order: some use the
+    first of them alone.
     """
     patients = np.unique(groups)
     if len(patients) < _FOLDS:
@@ -86,7 +90,13 @@ def _split_groups(anomalous: NDArray[np.bool_], seed: int, groups: Indices) -> S
     def normals_of(some: Indices) -> Indices:
         return random.permutation(np.flatnonzero(np.isin(groups, some) & ~anomalous))
 
-    parts = Split(normals_of(others[:fitted]), normals_of(others[fitted:]), np.flatnonzero(np.isin(groups, tested)))
+    parts = Split(
+        normals_of(others[:fitted]),
+        normals_of(others[fitted:]),
+        np.flatnonzero(np.isin(groups, tested)),
+    )
     if not (len(parts.train) and len(parts.calibration)):
-        raise DatasetError("the patients for training or for calibration have no normal slices: try another --seed")
+        raise DatasetError(
+            "the patients for training or for calibration have no normal slices: try another --seed"
+        )
     return parts

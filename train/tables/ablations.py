@@ -1,11 +1,13 @@
 """The table of alternatives to the recipe ``default`` (see ``variants.py``), on a development part of the data.
 
-python -m adae_edge.train.tables.ablations mnist:DIR --out ablations.json [--variants a,b] [--classes 0,1,7,9]
+python -m adae_edge.train.tables.ablations mnist:DIR --out ablations.json [--variants a,b]
+[--classes 0,1,7,9]
 
-Every third image, and seeds that no table has. A third of the frames that the table ``mnist`` tests are among these
-images all the same, which is why it also gives its means over the others. The AUROC of a class differs much between
-seeds, so one run of each says little. Each variant is trained for each class and seed in a process of its own, with one
-thread. The file is rewritten after each, and the same command goes on with those that are missing.
+Every third image, and seeds that no table has. A third of the frames that the table ``mnist`` tests
+are among these images all the same, which is why it also gives its means over the others. The AUROC
+of a class differs much between seeds, so one run of each says little. Each variant is trained for
+each class and seed in a process of its own, with one thread. The file is rewritten after each, and
+the same command goes on with those that are missing.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ def main(
     data: Annotated[str, typer.Argument(help="digits or mnist:DIR")],
     out: Annotated[Path, typer.Option(help="The JSON file, new or of the same command.")],
     variants: Annotated[str, typer.Option(help="Separated by commas.")] = ",".join(VARIANTS),
-    classes: Annotated[str, typer.Option(help="Held out, one at a time: two easy ones and two hard ones.")] = "0,1,7,9",
+    classes: Annotated[
+        str, typer.Option(help="Held out, one at a time: two easy ones and two hard ones.")
+    ] = "0,1,7,9",
     seeds: Annotated[
         str, typer.Option(help="Of split, weights and order; no table has seeds from 1000 on.")
     ] = "1000,1001",
@@ -44,11 +48,17 @@ def main(
     """Train what is missing, then print a row of AUROCs for each variant."""
     names, held_out, chosen = variants.split(","), classes.split(","), seeds.split(",")
     if unknown := set(names) - set(VARIANTS):
-        raise typer.BadParameter(f"there is no variant {min(unknown)}: choose among {', '.join(VARIANTS)}")
+        raise typer.BadParameter(
+            f"there is no variant {min(unknown)}: choose among {', '.join(VARIANTS)}"
+        )
     if set(held_out) - set("0123456789"):
-        raise typer.BadParameter(f"--classes takes digits separated by commas, and {classes} are none")
+        raise typer.BadParameter(
+            f"--classes takes digits separated by commas, and {classes} are none"
+        )
     if not all(seed.isdecimal() and len(seed) < 10 for seed in chosen):
-        raise typer.BadParameter(f"--seeds takes whole numbers separated by commas, and {seeds} are none")
+        raise typer.BadParameter(
+            f"--seeds takes whole numbers separated by commas, and {seeds} are none"
+        )
     if not out.absolute().parent.is_dir():
         raise typer.BadParameter(f"there is no folder {out.parent}")
     try:
@@ -61,7 +71,8 @@ def main(
     place = "" if data == kind else ":DIR"
     every = [name for name in VARIANTS if name in {*names, *table["variants"]}]
     table["command"] = (
-        f"python -m adae_edge.train.tables.ablations {kind}{place} --out {out.name} --variants {','.join(every)} "
+        f"python -m adae_edge.train.tables.ablations {kind}{place} --out {out.name} --variants "
+        f"{','.join(every)} "
         f"--classes {classes} --seeds {seeds} --updates {updates}"
     )
 
@@ -77,7 +88,10 @@ def main(
                 figures = future.result()
             except subprocess.CalledProcessError as error:
                 failed = True
-                typer.echo(f"{name}, class {digit}, seed {seed}: ended with exit code {error.returncode}", err=True)
+                typer.echo(
+                    f"{name}, class {digit}, seed {seed}: ended with exit code {error.returncode}",
+                    err=True,
+                )
                 continue
             entry = table["variants"].setdefault(name, {"what": VARIANTS[name].what, "classes": {}})
             entry["classes"].setdefault(digit, {})[seed] = figures
@@ -97,21 +111,33 @@ def load_table(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
         BadParameter: the file is something else, or was made with other settings.
     """
     if not out.exists():
-        return {"command": "", "machine": machine(), "torch": torch.__version__, "settings": settings, "variants": {}}
+        return {
+            "command": "",
+            "machine": machine(),
+            "torch": torch.__version__,
+            "settings": settings,
+            "variants": {},
+        }
     try:
         table: dict[str, Any] = json.loads(out.read_text())
         before = table["settings"]
         table["variants"]
     except (OSError, ValueError, TypeError, KeyError):
-        raise typer.BadParameter(f"{out} is no table of this script: choose another --out") from None
+        raise typer.BadParameter(
+            f"{out} is no table of this script: choose another --out"
+        ) from None
     if before != settings:
-        raise typer.BadParameter(f"{out} has runs of other settings, {json.dumps(before)}: choose another --out")
+        raise typer.BadParameter(
+            f"{out} has runs of other settings, {json.dumps(before)}: choose another --out"
+        )
     return table
 
 
 def classes_of(table: dict[str, Any], name: str) -> dict[str, dict[str, dict[str, float]]]:
     """The finished runs of a variant by class and seed."""
-    classes: dict[str, dict[str, dict[str, float]]] = table["variants"].get(name, {}).get("classes", {})
+    classes: dict[str, dict[str, dict[str, float]]] = (
+        table["variants"].get(name, {}).get("classes", {})
+    )
     return classes
 
 
@@ -122,7 +148,16 @@ def run_apart(data: str, name: str, digit: str, seed: str, updates: int) -> dict
         CalledProcessError: it failed; its own message is on the standard error.
     """
     done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "adae_edge.train.tables.variants", data, name, digit, seed, str(updates)],
+        [
+            sys.executable,
+            "-m",
+            "adae_edge.train.tables.variants",
+            data,
+            name,
+            digit,
+            seed,
+            str(updates),
+        ],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         text=True,
@@ -141,9 +176,15 @@ def as_markdown(table: dict[str, Any]) -> str:
     for name in done:
         classes, cells = classes_of(table, name), []
         for score in SCORES:
-            means = {digit: fmean(run[score] for run in runs.values()) for digit, runs in classes.items()}
+            means = {
+                digit: fmean(run[score] for run in runs.values()) for digit, runs in classes.items()
+            }
             values = ", ".join(f"{means[digit]:.3f}" if digit in means else "-" for digit in digits)
-            cells.append(f"{fmean(means.values()):.3f} ({values})" if len(means) == len(digits) else f"- ({values})")
+            cells.append(
+                f"{fmean(means.values()):.3f} ({values})"
+                if len(means) == len(digits)
+                else f"- ({values})"
+            )
         lines.append(f"| {name} | {' | '.join(cells)} | {table['variants'][name]['what']} |")
     return "\n".join(lines)
 

@@ -1,12 +1,12 @@
 """One cell of a table: a network for one class and seed, trained and scored in a process of its own.
 
-``python -m adae_edge.train.tables.cell JSON`` is started by ``reproduce`` and reports to it, a JSON object a
-line. The files of a cell, CLASS-SEED with these ends:
+``python -m adae_edge.train.tables.cell JSON`` is started by ``reproduce`` and reports to it, a JSON
+object a line. The files of a cell, CLASS-SEED with these ends:
 
     .safetensors, .metrics.jsonl                the checkpoint and the metrics of its training
-    .autoencoder.safetensors, .metrics.jsonl    those of the plain autoencoder, where the table has one
-    .csv                                        the scores of the test frames
-    .json                                       the figures, written last: with it, the cell is finished
+    .autoencoder.safetensors, .metrics.jsonl    those of the plain autoencoder, where the table has
+    one .csv                                        the scores of the test frames .json
+    the figures, written last: with it, the cell is finished
 
 Whatever kills the process before leaves a cell that the next process goes on with.
 """
@@ -138,7 +138,10 @@ def run_cell(cell: Cell, on_update: Callable[[Update], None]) -> None:
     labels = dataset.anomalous[test]
     others = test % table.development != 0 if table.development else np.ones(len(test), np.bool_)
     if labels[others].all() or not labels[others].any():
-        raise DatasetError(f"{settings.data} has test frames of one kind alone for {cell}, and an AUROC compares two")
+        raise DatasetError(
+            f"{settings.data} has test frames of one kind alone for {cell}, and an AUROC compares "
+            "two"
+        )
     checkpoint = trained(dataset, settings, cell.checkpoint, on_update, cell.device)
     model = load_network(checkpoint).to(cell.device)
     frames, _ = load_frames(dataset, parts, model.preprocess)
@@ -148,7 +151,9 @@ def run_cell(cell: Cell, on_update: Callable[[Update], None]) -> None:
     if table.autoencoder:
         alone = cell.settings(dataset, "autoencoder")
         autoencoder = trained(dataset, alone, cell.autoencoder, lambda update: None, cell.device)
-        scores["autoencoder"], _ = score_frames(load_network(autoencoder).to(cell.device), dataset, test)
+        scores["autoencoder"], _ = score_frames(
+            load_network(autoencoder).to(cell.device), dataset, test
+        )
         seconds += training_seconds(cell.autoencoder)
     if dataset.kind == "modality":
         scores["area"] = area_of(dataset, test)
@@ -170,13 +175,18 @@ def run_cell(cell: Cell, on_update: Callable[[Update], None]) -> None:
     }
     if table.development:
         result["auroc_outside_development"] = {
-            name: float(roc_auc_score(labels[others], values[others])) for name, values in scores.items()
+            name: float(roc_auc_score(labels[others], values[others]))
+            for name, values in scores.items()
         }
     write_atomically(cell.result, (json.dumps(result, indent=2) + "\n").encode())
 
 
 def trained(
-    dataset: Dataset, settings: Settings, path: Path, on_update: Callable[[Update], None], device: str
+    dataset: Dataset,
+    settings: Settings,
+    path: Path,
+    on_update: Callable[[Update], None],
+    device: str,
 ) -> Checkpoint:
     """The finished checkpoint at ``path``, trained from where it is, or from the beginning.
 
@@ -191,7 +201,9 @@ def trained(
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from None
         if replace(before, data=settings.data) != settings:
-            raise CheckpointError(f"{path} was trained with other settings than this cell has: remove it")
+            raise CheckpointError(
+                f"{path} was trained with other settings than this cell has: remove it"
+            )
     if checkpoint is None or checkpoint.contract is None:
         train(dataset, settings, path, checkpoint, on_update, device)
         return Checkpoint.load(path)
@@ -206,19 +218,29 @@ def area_of(dataset: Dataset, indices: Indices) -> NDArray[np.float32]:
     return np.concatenate(counts).astype(np.float32)
 
 
-def as_csv(frames: NDArray[np.intp], labels: NDArray[np.bool_], scores: dict[str, NDArray[np.float32]]) -> bytes:
+def as_csv(
+    frames: NDArray[np.intp], labels: NDArray[np.bool_], scores: dict[str, NDArray[np.float32]]
+) -> bytes:
     """Rows of frame, label and scores; a float32 is written so that it reads back as itself."""
-    columns = [frames.tolist(), labels.astype(int).tolist(), *(map(str, values) for values in scores.values())]
+    columns = [
+        frames.tolist(),
+        labels.astype(int).tolist(),
+        *(map(str, values) for values in scores.values()),
+    ]
     rows = (",".join(map(str, row)) for row in zip(*columns, strict=True))
     return "\n".join([",".join(["frame", "label", *scores]), *rows, ""]).encode()
 
 
-def read_scores(cell: Cell) -> tuple[NDArray[np.intp], NDArray[np.bool_], dict[str, NDArray[np.float32]]]:
+def read_scores(
+    cell: Cell,
+) -> tuple[NDArray[np.intp], NDArray[np.bool_], dict[str, NDArray[np.float32]]]:
     """What ``as_csv`` wrote for a finished cell: frames [N], labels [N], and each named score [N]."""
     with cell.scores.open() as file:
         names = file.readline().strip().split(",")
         columns = np.loadtxt(file, delimiter=",", ndmin=2).T
-    scores = {name: column.astype(np.float32) for name, column in zip(names[2:], columns[2:], strict=True)}
+    scores = {
+        name: column.astype(np.float32) for name, column in zip(names[2:], columns[2:], strict=True)
+    }
     return columns[0].astype(np.intp), columns[1].astype(bool), scores
 
 
@@ -269,7 +291,12 @@ def main(text: str) -> int:
 
     def report_epoch(update: Update) -> None:
         if update.update + 1 == update.updates:
-            report(epoch=update.epoch + 1, epochs=update.epochs, loss_g=update.loss_g, loss_d=update.loss_d)
+            report(
+                epoch=update.epoch + 1,
+                epochs=update.epochs,
+                loss_g=update.loss_g,
+                loss_d=update.loss_d,
+            )
 
     try:
         run_cell(Cell(**json.loads(text)), report_epoch)

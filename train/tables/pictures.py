@@ -9,7 +9,14 @@ from matplotlib.figure import Figure
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.formats.files import write_atomically
 from adae_edge.model import load_network
-from adae_edge.train.figures import Column, as_png, columns_of, draw_histogram, draw_reconstructions, draw_roc
+from adae_edge.train.figures import (
+    Column,
+    as_png,
+    columns_of,
+    draw_histogram,
+    draw_reconstructions,
+    draw_roc,
+)
 from adae_edge.train.tables.cell import Cell, read_scores
 from adae_edge.train.tables.tables import Request, Table
 from adae_edge.train.unseen import UnseenFrames
@@ -22,8 +29,14 @@ def write_figures(request: Request, cells: list[Cell]) -> None:
         request: the table.
         cells: those that are finished, at least one.
     """
-    first = list({cell.class_name: cell for cell in reversed(cells)}.values())[::-1]  # of each class, its first seed
-    examples = [column for cell in first for column in _examples(cell, request.table, max(1, 6 // len(first)))]
+    first = list({cell.class_name: cell for cell in reversed(cells)}.values())[
+        ::-1
+    ]  # of each class, its first seed
+    examples = [
+        column
+        for cell in first
+        for column in _examples(cell, request.table, max(1, 6 // len(first)))
+    ]
     for name, figure in {
         "roc": _curves(cells, request.table),
         "histogram": _histograms(first, request.table),
@@ -67,7 +80,9 @@ def _examples(cell: Cell, table: Table, shown: int) -> list[Column]:
     """Some normal and anomalous frames of a cell, those with the median score of the paper."""
     checkpoint = Checkpoint.load(cell.checkpoint)
     frames, _, scores = read_scores(cell)
-    columns = columns_of(scores["l2"], UnseenFrames(cell.open(), frames, left_out=0), load_network(checkpoint), shown)
+    columns = columns_of(
+        scores["l2"], UnseenFrames(cell.open(), frames, left_out=0), load_network(checkpoint), shown
+    )
     return [replace(column, title=f"{_caption(cell, table)}\n{column.title}") for column in columns]
 
 

@@ -1,7 +1,8 @@
 """``adae-edge reproduce``: a whole table of the paper, a cell for each class and seed, resumable at any point.
 
-The folder of a table: ``cells/`` with the files of each cell (see ``cell.py``), settings.json with what
-its cells share, and what is made of the finished cells: TABLE.json, TABLE.md, scores.csv and pictures.
+The folder of a table: ``cells/`` with the files of each cell (see ``cell.py``), settings.json with
+what its cells share, and what is made of the finished cells: TABLE.json, TABLE.md, scores.csv and
+pictures.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def reproduce(request: Request) -> str:
         The table as Markdown.
 
     Raises:
-        UsageError: the folder holds something else or cells of other settings, or the data set cannot be opened.
+        UsageError: the folder holds something else or cells of other settings, or the data set
+            cannot be opened.
         DatasetError: the data set is damaged.
         AdaeEdgeError: some cells failed; the table holds the others.
     """
@@ -54,14 +56,19 @@ def reproduce(request: Request) -> str:
     with _claimed(request.out, settings) as lock:
         sha256 = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         cells = [
-            Cell(**asdict(first) | {"class_name": class_name, "seed": seed, "settings_sha256": sha256})
+            Cell(
+                **asdict(first)
+                | {"class_name": class_name, "seed": seed, "settings_sha256": sha256}
+            )
             for seed, class_name in itertools.product(request.seeds, request.classes)
         ]
         finished = {cell: result for cell in cells if (result := load_result(cell)) is not None}
         write_table(request, settings, finished)
         failures = {}
         with TableProgress(len(cells), len(finished)) as progress, Workers(lock) as workers:
-            for cell, failure in workers.run([cell for cell in cells if cell not in finished], request.jobs, progress):
+            for cell, failure in workers.run(
+                [cell for cell in cells if cell not in finished], request.jobs, progress
+            ):
                 if failure is not None:
                     failures[cell] = failure
                     progress.failed(cell, failure)
@@ -107,7 +114,9 @@ class Workers:
             process.stdin.close()
             process.wait()
 
-    def run(self, cells: list[Cell], jobs: int, progress: TableProgress) -> Iterator[tuple[Cell, str | None]]:
+    def run(
+        self, cells: list[Cell], jobs: int, progress: TableProgress
+    ) -> Iterator[tuple[Cell, str | None]]:
         """Run the cells, ``jobs`` at a time; yields each when it ends, with a sentence if it failed.
 
         Raises:
@@ -138,9 +147,12 @@ class Workers:
             stdin=subprocess.PIPE,  # its end tells the worker that this process is gone
             stdout=subprocess.PIPE,
             text=True,
-            pass_fds=[self._lock],  # a worker that outlives this process for a moment still holds the folder
+            pass_fds=[
+                self._lock
+            ],  # a worker that outlives this process for a moment still holds the folder
             env=os.environ | {"OMP_NUM_THREADS": "1"},
-            process_group=0,  # a terminal's Ctrl-C reaches this process alone, which ends its workers
+            # a terminal's Ctrl-C reaches this process alone, which ends its workers
+            process_group=0,
         )
         self._running[cell] = process
         threading.Thread(target=self._listen, args=(cell, process), daemon=True).start()
@@ -175,8 +187,14 @@ def _claimed(out: Path, settings: dict[str, Any]) -> Iterator[int]:
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is no folder: choose another --out")
     known = out / _SETTINGS
-    if out.is_dir() and not known.exists() and (foreign := sorted(p.name for p in out.iterdir() if p.name[0] != ".")):
-        raise UsageError(f"{out} is not empty, and {foreign[0]} in it is of no table: choose another --out")
+    if (
+        out.is_dir()
+        and not known.exists()
+        and (foreign := sorted(p.name for p in out.iterdir() if p.name[0] != "."))
+    ):
+        raise UsageError(
+            f"{out} is not empty, and {foreign[0]} in it is of no table: choose another --out"
+        )
     out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("w") as lock:
         _wait_for(lock.fileno(), out)
@@ -213,7 +231,8 @@ def _compare(known: Path, settings: dict[str, Any]) -> None:
             if name == "data_sha256":
                 raise UsageError(f"{known.parent} holds cells of other data: choose another --out")
             raise UsageError(
-                f"{known.parent} holds cells with {name} {before.get(name)}, not {now.get(name)}: choose another --out"
+                f"{known.parent} holds cells with {name} {before.get(name)}, not {now.get(name)}: "
+                "choose another --out"
             )
 
 
@@ -221,7 +240,11 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
     """{"recipe": {"batch": 64}} -> {"recipe.batch": 64}."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
-        flat |= {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
+        flat |= (
+            {f"{name}.{key}": item for key, item in value.items()}
+            if isinstance(value, dict)
+            else {name: value}
+        )
     return flat
 
 
@@ -237,7 +260,9 @@ def load_result(cell: Cell) -> dict[str, Any] | None:
         result: dict[str, Any] = json.loads(cell.result.read_text())
         kept = (result["table"], result["class"], result["seed"], result["settings_sha256"])
     except (ValueError, TypeError, KeyError):
-        raise UsageError(f"{cell.result} is no finished cell: remove it, and the same command makes it again") from None
+        raise UsageError(
+            f"{cell.result} is no finished cell: remove it, and the same command makes it again"
+        ) from None
     if kept != (cell.table, cell.class_name, cell.seed, cell.settings_sha256):
         raise UsageError(f"{cell.result} is a cell of other settings: choose another --out")
     return result

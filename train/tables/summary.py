@@ -15,14 +15,20 @@ from adae_edge.train.tables.cell import Cell
 from adae_edge.train.tables.tables import Request
 
 
-def write_table(request: Request, settings: dict[str, Any], finished: dict[Cell, dict[str, Any]]) -> None:
+def write_table(
+    request: Request, settings: dict[str, Any], finished: dict[Cell, dict[str, Any]]
+) -> None:
     """Write TABLE.json and TABLE.md of the cells that are finished so far; what is missing is null."""
     summary = summarise(request, settings, finished)
-    write_atomically(request.out / f"{request.name}.json", (json.dumps(summary, indent=2) + "\n").encode())
+    write_atomically(
+        request.out / f"{request.name}.json", (json.dumps(summary, indent=2) + "\n").encode()
+    )
     write_atomically(request.out / f"{request.name}.md", as_markdown(request, summary).encode())
 
 
-def summarise(request: Request, settings: dict[str, Any], finished: dict[Cell, dict[str, Any]]) -> dict[str, Any]:
+def summarise(
+    request: Request, settings: dict[str, Any], finished: dict[Cell, dict[str, Any]]
+) -> dict[str, Any]:
     """The table in JSON types. Means are over the finished cells: of each class over seeds, then over classes."""
     results = {(cell.class_name, cell.seed): result for cell, result in finished.items()}
     names = list(dict.fromkeys(name for result in results.values() for name in result["auroc"]))
@@ -30,7 +36,10 @@ def summarise(request: Request, settings: dict[str, Any], finished: dict[Cell, d
     def by_class(kind: str, name: str) -> dict[str, list[Any]]:
         """Of each class and seed, what the cell's result has."""
         return {
-            class_name: [results.get((class_name, seed), {}).get(kind, {}).get(name) for seed in request.seeds]
+            class_name: [
+                results.get((class_name, seed), {}).get(kind, {}).get(name)
+                for seed in request.seeds
+            ]
             for class_name in request.classes
         }
 
@@ -38,7 +47,9 @@ def summarise(request: Request, settings: dict[str, Any], finished: dict[Cell, d
     if request.table.development:
         for name in names:
             others = _means(by_class("auroc_outside_development", name))
-            scores[name]["outside_development"] = {key: others[key] for key in ("mean", "spread", "class_mean")}
+            scores[name]["outside_development"] = {
+                key: others[key] for key in ("mean", "spread", "class_mean")
+            }
     paper = {}
     for method in request.table.paper:
         figures, average = request.table.paper_figures(method, request.classes)
@@ -49,22 +60,30 @@ def summarise(request: Request, settings: dict[str, Any], finished: dict[Cell, d
     notes = sorted({result["note"] for result in results.values()} - {""})
     return {
         "table": request.table.title,
-        "classes": {class_name: request.table.classes[class_name] for class_name in request.classes},
+        "classes": {
+            class_name: request.table.classes[class_name] for class_name in request.classes
+        },
         "scores": scores,
         "paper": paper,
         "data_sha256": settings["data_sha256"],
         "test": {kind: by_class("test", kind) for kind in ("normals", "anomalous")},
-        "patients": max((result["patients"] or 0 for result in results.values()), default=0) or None,
+        "patients": max((result["patients"] or 0 for result in results.values()), default=0)
+        or None,
         "recipe": {"name": request.recipe, **settings["recipe"]},
         "epochs": epochs[0] if len(epochs) == 1 else epochs,
         "seeds": request.seeds,
         "cells": {"finished": len(results), "wanted": len(request.classes) * len(request.seeds)},
-        "training_seconds": round(sum(result["training_seconds"] for result in results.values()), 1),
+        "training_seconds": round(
+            sum(result["training_seconds"] for result in results.values()), 1
+        ),
         "command": request.command(devices),
         "devices": devices,
         "machines": [{"cells": cells, **json.loads(host)} for host, cells in machines.items()],
         "note": " ".join(
-            filter(None, ["Every figure is of the last epoch.", request.table.note, *map(_sentence, notes)])
+            filter(
+                None,
+                ["Every figure is of the last epoch.", request.table.note, *map(_sentence, notes)],
+            )
         ),
     }
 
@@ -72,24 +91,56 @@ def summarise(request: Request, settings: dict[str, Any], finished: dict[Cell, d
 def as_markdown(request: Request, summary: dict[str, Any]) -> str:
     """The table for people: the paper's columns beside ours, a row for each class."""
     scores, paper = summary["scores"], summary["paper"]
-    rows = [[request.table.heading, *(f"{method}, paper" for method in paper), *(f"{name}, ours" for name in scores)]]
+    rows = [
+        [
+            request.table.heading,
+            *(f"{method}, paper" for method in paper),
+            *(f"{name}, ours" for name in scores),
+        ]
+    ]
     for class_name, title in summary["classes"].items():
         printed = [_figure(column["auroc"].get(class_name), None) for column in paper.values()]
-        ours = [_figure(own["class_mean"][class_name], own["class_spread"][class_name]) for own in scores.values()]
+        ours = [
+            _figure(own["class_mean"][class_name], own["class_spread"][class_name])
+            for own in scores.values()
+        ]
         rows.append([title, *printed, *ours])
     printed = [f"{column['mean']:.3f}" for column in paper.values()]
-    rows.append(["**mean**", *printed, *(f"**{_figure(own['mean'], own['spread'])}**" for own in scores.values())])
+    rows.append(
+        [
+            "**mean**",
+            *printed,
+            *(f"**{_figure(own['mean'], own['spread'])}**" for own in scores.values()),
+        ]
+    )
     if request.table.development:
         others = [own["outside_development"] for own in scores.values()]
-        rows.append(["mean of others", *("-" for _ in paper), *(_figure(o["mean"], o["spread"]) for o in others)])
+        rows.append(
+            [
+                "mean of others",
+                *("-" for _ in paper),
+                *(_figure(o["mean"], o["spread"]) for o in others),
+            ]
+        )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [f"| {' | '.join(text.ljust(width) for text, width in zip(row, widths, strict=True))} |" for row in rows]
+    lines = [
+        f"| {' | '.join(text.ljust(width) for text, width in zip(row, widths, strict=True))} |"
+        for row in rows
+    ]
     lines.insert(1, f"|{'|'.join('-' * (width + 2) for width in widths)}|")
 
     cells = summary["cells"]
     numbers = ", ".join(map(str, request.seeds))
-    seeds = f"mean ± standard deviation of seeds {numbers}" if len(request.seeds) > 1 else f"seed {numbers}"
-    part = f" {cells['finished']} of {cells['wanted']} cells are finished." if len(set(cells.values())) > 1 else ""
+    seeds = (
+        f"mean ± standard deviation of seeds {numbers}"
+        if len(request.seeds) > 1
+        else f"seed {numbers}"
+    )
+    part = (
+        f" {cells['finished']} of {cells['wanted']} cells are finished."
+        if len(set(cells.values())) > 1
+        else ""
+    )
     return "\n".join(
         [
             f"# {summary['table']}",
@@ -128,10 +179,14 @@ def write_scores(path: Path, cells: list[Cell]) -> None:
         parts = parts or [b"class,seed," + header + b"\n"]
         if not parts[0].endswith(b"," + header + b"\n"):
             raise AdaeEdgeError(
-                f"{cell.scores} has other scores than {cells[0].scores}: remove the .json files of those "
+                f"{cell.scores} has other scores than {cells[0].scores}: remove the .json files "
+                "of those "
                 "that lack some, and the same command scores them again without training"
             )
-        parts += [f"{cell.class_name},{cell.seed},".encode() + row for row in rows.splitlines(keepends=True)]
+        parts += [
+            f"{cell.class_name},{cell.seed},".encode() + row
+            for row in rows.splitlines(keepends=True)
+        ]
     write_atomically(path, b"".join(parts))
 
 
@@ -152,9 +207,13 @@ def _frames(summary: dict[str, Any]) -> str:
     """How many frames a cell tests, as "7 to 9" where cells differ, and of how many patients all cells are."""
     ranges = {}
     for kind, by_class in summary["test"].items():
-        counts = {count for of_seeds in by_class.values() for count in of_seeds if count is not None}
+        counts = {
+            count for of_seeds in by_class.values() for count in of_seeds if count is not None
+        }
         ranges[kind] = " to ".join(map(str, sorted({min(counts), max(counts)})))
-    patients = f"; {summary['patients']} patients in all cells together" if summary["patients"] else ""
+    patients = (
+        f"; {summary['patients']} patients in all cells together" if summary["patients"] else ""
+    )
     return f"Test frames of a cell: {ranges['normals']} normal, {ranges['anomalous']} anomalous{patients}."
 
 

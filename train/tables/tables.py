@@ -10,8 +10,8 @@ from adae_edge.machine import available_threads
 from adae_edge.train.data.official import CIFAR10_CLASSES
 
 JOBS_ON_A_GPU = 5
-# Frames whose number this divides are the development part of MNIST, on which hyper-parameters were chosen (see
-# train/tables/variants.py).
+# Frames whose number this divides are the development part of MNIST, on which hyper-parameters were
+# chosen (see train/tables/variants.py).
 DEVELOPMENT = 3
 
 
@@ -24,13 +24,14 @@ class Table:
         classes: title of each class by its name on the command line, in the table's order.
         network, side: as for ``train``.
         seeds: those of the whole table.
-        paper: the paper's figures by method, a figure for each class and then its average as printed, or that
-            average alone.
+        paper: the paper's figures by method, a figure for each class and then its average as
+            printed, or that average alone.
         heading, measured: what the classes are, and what an AUROC is of, in words for people.
         note: how the protocol differs from the paper's, if it does.
-        autoencoder: whether a plain autoencoder, G trained without D, stands beside the scores under this name.
-        development: the frames whose number this divides chose hyper-parameters, and the means over the others are
-            given, too; None where no frame chose any.
+        autoencoder: whether a plain autoencoder, G trained without D, stands beside the scores
+            under this name.
+        development: the frames whose number this divides chose hyper-parameters, and the means over
+            the others are given, too; None where no frame chose any.
         needs_data: whether the data set is in a folder of the user's.
     """
 
@@ -52,7 +53,11 @@ class Table:
         *figures, average = self.paper[method]
         if not figures:
             return {}, average
-        by_class = {name: figure for name, figure in zip(self.classes, figures, strict=True) if name in classes}
+        by_class = {
+            name: figure
+            for name, figure in zip(self.classes, figures, strict=True)
+            if name in classes
+        }
         if len(by_class) < len(figures):
             average = round(sum(by_class.values()) / len(by_class), 4)
         return by_class, average
@@ -67,13 +72,39 @@ TABLES = {
         paper={
             "AnoGAN": (0.610, 0.300, 0.535, 0.440, 0.430, 0.420, 0.475, 0.355, 0.400, 0.335, 0.430),
             "EGBAD": (0.775, 0.290, 0.670, 0.520, 0.450, 0.430, 0.570, 0.400, 0.545, 0.345, 0.500),
-            "GANomaly": (0.880, 0.650, 0.940, 0.780, 0.870, 0.840, 0.830, 0.660, 0.830, 0.520, 0.780),
-            "IGMM-GAN": (0.955, 0.900, 0.930, 0.820, 0.830, 0.900, 0.930, 0.900, 0.780, 0.570, 0.852),
+            "GANomaly": (
+                0.880,
+                0.650,
+                0.940,
+                0.780,
+                0.870,
+                0.840,
+                0.830,
+                0.660,
+                0.830,
+                0.520,
+                0.780,
+            ),
+            "IGMM-GAN": (
+                0.955,
+                0.900,
+                0.930,
+                0.820,
+                0.830,
+                0.900,
+                0.930,
+                0.900,
+                0.780,
+                0.570,
+                0.852,
+            ),
             "ADAE": (0.951, 0.821, 0.948, 0.889, 0.819, 0.906, 0.889, 0.803, 0.925, 0.631, 0.858),
         },
         development=DEVELOPMENT,
-        note="The density's sizes were chosen on every third image, and the last row is of the test images that are "
-        "not among those. The recipe's own choices saw more: see what was looked at in docs/ablations.md.",
+        note="The density's sizes were chosen on every third image, and the last row is of the "
+        "test images that are "
+        "not among those. The recipe's own choices saw more: see what was looked at in "
+        "docs/ablations.md.",
     ),
     "cifar10": Table(
         "CIFAR-10 (the paper's Table 2)",
@@ -82,10 +113,23 @@ TABLES = {
         paper={
             "AnoGAN": (0.516, 0.492, 0.411, 0.399, 0.335, 0.393, 0.321, 0.399, 0.567, 0.511, 0.434),
             "EGBAD": (0.577, 0.514, 0.383, 0.448, 0.374, 0.481, 0.353, 0.526, 0.413, 0.555, 0.462),
-            "GANomaly": (0.625, 0.629, 0.505, 0.577, 0.593, 0.633, 0.653, 0.601, 0.622, 0.614, 0.605),
+            "GANomaly": (
+                0.625,
+                0.629,
+                0.505,
+                0.577,
+                0.593,
+                0.633,
+                0.653,
+                0.601,
+                0.622,
+                0.614,
+                0.605,
+            ),
             "ADAE": (0.633, 0.729, 0.550, 0.580, 0.496, 0.599, 0.590, 0.610, 0.619, 0.697, 0.610),
         },
-        note="The paper pools the training and the test images, and these figures are of all images that DIR has.",
+        note="The paper pools the training and the test images, and these figures are of all "
+        "images that DIR has.",
     ),
     "brats": Table(
         "Brain tumours, slice by slice (the paper's Figure 3)",
@@ -96,13 +140,20 @@ TABLES = {
         heading="volumes",
         measured="of slices with tumour among those without",
         autoencoder=True,
-        note="The paper trains on healthy brains of HCP, tests on the patients of BRATS 2017 and names no modality. "
-        "Here the patients of DIR are divided in five folds, which are the seeds 0 to 4: slices without tumour of four "
-        "train, and all slices of the fifth are the test. Slices with tumour lie where the head is wide: area, the "
-        "number of voxels of brain in a slice, is no method but what the others are to be compared with.",
+        note="The paper trains on healthy brains of HCP, tests on the patients of BRATS 2017 and "
+        "names no modality. "
+        "Here the patients of DIR are divided in five folds, which are the seeds 0 to 4: slices "
+        "without tumour of four "
+        "train, and all slices of the fifth are the test. Slices with tumour lie where the head "
+        "is wide: area, the "
+        "number of voxels of brain in a slice, is no method but what the others are to be "
+        "compared with.",
     ),
     "digits": Table(
-        "scikit-learn's 8x8 digits, to try the command (no table of the paper)", _DIGITS, seeds=(0,), needs_data=False
+        "scikit-learn's 8x8 digits, to try the command (no table of the paper)",
+        _DIGITS,
+        seeds=(0,),
+        needs_data=False,
     ),
 }
 
@@ -156,9 +207,16 @@ class Request:
         """The command that gives the same figures, without the places of this machine.
 
         Args:
-            devices: on which the cells were made, cpu or cuda; of several, none can be asked for by one command.
+            devices: on which the cells were made, cpu or cuda; of several, none can be asked for by
+                one command.
         """
-        parts = ["adae-edge reproduce", self.name, *(["DIR"] if self.data else []), "--out", self.out.name]
+        parts = [
+            "adae-edge reproduce",
+            self.name,
+            *(["DIR"] if self.data else []),
+            "--out",
+            self.out.name,
+        ]
         if self.classes != list(self.table.classes):
             parts += ["--classes", ",".join(self.classes)]
         if self.seeds != list(self.table.seeds):
@@ -183,12 +241,14 @@ def make_request(
     """Check what was asked for, and fill in what was left open.
 
     Raises:
-        UsageError: an unknown table or class, no class, a seed that is no number, a recipe without D, or the data set's
-            folder is missing.
+        UsageError: an unknown table or class, no class, a seed that is no number, a recipe without
+            D, or the data set's folder is missing.
     """
     table = find_table(name)
     if recipe == "autoencoder":
-        raise UsageError("the recipe autoencoder trains no D, and two of a table's scores are made by D")
+        raise UsageError(
+            "the recipe autoencoder trains no D, and two of a table's scores are made by D"
+        )
     if table.needs_data != (data is not None):
         raise UsageError(
             f"the table {name} needs its data set: adae-edge reproduce {name} DIR"
@@ -200,13 +260,18 @@ def make_request(
     wanted = list(table.classes) if classes is None else _listed(classes, "--classes")
     for class_name in wanted:
         if class_name not in table.classes:
-            raise UsageError(f"the table {name} has no class {class_name}: choose {', '.join(table.classes)}")
+            raise UsageError(
+                f"the table {name} has no class {class_name}: choose {', '.join(table.classes)}"
+            )
     numbers = list(table.seeds)
     if seeds is not None:
         listed = _listed(seeds, "--seeds")
         numbers = [int(seed) if seed.isdecimal() and len(seed) <= 10 else -1 for seed in listed]
         if not all(0 <= seed < 2**31 for seed in numbers):
-            raise UsageError(f"--seeds takes whole numbers from 0 to 2147483647, and {seeds[:40]} is something else")
+            raise UsageError(
+                f"--seeds takes whole numbers from 0 to 2147483647, and {seeds[:40]} is something "
+                "else"
+            )
     return Request(
         name=name,
         data=data,
@@ -223,5 +288,7 @@ def make_request(
 def _listed(text: str, option: str) -> list[str]:
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):
-        raise UsageError(f"{option} takes names with commas between them, and '{text}' leaves one out")
+        raise UsageError(
+            f"{option} takes names with commas between them, and '{text}' leaves one out"
+        )
     return parts

@@ -2,8 +2,8 @@
 
 python -m adae_edge.train.tables.variants DATA VARIANT CLASS SEED UPDATES
 
-prints one run's figures as JSON; ``ablations.py`` makes the table of all. They are rows of that table and no options
-of the product: whoever doubts a choice can measure it again.
+prints one run's figures as JSON; ``ablations.py`` makes the table of all. They are rows of that
+table and no options of the product: whoever doubts a choice can measure it again.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class Changed(Run):
         loss_generator, loss_real, loss_fake = loss(x, generated), loss(x, real), loss(fake, again)
         further = self.further(x, shown, again.float())
 
-        # As there: what D has of the generated term is turned around, and what arrives at G(x) goes on into G.
+        # As there: what D has of the generated term is turned around, and what arrives at G(x) goes
+        # on into G.
         loss_fake.backward(retain_graph=True)  # type: ignore[no-untyped-call]
         discriminator = self.model.discriminator.parameters()
         gradients = [parameter.grad for parameter in discriminator if parameter.grad is not None]
@@ -128,10 +129,13 @@ class Averaged(Run):
     def update(self, x: Tensor, progress: float) -> tuple[float, float, float]:
         """As ``Run.update``."""
         losses = super().update(x, progress)
-        # With 0.999 from the start, a quarter of the average would still be untrained weights after 1500 updates.
+        # With 0.999 from the start, a quarter of the average would still be untrained weights after
+        # 1500 updates.
         decay = min(0.999, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        for mean, value in zip(self.average.state_dict().values(), self.model.state_dict().values(), strict=True):
+        for mean, value in zip(
+            self.average.state_dict().values(), self.model.state_dict().values(), strict=True
+        ):
             if mean.is_floating_point():
                 mean.lerp_(value, 1 - decay)
         return losses
@@ -253,12 +257,16 @@ def damaged(x: Tensor) -> Tensor:
     erased = torch.where(rectangles(erased, 1.0), -1.0, erased)
     lower = torch.arange(x.shape[2])[:, None] >= x.shape[2] // 2
     cut = torch.where(lower, x[torch.randint(len(x), (len(cut),))], cut)
-    shifts = nn.functional.interpolate(0.25 * torch.randn(len(warped), 2, 5, 5), x.shape[2:], mode="bicubic")
+    shifts = nn.functional.interpolate(
+        0.25 * torch.randn(len(warped), 2, 5, 5), x.shape[2:], mode="bicubic"
+    )
     still = nn.functional.affine_grid(
         torch.eye(2, 3).expand(len(warped), 2, 3), list(warped.shape), align_corners=False
     )
     grid = still + shifts.permute(0, 2, 3, 1)
-    warped = nn.functional.grid_sample(warped + 1, grid, align_corners=False) - 1  # beyond the edge it is black
+    warped = (
+        nn.functional.grid_sample(warped + 1, grid, align_corners=False) - 1
+    )  # beyond the edge it is black
     turns = enumerate(rotated.tensor_split(3), start=1)
     return torch.cat([erased, cut, warped, *(part.rot90(turn, (2, 3)) for turn, part in turns)])
 
@@ -274,22 +282,37 @@ class Variant:
 
 
 VARIANTS = {
-    "default": Variant("the recipe `default`: latent size 32, learning rate 4e-3 along a half cosine, gamma 1"),
+    "default": Variant(
+        "the recipe `default`: latent size 32, learning rate 4e-3 along a half cosine, gamma 1"
+    ),
     "latent-16": Variant("latent size 16", latent=16),
     "latent-8": Variant("latent size 8", latent=8),
     "latent-4": Variant("latent size 4", latent=4),
     "rate-2e-3": Variant("learning rate 2e-3", replace(DEFAULT, learning_rate=2e-3)),
     "rate-8e-3": Variant("learning rate 8e-3", replace(DEFAULT, learning_rate=8e-3)),
     "constant-rate": Variant("the learning rate stays 4e-3", replace(DEFAULT, cosine=False)),
-    "uncontrolled": Variant("the paper's losses: no controller of L_D's generated term", UNCONTROLLED),
-    "adversarial-5": Variant("L_G's generated term weighs 5, gamma 0.7", replace(DEFAULT, adversarial=5.0, gamma=0.7)),
-    "gamma-0.5": Variant(
-        "the controller holds the generated loss at half of the real one", replace(DEFAULT, gamma=0.5)
+    "uncontrolled": Variant(
+        "the paper's losses: no controller of L_D's generated term", UNCONTROLLED
     ),
-    "gaia": Variant("the weight that Sainburg et al. give L_D's generated term", UNCONTROLLED, Gaia),
-    "margin": Variant("EBGAN's margin for L_D's generated term, twice the real loss", UNCONTROLLED, Margin),
-    "margin-0.1": Variant("EBGAN's margin for L_D's generated term, 0.1", UNCONTROLLED, FixedMargin),
-    "averaged": Variant("a moving average of both networks' weights, decay up to 0.999", run=Averaged),
+    "adversarial-5": Variant(
+        "L_G's generated term weighs 5, gamma 0.7", replace(DEFAULT, adversarial=5.0, gamma=0.7)
+    ),
+    "gamma-0.5": Variant(
+        "the controller holds the generated loss at half of the real one",
+        replace(DEFAULT, gamma=0.5),
+    ),
+    "gaia": Variant(
+        "the weight that Sainburg et al. give L_D's generated term", UNCONTROLLED, Gaia
+    ),
+    "margin": Variant(
+        "EBGAN's margin for L_D's generated term, twice the real loss", UNCONTROLLED, Margin
+    ),
+    "margin-0.1": Variant(
+        "EBGAN's margin for L_D's generated term, 0.1", UNCONTROLLED, FixedMargin
+    ),
+    "averaged": Variant(
+        "a moving average of both networks' weights, decay up to 0.999", run=Averaged
+    ),
     "noise": Variant("G sees the frame with Gaussian noise of 0.3", run=Noisy),
     "erased": Variant("G sees the frame with a rectangle erased", run=Erased),
     "pasted": Variant("G sees the frame with a rectangle of another one", run=Pasted),
@@ -297,7 +320,9 @@ VARIANTS = {
     "spread": Variant("a penalty on the spread of the scores in a batch", run=Spread),
     "ink": Variant("a frame's losses weigh as the fourth power of its ink", run=Ink),
     "ink-8": Variant("as the eighth power of its ink", run=MoreInk),
-    "contrast": Variant("a frame's losses weigh as the fourth power of its standard deviation", run=Contrast),
+    "contrast": Variant(
+        "a frame's losses weigh as the fourth power of its standard deviation", run=Contrast
+    ),
     "contrast-6": Variant("as the sixth power of its standard deviation", run=MoreContrast),
     "ink-latent-8": Variant("ink, and latent size 8", run=Ink, latent=8),
     "ink-gamma-0.5": Variant("ink, and gamma 0.5", replace(DEFAULT, gamma=0.5), Ink),
@@ -314,7 +339,9 @@ def development_part(data: str, anomalous: int) -> Dataset:
     """
     dataset = load_dataset(data, anomalous)
     return replace(
-        dataset, frames=np.asarray(dataset.frames)[::DEVELOPMENT], anomalous=dataset.anomalous[::DEVELOPMENT]
+        dataset,
+        frames=np.asarray(dataset.frames)[::DEVELOPMENT],
+        anomalous=dataset.anomalous[::DEVELOPMENT],
     )
 
 
@@ -329,7 +356,8 @@ def run_variant(data: str, name: str, anomalous: int, seed: int, updates: int) -
         updates: of the weights.
 
     Returns:
-        The AUROC of each named score on the test part of the development part, and the training's seconds.
+        The AUROC of each named score on the test part of the development part, and the training's
+            seconds.
     """
     variant, dataset = VARIANTS[name], development_part(data, anomalous)
     parts, preprocess = split(dataset.anomalous, seed), Preprocess(SIDE)
@@ -340,7 +368,9 @@ def run_variant(data: str, name: str, anomalous: int, seed: int, updates: int) -
     model = ADAE(preprocess, dataset.channels, network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = variant.run(model.train(), variant.recipe)
     begun = time.perf_counter()
-    for index, chosen in enumerate(_batches(len(frames), min(variant.recipe.batch, len(frames)), updates, seed)):
+    for index, chosen in enumerate(
+        _batches(len(frames), min(variant.recipe.batch, len(frames)), updates, seed)
+    ):
         x = unpack(frames[chosen], preprocess).contiguous(memory_format=torch.channels_last)
         run.update(x, progress=index / updates)
     seconds = time.perf_counter() - begun
@@ -348,7 +378,9 @@ def run_variant(data: str, name: str, anomalous: int, seed: int, updates: int) -
     model.eval()
     model.density = fit_density(model, frames, seed)
     labels, scores = dataset.anomalous[parts.test], all_scores(model, dataset, parts.test)
-    aurocs: dict[str, Any] = {score: round(float(roc_auc_score(labels, values)), 4) for score, values in scores.items()}
+    aurocs: dict[str, Any] = {
+        score: round(float(roc_auc_score(labels, values)), 4) for score, values in scores.items()
+    }
     return aurocs | {"seconds": round(seconds, 1)}
 
 
