@@ -117,11 +117,8 @@ def train(
     frames, data_sha256, seen = frames.to(device), digest.hexdigest(), digest.frames()
 
     torch.manual_seed(settings.seed)
-    model = (
-        ADAE(preprocess, dataset.channels, settings.network)
-        .to(device)
-        .to(memory_format=torch.channels_last)
-    )  # type: ignore[call-overload]
+    model = ADAE(preprocess, dataset.channels, settings.network).to(device)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = Run(model, settings.recipe, group, compiled)
     done = 0
     if resume is not None:
