@@ -16,9 +16,10 @@ import typer
 from adae_edge import __version__
 from adae_edge.cli.export import engine, export, inspect
 from adae_edge.cli.score import bench, calibrate, score
-from adae_edge.cli.shared import Stopped, complain, needs
+from adae_edge.cli.shared import Stopped, complain
 from adae_edge.cli.train import download, evaluate, reproduce, train
 from adae_edge.errors import AdaeEdgeError
+from adae_edge.extras import needs
 
 app = typer.Typer(
     name="adae-edge",

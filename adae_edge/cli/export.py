@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from adae_edge.cli.shared import needs, numbers_of, three_of
+from adae_edge.cli.shared import numbers_of, three_of
 from adae_edge.errors import MissingExtra, ParityError, UsageError
+from adae_edge.extras import needs
 
 
 def export(

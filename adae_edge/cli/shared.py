@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from adae_edge.errors import MissingExtra, UsageError, printable
+from adae_edge.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from adae_edge.contract import Contract, Region
@@ -59,17 +58,6 @@ class Stopped(BaseException):
     """
 
     asked = False
-
-
-@contextlib.contextmanager
-def needs(what: str, extra: str) -> Iterator[None]:
-    """Turn a missing third-party package into the pip line that installs it."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("adae_edge"):
-            raise
-        raise MissingExtra(what, extra) from error
 
 
 def until_stopped(items: Iterable[Item]) -> Iterator[Item]:

@@ -14,11 +14,11 @@ from adae_edge.cli.shared import (
     Window,
     calibrated,
     complain,
-    needs,
     region_of,
     window_of,
 )
 from adae_edge.errors import UsageError
+from adae_edge.extras import needs
 
 
 def download(

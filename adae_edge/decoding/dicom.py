@@ -17,16 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.decoding.images import check_size
-from adae_edge.errors import FrameError, MissingExtra
+from adae_edge.errors import FrameError
+from adae_edge.extras import needs
 
-try:
+with needs("Reading DICOM files", "dicom"):
     import pydicom
     from pydicom.dataset import Dataset
     from pydicom.pixels.processing import apply_color_lut
     from pydicom.pixels.utils import iter_pixels
     from pydicom.uid import JPEG2000TransferSyntaxes
-except ImportError:
-    raise MissingExtra("Reading DICOM files", "dicom") from None
 
 MAX_FRAMES = 10_000
 

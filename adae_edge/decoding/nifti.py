@@ -20,12 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.decoding.images import check_size
-from adae_edge.errors import FrameError, MissingExtra
+from adae_edge.errors import FrameError
+from adae_edge.extras import needs
 
-try:
+with needs("Reading NIfTI volumes", "nifti"):
     import nibabel
-except ImportError:
-    raise MissingExtra("Reading NIfTI volumes", "nifti") from None
 
 
 Volume = NDArray[np.float32]

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.contract import Contract
-from adae_edge.errors import CheckpointError, MissingExtra, ModelFileError, UsageError
+from adae_edge.errors import CheckpointError, ModelFileError, UsageError
+from adae_edge.extras import needs
 from adae_edge.formats.files import write_atomically
 
 CONTRACT_KEY = "adae_edge.contract"
@@ -141,8 +142,6 @@ def choose_references(
 
 
 def _safetensors() -> Any:
-    try:
+    with needs("Reading or writing a checkpoint", "train"):
         import safetensors.numpy
-    except ImportError:
-        raise MissingExtra("Reading or writing a checkpoint", "train") from None
     return safetensors.numpy

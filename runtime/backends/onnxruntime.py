@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge.errors import AdaeEdgeError, MissingExtra, ModelFileError, UsageError, printable
+from adae_edge.errors import AdaeEdgeError, ModelFileError, UsageError, printable
+from adae_edge.extras import needs
 from adae_edge.machine import available_threads
 
 if TYPE_CHECKING:
@@ -97,10 +98,8 @@ class OnnxRuntime:
                 f"there is no device {device}: choose {', '.join(DEVICES[:-1])} or {DEVICES[-1]}"
             )
         provider, extra = PROVIDERS[device]
-        try:
+        with needs("Scoring", extra):
             import onnxruntime
-        except ImportError:
-            raise MissingExtra("Scoring", extra) from None
         if threads is not None and not 1 <= threads <= MAX_THREADS:
             raise UsageError(f"a run takes 1 to {MAX_THREADS} threads, and not {threads}")
         if provider not in onnxruntime.get_available_providers():

@@ -9,15 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.decoding.images import check_size
-from adae_edge.errors import MissingExtra
+from adae_edge.extras import needs
 
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
-try:
+with needs("Reading a camera or a video", "camera"):
     import cv2
-except ImportError:
-    raise MissingExtra("Reading a camera or a video", "camera") from None
 
 __all__ = ["cv2", "rgb"]
 

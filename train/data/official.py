@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge.errors import DatasetError, MissingExtra
+from adae_edge.errors import DatasetError
+from adae_edge.extras import needs
 
 CIFAR10_CLASSES = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_PIXELS = 3 * 32 * 32
@@ -46,10 +47,8 @@ def digits() -> Labelled:
     Raises:
         MissingExtra: scikit-learn is not installed.
     """
-    try:
+    with needs("The data set of digits", "train"):
         from sklearn.datasets import load_digits
-    except ImportError:
-        raise MissingExtra("The data set of digits", "train") from None
     data = load_digits()
     frames = np.round(data.images * (255 / 16)).astype(np.uint8)[..., None]
     return Labelled(frames, data.target.astype(np.uint8))
