@@ -1,8 +1,7 @@
-"""What building and running engines share: TensorRT's module by its flavour, its log, and this machine's GPU."""
+"""What building and running engines share: TensorRT's module by its flavour, and its log."""
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 from typing import Any
 
@@ -15,11 +14,14 @@ MODULES = {
     "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
 }
 EXTRAS = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
-_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
 
 
 def load_flavour(flavour: str, what: str) -> Any:
-    """TensorRT's module, for ``what``, which begins the sentence where it is not installed.
+    """Import TensorRT in this flavour, by whichever of its names is installed.
+
+    Args:
+        flavour: one of ``MODULES``.
+        what: what needs it; begins the sentence where it is not installed.
 
     Raises:
         MissingExtra: it is not installed.
@@ -31,11 +33,10 @@ def load_flavour(flavour: str, what: str) -> Any:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name not in MODULES[flavour]:
-                raise _unloadable(flavour, error) from None
-        except (
-            Exception
-        ) as error:  # a library that is missing is an ImportError, a broken one may be anything
-            raise _unloadable(flavour, error) from None
+                raise _unloadable(flavour, error) from error
+        # A library that is missing is an ImportError, and a broken one may be anything.
+        except Exception as error:
+            raise _unloadable(flavour, error) from error
     raise MissingExtra(what, EXTRAS[flavour])
 
 
@@ -61,29 +62,3 @@ def log_of(trt: Any) -> Any:
 def first_line(text: str) -> str:
     """The first line of a message of TensorRT's, safe to print."""
     return printable((text.strip().splitlines() or ["it does not say why"])[0][:200])
-
-
-def gpu() -> tuple[str, str] | None:
-    """Name and compute capability ("8.7") of the first visible GPU, by its driver; None where there is none."""
-    try:
-        cuda = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return None
-    device, major, minor, name = (
-        ctypes.c_int(),
-        ctypes.c_int(),
-        ctypes.c_int(),
-        ctypes.create_string_buffer(100),
-    )
-    failed = (
-        cuda.cuInit(0)
-        or cuda.cuDeviceGet(ctypes.byref(device), 0)
-        or cuda.cuDeviceGetName(name, len(name), device)
-        or cuda.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device)
-        or cuda.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device)
-    )
-    return (
-        None
-        if failed
-        else (printable(name.value.decode(errors="replace")), f"{major.value}.{minor.value}")
-    )

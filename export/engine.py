@@ -22,7 +22,8 @@ from adae_edge.errors import AdaeEdgeError, ModelFileError, UsageError, printabl
 from adae_edge.formats import enginefile, modelfile
 from adae_edge.formats.enginefile import FLAVOURS, Engine
 from adae_edge.formats.files import write_atomically
-from adae_edge.tensorrt import EXTRAS, first_line, gpu, load_flavour, log_of
+from adae_edge.gpu import first_gpu
+from adae_edge.tensorrt import EXTRAS, first_line, load_flavour, log_of
 
 Size = tuple[int, int]  # height and width
 # Smallest, most frequent and largest frames where the model takes any: cameras', and scanners'
@@ -271,7 +272,7 @@ def _gpus(
     trt: Any, flavour: str, capabilities: Sequence[str]
 ) -> tuple[str | None, tuple[str, ...]]:
     """The name of this machine's GPU, if it is built for that, and the compute capabilities to build for."""
-    here = None if capabilities else gpu()
+    here = None if capabilities else first_gpu()
     if not capabilities and here is None:
         ahead = (
             ", or name the GPU's with --compute-capability, as 8.6"
@@ -397,7 +398,7 @@ def _failure(flavour: str, errors: Sequence[str]) -> str:
 
 
 def _half_layers(trt: Any, log: Any, plan: bytes) -> tuple[int, int] | None:
-    if gpu() is None:
+    if first_gpu() is None:
         return None
     engine = trt.Runtime(log).deserialize_cuda_engine(plan)
     if engine is None:  # it is for another GPU

@@ -23,6 +23,7 @@ from typing import Any
 
 from adae_edge import __version__
 from adae_edge.errors import AdaeEdgeError, printable
+from adae_edge.gpu import ask_driver
 from adae_edge.machine import available_threads, machine
 from adae_edge.tensorrt import EXTRAS, load_flavour
 from adae_edge.tensorrt import MODULES as FLAVOURS
@@ -270,33 +271,8 @@ def _engine() -> dict[str, Any]:
 
 def _gpus() -> dict[str, Any]:
     """GPUs by CUDA's driver, without any package."""
-    import ctypes
-
-    try:
-        cuda = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return {"error": "there is no NVIDIA driver"}
-    if code := cuda.cuInit(0):
-        return {"error": f"the NVIDIA driver cannot be used, CUDA error {code}"}
-    number, count = ctypes.c_int(), ctypes.c_int()
-    cuda.cuDriverGetVersion(ctypes.byref(number))
-    cuda.cuDeviceGetCount(ctypes.byref(count))
-    gpus = []
-    for index in range(count.value):
-        name, device, major, minor = (
-            ctypes.create_string_buffer(256),
-            ctypes.c_int(),
-            ctypes.c_int(),
-            ctypes.c_int(),
-        )
-        cuda.cuDeviceGet(ctypes.byref(device), index)
-        cuda.cuDeviceGetName(name, len(name), device)
-        cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, device)
-        cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
-        gpus.append(
-            {"name": name.value.decode(), "compute_capability": f"{major.value}.{minor.value}"}
-        )
-    return {"cuda": f"{number.value // 1000}.{number.value % 1000 // 10}", "gpus": gpus}
+    driver = ask_driver()
+    return {"cuda": driver.cuda, "gpus": [gpu._asdict() for gpu in driver.gpus]}
 
 
 def _driver(root: Path) -> dict[str, Any]:

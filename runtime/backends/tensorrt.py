@@ -15,8 +15,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from adae_edge.errors import AdaeEdgeError, FrameError, MissingExtra, ModelFileError, UsageError
 from adae_edge.formats.enginefile import Engine
+from adae_edge.gpu import first_gpu
 from adae_edge.runtime.backends.onnxruntime import INPUTS, OUTPUTS
-from adae_edge.tensorrt import MODULES, first_line, gpu, load_flavour, log_of
+from adae_edge.tensorrt import MODULES, first_line, load_flavour, log_of
 
 # Sizes and batches that stay recorded, the latest ones; each keeps its frames' memory on both
 # sides.
@@ -284,7 +285,7 @@ def load_cuda() -> Any:
 
 def _matching_gpu(engine: Engine) -> str:
     """The name of the GPU, on which alone the engine runs."""
-    name, capability = gpu() or ("a GPU that does not say its name,", "unknown")
+    name, capability = first_gpu() or ("a GPU that does not say its name,", "unknown")
     if capability not in engine.compute_capabilities or engine.gpu not in (None, name):
         built = f"{engine.gpu or 'GPUs'} of compute capability {engine.compute_capability}"
         raise ModelFileError(

@@ -20,8 +20,8 @@ from adae_edge.export import graph
 from adae_edge.export.engine import Wanted, build_engine, choose_flavour, half_layers, ranges
 from adae_edge.formats import enginefile, modelfile, onnxgraph
 from adae_edge.formats.checkpoint import Checkpoint
+from adae_edge.gpu import first_gpu
 from adae_edge.model import load_network
-from adae_edge.tensorrt import gpu
 from tests.support.bindings import PACKAGES, install_bindings
 from tests.support.environments import ROOT
 from tests.support.models import complaints, mean_model, run
@@ -97,7 +97,7 @@ def test_every_form_becomes_an_engine_that_says_what_it_is(rtx, checkpoints, tmp
     assert engine.compute_capabilities == ("8.6",)
     assert engine.onnx_sha256 == hashlib.sha256(source.read_bytes()).hexdigest()
     assert built.bytes == out.stat().st_size > len(engine.plan) > 100_000
-    assert built.half is None or gpu()
+    assert built.half is None or first_gpu()
     if "size" in form:
         height, width = form["size"]
         assert engine.options["frame_size"] == [f"{width}x{height}"] * 3
@@ -118,7 +118,7 @@ def test_the_command_builds_for_several_gpus_and_says_what_was_built(rtx, model,
     assert lines[0].endswith("for any GPU of compute capability 8.6 or 12.0")
     assert lines[1] == "it takes frames of 56x40 to 320x240, best 64x48, 1 to 4 in a run, best 2"
     assert (
-        gpu()
+        first_gpu()
         or lines[2]
         == "the layers' precisions could not be inspected, for no GPU here loads the engine"
     )
@@ -171,7 +171,7 @@ def test_a_gpu_that_tensorrt_rtx_does_not_know(rtx, model, tmp_path):
 
 
 def test_no_gpu_here_and_none_named(rtx, model, tmp_path):
-    if gpu():
+    if first_gpu():
         pytest.skip("there is a GPU here")
     with pytest.raises(
         UsageError, match=r"finds no GPU here: .*, or name the GPU's with --compute-capability"
