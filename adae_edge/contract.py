@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
-from adae_edge.errors import ModelFileError
+from adae_edge.errors import AdaeEdgeError, FrameError, ModelFileError
 
 SCHEMA = 3
 QUANTILES = 101
@@ -36,6 +36,7 @@ PRECISIONS = ("fp32", "fp16", "int8")
 TARGETS = ("portable", "openvino", "tensorrt")
 MAPS = ("network", "frame")
 MAX_BATCH = 4096
+MAX_SIDE = 8192  # pixels of a frame's height and width
 
 
 class Region(NamedTuple):
@@ -45,6 +46,18 @@ class Region(NamedTuple):
     top: int
     width: int
     height: int
+
+    def check(self, height: int, width: int, refusal: type[AdaeEdgeError] = FrameError) -> None:
+        """Refuse frames of this height and width, pixels, if they do not contain the region.
+
+        Raises:
+            FrameError: they do not; or ``refusal``, where that is given.
+        """
+        if self.left + self.width > width or self.top + self.height > height:
+            raise refusal(
+                f"the model looks at {tuple(self)}, which lies outside of a frame of {width} x "
+                f"{height} pixels"
+            )
 
 
 @dataclass(frozen=True)
@@ -277,14 +290,14 @@ def _region(value: Any) -> bool:
     return value is None or (
         isinstance(value, list)
         and len(value) == 4
-        and all(_whole(edge, 0, 8192) for edge in value[:2])
-        and all(_whole(edge, 1, 8192) for edge in value[2:])
+        and all(_whole(edge, 0, MAX_SIDE) for edge in value[:2])
+        and all(_whole(edge, 1, MAX_SIDE) for edge in value[2:])
     )
 
 
 def _size(value: Any) -> bool:
     return value is None or (
-        isinstance(value, list) and len(value) == 2 and all(_whole(v, 1, 8192) for v in value)
+        isinstance(value, list) and len(value) == 2 and all(_whole(v, 1, MAX_SIDE) for v in value)
     )
 
 

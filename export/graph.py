@@ -107,16 +107,8 @@ def export(
 
 def _check_form(contract: Contract) -> None:
     """Refuse a form that could never score a frame."""
-    form, region = contract.form, contract.region
-    assert form is not None
-    if form.size is None:
-        return
-    height, width = form.size
-    if region and (region.left + region.width > width or region.top + region.height > height):
-        raise UsageError(
-            f"the model looks at {tuple(region)}, which lies outside of frames of {width} x "
-            f"{height} pixels"
-        )
+    if contract.form.size is not None and contract.region is not None:
+        contract.region.check(*contract.form.size, UsageError)
 
 
 def _check_sizes(contract: Contract, frames: Sequence[Inputs]) -> None:

@@ -27,9 +27,9 @@ from adae_edge.contract import Form
 from adae_edge.errors import ParityError
 from adae_edge.export.extremes import Inputs
 from adae_edge.export.forms import staged_in
+from adae_edge.interface import INPUTS
 from adae_edge.model import ADAE
 from adae_edge.runtime import Scorer
-from adae_edge.runtime.backends.onnxruntime import INPUTS
 
 SPEED_BATCHES = (1, 64)
 SPEED_ROUNDS = 15

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.contract import Contract, Form
-from adae_edge.decoding.images import MAX_SIDE, check_size
-from adae_edge.errors import FrameError, ModelFileError, UsageError
+from adae_edge.errors import ModelFileError, UsageError
 from adae_edge.formats import enginefile
-from adae_edge.runtime.backends.onnxruntime import OUTPUTS, Backend, OnnxRuntime
+from adae_edge.interface import Batch, outputs_of
+from adae_edge.runtime.backends.onnxruntime import Backend, OnnxRuntime
 from adae_edge.runtime.backends.tensorrt import TensorRT
 
 # A run holds the frames as float32, so this many pixel values take 256 MiB.
@@ -61,7 +60,7 @@ class Scorer:
                     )
                 self.backend = TensorRT(file)
             else:
-                self.backend = OnnxRuntime(file.data, device or "cpu", threads, self.contract.kind)
+                self.backend = OnnxRuntime(file.data, device or "cpu", threads, self.contract)
         except ModelFileError as error:
             raise ModelFileError(f"{path} is refused: {error}") from None
 
@@ -92,7 +91,7 @@ class Scorer:
         Raises:
             FrameError: another dtype, shape or number of channels, or a size that cannot be scored.
         """
-        return self._run(self._inputs(frames, mean, std), OUTPUTS[:1])[0]
+        return self._run(Batch(frames, mean, std), 1)[0]
 
     def score_with_map(
         self,
@@ -114,101 +113,33 @@ class Scorer:
         """
         if self.form.anomaly_map is None:
             raise UsageError("this model has no anomaly map: export it with --anomaly-map")
-        scores, maps = self._run(self._inputs(frames, mean, std), OUTPUTS)
+        scores, maps = self._run(Batch(frames, mean, std), 2)
         return scores, maps
 
-    def _inputs(
-        self,
-        frames: NDArray[np.uint8 | np.float32],
-        mean: NDArray[np.float32] | None,
-        std: NDArray[np.float32] | None,
-    ) -> list[NDArray[Any]]:
-        """The graph's inputs, checked."""
-        dtype = np.dtype(np.uint8 if self.contract.kind == "image" else np.float32)
-        if not (isinstance(frames, np.ndarray) and frames.dtype == dtype and frames.ndim == 4):
-            what = (
-                f"{frames.dtype} {list(frames.shape)}"
-                if isinstance(frames, np.ndarray)
-                else type(frames).__name__
-            )
-            raise FrameError(
-                f"frames are a {dtype} array [N, H, W, {self.contract.channels}], and this is "
-                f"{what}"
-            )
-        _, height, width, channels = frames.shape
-        if channels != self.contract.channels:
-            raise FrameError(
-                f"this model takes frames with {self.contract.channels} channels, and these have "
-                f"{channels}"
-            )
-        if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
-            check_size(height, width, "a frame")
-        if self.form.size and (height, width) != self.form.size:
-            fixed_height, fixed_width = self.form.size
-            raise FrameError(
-                f"this model was exported for frames of {fixed_width} x {fixed_height} pixels "
-                "alone, "
-                f"and this one has {width} x {height}"
-            )
-        region = self.contract.region
-        if region and (region.left + region.width > width or region.top + region.height > height):
-            raise FrameError(
-                f"the model looks at {tuple(region)}, which lies outside of a frame of {width} x "
-                f"{height} pixels"
-            )
-        contiguous = frames if frames.flags.c_contiguous else np.ascontiguousarray(frames)
-        return [contiguous, *self._statistics(frames, mean, std)]
-
-    def _run(self, inputs: list[NDArray[Any]], outputs: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Run the graph once, or in parts where there are many frames or the backend takes fewer or a fixed number."""
-        count, height, width, channels = inputs[0].shape
-        most = self.form.batch or max(1, _VALUES_PER_RUN // (height * width * channels))
-        most = min(most, self.backend.max_batch or most)
-        if count == (self.form.batch or count) and 0 < count <= most:
-            return self.backend.run(inputs, outputs)
-        if count == 0:
-            return [
-                part[:0]
-                for part in self._run(
-                    [np.ones((1, *array.shape[1:]), array.dtype) for array in inputs], outputs
-                )
-            ]
-        parts = []
-        for start in range(0, count, most):
+    def _run(self, batch: Batch, outputs: int) -> list[NDArray[np.float32]]:
+        """The graph's first outputs, this many, for all frames, in as many runs as they take."""
+        inputs = batch.check(self.contract).arrays()
+        names = [port.name for port in outputs_of(self.contract)[:outputs]]
+        count, *sizes = inputs[0].shape
+        if count == 0:  # a made-up frame tells the shapes of what is returned
+            inputs = [np.ones((1, *array.shape[1:]), array.dtype) for array in inputs]
+        most = self._frames_per_run(*sizes)
+        runs = []
+        for start in range(0, max(1, count), most):
             part = [array[start : start + most] for array in inputs]
-            if self.form.batch:  # the last frame fills up the last run
-                missing = most - len(part[0])
-                part = [
-                    np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
-                    for array in part
-                ]
-            parts.append(self.backend.run(part, outputs))
-        return [np.concatenate(column)[:count] for column in zip(*parts, strict=True)]
+            runs.append(self.backend.run(self._filled(part), names))
+        if len(runs) == 1:
+            return [values[:count] for values in runs[0]]
+        return [np.concatenate(column)[:count] for column in zip(*runs, strict=True)]
 
-    def _statistics(
-        self,
-        frames: NDArray[np.uint8 | np.float32],
-        mean: NDArray[np.float32] | None,
-        std: NDArray[np.float32] | None,
-    ) -> list[NDArray[np.float32]]:
-        """The inputs beside the frames, checked; none for images."""
-        if self.contract.kind == "image":
-            if mean is not None or std is not None:
-                raise FrameError(
-                    "this model takes pictures, which have no mean and standard deviation"
-                )
-            return []
-        if mean is None or std is None:
-            raise FrameError("this model takes a mean and a standard deviation with each frame")
-        statistics = [np.ascontiguousarray(values, np.float32) for values in (mean, std)]
-        if any(
-            values.shape != (len(frames),) or not np.isfinite(values).all() for values in statistics
-        ):
-            raise FrameError(
-                "the mean and the standard deviation are one finite number for each frame"
-            )
-        if not (statistics[1] > 0).all():
-            raise FrameError("a standard deviation is above 0")
-        if not np.isfinite(frames).all():  # the graph's clipping would make a number of it
-            raise FrameError("a frame has values that are not finite numbers")
-        return statistics
+    def _frames_per_run(self, height: int, width: int, channels: int) -> int:
+        """The form's fixed number, or as many as memory and backend allow."""
+        most = self.form.batch or max(1, _VALUES_PER_RUN // (height * width * channels))
+        return min(most, self.backend.max_batch or most)
+
+    def _filled(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """The inputs with their last frame repeated up to the form's fixed number, if it has one."""
+        missing = (self.form.batch or 0) - len(inputs[0])
+        if missing <= 0:
+            return inputs
+        return [np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) for array in inputs]

@@ -123,8 +123,5 @@ def check_region(region: Region | None, shape: tuple[int, ...]) -> None:
     Raises:
         DatasetError: they do not.
     """
-    if region and (region.left + region.width > shape[2] or region.top + region.height > shape[1]):
-        raise DatasetError(
-            f"the region of interest {','.join(map(str, region))} lies outside frames of "
-            f"{shape[2]} x {shape[1]} pixels"
-        )
+    if region is not None:
+        region.check(shape[1], shape[2], DatasetError)

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge.decoding.images import check_size
 from adae_edge.errors import FrameError
 from adae_edge.extras import needs
+from adae_edge.interface import check_size
 
 with needs("Reading DICOM files", "dicom"):
     import pydicom

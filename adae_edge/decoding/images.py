@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from adae_edge.contract import MAX_SIDE
 from adae_edge.errors import FrameError, UsageError
+from adae_edge.interface import check_size
 
-MAX_SIDE = 8192
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -117,18 +118,6 @@ def to_channels(frame: NDArray[Value], channels: int) -> NDArray[Value]:
         return np.repeat(frame, 3, axis=-1)
     luma = frame.astype(np.uint32) @ np.array([299, 587, 114], np.uint32)
     return ((luma + 500) // 1000).astype(frame.dtype)[..., None]
-
-
-def check_size(height: int, width: int, what: str) -> None:
-    """Refuse a frame without pixels or beyond 8192 x 8192; ``what`` names it in the message.
-
-    Raises:
-        FrameError: the size is refused.
-    """
-    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
-        raise FrameError(
-            f"{what} is {width} x {height} pixels, and a frame has 1 x 1 to {MAX_SIDE} x {MAX_SIDE}"
-        )
 
 
 def _mode(image: Image.Image) -> str:

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge.decoding.images import check_size
 from adae_edge.errors import FrameError
 from adae_edge.extras import needs
+from adae_edge.interface import check_size
 
 with needs("Reading NIfTI volumes", "nifti"):
     import nibabel

@@ -18,12 +18,15 @@ from adae_edge.errors import ModelFileError
 from adae_edge.formats.files import read_checked
 from adae_edge.formats.onnxgraph import FLOAT, TWICE, UINT8, OnnxGraph, check_domain
 from adae_edge.formats.protobuf import Reader, encoded
+from adae_edge.interface import inputs_of, outputs_of
 
 CONTRACT_KEY = "adae_edge.contract"
 DIGEST_KEY = "adae_edge.sha256"
 DIGEST_SINCE = 3  # the contract's schema that requires it
 MAX_BYTES = 512 * 2**20
 _TOO_LARGE = f"it is larger than {MAX_BYTES // 2**20} MiB"
+
+_TYPES = {"uint8": UINT8, "float32": FLOAT}  # TensorProto.DataType by name
 
 # ModelProto
 _MODEL_GRAPH, _MODEL_OPSETS, _MODEL_METADATA, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 8, 14, 20, 25
@@ -111,28 +114,15 @@ def check(data: bytes) -> ModelFile:
 
 def _check_interface(graph: OnnxGraph, contract: Contract) -> None:
     """Refuse a graph that does not take and return what its contract says."""
-    form = contract.form
-    batch = form.batch
-    height, width = form.size or (None, None)
-    inputs: list[tuple[str, int, tuple[int | None, ...]]]
-    if contract.kind == "image":
-        inputs = [("frames", UINT8, (batch, height, width, contract.channels))]
-        described = f"frames uint8 [N, H, W, {contract.channels}]"
-    else:
-        inputs = [
-            ("frames", FLOAT, (batch, height, width, 1)),
-            ("mean", FLOAT, (batch,)),
-            ("std", FLOAT, (batch,)),
-        ]
-        described = "frames float32 [N, H, W, 1], mean and std float32 [N]"
-    outputs = {"score": (FLOAT, 1)}
-    if form.anomaly_map:
-        outputs["anomaly_map"] = (FLOAT, 3)
+    inputs = inputs_of(contract)
+    outputs = outputs_of(contract)
+    described = [(port.name, _TYPES[port.dtype.name], port.shape) for port in inputs]
     returned = {value.name: (value.type, len(value.shape)) for value in graph.outputs}
-    if graph.inputs != inputs or returned != outputs or len(graph.outputs) != len(outputs):
+    wanted = {port.name: (_TYPES[port.dtype.name], len(port.shape)) for port in outputs}
+    if graph.inputs != described or returned != wanted or len(graph.outputs) != len(outputs):
         raise ModelFileError(
-            f"the graph does not take {described} and return {' and '.join(outputs)}, with the "
-            "sizes of the contract"
+            f"the graph does not take {' and '.join(map(str, inputs))} and return "
+            f"{' and '.join(port.name for port in outputs)}, with the sizes of the contract"
         )
 
 

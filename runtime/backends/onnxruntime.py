@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from adae_edge.contract import Contract
 from adae_edge.errors import AdaeEdgeError, ModelFileError, UsageError, printable
 from adae_edge.extras import needs
+from adae_edge.interface import Port, inputs_of, outputs_of
 from adae_edge.machine import available_threads
 
 if TYPE_CHECKING:
     import onnxruntime
 
 MAX_THREADS = 256
-# The graph's inputs, of which an image model has the first alone.
-INPUTS = ("frames", "mean", "std")
-# And its outputs, of which the map is there where the contract says so.
-OUTPUTS = ("score", "anomaly_map")
 # ONNX Runtime's execution provider for each device, and the extra that brings it.
 PROVIDERS = {
     "cpu": ("CPUExecutionProvider", "cpu"),
@@ -36,6 +34,8 @@ DEVICES = tuple(PROVIDERS)
 PACKAGES = {"cpu": "onnxruntime", "gpu": "onnxruntime-gpu", "openvino": "onnxruntime-openvino"}
 # What OpenVINO computes a float32 graph in. Left to itself it may choose bf16 where the CPU can.
 OPENVINO_PRECISION = "f32"
+# ONNX Runtime's names of a port's dtype.
+_TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
 # Operators that compute the resize and the network have one of these in their names.
 PRODUCTS = ("Conv", "MatMul", "Gemm")
 # Operators that a device is known to compute wrongly. OpenVINO adds up exponentials as they are,
@@ -74,7 +74,11 @@ class OnnxRuntime:
     """
 
     def __init__(
-        self, model: bytes, device: str, threads: int | None = None, kind: str = "image"
+        self,
+        model: bytes,
+        device: str,
+        threads: int | None = None,
+        contract: Contract | None = None,
     ) -> None:
         """
         Args:
@@ -83,7 +87,8 @@ class OnnxRuntime:
                 and keeps it in memory alone: while the graph loads if its sizes are fixed, else at
                 the first frame and again for each size or batch beyond those before.
             threads: for one run of the graph; None for as many as this process may use.
-            kind: of the frames, as in the contract.
+            contract: of the model file, whose inputs and outputs the loaded graph must have; None
+                for a graph that is known to be right.
 
         Raises:
             UsageError: no such device, this onnxruntime cannot run on it, or an absurd number of
@@ -139,28 +144,14 @@ class OnnxRuntime:
                 raise AdaeEdgeError(
                     f"{device} cannot be used, and nothing else is used in its place: {reason}"
                 )
-        inputs = [(value.name, value.type, len(value.shape)) for value in self.session.get_inputs()]
-        outputs = [
-            (value.name, value.type, len(value.shape)) for value in self.session.get_outputs()
-        ]
-        if kind == "image":
-            wanted, described = [("frames", "tensor(uint8)", 4)], "frames uint8 [N, H, W, C]"
-        else:
-            wanted = [
-                ("frames", "tensor(float)", 4),
-                ("mean", "tensor(float)", 1),
-                ("std", "tensor(float)", 1),
-            ]
-            described = "frames float32 [N, H, W, 1], mean and std float32 [N]"
-        if inputs != wanted or ("score", "tensor(float)", 1) not in outputs:
-            raise ModelFileError(
-                f"the graph does not take {described} and return a score float32 [N]"
-            )
+        if contract is not None:
+            _check_ports(self.session, contract)
+        self._inputs = [value.name for value in self.session.get_inputs()]
         self.name = f"onnxruntime {onnxruntime.__version__} {provider}"
         self.max_batch: int | None = None
 
     def run(
-        self, inputs: Sequence[NDArray[Any]], outputs: Sequence[str] = OUTPUTS[:1]
+        self, inputs: Sequence[NDArray[Any]], outputs: Sequence[str] = ("score",)
     ) -> list[NDArray[np.float32]]:
         """The graph's inputs in order, C-contiguous -> some of its outputs by name.
 
@@ -169,7 +160,7 @@ class OnnxRuntime:
         """
         try:
             values: list[NDArray[np.float32]] = self.session.run(
-                outputs, dict(zip(INPUTS, inputs, strict=False))
+                outputs, dict(zip(self._inputs, inputs, strict=True))
             )
         except Exception as error:
             raise AdaeEdgeError(f"the graph cannot be run: {_first_line(error)}") from None
@@ -221,6 +212,25 @@ def provider_options(device: str, threads: int) -> dict[str, str]:
         }
         return {"device_type": "CPU", "load_config": json.dumps({"CPU": cpu})}
     return {}
+
+
+def _check_ports(session: onnxruntime.InferenceSession, contract: Contract) -> None:
+    """Refuse a graph whose inputs and outputs, as ONNX Runtime sees them, are not the contract's."""
+    inputs, outputs = inputs_of(contract), outputs_of(contract)
+    taken = [(value.name, value.type, len(value.shape)) for value in session.get_inputs()]
+    returned = [(value.name, value.type, len(value.shape)) for value in session.get_outputs()]
+    if taken != [_as_seen(port) for port in inputs] or not all(
+        _as_seen(port) in returned for port in outputs
+    ):
+        raise ModelFileError(
+            f"the graph does not take {' and '.join(map(str, inputs))} and return "
+            f"{' and '.join(map(str, outputs))}"
+        )
+
+
+def _as_seen(port: Port) -> tuple[str, str, int]:
+    """Name, type and number of axes, as ONNX Runtime says them."""
+    return port.name, _TYPES[port.dtype.name], len(port.shape)
 
 
 def _unfit(session: onnxruntime.InferenceSession, device: str, provider: str) -> str:

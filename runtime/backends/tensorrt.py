@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from adae_edge.errors import AdaeEdgeError, FrameError, MissingExtra, ModelFileError, UsageError
 from adae_edge.formats.enginefile import Engine
 from adae_edge.gpu import first_gpu
-from adae_edge.runtime.backends.onnxruntime import INPUTS, OUTPUTS
+from adae_edge.interface import Port, inputs_of, outputs_of
 from adae_edge.tensorrt import MODULES, first_line, load_flavour, log_of
 
 # Sizes and batches that stay recorded, the latest ones; each keeps its frames' memory on both
@@ -61,7 +61,8 @@ class TensorRT:
         if plan is None:
             raise ModelFileError(f"TensorRT cannot load its plan, {_last(self._log)}: {REBUILD}")
         self._plan = plan
-        self._smallest, self._largest = _checked_tensors(trt, plan, engine)
+        self._inputs, self._outputs = inputs_of(engine.contract), outputs_of(engine.contract)
+        self._smallest, self._largest = _checked_sizes(trt, plan, self._inputs, self._outputs)
         self.max_batch: int | None = self._largest[0]
         self.name = f"{engine.flavour} {engine.version} on {card}"
 
@@ -86,7 +87,7 @@ class TensorRT:
         self.close()
 
     def run(
-        self, inputs: Sequence[NDArray[Any]], outputs: Sequence[str] = OUTPUTS[:1]
+        self, inputs: Sequence[NDArray[Any]], outputs: Sequence[str] = ("score",)
     ) -> list[NDArray[np.float32]]:
         """The engine's inputs in order, C-contiguous -> some of its outputs by name.
 
@@ -138,7 +139,8 @@ class _Recording:
             if self._context is None:
                 raise AdaeEdgeError(f"TensorRT cannot prepare a run: {_last(self._log)}")
             self._context.set_device_memory(backend._scratch, backend._scratch_bytes)
-            self._prepare(backend._plan, inputs, outputs)
+            self._take_in(backend._inputs, inputs)
+            self._give_out(backend._outputs, outputs, len(inputs[0]))
             # TensorRT does some of its work at the first run alone, which cannot be recorded
             self._enqueue()
             _checked(self._cuda.cudaStreamSynchronize(self._stream))
@@ -160,49 +162,48 @@ class _Recording:
         _checked(self._cuda.cudaStreamSynchronize(self._stream))
         return [pinned.copy() for pinned in self._outputs]
 
-    def _prepare(self, plan: Any, inputs: Sequence[NDArray[Any]], outputs: Sequence[str]) -> None:
-        """Tell the context all shapes and addresses, and take the memory behind these."""
-        kinds = self._cuda.cudaMemcpyKind
+    def _take_in(self, ports: Sequence[Port], inputs: Sequence[NDArray[Any]]) -> None:
+        """Tell the context the shapes and addresses of its inputs, and take the memory behind these."""
+        kind = self._cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._copies_in: list[tuple[Any, ...]] = []
-        self._copies_out: list[tuple[Any, ...]] = []
         self._inputs: list[NDArray[Any]] = []
-        for name, array in zip(INPUTS, inputs, strict=False):
-            if not self._context.set_input_shape(name, array.shape):
+        for port, array in zip(ports, inputs, strict=True):
+            if not self._context.set_input_shape(port.name, array.shape):
                 raise FrameError(
-                    f"this engine takes no {name} {list(array.shape)}: {_last(self._log)}"
+                    f"this engine takes no {port.name} {list(array.shape)}: {_last(self._log)}"
                 )
-            pinned, host, device = self._buffers(name, array.shape, array.dtype)
+            pinned, host, device = self._buffers(port, array.shape)
             self._inputs.append(pinned)
-            self._copies_in.append((device, host, pinned.nbytes, kinds.cudaMemcpyHostToDevice))
-        found: dict[str, NDArray[np.float32]] = {}
-        for name in sorted(
-            {plan.get_tensor_name(index) for index in range(plan.num_io_tensors)} - set(INPUTS)
-        ):
-            shape = tuple(self._context.get_tensor_shape(name))
-            if shape[:1] != (len(inputs[0]),):
-                raise AdaeEdgeError(
-                    f"the engine gives {name} {list(shape)} for {len(inputs[0])} frames"
-                )
-            # An engine writes all its outputs, and only those that are wanted are copied.
-            pinned, host, device = self._buffers(name, shape, np.float32)
-            if name in outputs:
-                found[name] = pinned
-                self._copies_out.append((host, device, pinned.nbytes, kinds.cudaMemcpyDeviceToHost))
-        self._outputs = [found[name] for name in outputs]
+            self._copies_in.append((device, host, pinned.nbytes, kind))
 
-    def _buffers(
-        self, name: str, shape: tuple[int, ...], dtype: DTypeLike
-    ) -> tuple[NDArray[Any], int, int]:
+    def _give_out(self, ports: Sequence[Port], wanted: Sequence[str], count: int) -> None:
+        """Take memory for every output, because an engine writes all; only those wanted are copied."""
+        kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self._copies_out: list[tuple[Any, ...]] = []
+        pinned_by_name: dict[str, NDArray[np.float32]] = {}
+        for port in ports:
+            shape = tuple(self._context.get_tensor_shape(port.name))
+            if shape[:1] != (count,):
+                raise AdaeEdgeError(
+                    f"the engine gives {port.name} {list(shape)} for {count} frames"
+                )
+            pinned, host, device = self._buffers(port, shape)
+            if port.name in wanted:
+                pinned_by_name[port.name] = pinned
+                self._copies_out.append((host, device, pinned.nbytes, kind))
+        self._outputs = [pinned_by_name[name] for name in wanted]
+
+    def _buffers(self, port: Port, shape: tuple[int, ...]) -> tuple[NDArray[Any], int, int]:
         """Memory for one tensor: pinned and as an array of it, and on the GPU; its address is the context's."""
         count = int(np.prod(shape))
-        size = count * np.dtype(dtype).itemsize
+        size = count * port.dtype.itemsize
         host = _checked(self._cuda.cudaMallocHost(size))
         self._closing.callback(self._cuda.cudaFreeHost, host)
         device = _checked(self._cuda.cudaMalloc(size))
         self._closing.callback(self._cuda.cudaFree, device)
-        self._context.set_tensor_address(name, device)
+        self._context.set_tensor_address(port.name, device)
         memory = (ctypes.c_uint8 * size).from_address(host)
-        return np.frombuffer(memoryview(memory), dtype, count).reshape(shape), host, device
+        return np.frombuffer(memoryview(memory), port.dtype, count).reshape(shape), host, device
 
     def _enqueue(self) -> None:
         for copy in self._copies_in:
@@ -295,20 +296,14 @@ def _matching_gpu(engine: Engine) -> str:
     return name
 
 
-def _checked_tensors(
-    trt: Any, plan: Any, engine: Engine
+def _checked_sizes(
+    trt: Any, plan: Any, inputs: Sequence[Port], outputs: Sequence[Port]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The smallest and the largest frames [N, H, W, C] that the plan takes, if it is one for the contract."""
-    contract = engine.contract
-    images = contract.kind == "image"
+    """The smallest and the largest frames [N, H, W, C] that the plan takes, if it has these ports."""
+    types = {"uint8": trt.DataType.UINT8, "float32": trt.DataType.FLOAT}
+    modes = {trt.TensorIOMode.INPUT: inputs, trt.TensorIOMode.OUTPUT: outputs}
     expected = {
-        name: (trt.TensorIOMode.INPUT, trt.DataType.FLOAT) for name in INPUTS[: 1 if images else 3]
-    }
-    if images:
-        expected["frames"] = (trt.TensorIOMode.INPUT, trt.DataType.UINT8)
-    mapped = contract.form.anomaly_map is not None
-    expected |= {
-        name: (trt.TensorIOMode.OUTPUT, trt.DataType.FLOAT) for name in OUTPUTS[: 1 + mapped]
+        port.name: (mode, types[port.dtype.name]) for mode, ports in modes.items() for port in ports
     }
     names = [plan.get_tensor_name(index) for index in range(plan.num_io_tensors)]
     found = {name: (plan.get_tensor_mode(name), plan.get_tensor_dtype(name)) for name in names}

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adae_edge.decoding.images import check_size, decode_image, is_grey, to_channels
+from adae_edge.decoding.images import decode_image, is_grey, to_channels
 from adae_edge.errors import FrameError
+from adae_edge.interface import check_size
 
 NOISE = np.random.default_rng(0)
 GREY = NOISE.integers(0, 256, (20, 30), np.uint8)
@@ -262,7 +263,7 @@ def test_a_huge_picture_takes_no_memory(tmp_path):
 import resource, sys
 from pathlib import Path
 from adae_edge.errors import FrameError
-from adae_edge.frames import decode_image
+from adae_edge.decoding.images import decode_image
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     decode_image(Path(sys.argv[1]))

@@ -336,7 +336,7 @@ def test_layers_that_bear_no_rounding_stay_in_float32(digits):
 
 
 def test_a_form_that_no_frame_fits_is_refused(pictures, digits, tmp_path):
-    with pytest.raises(UsageError, match="lies outside of frames of 20 x 20 pixels"):
+    with pytest.raises(UsageError, match="lies outside of a frame of 20 x 20 pixels"):
         graph.export(pictures / "region.safetensors", tmp_path / "m.onnx", form=Form(size=(20, 20)))
     with pytest.raises(UsageError, match="the gate needs frames of that size"):
         graph.export(digits, tmp_path / "m.onnx", form=Form(size=(480, 640)))

@@ -293,7 +293,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_last_epoch(
         ({"side": 2048}, UsageError, "2048 is not"),
         ({"fpr": 1e-6}, UsageError, "at the lowest"),
         ({"fpr": 2.0}, UsageError, "between 0 and 1"),
-        ({"region": Region(5, 5, 20, 20)}, DatasetError, "outside frames of 8 x 8"),
+        ({"region": Region(5, 5, 20, 20)}, DatasetError, "outside of a frame of 8 x 8"),
     ],
 )
 def test_nonsense_is_refused_before_anything_is_written(digits, tmp_path, changed, kind, sentence):
