@@ -26,7 +26,6 @@ from tests.support.models import (
     BUFFERED,
     command,
     complaints,
-    many_pictures,
     mean_model,
     run,
     when_rows,
@@ -63,11 +62,6 @@ def desk(tmp_path_factory):
     for value in VALUES:
         picture(folder / "frames" / f"{value:03}.png", value)
     return folder
-
-
-@pytest.fixture(scope="module")
-def long_folder(tmp_path_factory):
-    return many_pictures(tmp_path_factory.mktemp("long") / "frames")
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from tests.support.models import (
     BUFFERED,
     command,
     complaints,
-    many_pictures,
     mean_model,
     run,
     when_rows,
@@ -89,11 +88,6 @@ def desk(tmp_path_factory):
     for number, value in enumerate((50, 150, 250)):
         Image.new("L", (8, 6), value).save(folder / "frames" / f"{number}.png")
     return folder
-
-
-@pytest.fixture(scope="module")
-def long_folder(tmp_path_factory):
-    return many_pictures(tmp_path_factory.mktemp("long") / "frames")
 
 
 def test_json_lines_have_these_fields_and_no_others(tmp_path):
