@@ -64,6 +64,12 @@ class Scorer:
         except ModelFileError as error:
             raise ModelFileError(f"{path} is refused: {error}") from None
 
+    def __enter__(self) -> Scorer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
     @property
     def threshold(self) -> float:
         """A frame is anomalous if its score is greater; the contract's, from normals alone."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -48,24 +47,6 @@ Device = Annotated[
 
 
 Item = TypeVar("Item")
-
-
-class Stopped(BaseException):
-    """The user or the system asked the process to stop. No decoder's ``except Exception`` may swallow it.
-
-    Python itself may: an exception raised in the middle of an import, or in a callback, can get
-    lost or turn into another one. ``asked`` remembers that the signal came.
-    """
-
-    asked = False
-
-
-def until_stopped(items: Iterable[Item]) -> Iterator[Item]:
-    """The items, until a signal came between two of them; raises Stopped then."""
-    for item in items:
-        if Stopped.asked:
-            raise Stopped
-        yield item
 
 
 def complain(sentence: str) -> None:

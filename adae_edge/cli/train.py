@@ -10,13 +10,13 @@ import typer
 
 from adae_edge.cli.shared import (
     OtherWindow,
-    Stopped,
     Window,
     calibrated,
     complain,
     region_of,
     window_of,
 )
+from adae_edge.cli.stopping import Stopped
 from adae_edge.errors import UsageError
 from adae_edge.extras import needs
 

@@ -7,13 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from adae_edge.errors import SinkError, UsageError
+from adae_edge.runtime.frame import Frame, Scored
 from adae_edge.runtime.sinks import rows
 from adae_edge.runtime.sinks.registry import open_sink
-from adae_edge.runtime.sinks.sink import Result, timestamp
+from adae_edge.runtime.sinks.rows import timestamp
 from adae_edge.runtime.sinks.terminal import Terminal
 from tests.support.models import (
     BUFFERED,
@@ -51,14 +53,8 @@ main()
 
 
 def result(source="frame.png", frame=0, score=1.5):
-    return Result(
-        source,
-        frame,
-        "2026-01-02T03:04:05.678Z",
-        score,
-        1.25,
-        "anomalous" if score > 1.25 else "normal",
-    )
+    pixels = np.zeros((2, 3, 1), np.uint8)
+    return Scored(Frame(source, frame, 1767323045.678, pixels), score, 1.25)
 
 
 def keep(spec, *results):

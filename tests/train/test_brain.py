@@ -16,6 +16,7 @@ from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.model import Preprocess, load_network
 from adae_edge.runtime import Scorer
 from adae_edge.runtime.sources.registry import open_for, open_source
+from adae_edge.runtime.sources.source import Wanted
 from adae_edge.train.data.brain import MIN_TUMOUR
 from adae_edge.train.data.opening import load_dataset
 from adae_edge.train.data.splits import split
@@ -522,7 +523,7 @@ def test_the_real_cases():
     assert len(dataset.frames) == len(dataset.anomalous) == 1112
     assert dataset.anomalous.sum() == 650
     assert dataset.frames[0].shape == (240, 240, 1)
-    source = open_source(str(folder / "case_0" / "FLAIR.nii.gz"), kind="modality")
+    source = open_source(str(folder / "case_0" / "FLAIR.nii.gz"), Wanted("modality"))
     frames = list(source)
     assert len(frames) > 100
     z = (frames[50].pixels - frames[50].mean) / frames[50].std
