@@ -8,6 +8,8 @@ with open_sink("scores.jsonl") as sink:
     Stream(scorer, open_for(scorer.contract, "frames/"), [sink]).run()
 """
 
+import logging
+
 from adae_edge.runtime.frame import Event, Frame, Scored
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sinks.registry import open_sink
@@ -15,6 +17,9 @@ from adae_edge.runtime.sinks.sink import Sink
 from adae_edge.runtime.sources.registry import open_for, open_source
 from adae_edge.runtime.sources.source import Source, Wanted
 from adae_edge.runtime.stream import Metrics, Stream
+
+# A program that wants the log takes it; without one, nothing is printed beside what a command says.
+logging.getLogger("adae_edge").addHandler(logging.NullHandler())
 
 __all__ = [
     "Event",

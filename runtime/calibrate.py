@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sinks.sink import Sink
 from adae_edge.runtime.sources.registry import open_for
 from adae_edge.runtime.stream import Stream
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,7 @@ def _replace(path: Path, old: bytes, new: bytes) -> None:
         raise ModelFileError(f"{path} was changed while it was calibrated, and is left as it is")
     _form(new).check(new)  # scores that no contract can hold, below 0 for example, are found here
     if new == old:
+        _log.info("%s has this threshold already, and is left as it is", path)
         return
     # The new file is on the disk before FILE.previous is given up: when the disk is full, both old
     # ones stay.
@@ -141,5 +145,6 @@ def _replace(path: Path, old: bytes, new: bytes) -> None:
             shutil.copymode(target, previous)
             shutil.copymode(target, ready)
         ready.replace(target)
+        _log.info("%s has a new threshold; the file before is %s", target, previous)
     finally:
         ready.unlink(missing_ok=True)

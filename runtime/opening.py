@@ -1,8 +1,9 @@
-"""Opens a stream by the names of its parts, as the command line and a service's settings give them."""
+"""Opens a stream by the names of its parts, as the command line gives them."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from adae_edge.runtime.sinks.registry import open_sink
 from adae_edge.runtime.sinks.sink import Listener
 from adae_edge.runtime.sources.registry import open_for
 from adae_edge.runtime.stream import Stream
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,4 +72,5 @@ def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iter
         stream = Stream(scorer, source, [Listener(told)], request.threshold)
         for name in request.sinks:
             stream.add(opened.enter_context(open_sink(name)))
+        _log.info("%s scores %s to %s", request.model, request.source, ", ".join(request.sinks))
         yield stream

@@ -6,6 +6,7 @@ what follows the colon. A new sink is a new file, and nothing else changes.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from adae_edge.errors import UsageError
@@ -14,6 +15,7 @@ from adae_edge.runtime.schemes import load_scheme, schemes, split_scheme
 from adae_edge.runtime.sinks.sink import Sink
 
 _NO_SINKS = {"registry", "sink", "rows"}
+_log = logging.getLogger(__name__)
 
 
 def open_sink(spec: str) -> Sink:
@@ -36,4 +38,5 @@ def open_sink(spec: str) -> Sink:
     if scheme not in known or (scheme == "terminal") != (spec == "terminal") or not place:
         raise UsageError(f"there is no sink {spec}: give terminal, jsonl:FILE or csv:FILE")
     sink: Sink = load_scheme(sinks, scheme).SINK(place)
+    _log.info("opened %s as %s", spec, scheme)
     return sink

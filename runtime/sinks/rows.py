@@ -6,6 +6,7 @@ Whatever stops the process, every row that was written is there and whole.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from datetime import datetime, timezone
@@ -17,6 +18,7 @@ from adae_edge.runtime.sinks.sink import Sink
 
 FIELDS = ("source", "frame", "time", "score", "threshold", "verdict")
 _SYNC_S = 1.0
+_log = logging.getLogger(__name__)
 
 
 def row_of(scored: Scored) -> dict[str, str | int | float]:
@@ -90,6 +92,7 @@ class RowFile(Sink):
                 self._synced = time.monotonic()
         except OSError as error:
             if left:
+                _log.warning("%s: half a row was written, and is taken back", self._path)
                 self._drop_half_row(len(row) - len(left))
             raise SinkError(
                 f"cannot write {self._path}: {error.strerror}; the rows before this one are kept"

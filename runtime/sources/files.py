@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from adae_edge.decoding.images import IMAGE_SUFFIXES, decode_image, is_dicom
 from adae_edge.errors import FrameError, SourceError, UsageError
 from adae_edge.runtime.frame import Event, Frame
 from adae_edge.runtime.sources.source import Source, Wanted, failure
+
+_log = logging.getLogger(__name__)
 
 
 class Files(Source):
@@ -35,6 +38,7 @@ class Files(Source):
             self._paths = [path]
         else:
             raise UsageError(f"there is no source {place}: give a file, a folder or camera:0")
+        _log.info("%d files in %s", len(self._paths), place)
         if not self._paths:
             raise SourceError(f"there are no images and no DICOM files in {place}")
 

@@ -6,6 +6,7 @@ what follows the colon. A new source is a new file, and nothing else changes.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from adae_edge.contract import Contract
@@ -18,6 +19,7 @@ from adae_edge.runtime.sources.source import Source, Wanted
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 _NO_SOURCES = {"registry", "source", "opencv"}
 _PICTURES = Wanted()
+_log = logging.getLogger(__name__)
 
 
 def open_for(
@@ -26,7 +28,7 @@ def open_for(
     window: tuple[float, float] | None = None,
     brain_mask: Path | None = None,
 ) -> Source:
-    """Open a source for a model: its kind of frames and modality, and its window unless one is given.
+    """Open a source of the frames that a model takes, with its window unless one is given.
 
     Raises:
         As ``open_source``.
@@ -54,6 +56,7 @@ def open_source(spec: str, wanted: Wanted = _PICTURES) -> Source:
     if scheme is None or Path(spec).exists():
         scheme, place = _scheme_of(spec, wanted), spec
     source: Source = load_scheme(sources, scheme).SOURCE(place, wanted)
+    _log.info("opened %s as %s", spec, scheme)
     return source
 
 

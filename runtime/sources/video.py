@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 
@@ -9,6 +10,8 @@ from adae_edge.errors import SourceError
 from adae_edge.runtime.frame import Event, Frame
 from adae_edge.runtime.sources.opencv import cv2, rgb
 from adae_edge.runtime.sources.source import Source, Wanted, failure
+
+_log = logging.getLogger(__name__)
 
 
 class Video(Source):
@@ -42,6 +45,7 @@ class Video(Source):
     def __iter__(self) -> Iterator[Frame | Event]:
         """Every frame, and a failure at the end of a file that is cut short."""
         declared = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        _log.info("%s declares %d frames", self._path, declared)
         number = 0
         try:
             while True:

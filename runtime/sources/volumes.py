@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from adae_edge.decoding.images import is_nifti
 from adae_edge.errors import FrameError, UsageError
 from adae_edge.runtime.frame import Event, Frame
 from adae_edge.runtime.sources.source import Source, Wanted, failure
+
+_log = logging.getLogger(__name__)
 
 
 class Volumes(Source):
@@ -42,6 +45,7 @@ class Volumes(Source):
             except FrameError as error:
                 yield failure(str(path), error)
                 continue
+            _log.info("%s: %d slices are shown", path, len(brain.shown))
             for number in brain.shown.tolist():
                 pixels = brain.slices[number][..., None]
                 yield Frame(str(path), number, time.time(), pixels, brain.mean, brain.std)

@@ -32,7 +32,8 @@ VALUES = (50, 100, 150, 250)
 WATCHED = """
 import os, sys
 def watch(event, arguments):
-    if event.split(".")[0] == "socket" or event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn"):
+    programs = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
+    if event.split(".")[0] == "socket" or event in programs:
         os.write(2, f"{event} {arguments}".encode())
         os._exit(99)
 sys.addaudithook(watch)

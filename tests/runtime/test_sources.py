@@ -1,4 +1,4 @@
-"""Sources: every frame of a file once and in order, the newest of a camera, and a sentence for what is missing."""
+"""Sources: every frame of a file once and in order, and the newest of a camera."""
 
 import os
 import threading
@@ -42,7 +42,7 @@ def record(path, frames, codec="MJPG"):
 
 
 def numbered(count, height=48, width=64):
-    """Frames of the colours in turn, whose lower half shows their number: eight bits, black or white."""
+    """Frames of the colours in turn, whose lower half shows their number as eight bits."""
     frames = []
     for number in range(count):
         frame = np.empty((height, width, 3), np.uint8)

@@ -234,3 +234,15 @@ def test_the_public_names_are_those_of_the_list_and_a_device_gets_them_from_the_
     assert adae_edge.Scored is Scored
     with pytest.raises(AttributeError, match="has no attribute"):
         adae_edge.nothing  # noqa: B018
+
+
+def test_the_log_says_what_happened_and_a_program_without_one_prints_nothing(scorer, caplog, capfd):
+    broken = Event("camera:0", 1.0, "failure", "the second one is broken")
+    with caplog.at_level("INFO", logger="adae_edge"):
+        Stream(scorer, Listed(frame(0), broken), [Kept()]).run()
+    assert [record.getMessage() for record in caplog.records] == [
+        "failure: the second one is broken",
+        "1 frames scored, 1 failures",
+    ]
+    assert {record.name for record in caplog.records} == {"adae_edge.runtime.stream"}
+    assert capfd.readouterr() == ("", "")
