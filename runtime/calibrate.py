@@ -14,7 +14,7 @@ from types import ModuleType
 import numpy as np
 
 from adae_edge.calibration import DEFAULT_CONFIDENCE, DEFAULT_FPR, calibrate
-from adae_edge.contract import Calibration, Contract
+from adae_edge.contract import Calibration, Contract, Window
 from adae_edge.errors import (
     AdaeEdgeError,
     FrameError,
@@ -68,7 +68,7 @@ def recalibrate(
     fpr: float = DEFAULT_FPR,
     confidence: float = DEFAULT_CONFIDENCE,
     device: str | None = None,
-    window: tuple[float, float] | None = None,
+    window: Window | None = None,
     brain_mask: Path | None = None,
     started: Callable[[Stream], object] = lambda stream: None,
 ) -> Recalibration:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from adae_edge.contract import Window
 from adae_edge.errors import UsageError
 from adae_edge.runtime.frame import Event
 from adae_edge.runtime.scorer import Scorer
@@ -39,7 +40,7 @@ class StreamRequest:
     source: str
     sinks: tuple[str, ...] = ("terminal",)
     threshold: float | None = None
-    window: tuple[float, float] | None = None
+    window: Window | None = None
     brain_mask: Path | None = None
     device: str | None = None
     threads: int | None = None

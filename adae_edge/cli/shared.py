@@ -11,6 +11,7 @@ from adae_edge.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from adae_edge.contract import Contract, Region
+    from adae_edge.contract import Window as GreyWindow
 
 
 # Options that several commands have.
@@ -83,8 +84,10 @@ def region_of(text: str | None) -> Region | None:
     return Region(*edges)
 
 
-def window_of(text: str | None) -> tuple[float, float] | None:
+def window_of(text: str | None) -> GreyWindow | None:
     """The centre and width that ``--window`` gives; raises UsageError for anything else."""
+    from adae_edge.contract import Window as GreyWindow
+
     if text is None:
         return None
     try:
@@ -95,7 +98,7 @@ def window_of(text: str | None) -> tuple[float, float] | None:
         raise UsageError(
             f"--window takes CENTER,WIDTH with a width of 1 or more, and {text} is something else"
         ) from None
-    return center, width
+    return GreyWindow(center, width)
 
 
 def numbers_of(text: str, option: str) -> list[int]:

@@ -54,10 +54,9 @@ class Files(Source):
         if not is_dicom(path):
             yield Frame(str(path), 0, time.time(), decode_image(path))
             return
-        from adae_edge.decoding.dicom import Window, decode_dicom
+        from adae_edge.decoding.dicom import decode_dicom
 
-        window = Window(*self._window) if self._window else None
-        for uid, pixels in decode_dicom(path, window):
+        for uid, pixels in decode_dicom(path, self._window):
             yield Frame(str(path), uid, time.time(), pixels)
 
 

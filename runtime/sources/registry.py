@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from adae_edge.contract import Contract
+from adae_edge.contract import Contract, Window
 from adae_edge.decoding.images import is_nifti
 from adae_edge.errors import UsageError
 from adae_edge.runtime import sources
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 def open_for(
     contract: Contract,
     spec: str,
-    window: tuple[float, float] | None = None,
+    window: Window | None = None,
     brain_mask: Path | None = None,
 ) -> Source:
     """Open a source of the frames that a model takes, with its window unless one is given.

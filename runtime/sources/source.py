@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from adae_edge.contract import Contract
+from adae_edge.contract import Contract, Window
 from adae_edge.errors import UsageError
 from adae_edge.runtime.frame import Event, Frame
 
@@ -30,14 +30,14 @@ class Wanted:
     """
 
     kind: str = "image"
-    window: tuple[float, float] | None = None
+    window: Window | None = None
     modality: str | None = None
     brain_mask: Path | None = None
 
     @staticmethod
     def by(
         contract: Contract,
-        window: tuple[float, float] | None = None,
+        window: Window | None = None,
         brain_mask: Path | None = None,
     ) -> Wanted:
         """What a contract says, with the window of the training where no other one is given."""

@@ -21,7 +21,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from adae_edge.decoding.dicom import Window, decode_dicom
+from adae_edge.contract import Window
+from adae_edge.decoding.dicom import decode_dicom
 from adae_edge.errors import FrameError
 from tests.support.shared import real
 
