@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from adae_edge.batch import Batch
 from adae_edge.decoding.images import to_channels
-from adae_edge.interface import Batch
 from adae_edge.runtime.frame import Frame
 
 

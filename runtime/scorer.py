@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adae_edge.batch import Batch
 from adae_edge.contract import Contract, Form
 from adae_edge.errors import ModelFileError, UsageError
 from adae_edge.formats import enginefile
 from adae_edge.formats.enginefile import Engine
 from adae_edge.formats.modelfile import ModelFile
-from adae_edge.interface import Batch, outputs_of
+from adae_edge.interface import outputs_of
 from adae_edge.runtime.backends.backend import Backend
 from adae_edge.runtime.backends.onnxruntime import OnnxRuntime
 from adae_edge.runtime.backends.tensorrt import TensorRT
@@ -95,12 +96,6 @@ class Scorer:
     def close(self) -> None:
         """Give back the graph and its memory on the device; a second time does nothing."""
         self.backend.close()
-
-    def __enter__(self) -> Scorer:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
 
     @property
     def threshold(self) -> float:

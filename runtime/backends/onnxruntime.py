@@ -261,7 +261,7 @@ def _check_ports(session: onnxruntime.InferenceSession, contract: Contract) -> N
 
 def _as_seen(port: Port) -> tuple[str, str, int]:
     """Name, type and number of axes, as ONNX Runtime says them."""
-    return port.name, _TYPES[port.dtype.name], len(port.shape)
+    return port.name, _TYPES[port.dtype], len(port.shape)
 
 
 def _unfit(session: onnxruntime.InferenceSession, device: str) -> str:

@@ -252,7 +252,7 @@ class _Recording:
             An array in the pinned memory, and the addresses of that memory and of the GPU's.
         """
         count = int(np.prod(shape))
-        size = count * port.dtype.itemsize
+        size = count * np.dtype(port.dtype).itemsize
         host = _checked(self._cuda.cudaMallocHost(size))
         self._closing.callback(self._cuda.cudaFreeHost, host)
         device = _checked(self._cuda.cudaMalloc(size))
@@ -360,8 +360,8 @@ def _checked_sizes(
     """The smallest and the largest frames [N, H, W, C] of a plan that has to have these ports."""
     types = {"uint8": trt.DataType.UINT8, "float32": trt.DataType.FLOAT}
     taken, given = trt.TensorIOMode.INPUT, trt.TensorIOMode.OUTPUT
-    expected = {port.name: (taken, types[port.dtype.name]) for port in inputs}
-    expected |= {port.name: (given, types[port.dtype.name]) for port in outputs}
+    expected = {port.name: (taken, types[port.dtype]) for port in inputs}
+    expected |= {port.name: (given, types[port.dtype]) for port in outputs}
     names = [plan.get_tensor_name(index) for index in range(plan.num_io_tensors)]
     tensors = {name: (plan.get_tensor_mode(name), plan.get_tensor_dtype(name)) for name in names}
     shape = tuple(plan.get_tensor_shape("frames")) if "frames" in tensors else ()
