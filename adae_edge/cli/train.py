@@ -95,8 +95,7 @@ def train(
     score: Annotated[
         str,
         typer.Option(
-            help="l2, the paper's; generator; or density, the best on MNIST: see "
-            "docs/architecture.md."
+            help="l2, the paper's; generator; or density, the best on MNIST: see docs/method.md."
         ),
     ] = "l2",
     fpr: Annotated[
