@@ -26,7 +26,7 @@ from adae_edge.runtime import Scorer, calibrate, scorer
 from adae_edge.runtime.backends import tensorrt as backend
 from tests.support import imitation
 from tests.support.bindings import PACKAGES, install_bindings
-from tests.support.environments import ROOT
+from tests.support.checkout import ROOT
 from tests.support.models import a_contract, complaints, many_pictures, mean_model, run
 
 rtx = pytest.importorskip("tensorrt_rtx_bindings")

@@ -24,8 +24,9 @@ from adae_edge.train.evaluate import evaluate
 from adae_edge.train.loading import score_frames
 from adae_edge.train.settings import describe
 from tests.support.models import complaints, run
+from tests.support.pictures import write_pictures
 from tests.support.shared import real
-from tests.support.trained import settings_for, train_on, write_pictures
+from tests.support.trained import settings_for, train_on
 from tests.support.volumes import head, write_patients, write_volume
 
 
