@@ -45,6 +45,7 @@ from adae_edge.benchmarks.paired import Call, Question, Ratio
 from adae_edge.calibration import calibrate
 from adae_edge.contract import Contract, Form
 from adae_edge.export.graph import OPSET, build
+from adae_edge.formats import modelfile
 from adae_edge.formats.files import write_atomically
 from adae_edge.machine import available_threads, machine
 from adae_edge.model import ADAE, Preprocess, weights_digest
@@ -268,7 +269,7 @@ def network(name: str, channels: int) -> ADAE:
 
 @functools.cache
 def exported(name: str, channels: int, form: Form) -> bytes:
-    """The model file that ``adae-edge export`` would write for a network in this form, without its gate."""
+    """A model file as ``adae-edge export`` writes it, without its gate, that the loader takes."""
     model = network(name, channels)
     references = random_frames(CALIBRATION_FRAMES, SIZE, channels)
     with torch.inference_mode():
@@ -279,7 +280,7 @@ def exported(name: str, channels: int, form: Form) -> bytes:
         data_sha256="0" * 64, version=__version__, form=form,
     )  # fmt: skip
     data, _ = build(model, contract, [(frame,) for frame in references])
-    return data
+    return modelfile.check(data).data
 
 
 def fused(name: str, form: Form, frames: Frames, threads: int) -> Call:

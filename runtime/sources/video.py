@@ -2,71 +2,50 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
-from adae_edge.errors import SourceError
-from adae_edge.runtime.frame import Event, Frame
+from adae_edge.errors import FrameError, SourceError
+from adae_edge.runtime.frame import Frame
 from adae_edge.runtime.sources.opencv import cv2, rgb
-from adae_edge.runtime.sources.source import Source, Wanted, failure
-
-_log = logging.getLogger(__name__)
 
 
-class Video(Source):
+class Video:
     """A video file: every frame once, in order."""
 
-    def __init__(self, place: str, wanted: Wanted) -> None:
-        """
-        Args:
-            place: path of the file.
-            wanted: the frames that the model takes.
+    live = False
 
-        Raises:
-            UsageError: other frames are wanted.
-            SourceError: the file cannot be opened as a video.
-        """
-        wanted.check_pictures(place)
+    def __init__(self, path: Path) -> None:
         try:
-            place.encode()
-        except UnicodeEncodeError as error:  # OpenCV 5.0 crashes on such a name
+            str(path).encode()
+        except UnicodeEncodeError:  # OpenCV 5.0 crashes on such a name
             raise SourceError(
-                f"{place} cannot be opened as a video: its name is not UTF-8, rename it"
-            ) from error
-        self._path = place
-        self._capture = cv2.VideoCapture(place)
+                f"{path} cannot be opened as a video: its name is not UTF-8, rename it"
+            ) from None
+        self._path = path
+        self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
             raise SourceError(
-                f"{place} cannot be opened as a video: it is damaged, or of a kind that OpenCV "
+                f"{path} cannot be opened as a video: it is damaged, or of a kind that OpenCV "
                 "cannot decode"
             )
 
-    def __iter__(self) -> Iterator[Frame | Event]:
-        """Every frame, and a failure at the end of a file that is cut short."""
+    def __iter__(self) -> Iterator[Frame | FrameError]:
         declared = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        _log.info("%s declares %d frames", self._path, declared)
         number = 0
         try:
             while True:
                 captured, pixels = self._capture.read()
                 if not captured:
                     break
-                yield Frame(self._path, number, time.time(), rgb(pixels))
+                yield Frame(str(self._path), number, time.time(), rgb(pixels))
                 number += 1
         finally:
-            self.close()
+            self._capture.release()
         # Containers may count a frame or two too many, but not more.
         if number == 0 or number < declared - 2:
-            yield failure(
-                self._path,
+            yield FrameError(
                 f"{self._path} declares {declared} frames and ended after {number}: it is cut "
-                "short or damaged",
+                "short or damaged"
             )
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._capture.release()
-
-
-SOURCE = Video

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.checkout import FILES, ROOT, STAGES
+from tests.support.environments import ROOT
+
+STAGES = ("train", "export", "runtime", "benchmarks")
+FILES = [
+    path.relative_to(ROOT)
+    for folder in ("adae_edge", *STAGES)
+    for path in sorted((ROOT / folder).rglob("*.py"))
+]
 
 
 @pytest.fixture(scope="module")

@@ -23,10 +23,9 @@ from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.gpu import first_gpu
 from adae_edge.model import load_network
 from tests.support.bindings import PACKAGES, install_bindings
-from tests.support.checkout import ROOT
+from tests.support.environments import ROOT
 from tests.support.models import complaints, mean_model, run
-from tests.support.pictures import write_pictures
-from tests.support.trained import train_on
+from tests.support.trained import train_on, write_pictures
 from tests.support.volumes import write_patients
 
 AMPERE = Wanted(capabilities=("8.6",))
@@ -80,7 +79,7 @@ def exported(checkpoints, name, **form):
         ("digits", {"size": (8, 8), "batch": 4}),
         ("density", {"precision": "fp16"}),
         ("colour", {"target": "openvino"}),
-        ("colour", {"precision": "fp16", "size": (40, 56), "anomaly_map": "frame"}),
+        ("colour", {"precision": "fp16", "size": (480, 640), "anomaly_map": "frame"}),
         ("colour", {"precision": "int8", "target": "tensorrt"}),
         ("region", {"precision": "fp16", "anomaly_map": "network"}),
         ("slices", {}),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.checkout import ROOT
+ROOT = Path(__file__).parents[2]
 
 
 def build_wheel(folder: Path) -> Path:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from adae_edge.contract import Window
 from adae_edge.decoding.images import is_nifti
 from adae_edge.errors import DatasetError, UsageError
 from adae_edge.train.data import official
@@ -27,7 +26,7 @@ _READERS: dict[str, Callable[[Path], Labelled]] = {
 def load_dataset(
     spec: str,
     anomalous: int | None = None,
-    window: Window | None = None,
+    window: tuple[float, float] | None = None,
     modality: str | None = None,
 ) -> Dataset:
     """Open a data set.
@@ -130,7 +129,7 @@ def _with_classes(name: str, labelled: Labelled, anomalous: int) -> Dataset:
     )
 
 
-def _folder(folder: Path, window: Window | None) -> Dataset:
+def _folder(folder: Path, window: tuple[float, float] | None) -> Dataset:
     if not folder.is_dir():
         raise UsageError(
             f"there is no data set {folder}: give digits, mnist:DIR, cifar10:DIR, brats:DIR, "
