@@ -1,3 +1,51 @@
-"""adae-edge: image anomaly detection with Adversarial Dual Autoencoders, from training to the edge."""
+"""Image anomaly detection at the edge.
+
+The names of ``__all__`` are the public Python API. They are imported when they are asked for, so that
+``import adae_edge`` costs nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adae_edge.runtime import (
+        Event,
+        Frame,
+        Scored,
+        Scorer,
+        Sink,
+        Source,
+        Stream,
+        Wanted,
+        open_for,
+        open_sink,
+        open_source,
+    )
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Event",
+    "Frame",
+    "Scored",
+    "Scorer",
+    "Sink",
+    "Source",
+    "Stream",
+    "Wanted",
+    "__version__",
+    "open_for",
+    "open_sink",
+    "open_source",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from adae_edge import runtime
+
+    return getattr(runtime, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
-from adae_edge.errors import AdaeEdgeError, FrameError, ModelFileError
+from adae_edge.errors import AdaeEdgeError, ContractError, FrameError
 
 SCHEMA = 3
 QUANTILES = 101
@@ -58,6 +58,13 @@ class Region(NamedTuple):
                 f"the model looks at {tuple(self)}, which lies outside of a frame of {width} x "
                 f"{height} pixels"
             )
+
+
+class Window(NamedTuple):
+    """Centre and width of the values that become black to white, in modality units."""
+
+    center: float
+    width: float
 
 
 @dataclass(frozen=True)
@@ -166,7 +173,7 @@ class Contract:
     version: str
     z_range: float | None = None
     modality: str | None = None
-    window: tuple[float, float] | None = None
+    window: Window | None = None
     form: Form = Form()
 
     @property
@@ -192,18 +199,18 @@ class Contract:
         """Parse and check a contract, of this schema or an older one.
 
         Raises:
-            ModelFileError: not JSON, an unknown schema, or a field that is missing, unknown or
+            ContractError: not JSON, an unknown schema, or a field that is missing, unknown or
                 absurd.
         """
         try:
             fields = json.loads(text, object_pairs_hook=_unrepeated)
-        except (ValueError, RecursionError):
-            raise ModelFileError("the contract is not JSON") from None
+        except (ValueError, RecursionError) as error:
+            raise ContractError("the contract is not JSON") from error
         if not isinstance(fields, dict):
-            raise ModelFileError("the contract is not a JSON object")
+            raise ContractError("the contract is not a JSON object")
         schema = fields.pop("schema", None)
         if not _whole(schema, 1, SCHEMA):
-            raise ModelFileError(
+            raise ContractError(
                 f"the contract has schema {schema!r:.40}, and this version reads 1 to {SCHEMA}: "
                 "install the adae-edge that wrote it, or a newer one"
             )
@@ -222,7 +229,7 @@ class Contract:
         if parsed["region"] is not None:
             parsed["region"] = Region(*parsed["region"])
         if parsed["window"] is not None:
-            parsed["window"] = tuple(float(value) for value in parsed["window"])
+            parsed["window"] = Window(*map(float, parsed["window"]))
         form = parsed.pop("graph")
         if form is not None:
             form = _checked(form, "the contract's graph", _GRAPH)
@@ -234,7 +241,7 @@ class Contract:
 def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise ModelFileError("the contract says something twice")
+        raise ContractError("the contract says something twice")
     return fields
 
 
@@ -245,7 +252,7 @@ def _from_schema_1(fields: dict[str, Any]) -> dict[str, Any]:
         calibration = _with_added(calibration, "the contract's calibration", 2, confidence=None)
         fields = fields | {"calibration": calibration}
     if fields.get("score", "l2") != "l2":
-        raise ModelFileError(
+        raise ContractError(
             f"the contract has score = {fields['score']!r:.60}, which schema 1 does not know"
         )
     return _with_added(fields, "the contract", 2, z_range=None, modality=None, window=None)
@@ -254,7 +261,7 @@ def _from_schema_1(fields: dict[str, Any]) -> dict[str, Any]:
 def _with_added(fields: dict[str, Any], where: str, schema: int, **added: Any) -> dict[str, Any]:
     """The fields of an older schema and what ``schema`` added to them."""
     if early := sorted(fields.keys() & added.keys()):
-        raise ModelFileError(
+        raise ContractError(
             f"{where} has a field that schema {schema - 1} does not know: {early[0]!r}"
         )
     return fields | added
@@ -371,7 +378,7 @@ def _check_kind(kind: str, fields: dict[str, Any]) -> None:
     if kind == "modality" and fields["z_range"] is None:
         wrong.append("z_range")
     for name in wrong:
-        raise ModelFileError(
+        raise ContractError(
             f"the contract has {name} = {fields[name]!r:.60} and kind = {kind!r}, which is "
             "impossible"
         )
@@ -382,12 +389,12 @@ def _checked(
 ) -> dict[str, Any]:
     """The fields, if they are exactly those of the rules and each passes its own."""
     if missing := sorted(rules.keys() - fields.keys()):
-        raise ModelFileError(f"{where} lacks {', '.join(missing)}")
+        raise ContractError(f"{where} lacks {', '.join(missing)}")
     if unknown := sorted(fields.keys() - rules.keys()):
-        raise ModelFileError(
+        raise ContractError(
             f"{where} has a field that schema {SCHEMA} does not know: {unknown[0]!r:.60}"
         )
     for name, accept in rules.items():
         if not accept(fields[name]):
-            raise ModelFileError(f"{where} has {name} = {fields[name]!r:.60}, which is impossible")
+            raise ContractError(f"{where} has {name} = {fields[name]!r:.60}, which is impossible")
     return dict(fields)

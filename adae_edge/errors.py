@@ -6,7 +6,10 @@
     ├── FrameError           a frame cannot be decoded or scored
     ├── SourceError          a source of frames is missing or went away
     ├── SinkError            a result could not be kept
+    ├── DeviceError          a device or its driver failed, or cannot be used
+    ├── WriteError           a file cannot be written
     ├── ModelFileError       a model file is refused
+    │   └── ContractError    its contract is refused
     ├── CheckpointError      a checkpoint is refused
     ├── DatasetError         training data is refused
     ├── TrainingError        training went wrong
@@ -19,8 +22,22 @@ from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """The text with line ends, terminal codes and undecodable bytes of foreign names written out, as in "\\x1b"."""
+    """The text with everything unprintable written out, as in "\\x1b".
+
+    Foreign names may hold line ends, terminal codes and bytes that cannot be decoded.
+    """
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def first_line(error: BaseException | str) -> str:
+    """The first line of somebody else's message, at most 200 characters and safe to print.
+
+    Such a message may quote a hostile file. An error without a message gives its class's name.
+    """
+    lines = str(error).strip().splitlines()
+    if lines:
+        return printable(lines[0][:200])
+    return "it does not say why" if isinstance(error, str) else type(error).__name__
 
 
 class AdaeEdgeError(Exception):
@@ -56,8 +73,20 @@ class SinkError(AdaeEdgeError):
     """A result could not be kept, for example because the disk is full."""
 
 
+class DeviceError(AdaeEdgeError):
+    """A device or its driver failed, or cannot be used: a GPU that is not there, or went away."""
+
+
+class WriteError(AdaeEdgeError):
+    """A file cannot be written, for example because the disk is full or read-only."""
+
+
 class ModelFileError(AdaeEdgeError):
-    """A model file is damaged, foreign or hostile, and refused."""
+    """A model file or an engine is damaged, foreign or hostile, and refused."""
+
+
+class ContractError(ModelFileError):
+    """A contract is no JSON, of an unknown schema, or says something impossible, and is refused."""
 
 
 class CheckpointError(AdaeEdgeError):

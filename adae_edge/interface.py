@@ -1,17 +1,12 @@
 """What a graph takes and returns, described once for everybody who reads, runs, writes or asks it.
 
-``inputs_of`` and ``outputs_of`` describe a graph by its contract; ``Batch`` holds the arrays that
-go in. A further kind of frames is described here and nowhere else.
+A further kind of frames is described here, and ``batch.py`` checks it. No numpy is needed, so that
+a file can be read without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import NamedTuple
 
 from adae_edge.contract import MAX_SIDE, Contract
 from adae_edge.errors import FrameError
@@ -20,7 +15,6 @@ from adae_edge.errors import FrameError
 AXES = ("N", "H", "W", "C")
 # The names of all inputs that a graph of any kind may have, in the graph's order.
 INPUTS = ("frames", "mean", "std")
-_UINT8, _FLOAT32 = np.dtype(np.uint8), np.dtype(np.float32)
 
 
 class Port(NamedTuple):
@@ -28,12 +22,12 @@ class Port(NamedTuple):
 
     Attributes:
         name: in the graph.
-        dtype: of its values, uint8 or float32.
+        dtype: of its values, "uint8" or "float32".
         shape: the size of each axis in the order of ``AXES``, None where any size will do.
     """
 
     name: str
-    dtype: np.dtype[Any]
+    dtype: str
     shape: tuple[int | None, ...]
 
     def __str__(self) -> str:
@@ -55,11 +49,11 @@ def inputs_of(contract: Contract) -> tuple[Port, ...]:
     height, width = form.size or (None, None)
     shape = (form.batch, height, width, contract.channels)
     if contract.kind == "image":
-        return (Port("frames", _UINT8, shape),)
+        return (Port("frames", "uint8", shape),)
     return (
-        Port("frames", _FLOAT32, shape),
-        Port("mean", _FLOAT32, (form.batch,)),
-        Port("std", _FLOAT32, (form.batch,)),
+        Port("frames", "float32", shape),
+        Port("mean", "float32", (form.batch,)),
+        Port("std", "float32", (form.batch,)),
     )
 
 
@@ -70,104 +64,13 @@ def outputs_of(contract: Contract) -> tuple[Port, ...]:
     contract's form has one.
     """
     form = contract.form
-    score = Port("score", _FLOAT32, (form.batch,))
+    score = Port("score", "float32", (form.batch,))
     if form.anomaly_map is None:
         return (score,)
     height, width = form.size or (None, None)
     if form.anomaly_map == "network":
         height = width = contract.side
-    return score, Port("anomaly_map", _FLOAT32, (form.batch, height, width))
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Frames of one size, and what else a graph takes for each of them.
-
-    Attributes:
-        frames: uint8 [N, H, W, C], C 1 (grey) or 3 (RGB); or float32 [N, H, W, 1] in modality
-            units, 0 outside of the object.
-        mean, std: float32 [N], of each frame's volume inside the object, in the same units; None
-            for frames of kind "image".
-    """
-
-    frames: NDArray[np.uint8 | np.float32]
-    mean: NDArray[np.float32] | None = None
-    std: NDArray[np.float32] | None = None
-
-    @staticmethod
-    def joined(batches: Iterable[Batch]) -> Batch:
-        """One batch of the frames of all, which have one size and one kind."""
-        columns = zip(*(batch.arrays() for batch in batches), strict=True)
-        return Batch(*(np.concatenate(column) for column in columns))
-
-    @staticmethod
-    def of_pictures(pictures: NDArray[np.uint8], contract: Contract) -> Batch:
-        """Made-up frames of a contract's kind from pictures, for tests of speed and of extremes.
-
-        Args:
-            pictures: uint8 [N, H, W, C], C as in the contract.
-            contract: of the model that takes the batch. For kind "modality" the grey levels become
-                modality units, with a mean of 127 and a standard deviation of 20: black is
-                background, and z-scores are clipped at both ends.
-        """
-        if contract.kind == "image":
-            return Batch(pictures)
-        count = len(pictures)
-        mean, std = np.full(count, 127, np.float32), np.full(count, 20, np.float32)
-        return Batch(pictures.astype(np.float32), mean, std)
-
-    def arrays(self) -> list[NDArray[Any]]:
-        """The frames, and mean and std where there are any: one array for each of ``inputs_of``."""
-        arrays = (self.frames, self.mean, self.std)
-        return [array for array in arrays if array is not None]
-
-    def check(self, contract: Contract) -> Batch:
-        """The same batch as a graph takes it: C-contiguous, with mean and std as float32.
-
-        Raises:
-            FrameError: another dtype, shape or number of channels than the contract's, a size that
-                cannot be scored, mean and std where none belong or the reverse, or numbers that
-                are not finite.
-        """
-        frames_port, *others = inputs_of(contract)
-        self._check_frames(contract, frames_port)
-        frames = np.ascontiguousarray(self.frames)
-        if not others:
-            if self.mean is not None or self.std is not None:
-                raise FrameError(
-                    "this model takes pictures, which have no mean and standard deviation"
-                )
-            return Batch(frames)
-        if self.mean is None or self.std is None:
-            raise FrameError("this model takes a mean and a standard deviation with each frame")
-        mean, std = (np.ascontiguousarray(values, np.float32) for values in (self.mean, self.std))
-        _check_statistics(mean, std, len(frames))
-        if not np.isfinite(frames).all():  # the graph's clipping would make a number of it
-            raise FrameError("a frame has values that are not finite numbers")
-        return Batch(frames, mean, std)
-
-    def _check_frames(self, contract: Contract, port: Port) -> None:
-        """Refuse frames whose dtype, shape or size is not the contract's."""
-        frames = self.frames
-        if not isinstance(frames, np.ndarray):
-            raise _unlike(port, type(frames).__name__)
-        if frames.dtype != port.dtype or frames.ndim != len(port.shape):
-            raise _unlike(port, f"{frames.dtype} {list(frames.shape)}")
-        _, height, width, channels = frames.shape
-        if channels != contract.channels:
-            raise FrameError(
-                f"this model takes frames with {contract.channels} channels, and these have "
-                f"{channels}"
-            )
-        check_size(height, width, "a frame")
-        fixed = contract.form.size
-        if fixed is not None and (height, width) != fixed:
-            raise FrameError(
-                f"this model was exported for frames of {fixed[1]} x {fixed[0]} pixels alone, "
-                f"and this one has {width} x {height}"
-            )
-        if contract.region is not None:
-            contract.region.check(height, width)
+    return score, Port("anomaly_map", "float32", (form.batch, height, width))
 
 
 def check_size(height: int, width: int, what: str) -> None:
@@ -180,19 +83,3 @@ def check_size(height: int, width: int, what: str) -> None:
         raise FrameError(
             f"{what} is {width} x {height} pixels, and a frame has 1 x 1 to {MAX_SIDE} x {MAX_SIDE}"
         )
-
-
-def _unlike(port: Port, what: str) -> FrameError:
-    shape = f"[N, H, W, {port.shape[-1]}]"
-    return FrameError(f"frames are a {port.dtype} array {shape}, and this is {what}")
-
-
-def _check_statistics(mean: NDArray[np.float32], std: NDArray[np.float32], count: int) -> None:
-    """Refuse means and standard deviations that are not one finite number for each frame."""
-    for values in (mean, std):
-        if values.shape != (count,) or not np.isfinite(values).all():
-            raise FrameError(
-                "the mean and the standard deviation are one finite number for each frame"
-            )
-    if not (std > 0).all():
-        raise FrameError("a standard deviation is above 0")

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from adae_edge.devices import DEVICES
 from adae_edge.errors import AdaeEdgeError, ParityError
 from adae_edge.export.extremes import TOLERANCES, Inputs, as_inputs, extreme_frames
 from adae_edge.export.forms import Fused
 from adae_edge.formats.modelfile import ModelFile
 from adae_edge.model import ADAE
 from adae_edge.runtime import Scorer
-from adae_edge.runtime.backends.onnxruntime import DEVICES
 
 # A map's error is that of one pixel, which the score averages over all of them.
 MAP_SLACK = 10

@@ -9,6 +9,8 @@ from adae_edge.contract import Contract
 from adae_edge.errors import FrameError, UsageError
 from adae_edge.export.extremes import Inputs
 from adae_edge.formats.checkpoint import REFERENCE_FRAMES, Checkpoint
+from adae_edge.runtime.batching import batch_of
+from adae_edge.runtime.frame import Event
 from adae_edge.runtime.sources.registry import open_for
 
 # Of a folder's frames as many are taken as fit into this.
@@ -50,9 +52,9 @@ def _read_frames(folder: Path, contract: Contract) -> list[Inputs]:
     found: list[Inputs] = []
     left = FRAMES_BYTES
     for frame in open_for(contract, str(folder)):
-        if isinstance(frame, FrameError):
-            raise frame
-        inputs = [array[0] for array in frame.inputs(contract.channels)]
+        if isinstance(frame, Event):
+            raise FrameError(frame.detail)
+        inputs = [array[0] for array in batch_of(frame, contract.channels).arrays()]
         left -= inputs[0].nbytes
         if left < 0:
             break

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -12,12 +14,23 @@ from types import ModuleType
 import numpy as np
 
 from adae_edge.calibration import DEFAULT_CONFIDENCE, DEFAULT_FPR, calibrate
-from adae_edge.contract import Calibration, Contract
-from adae_edge.errors import AdaeEdgeError, FrameError, ModelFileError, UsageError
+from adae_edge.contract import Calibration, Contract, Window
+from adae_edge.errors import (
+    AdaeEdgeError,
+    FrameError,
+    ModelFileError,
+    SourceError,
+    UsageError,
+)
 from adae_edge.formats import enginefile, modelfile
 from adae_edge.formats.files import write_atomically
+from adae_edge.runtime.frame import Event, Scored
 from adae_edge.runtime.scorer import Scorer
+from adae_edge.runtime.sinks.sink import Sink
 from adae_edge.runtime.sources.registry import open_for
+from adae_edge.runtime.stream import Stream
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,14 +48,29 @@ class Recalibration:
     above_before: int
 
 
+class _Scores(Sink):
+    """The scores of normal frames, each of which has to be scored."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def write(self, scored: Scored) -> None:
+        self.values.append(scored.score)
+
+    def event(self, event: Event) -> None:
+        if event.kind == "failure":
+            raise FrameError(event.detail)
+
+
 def recalibrate(
     path: Path,
     normals: str,
     fpr: float = DEFAULT_FPR,
     confidence: float = DEFAULT_CONFIDENCE,
     device: str | None = None,
-    window: tuple[float, float] | None = None,
+    window: Window | None = None,
     brain_mask: Path | None = None,
+    started: Callable[[Stream], object] = lambda stream: None,
 ) -> Recalibration:
     """Set the threshold of a model file or an engine from the scores of normal frames.
 
@@ -58,40 +86,38 @@ def recalibrate(
         window: centre and width for DICOM files; None for those of the training, or else the files'
             own.
         brain_mask: for NIfTI volumes that are not skull-stripped.
+        started: called with the stream of normals before it runs, so that it can be stopped.
 
     Raises:
         UsageError: too few frames for the rate, or a camera, which never ends.
         FrameError: a frame cannot be decoded or scored; the model file stays as it was.
+        SourceError: the stream of normals was stopped before its end; as before.
         AdaeEdgeError: the model file or its folder may not be written, or the disk is full; as
             before.
     """
     old = path.read_bytes() if path.is_file() else b""
-    scorer = Scorer(path, device)
-    for place in (path.resolve(), path.resolve().parent):
-        if not os.access(place, os.W_OK):  # known now, and not only when all frames are scored
-            raise AdaeEdgeError(f"cannot write {place}: it is read-only")
-    source = open_for(scorer.contract, normals, window, brain_mask)
-    if source.live:
-        raise UsageError(
-            "a camera never ends: record the normal frames first, and calibrate on the files"
-        )
-    scores = []
-    for frame in source:
-        if isinstance(frame, FrameError):
-            raise frame
-        try:
-            score = scorer.score(*frame.inputs(scorer.contract.channels))[0]
-        except FrameError as error:
-            raise FrameError(f"{frame.source} {frame.id}: {error}") from None
-        if not np.isfinite(score):
-            raise FrameError(f"{frame.source} {frame.id}: the score is not a finite number")
-        scores.append(score)
-    before = scorer.contract.calibration
-    contract = scorer.contract.with_calibration(
-        calibrate(np.array(scores, np.float32), fpr, confidence)
-    )
+    with Scorer(path, device) as scorer:
+        for place in (path.resolve(), path.resolve().parent):
+            if not os.access(place, os.W_OK):  # known now, and not only when all frames are scored
+                raise AdaeEdgeError(f"cannot write {place}: it is read-only")
+        source = open_for(scorer.contract, normals, window, brain_mask)
+        if source.live:
+            raise UsageError(
+                "a camera never ends: record the normal frames first, and calibrate on the files"
+            )
+        scores = _Scores()
+        stream = Stream(scorer, source, [scores])
+        started(stream)
+        stream.run()
+        if stream.stopped:
+            raise SourceError(f"{path} is left as it is: the normals were stopped before their end")
+        contract = scorer.contract
+
+    before = contract.calibration
+    calibration = calibrate(np.array(scores.values, np.float32), fpr, confidence)
+    contract = contract.with_calibration(calibration)
     _replace(path, old, _form(old).with_contract(old, contract))
-    return Recalibration(contract, before, sum(float(score) > before.threshold for score in scores))
+    return Recalibration(contract, before, sum(score > before.threshold for score in scores.values))
 
 
 def _form(data: bytes) -> ModuleType:
@@ -105,6 +131,7 @@ def _replace(path: Path, old: bytes, new: bytes) -> None:
         raise ModelFileError(f"{path} was changed while it was calibrated, and is left as it is")
     _form(new).check(new)  # scores that no contract can hold, below 0 for example, are found here
     if new == old:
+        _log.info("%s has this threshold already, and is left as it is", path)
         return
     # The new file is on the disk before FILE.previous is given up: when the disk is full, both old
     # ones stay.
@@ -118,5 +145,6 @@ def _replace(path: Path, old: bytes, new: bytes) -> None:
             shutil.copymode(target, previous)
             shutil.copymode(target, ready)
         ready.replace(target)
+        _log.info("%s has a new threshold; the file before is %s", target, previous)
     finally:
         ready.unlink(missing_ok=True)

@@ -1,14 +1,25 @@
-"""What travels from a source through the scorer to the sinks."""
+"""What travels through the runtime: frames from a source, scored frames and events to the sinks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge.decoding.images import to_channels
+# What an event can be, and what it says.
+KINDS = {
+    "live": "the source gives frames",
+    "stalled": "the source is silent",
+    "gap": "frames were lost between two others",
+    "lost": "the source went away",
+    "failure": "a frame cannot be decoded or scored",
+    "alarm": "anomalous frames accumulate, or no longer do",
+    "drift": "the scores are no longer distributed as at the calibration",
+}
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -16,13 +27,13 @@ class Frame:
     """One frame and where it came from.
 
     Attributes:
-        source: the file's path, or camera:N.
-        id: number of the frame or slice in its source from 0, or the SOP instance UID of a DICOM
-            file.
-        time: when it was captured or decoded, seconds since 1970, UTC.
+        source: the file's path, or the camera's name as in camera:0.
+        id: number of the frame or slice in its source from 0, or a DICOM file's SOP instance UID.
+        time: when it was captured or decoded, in seconds since 1970, UTC.
         pixels: uint8 [H, W, C], C 1 (grey) or 3 (RGB), or a slice float32 [H, W, 1]; may be
             read-only.
         mean, std: of the brain in a slice's volume; None for pictures.
+        about: what else the source knows of it, by name, such as the UIDs of its series.
     """
 
     source: str
@@ -31,11 +42,59 @@ class Frame:
     pixels: NDArray[np.uint8 | np.float32]
     mean: float | None = None
     std: float | None = None
+    about: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
 
-    def inputs(self, channels: int) -> list[NDArray[Any]]:
-        """What ``Scorer.score`` takes for this frame alone, in the model's number of channels."""
-        statistics = [value for value in (self.mean, self.std) if value is not None]
-        return [
-            to_channels(self.pixels, channels)[None],
-            *(np.array([value], np.float32) for value in statistics),
-        ]
+    @property
+    def place(self) -> str:
+        """The source, and the frame's id where it is not the only one or the first."""
+        return self.source if self.id == 0 else f"{self.source} {self.id}"
+
+    def without_pixels(self) -> Frame:
+        """The same frame with pixels of shape [0, 0, C], which holds no picture in memory."""
+        return replace(self, pixels=self.pixels[:0, :0].copy())
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A frame and its score.
+
+    Attributes:
+        frame: what was scored.
+        score: the model's, one of ``contract.SCORES``.
+        threshold: the score above which a frame is anomalous.
+        age: seconds from the frame's time until its score was known.
+        anomaly_map: float32 [S, S] or [H, W], where the score comes from; None unless a sink wants
+            it and the model has it.
+    """
+
+    frame: Frame
+    score: float
+    threshold: float
+    age: float = 0.0
+    anomaly_map: NDArray[np.float32] | None = None
+
+    @property
+    def verdict(self) -> str:
+        """The verdict "normal" or "anomalous" (the paper's section 3.1)."""
+        return "anomalous" if self.score > self.threshold else "normal"
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to a source or to a frame that could not be scored.
+
+    Attributes:
+        source: the source's name, as in ``Frame``.
+        time: when it happened, in seconds since 1970, UTC.
+        kind: one of ``KINDS``.
+        detail: one sentence for people, with the source's name.
+    """
+
+    source: str
+    time: float
+    kind: str
+    detail: str
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"there is no event of the kind {self.kind}")

@@ -2,40 +2,54 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from adae_edge.batch import Batch
 from adae_edge.contract import Contract, Form
 from adae_edge.errors import ModelFileError, UsageError
 from adae_edge.formats import enginefile
-from adae_edge.interface import Batch, outputs_of
-from adae_edge.runtime.backends.onnxruntime import Backend, OnnxRuntime
+from adae_edge.formats.enginefile import Engine
+from adae_edge.formats.modelfile import ModelFile
+from adae_edge.interface import outputs_of
+from adae_edge.runtime.backends.backend import Backend
+from adae_edge.runtime.backends.onnxruntime import OnnxRuntime
 from adae_edge.runtime.backends.tensorrt import TensorRT
 
 # A run holds the frames as float32, so this many pixel values take 256 MiB.
 _VALUES_PER_RUN = 64 * 2**20
 
+_logger = logging.getLogger(__name__)
+
 
 class Scorer:
     """Scores frames with one model, or with one engine built from it, on one device.
 
+    A context manager: ``with Scorer("model.onnx") as scorer`` closes it at the end.
+
     Attributes:
         contract: what the model expects and returns.
-        form: of its graph.
+        form: the form in which the file holds the network.
         backend: what runs the graph.
     """
 
     def __init__(
-        self, path: str | Path, device: str | None = None, threads: int | None = None
+        self,
+        file: str | Path | ModelFile | Engine,
+        device: str | None = None,
+        threads: int | None = None,
     ) -> None:
-        """
+        """Load a model file or an engine on a device.
+
         Args:
-            path: a model file that ``adae-edge export`` wrote, or an engine that ``adae-edge
-                engine`` built. An engine holds code for the GPU: load none from someone who is not
-                trusted.
+            file: a model file that ``adae-edge export`` wrote, or an engine that ``adae-edge
+                engine`` built; its path, or what was read of it. An engine holds code for the GPU:
+                load none from someone who is not trusted.
             device: "cpu", "cuda", "tensorrt" or "openvino"; another one is never used in its place.
                 None is the CPU for a model file, and must be left so for an engine, which runs on
                 the GPU that it was built for.
@@ -45,24 +59,43 @@ class Scorer:
         Raises:
             UsageError: no such file or device, or the extra that it needs is missing.
             ModelFileError: the file is refused, or the engine is not for this machine.
-            AdaeEdgeError: the device cannot be used.
+            DeviceError: the device cannot be used.
         """
-        file = enginefile.read_either(path)
+        started = time.perf_counter()
+        path = file if isinstance(file, str | Path) else "the file"
+        if isinstance(file, str | Path):
+            file = enginefile.read_either(file)
         self.contract: Contract = file.contract
         self.form: Form = file.contract.form
         self.backend: Backend
         try:
-            if isinstance(file, enginefile.Engine):
-                if device is not None or threads is not None:
-                    raise UsageError(
-                        f"{path} is an engine, which has its own GPU: leave out --device and "
-                        "--threads"
-                    )
-                self.backend = TensorRT(file)
-            else:
+            if isinstance(file, ModelFile):
                 self.backend = OnnxRuntime(file.data, device or "cpu", threads, self.contract)
+            elif device is not None or threads is not None:
+                raise UsageError(
+                    f"{path} is an engine, which has its own GPU: leave out --device and --threads"
+                )
+            else:
+                self.backend = TensorRT(file)
         except ModelFileError as error:
-            raise ModelFileError(f"{path} is refused: {error}") from None
+            raise type(error)(f"{path} is refused: {error}") from error
+        _logger.info(
+            "%s scores frames of kind %s by %s, ready after %.0f ms",
+            path,
+            self.contract.kind,
+            self.backend.name,
+            (time.perf_counter() - started) * 1e3,
+        )
+
+    def __enter__(self) -> Scorer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back the graph and its memory on the device; a second time does nothing."""
+        self.backend.close()
 
     @property
     def threshold(self) -> float:
@@ -77,6 +110,8 @@ class Scorer:
     ) -> NDArray[np.float32]:
         """Score frames of any one size.
 
+        Many large frames are run in several parts, which does not change a score.
+
         Args:
             frames: uint8 [N, H, W, C], RGB or grey; C is the contract's number of channels. For
                 kind "modality" float32 [N, H, W, 1] in modality units, 0 outside of the object.
@@ -84,12 +119,12 @@ class Scorer:
                 object.
 
         Returns:
-            float32 [N], the score that the contract names, one of ``contract.SCORES``. Many large
-                frames
-            are run in several parts, which does not change a score.
+            float32 [N], the score that the contract names, one of ``contract.SCORES``.
 
         Raises:
             FrameError: another dtype, shape or number of channels, or a size that cannot be scored.
+            DeviceError: the device or the graph on it failed.
+            UsageError: the scorer is closed.
         """
         return self._run(Batch(frames, mean, std), 1)[0]
 
@@ -99,17 +134,16 @@ class Scorer:
         mean: NDArray[np.float32] | None = None,
         std: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """As ``score``, and beside the scores where they come from.
+        """Score frames as ``score`` does, and say where in them the scores come from.
 
         Returns:
-            The scores, and the anomaly maps: float32 [N, S, S] for the network's side S, or [N, H,
-                W], as the
-            contract says, in model units; the norm over a map at the network's resolution is the
-                score l2.
+            The scores float32 [N], and the anomaly maps in model units: float32 [N, S, S] for the
+            network's side S, or [N, H, W], as the contract says. The norm over a map at the
+            network's resolution is the score l2.
 
         Raises:
-            UsageError: the model has no anomaly map.
-            FrameError: as ``score``.
+            UsageError: the model has no anomaly map, or the scorer is closed.
+            FrameError, DeviceError: as ``score``.
         """
         if self.form.anomaly_map is None:
             raise UsageError("this model has no anomaly map: export it with --anomaly-map")
@@ -138,7 +172,7 @@ class Scorer:
         return min(most, self.backend.max_batch or most)
 
     def _filled(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
-        """The inputs with their last frame repeated up to the form's fixed number, if it has one."""
+        """The inputs, with their last frame repeated up to the form's fixed number."""
         missing = (self.form.batch or 0) - len(inputs[0])
         if missing <= 0:
             return inputs

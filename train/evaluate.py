@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
+from adae_edge.contract import Window
 from adae_edge.errors import DatasetError
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.model import ADAE, load_network
@@ -80,7 +81,7 @@ def roc_points(
 
 
 def evaluate(
-    checkpoint: Checkpoint, data: str | None = None, window: tuple[float, float] | None = None
+    checkpoint: Checkpoint, data: str | None = None, window: Window | None = None
 ) -> tuple[Evaluation, NDArray[np.float32], UnseenFrames]:
     """Score the frames that the training has not seen with PyTorch, in eval mode.
 

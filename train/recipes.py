@@ -40,7 +40,7 @@ _DEFAULT = Recipe(4e-3, beta1=0.5, batch=64, epochs=None, slope=20.0, gamma=1.0,
 RECIPES = {
     # Section 4.1, with the balance of its reference 14.
     "paper": Recipe(1e-5, beta1=0.5, batch=64, epochs=100, slope=20.0, gamma=None, cosine=False),
-    # Stable where the plain losses let the discriminator run away; see docs/architecture.md.
+    # Stable where the plain losses let the discriminator run away; see docs/method.md.
     "default": _DEFAULT,
     # G alone, the baseline of Figure 3; its score is ||x - G(x)||.
     "autoencoder": replace(_DEFAULT, adversarial=0.0),

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from adae_edge.contract import SCORES
+from adae_edge.contract import SCORES, Window
 from adae_edge.errors import CheckpointError
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.formats.files import write_atomically
@@ -41,7 +41,7 @@ def run_evaluation(
     path: Path,
     data: str | None = None,
     out: Path | None = None,
-    window: tuple[float, float] | None = None,
+    window: Window | None = None,
 ) -> tuple[Evaluation, UnseenFrames]:
     """Evaluate a checkpoint file and, with ``out``, write evaluation.json and report.html into that folder.
 

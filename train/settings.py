@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from adae_edge.contract import SCORES, Network, Region, valid_side
+from adae_edge.contract import SCORES, Network, Region, Window, valid_side
 from adae_edge.errors import CheckpointError, DatasetError, FrameError, UsageError
 from adae_edge.train.data.dataset import Dataset
 from adae_edge.train.data.splits import split
@@ -44,7 +44,7 @@ class Settings:
     region: Region | None
     fpr: float | None
     references: bool
-    window: tuple[float, float] | None = None
+    window: Window | None = None
     modality: str | None = None
     score: str = "l2"
 
@@ -60,7 +60,7 @@ class Settings:
             fields["recipe"] = Recipe(**fields["recipe"])
             fields["network"] = Network(**fields["network"])
             fields["region"] = Region(*fields["region"]) if fields["region"] is not None else None
-            fields["window"] = tuple(fields["window"]) if fields.get("window") else None
+            fields["window"] = Window(*fields["window"]) if fields.get("window") else None
             return Settings(**fields)
         except (KeyError, TypeError):
             raise CheckpointError(
@@ -83,7 +83,7 @@ def plan(
     region: Region | None,
     fpr: float | None,
     references: bool,
-    window: tuple[float, float] | None = None,
+    window: Window | None = None,
     modality: str | None = None,
     score: str = "l2",
 ) -> Settings:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from adae_edge.contract import Window
 from adae_edge.decoding.images import to_channels
 from adae_edge.errors import CheckpointError, DatasetError, UsageError
 from adae_edge.formats.checkpoint import Checkpoint
@@ -50,7 +51,7 @@ class UnseenFrames:
 
 
 def unseen_frames(
-    checkpoint: Checkpoint, data: str | None = None, window: tuple[float, float] | None = None
+    checkpoint: Checkpoint, data: str | None = None, window: Window | None = None
 ) -> UnseenFrames:
     """The frames that the checkpoint's training has not seen.
 

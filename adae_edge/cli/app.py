@@ -6,17 +6,17 @@ Every stage is imported inside its command, so that --help is quick and a device
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from adae_edge import __version__
 from adae_edge.cli.export import engine, export, inspect
 from adae_edge.cli.score import bench, calibrate, score
-from adae_edge.cli.shared import Stopped, complain
+from adae_edge.cli.shared import complain
+from adae_edge.cli.stopping import Stopped, listen
 from adae_edge.cli.train import download, evaluate, reproduce, train
 from adae_edge.errors import AdaeEdgeError
 from adae_edge.extras import needs
@@ -34,8 +34,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; 0 is success, 1 a failure, 2 wrong use, 130 a stop by SIGINT or SIGTERM."""
-    signal.signal(signal.SIGINT, _stop)
-    signal.signal(signal.SIGTERM, _stop)
+    listen()
     try:
         app()
     except AdaeEdgeError as error:
@@ -67,11 +66,6 @@ def _common(
     ] = False,
 ) -> None:
     pass
-
-
-def _stop(number: int, frame: object) -> NoReturn:
-    Stopped.asked = True
-    raise Stopped
 
 
 def demo(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated
 
@@ -12,14 +11,12 @@ from adae_edge.cli.shared import (
     BrainMask,
     Device,
     OtherWindow,
-    Stopped,
     calibrated,
     complain,
     numbers_of,
-    until_stopped,
     window_of,
 )
-from adae_edge.errors import UsageError
+from adae_edge.cli.stopping import Stopped, gently
 
 
 def score(
@@ -50,42 +47,31 @@ def score(
     ] = None,
 ) -> None:
     """Score every frame of a source; each result goes to every sink at once."""
-    import contextlib
+    from adae_edge.runtime.opening import StreamRequest, open_stream
 
-    from adae_edge.runtime.scorer import Scorer
-    from adae_edge.runtime.sinks.registry import open_sink
-    from adae_edge.runtime.sources.registry import open_for
-    from adae_edge.runtime.stream import Summary, stream
-
-    if len(set(to or [])) < len(to or []):
-        raise UsageError("a sink is named twice")
-    scorer = Scorer(model, device, threads)
-    limit = scorer.threshold if threshold is None else threshold
-    if not math.isfinite(limit):
-        raise UsageError(f"a threshold is a number, and {limit} is none to compare with")
-    frames = open_for(scorer.contract, source, window_of(window), brain_mask)
-    summary = Summary()
-    with contextlib.ExitStack() as closing:
-        sinks = [
-            closing.enter_context(contextlib.closing(open_sink(spec)))
-            for spec in to or ["terminal"]
-        ]
+    request = StreamRequest(
+        model=model,
+        source=source,
+        sinks=tuple(to or ["terminal"]),
+        threshold=threshold,
+        window=window_of(window),
+        brain_mask=brain_mask,
+        device=device,
+        threads=threads,
+    )
+    with (
+        gently() as on_signal,
+        open_stream(request, lambda event: complain(event.detail)) as stream,
+    ):
+        on_signal(stream.stop)
         try:
-            stream(
-                scorer,
-                until_stopped(frames),
-                sinks,
-                limit,
-                lambda failure: complain(str(failure)),
-                summary,
-            )
-        except Stopped:
-            if not frames.live:
-                raise
+            stream.run()
         finally:
-            if summary.frames or summary.failures:
-                typer.echo(summary.line(scorer.backend.name, limit), err=True)
-    if summary.failures:
+            if stream.metrics.frames or stream.metrics.failures:
+                typer.echo(stream.summary, err=True)
+    if stream.stopped and not stream.live:
+        raise Stopped
+    if stream.metrics.failures:
         raise typer.Exit(1)
 
 
@@ -108,11 +94,21 @@ def calibrate(
     """Set a model's threshold from normal frames, on the device, without another export."""
     from adae_edge.runtime.calibrate import recalibrate
 
-    done = recalibrate(model, normals, fpr, confidence, device, window_of(window), brain_mask)
+    with gently() as on_signal:
+        done = recalibrate(
+            model,
+            normals,
+            fpr,
+            confidence,
+            device,
+            window_of(window),
+            brain_mask,
+            started=lambda stream: on_signal(stream.stop),
+        )
     calibration = done.contract.calibration
     typer.echo(
-        f"{calibrated(done.contract)}\nthe threshold before, {done.before.threshold:.4f}, lies "
-        "below "
+        f"{calibrated(done.contract)}\n"
+        f"the threshold before, {done.before.threshold:.4f}, lies below "
         f"{done.above_before} of these {calibration.normals} normals "
         f"({done.above_before / calibration.normals:.2%})\n"
         f"wrote {model}"

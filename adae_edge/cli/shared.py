@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -12,6 +11,7 @@ from adae_edge.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from adae_edge.contract import Contract, Region
+    from adae_edge.contract import Window as GreyWindow
 
 
 # Options that several commands have.
@@ -50,24 +50,6 @@ Device = Annotated[
 Item = TypeVar("Item")
 
 
-class Stopped(BaseException):
-    """The user or the system asked the process to stop. No decoder's ``except Exception`` may swallow it.
-
-    Python itself may: an exception raised in the middle of an import, or in a callback, can get
-    lost or turn into another one. ``asked`` remembers that the signal came.
-    """
-
-    asked = False
-
-
-def until_stopped(items: Iterable[Item]) -> Iterator[Item]:
-    """The items, until a signal came between two of them; raises Stopped then."""
-    for item in items:
-        if Stopped.asked:
-            raise Stopped
-        yield item
-
-
 def complain(sentence: str) -> None:
     """Print a sentence on the standard error output, with the program's name before it."""
     typer.echo(f"adae-edge: {printable(sentence)}", err=True)
@@ -102,8 +84,10 @@ def region_of(text: str | None) -> Region | None:
     return Region(*edges)
 
 
-def window_of(text: str | None) -> tuple[float, float] | None:
+def window_of(text: str | None) -> GreyWindow | None:
     """The centre and width that ``--window`` gives; raises UsageError for anything else."""
+    from adae_edge.contract import Window as GreyWindow
+
     if text is None:
         return None
     try:
@@ -114,7 +98,7 @@ def window_of(text: str | None) -> tuple[float, float] | None:
         raise UsageError(
             f"--window takes CENTER,WIDTH with a width of 1 or more, and {text} is something else"
         ) from None
-    return center, width
+    return GreyWindow(center, width)
 
 
 def numbers_of(text: str, option: str) -> list[int]:

@@ -10,13 +10,13 @@ import typer
 
 from adae_edge.cli.shared import (
     OtherWindow,
-    Stopped,
     Window,
     calibrated,
     complain,
     region_of,
     window_of,
 )
+from adae_edge.cli.stopping import Stopped
 from adae_edge.errors import UsageError
 from adae_edge.extras import needs
 
@@ -95,8 +95,7 @@ def train(
     score: Annotated[
         str,
         typer.Option(
-            help="l2, the paper's; generator; or density, the best on MNIST: see "
-            "docs/architecture.md."
+            help="l2, the paper's; generator; or density, the best on MNIST: see docs/method.md."
         ),
     ] = "l2",
     fpr: Annotated[

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from adae_edge.contract import Window
 from adae_edge.errors import FrameError
 from adae_edge.extras import needs
 from adae_edge.interface import check_size
@@ -28,13 +29,6 @@ with needs("Reading DICOM files", "dicom"):
     from pydicom.uid import JPEG2000TransferSyntaxes
 
 MAX_FRAMES = 10_000
-
-
-class Window(NamedTuple):
-    """Centre and width of the values that become black to white, in modality units."""
-
-    center: float
-    width: float
 
 
 class Header(NamedTuple):

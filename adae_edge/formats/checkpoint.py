@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.contract import Contract
-from adae_edge.errors import CheckpointError, ModelFileError, UsageError
+from adae_edge.errors import CheckpointError, ContractError, UsageError
 from adae_edge.extras import needs
 from adae_edge.formats.files import write_atomically
 
@@ -89,7 +89,7 @@ class Checkpoint:
             raise CheckpointError(
                 f"{path} is a safetensors file, but no checkpoint of adae-edge"
             ) from None
-        except ModelFileError as error:
+        except ContractError as error:
             raise CheckpointError(f"{path}: {error}") from None
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None

@@ -1,14 +1,18 @@
-"""Files: written so that a crash, Ctrl-C or a full disk leaves the old one or the new one, and read with a limit."""
+"""Reading files with a limit, and writing them whole.
+
+A crash, Ctrl-C or a full disk leaves the old file or the new one.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from adae_edge.errors import AdaeEdgeError, ModelFileError, UsageError
+from adae_edge.errors import ModelFileError, UsageError, WriteError
 
 T = TypeVar("T")
 
@@ -18,7 +22,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     Raises:
         UsageError: the folder does not exist, or the path is a folder or a device.
-        AdaeEdgeError: the data cannot be written, for example because the disk is full.
+        WriteError: the data cannot be written, for example because the disk is full.
     """
     path = path.resolve()  # a link stays a link
     if path.exists() and not path.is_file():
@@ -30,19 +34,24 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except FileNotFoundError:
-        raise UsageError(f"cannot write {path}: there is no folder {path.parent}") from None
+    except FileNotFoundError as error:
+        raise UsageError(f"cannot write {path}: there is no folder {path.parent}") from error
     except OSError as error:
-        raise AdaeEdgeError(f"cannot write {path}: {error.strerror}") from None
+        raise WriteError(f"cannot write {path}: {error.strerror}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Replace the file at ``path`` by a value of JSON types, indented; raises as ``write_atomically``."""
+    write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
 def read_checked(
     path: str | Path, what: str, max_bytes: int, too_large: str, check: Callable[[bytes], T]
 ) -> T:
-    """What ``check`` makes of a file's bytes, which are not read if they are too many.
+    """Read a file of limited size and return what ``check`` makes of its bytes.
 
     Args:
         path: the file.
@@ -53,7 +62,8 @@ def read_checked(
 
     Raises:
         UsageError: there is no such file.
-        ModelFileError: it cannot be read, is too large, or is refused.
+        ModelFileError: it cannot be read, is too large, or is refused; of the class that ``check``
+            raises.
     """
     path = Path(path)
     try:
@@ -63,8 +73,8 @@ def read_checked(
             raise ModelFileError(f"{path} is refused: {too_large}")
         data = path.read_bytes()
     except OSError as error:
-        raise ModelFileError(f"{path} cannot be read: {error.strerror}") from None
+        raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
     try:
         return check(data)
     except ModelFileError as error:
-        raise ModelFileError(f"{path} is refused: {error}") from None
+        raise type(error)(f"{path} is refused: {error}") from error

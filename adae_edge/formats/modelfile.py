@@ -116,9 +116,9 @@ def _check_interface(graph: OnnxGraph, contract: Contract) -> None:
     """Refuse a graph that does not take and return what its contract says."""
     inputs = inputs_of(contract)
     outputs = outputs_of(contract)
-    described = [(port.name, _TYPES[port.dtype.name], port.shape) for port in inputs]
+    described = [(port.name, _TYPES[port.dtype], port.shape) for port in inputs]
     returned = {value.name: (value.type, len(value.shape)) for value in graph.outputs}
-    wanted = {port.name: (_TYPES[port.dtype.name], len(port.shape)) for port in outputs}
+    wanted = {port.name: (_TYPES[port.dtype], len(port.shape)) for port in outputs}
     if graph.inputs != described or returned != wanted or len(graph.outputs) != len(outputs):
         raise ModelFileError(
             f"the graph does not take {' and '.join(map(str, inputs))} and return "

@@ -14,8 +14,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from adae_edge.devices import DEVICES
 from adae_edge.formats import modelfile
-from adae_edge.runtime.backends.onnxruntime import PROVIDERS, provider_options, session_options
+from adae_edge.runtime.backends.onnxruntime import provider_options, session_options
 
 
 def providers() -> list[str]:
@@ -55,7 +56,7 @@ class Bound:
         self._session: Any = onnxruntime.InferenceSession(
             modelfile.read(path).data,
             session,
-            providers=[(PROVIDERS[device][0], given)],
+            providers=[(DEVICES[device].provider, given)],
             enable_fallback=0,
         )
         scores = np.zeros(len(frames), np.float32)

@@ -1,64 +1,42 @@
-"""Backends: what runs the graph. Chosen by name, and never replaced by another one in silence."""
+"""ONNX Runtime: runs model files with the execution provider that was asked for, or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import json
+import logging
 import os
+import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.contract import Contract
-from adae_edge.errors import AdaeEdgeError, ModelFileError, UsageError, printable
+from adae_edge.devices import DEVICES
+from adae_edge.errors import DeviceError, ModelFileError, UsageError, first_line, printable
 from adae_edge.extras import needs
 from adae_edge.interface import Port, inputs_of, outputs_of
 from adae_edge.machine import available_threads
+from adae_edge.runtime.backends.backend import closed
 
 if TYPE_CHECKING:
     import onnxruntime
 
 MAX_THREADS = 256
-# ONNX Runtime's execution provider for each device, and the extra that brings it.
-PROVIDERS = {
-    "cpu": ("CPUExecutionProvider", "cpu"),
-    "cuda": ("CUDAExecutionProvider", "gpu"),
-    "tensorrt": ("TensorrtExecutionProvider", "gpu"),
-    "openvino": ("OpenVINOExecutionProvider", "openvino"),
-}
-DEVICES = tuple(PROVIDERS)
-# They all are the one module onnxruntime, and overwrite each other's files.
-PACKAGES = {"cpu": "onnxruntime", "gpu": "onnxruntime-gpu", "openvino": "onnxruntime-openvino"}
 # What OpenVINO computes a float32 graph in. Left to itself it may choose bf16 where the CPU can.
 OPENVINO_PRECISION = "f32"
-# ONNX Runtime's names of a port's dtype.
-_TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
 # Operators that compute the resize and the network have one of these in their names.
 PRODUCTS = ("Conv", "MatMul", "Gemm")
 # Operators that a device is known to compute wrongly. OpenVINO adds up exponentials as they are,
 # and where all of them are below the smallest float32 takes the logarithm of 0.
 WRONG = {"openvino": {"ReduceLogSumExp"}}
+# ONNX Runtime's names of a port's dtype.
+_TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
 
-
-class Backend(Protocol):
-    """Runs the graph on one device.
-
-    Attributes:
-        name: what runs it, for people.
-        max_batch: frames in one run at the most; None where any number is taken.
-    """
-
-    name: str
-    max_batch: int | None
-
-    def run(
-        self, inputs: Sequence[NDArray[Any]], outputs: Sequence[str]
-    ) -> list[NDArray[np.float32]]:
-        """The graph's inputs in order, C-contiguous -> some of its outputs by name."""
-        ...
+_logger = logging.getLogger(__name__)
 
 
 class OnnxRuntime:
@@ -70,7 +48,7 @@ class OnnxRuntime:
 
     Attributes:
         name: version and provider.
-        session: the onnxruntime.InferenceSession that runs the graph.
+        max_batch: None, as any number of frames is taken.
     """
 
     def __init__(
@@ -80,7 +58,8 @@ class OnnxRuntime:
         threads: int | None = None,
         contract: Contract | None = None,
     ) -> None:
-        """
+        """Load a model file's graph on a device.
+
         Args:
             model: the bytes of a checked model file.
             device: one of ``DEVICES``. "tensorrt" builds an engine, which takes seconds to minutes,
@@ -95,78 +74,77 @@ class OnnxRuntime:
                 threads.
             MissingExtra: onnxruntime is not installed.
             ModelFileError: the graph cannot be loaded.
-            AdaeEdgeError: the device cannot be used, leaves products to another one, or computes
+            DeviceError: the device cannot be used, leaves products to another one, or computes
                 them wrongly.
         """
-        if device not in PROVIDERS:
-            raise UsageError(
-                f"there is no device {device}: choose {', '.join(DEVICES[:-1])} or {DEVICES[-1]}"
-            )
-        provider, extra = PROVIDERS[device]
-        with needs("Scoring", extra):
+        if device not in DEVICES:
+            *others, last = DEVICES
+            raise UsageError(f"there is no device {device}: choose {', '.join(others)} or {last}")
+        with needs("Scoring", DEVICES[device].extra):
             import onnxruntime
         if threads is not None and not 1 <= threads <= MAX_THREADS:
             raise UsageError(f"a run takes 1 to {MAX_THREADS} threads, and not {threads}")
-        if provider not in onnxruntime.get_available_providers():
-            others = " ".join(package for name, package in PACKAGES.items() if name != extra)
-            raise UsageError(
-                f"this onnxruntime cannot run on {device}, which takes the package "
-                f"{PACKAGES[extra]}, and only one "
-                f"onnxruntime package can be installed at a time: pip uninstall {others}, then "
-                f"pip install 'adae-edge[{extra}]'"
-            )
+        _check_provider(device)
+        started = time.perf_counter()
         onnxruntime.set_default_logger_severity(4)
         options = session_options(threads)
-        if device != "cpu":
-            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        printed = io.StringIO()  # onnxruntime prints what keeps CUDA from loading
-        try:
-            with contextlib.redirect_stdout(printed):
-                if extra == "gpu":
-                    onnxruntime.preload_dlls()
-                # Its fallback would run on the CPU what a provider fails to load, or to run later.
-                self.session = onnxruntime.InferenceSession(
-                    model,
-                    options,
-                    providers=[(provider, provider_options(device, options.intra_op_num_threads))],
-                    enable_fallback=0,
-                )
-        except Exception as error:
-            if device == "cpu":
-                raise ModelFileError(f"the graph cannot be loaded: {_first_line(error)}") from None
-            printed.write(str(error))
-        if device != "cpu":
-            if not hasattr(self, "session") or self.session.get_providers()[0] != provider:
-                reason = _first_line(printed.getvalue() or "ONNX Runtime does not say why")
-            else:
-                reason = _unfit(self.session, device, provider)
-            if reason:
-                raise AdaeEdgeError(
-                    f"{device} cannot be used, and nothing else is used in its place: {reason}"
-                )
+        session = _load(model, device, options)
         if contract is not None:
-            _check_ports(self.session, contract)
-        self._inputs = [value.name for value in self.session.get_inputs()]
-        self.name = f"onnxruntime {onnxruntime.__version__} {provider}"
+            _check_ports(session, contract)
+        self._session: onnxruntime.InferenceSession | None = session
+        self._inputs = [value.name for value in session.get_inputs()]
+        self.name = f"onnxruntime {onnxruntime.__version__} {DEVICES[device].provider}"
         self.max_batch: int | None = None
+        _logger.info(
+            "%s loaded a graph of %d bytes in %.0f ms, %d threads a run",
+            self.name,
+            len(model),
+            (time.perf_counter() - started) * 1e3,
+            options.intra_op_num_threads,
+        )
+
+    @property
+    def session(self) -> onnxruntime.InferenceSession:
+        """The session that runs the graph; raises UsageError once the backend is closed."""
+        if self._session is None:
+            raise closed()
+        return self._session
+
+    def __enter__(self) -> OnnxRuntime:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the session, after a run in another thread if there is one."""
+        if self._session is not None:
+            _logger.info("%s closed", self.name)
+        self._session = None
 
     def run(
         self, inputs: Sequence[NDArray[Any]], outputs: Sequence[str] = ("score",)
     ) -> list[NDArray[np.float32]]:
-        """The graph's inputs in order, C-contiguous -> some of its outputs by name.
+        """Run the graph once, as ``Backend.run``.
+
+        Args:
+            inputs: one C-contiguous array for each of the graph's inputs, in its order.
+            outputs: the names of the outputs that are wanted.
 
         Raises:
-            AdaeEdgeError: the graph or the device failed.
+            DeviceError: the device or the graph on it failed.
+            UsageError: the backend is closed.
         """
+        session = self.session
         try:
-            values: list[NDArray[np.float32]] = self.session.run(
+            values: list[NDArray[np.float32]] = session.run(
                 outputs, dict(zip(self._inputs, inputs, strict=True))
             )
         except Exception as error:
-            raise AdaeEdgeError(f"the graph cannot be run: {_first_line(error)}") from None
+            raise DeviceError(f"the graph cannot be run: {first_line(error)}") from error
         # OpenVINO has answered a run that failed inside of it with the scores of the run before.
         if len(values[0]) != len(inputs[0]):
-            raise AdaeEdgeError(
+            raise DeviceError(
                 f"the graph gives {len(values[0])} scores for {len(inputs[0])} frames"
             )
         return values
@@ -185,7 +163,7 @@ def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
 
 
 def provider_options(device: str, threads: int) -> dict[str, str]:
-    """The provider's options with which a float32 graph gives float32's numbers, and which write no file."""
+    """The provider's options with which it computes in float32 and writes no file."""
     if device == "cuda":
         return {"use_tf32": "0"}  # products would keep 10 bits of their factors
     if device == "tensorrt":
@@ -214,14 +192,67 @@ def provider_options(device: str, threads: int) -> dict[str, str]:
     return {}
 
 
+def _check_provider(device: str) -> None:
+    """Refuse an onnxruntime that was built without the device's provider."""
+    import onnxruntime
+
+    provider, extra, package = DEVICES[device]
+    if provider in onnxruntime.get_available_providers():
+        return
+    packages = dict.fromkeys(other.package for other in DEVICES.values())
+    others = " ".join(other for other in packages if other != package)
+    raise UsageError(
+        f"this onnxruntime cannot run on {device}, which takes the package {package}, and only one "
+        f"onnxruntime package can be installed at a time: pip uninstall {others}, then "
+        f"pip install 'adae-edge[{extra}]'"
+    )
+
+
+def _load(
+    model: bytes, device: str, options: onnxruntime.SessionOptions
+) -> onnxruntime.InferenceSession:
+    """Load the graph with the device's provider and nothing in its place."""
+    import onnxruntime
+
+    provider, extra, _ = DEVICES[device]
+    if device != "cpu":
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    printed = io.StringIO()  # onnxruntime prints what keeps CUDA from loading
+    try:
+        with contextlib.redirect_stdout(printed):
+            if extra == "gpu":
+                onnxruntime.preload_dlls()
+            # Its fallback would run on the CPU what a provider fails to load, or to run later.
+            session = onnxruntime.InferenceSession(
+                model,
+                options,
+                providers=[(provider, provider_options(device, options.intra_op_num_threads))],
+                enable_fallback=0,
+            )
+    except Exception as error:
+        if device == "cpu":
+            raise ModelFileError(f"the graph cannot be loaded: {first_line(error)}") from error
+        raise _unusable(device, printed.getvalue() or str(error)) from error
+    if session.get_providers()[0] != provider:
+        raise _unusable(device, printed.getvalue())
+    reason = _unfit(session, device) if device != "cpu" else ""
+    if reason:
+        raise _unusable(device, reason)
+    return session
+
+
+def _unusable(device: str, reason: str) -> DeviceError:
+    reason = first_line(reason or "ONNX Runtime does not say why")
+    return DeviceError(f"{device} cannot be used, and nothing else is used in its place: {reason}")
+
+
 def _check_ports(session: onnxruntime.InferenceSession, contract: Contract) -> None:
-    """Refuse a graph whose inputs and outputs, as ONNX Runtime sees them, are not the contract's."""
+    """Refuse a graph whose ports, as ONNX Runtime sees them, are not the contract's."""
     inputs, outputs = inputs_of(contract), outputs_of(contract)
     taken = [(value.name, value.type, len(value.shape)) for value in session.get_inputs()]
     returned = [(value.name, value.type, len(value.shape)) for value in session.get_outputs()]
-    if taken != [_as_seen(port) for port in inputs] or not all(
-        _as_seen(port) in returned for port in outputs
-    ):
+    fits = taken == [_as_seen(port) for port in inputs]
+    if not fits or not all(_as_seen(port) in returned for port in outputs):
         raise ModelFileError(
             f"the graph does not take {' and '.join(map(str, inputs))} and return "
             f"{' and '.join(map(str, outputs))}"
@@ -230,25 +261,20 @@ def _check_ports(session: onnxruntime.InferenceSession, contract: Contract) -> N
 
 def _as_seen(port: Port) -> tuple[str, str, int]:
     """Name, type and number of axes, as ONNX Runtime says them."""
-    return port.name, _TYPES[port.dtype.name], len(port.shape)
+    return port.name, _TYPES[port.dtype], len(port.shape)
 
 
-def _unfit(session: onnxruntime.InferenceSession, device: str, provider: str) -> str:
+def _unfit(session: onnxruntime.InferenceSession, device: str) -> str:
     """Why this graph cannot be trusted to the loaded provider; "" if it can."""
     if not hasattr(session, "get_provider_graph_assignment_info"):
         return "ONNX Runtime says from version 1.24 on what it runs where, and this one is older"
     taken: set[str] = set()
     left: set[str] = set()
     for part in session.get_provider_graph_assignment_info():
-        operators = taken if part.ep_name == provider else left
+        operators = taken if part.ep_name == DEVICES[device].provider else left
         operators.update(printable(node.op_type) for node in part.get_nodes())
     products = sorted(name for name in left if any(word in name for word in PRODUCTS))
     if products or not taken:
         return f"ONNX Runtime would run {', '.join(products) or 'the whole graph'} elsewhere"
     wrong = sorted(taken & WRONG.get(device, set()))
     return f"it computes {', '.join(wrong)} wrongly, so export the model again" if wrong else ""
-
-
-def _first_line(error: Exception | str) -> str:
-    """A message's first line, safe to print: a hostile file may have put names of its own into it."""
-    return printable((str(error).strip().splitlines() or [type(error).__name__])[0][:200])

@@ -1,29 +1,42 @@
-"""Opens a sink by its name on the command line."""
+"""Opens a sink by its name on the command line.
+
+A scheme is the name of a module in this folder, whose ``SINK`` is the class that is opened with
+what follows the colon. A new sink is a new file, and nothing else changes.
+"""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from adae_edge.errors import UsageError
-from adae_edge.runtime.sinks.rows import Csv, JsonLines
+from adae_edge.runtime import sinks
+from adae_edge.runtime.schemes import load_scheme, schemes, split_scheme
 from adae_edge.runtime.sinks.sink import Sink
-from adae_edge.runtime.sinks.terminal import Terminal
+
+_NO_SINKS = {"registry", "sink", "rows"}
+_log = logging.getLogger(__name__)
 
 
 def open_sink(spec: str) -> Sink:
-    """Open a sink by its name on the command line: "terminal", "jsonl:FILE", "csv:FILE", or a file with such a suffix.
+    """Open a sink by its name on the command line.
+
+    Args:
+        spec: "terminal"; "jsonl:FILE", "csv:FILE" or any scheme of this folder with its place
+            behind a colon; or a file whose suffix is a scheme.
 
     Raises:
-        UsageError: of no known kind, or in a folder that does not exist.
+        UsageError: there is no such sink, or it would be in a folder that does not exist.
         SinkError: the file cannot be written, or is a CSV file of something else.
+        MissingExtra: the package that this sink needs is not installed.
     """
-    if spec == "terminal":
-        return Terminal()
-    kind, _, name = spec.partition(":")
-    if kind not in ("jsonl", "csv"):
-        kind, name = Path(spec).suffix.lower().removeprefix("."), spec
-    if kind == "jsonl" and name:
-        return JsonLines(Path(name))
-    if kind == "csv" and name:
-        return Csv(Path(name))
-    raise UsageError(f"there is no sink {spec}: give terminal, jsonl:FILE or csv:FILE")
+    known = schemes(sinks, _NO_SINKS)
+    scheme, place = split_scheme(spec, known)
+    if scheme is None:
+        suffix = Path(spec).suffix.lower().removeprefix(".")
+        scheme = spec if spec == "terminal" else suffix
+    if scheme not in known or (scheme == "terminal") != (spec == "terminal") or not place:
+        raise UsageError(f"there is no sink {spec}: give terminal, jsonl:FILE or csv:FILE")
+    sink: Sink = load_scheme(sinks, scheme).SINK(place)
+    _log.info("opened %s as %s", spec, scheme)
+    return sink

@@ -1,36 +1,68 @@
-"""Results in files that grow by whole rows: JSON Lines and CSV."""
+"""Files that grow by whole rows, and what a row says of a scored frame.
+
+Whatever stops the process, every row that was written is there and whole.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
-import json
+import logging
 import os
 import time
-from dataclasses import asdict, fields
+from datetime import datetime, timezone
 from pathlib import Path
 
 from adae_edge.errors import SinkError, UsageError
-from adae_edge.runtime.sinks.sink import Result
+from adae_edge.runtime.frame import Scored
+from adae_edge.runtime.sinks.sink import Sink
 
+FIELDS = ("source", "frame", "time", "score", "threshold", "verdict")
 _SYNC_S = 1.0
+_log = logging.getLogger(__name__)
 
 
-class _RowFile:
-    """A text file that grows by whole rows."""
+def row_of(scored: Scored) -> dict[str, str | int | float]:
+    """What a row says, by the names of ``FIELDS``: docs/running.md has their meaning."""
+    values = (
+        scored.frame.source,
+        scored.frame.id,
+        timestamp(scored.frame.time),
+        float(f"{scored.score:.9g}"),  # float32 has no more digits
+        scored.threshold,
+        scored.verdict,
+    )
+    return dict(zip(FIELDS, values, strict=True))
 
-    def __init__(self, path: Path, header: bytes = b"") -> None:
-        self._path = path
+
+def timestamp(seconds: float) -> str:
+    """Seconds since 1970 -> ISO 8601 in UTC with milliseconds."""
+    moment = datetime.fromtimestamp(seconds, timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class RowFile(Sink):
+    """A file that is appended to, a whole row at a time."""
+
+    def __init__(self, place: str, header: bytes = b"") -> None:
+        """
+        Args:
+            place: path of the file.
+            header: the first row of every such file; empty for JSON objects.
+
+        Raises:
+            UsageError: there is no such folder.
+            SinkError: the file cannot be written, or holds something else.
+        """
+        path = self._path = Path(place)
         self._synced = time.monotonic()
         try:
             # A pipe or a device, such as /dev/stdout, is written to and nothing else.
             self._regular = path.is_file() or not path.exists()
             self._file = path.open("a+b" if self._regular else "ab", buffering=0)
-        except FileNotFoundError:
-            raise UsageError(f"cannot write {path}: there is no folder {path.parent}") from None
+        except FileNotFoundError as error:
+            raise UsageError(f"cannot write {path}: there is no folder {path.parent}") from error
         except OSError as error:
-            raise SinkError(f"cannot write {path}: {error.strerror}") from None
+            raise SinkError(f"cannot write {path}: {error.strerror}") from error
         try:
             self._begin(header)
         except BaseException:
@@ -39,15 +71,35 @@ class _RowFile:
 
     def close(self) -> None:
         """Put everything on the disk; a second call does nothing."""
-        if not self._file.closed:
-            with contextlib.suppress(
-                OSError
-            ):  # a pipe cannot be synced, and every write was checked
+        if self._file.closed:
+            return
+        with contextlib.suppress(OSError):  # a pipe cannot be synced, and every write was checked
+            os.fsync(self._file.fileno())
+        self._file.close()
+
+    def append(self, row: bytes) -> None:
+        """Write one row, and what was written on the disk about once a second.
+
+        Raises:
+            SinkError: the row cannot be written whole, and nothing of it is left in the file.
+        """
+        left = memoryview(row)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+            if self._regular and time.monotonic() - self._synced > _SYNC_S:
                 os.fsync(self._file.fileno())
-            self._file.close()
+                self._synced = time.monotonic()
+        except OSError as error:
+            if left:
+                _log.warning("%s: half a row was written, and is taken back", self._path)
+                self._drop_half_row(len(row) - len(left))
+            raise SinkError(
+                f"cannot write {self._path}: {error.strerror}; the rows before this one are kept"
+            ) from error
 
     def _begin(self, header: bytes) -> None:
-        """Check that the file holds such rows and ends with a whole one; give a new one its header."""
+        """Check that the file holds such rows and ends with a whole one, or write its header."""
         try:
             size = self._file.seek(0, os.SEEK_END) if self._regular else 0
             if size:
@@ -59,53 +111,10 @@ class _RowFile:
                 self._file.seek(-1, os.SEEK_END)
                 header = b"" if self._file.read(1) == b"\n" else b"\n"
         except OSError as error:
-            raise SinkError(f"cannot write {self._path}: {error.strerror}") from None
-        self._append(header)
-
-    def _append(self, row: bytes) -> None:
-        left = memoryview(row)
-        try:
-            while left:
-                left = left[self._file.write(left) :]
-            if self._regular and time.monotonic() - self._synced > _SYNC_S:
-                os.fsync(self._file.fileno())
-                self._synced = time.monotonic()
-        except OSError as error:
-            if left:
-                self._drop_half_row(len(row) - len(left))
-            raise SinkError(
-                f"cannot write {self._path}: {error.strerror}; the rows before this one are kept"
-            ) from None
+            raise SinkError(f"cannot write {self._path}: {error.strerror}") from error
+        self.append(header)
 
     def _drop_half_row(self, written: int) -> None:
         if self._regular and written:
             with contextlib.suppress(OSError):
                 self._file.truncate(self._file.seek(0, os.SEEK_END) - written)
-
-
-class JsonLines(_RowFile):
-    """One JSON object a line."""
-
-    def write(self, result: Result) -> None:
-        """Append one line."""
-        self._append(json.dumps(asdict(result)).encode() + b"\n")
-
-
-class Csv(_RowFile):
-    """Comma-separated values under a header."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, header=_csv_row([field.name for field in fields(Result)]))
-
-    def write(self, result: Result) -> None:
-        """Append one row."""
-        self._append(_csv_row(list(asdict(result).values())))
-
-
-def _csv_row(values: list[object]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(
-        values
-    )  # quotes a carriage return only if a line ends with one
-    row = text.getvalue().removesuffix("\r\n") + "\n"
-    return row.encode(errors="backslashreplace")  # a file's name need not be UTF-8, a CSV file is

@@ -2,48 +2,65 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime, timezone
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from adae_edge.runtime.frame import Event, Scored
+
+if TYPE_CHECKING:
+    from typing import Self
+
+PIXELS, MAP = "pixels", "map"
 
 
-@dataclass(frozen=True)
-class Result:
-    """What is kept of a scored frame.
+class Sink(ABC):
+    """Keeps results, or tells somebody; a context manager.
 
     Attributes:
-        source: the file's path, or camera:N.
-        frame: number of the frame in its source, or its DICOM SOP instance UID.
-        time: when the frame was captured or decoded, ISO 8601, UTC.
-        score: the model's, one of ``contract.SCORES``.
-        threshold: the score above which a frame is anomalous.
-        verdict: "normal" or "anomalous".
+        wants: what ``write`` reads beside the score: ``PIXELS`` of the frame, the anomaly ``MAP``,
+            both or nothing. A map that no sink wants is not computed, and a sink that does not want
+            pixels gets frames without them, so that it may hold results back.
     """
 
-    source: str
-    frame: int | str
-    time: str
-    score: float
-    threshold: float
-    verdict: str
+    wants: frozenset[str] = frozenset()
 
-
-class Sink(Protocol):
-    """Keeps results."""
-
-    def write(self, result: Result) -> None:
+    @abstractmethod
+    def write(self, scored: Scored) -> None:
         """Keep one result; raises SinkError where that fails."""
-        ...
+
+    def event(self, event: Event) -> None:
+        """Take note of what happened between two results; does nothing unless a sink says more."""
 
     def close(self) -> None:
-        """Finish; what was written is on the disk afterwards."""
-        ...
+        """Finish; what was written is kept afterwards. A second call does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
-def timestamp(seconds: float) -> str:
-    """Seconds since 1970 -> ISO 8601 in UTC with milliseconds."""
-    return (
-        datetime.fromtimestamp(seconds, timezone.utc)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
+class Listener(Sink):
+    """A sink that keeps no results and hands every event to a function."""
+
+    def __init__(self, told: Callable[[Event], object]) -> None:
+        """
+        Args:
+            told: called with each event; what it raises ends the stream.
+        """
+        self._told = told
+
+    def write(self, scored: Scored) -> None:
+        """Keep nothing."""
+
+    def event(self, event: Event) -> None:
+        """Hand the event on."""
+        self._told(event)

@@ -8,35 +8,36 @@ import sys
 import typer
 
 from adae_edge.errors import SinkError, printable
-from adae_edge.runtime.sinks.sink import Result
+from adae_edge.runtime.frame import Scored
+from adae_edge.runtime.sinks.sink import Sink
 
 
-class Terminal:
+class Terminal(Sink):
     """One line a result on the standard output."""
 
-    def write(self, result: Result) -> None:
+    def __init__(self, place: str = "terminal") -> None:
+        """
+        Args:
+            place: the sink's name, which says nothing more.
+        """
+
+    def write(self, scored: Scored) -> None:
         """Print one line, the anomalous ones in red where the terminal has colours."""
-        verdict = (
-            typer.style(result.verdict, fg="red", bold=True)
-            if result.verdict == "anomalous"
-            else result.verdict
-        )
-        place = f"{result.source} {result.frame}" if result.frame != 0 else result.source
-        line = f"{result.score:9.4f}  {verdict}  {printable(place)}"
+        verdict = scored.verdict
+        if verdict == "anomalous":
+            verdict = typer.style(verdict, fg="red", bold=True)
+        line = f"{scored.score:9.4f}  {verdict}  {printable(scored.frame.place)}"
         try:
             try:
                 typer.echo(line)
             except UnicodeEncodeError:  # letters that the terminal lacks
                 typer.echo(line.encode("ascii", "backslashreplace").decode())
-        except (
-            BrokenPipeError
-        ):  # the reader has enough, as in "| head": the end, and nothing to complain of
+        except BrokenPipeError:  # the reader has enough, as in "| head": nothing to complain of
             raise
         except OSError as error:
-            os.dup2(
-                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-            )  # what is left must not fail again at exit
-            raise SinkError(f"cannot write the standard output: {error.strerror}") from None
+            # What is left must not fail again when Python flushes it at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SinkError(f"cannot write the standard output: {error.strerror}") from error
 
-    def close(self) -> None:
-        """Nothing is held back."""
+
+SINK = Terminal

@@ -1,17 +1,100 @@
-"""What every source of frames is."""
+"""What every source of frames is, and what a model asks of it."""
 
 from __future__ import annotations
 
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
 
-from adae_edge.errors import FrameError
-from adae_edge.runtime.frame import Frame
+from adae_edge.contract import Contract, Window
+from adae_edge.errors import UsageError
+from adae_edge.runtime.frame import Event, Frame
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
-class Source(Protocol):
-    """Yields frames; ``live`` says whether it waits for time to pass, as a camera does."""
+@dataclass(frozen=True)
+class Wanted:
+    """The frames that a model takes, and what its user says of them.
 
-    live: bool
+    Attributes:
+        kind: of the frames, "image" or "modality", as in the contract.
+        window: centre and width of the grey values of DICOM files, in place of their own.
+        modality: which volumes are taken, where names say what they show; None for all.
+        brain_mask: for volumes that are not skull-stripped, a mask or a folder of masks.
+    """
 
-    def __iter__(self) -> Iterator[Frame | FrameError]: ...
+    kind: str = "image"
+    window: Window | None = None
+    modality: str | None = None
+    brain_mask: Path | None = None
+
+    @staticmethod
+    def by(
+        contract: Contract,
+        window: Window | None = None,
+        brain_mask: Path | None = None,
+    ) -> Wanted:
+        """What a contract says, with the window of the training where no other one is given."""
+        return Wanted(contract.kind, window or contract.window, contract.modality, brain_mask)
+
+    def check_pictures(self, what: str) -> None:
+        """Raise UsageError if a source of pictures, named ``what``, cannot give what is wanted."""
+        if self.kind != "image":
+            raise UsageError(f"{what} gives pictures, and this model takes the slices of volumes")
+        if self.brain_mask is not None:
+            raise UsageError(
+                "a brain mask goes with a model for the slices of volumes, and this one takes "
+                "pictures"
+            )
+
+
+class Source(ABC):
+    """Yields frames in order, and events between them; a context manager.
+
+    A frame that cannot be decoded is yielded as an event of the kind "failure", so that the others
+    are still scored.
+
+    Attributes:
+        live: whether it waits for time to pass, as a camera does. Such a source gives the newest
+            frame and has no end; another one gives every frame.
+    """
+
+    live = False
+    _stopping = False
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Frame | Event]:
+        """Frames and events.
+
+        Raises:
+            SourceError: the source went away.
+        """
+
+    def stop(self) -> None:
+        """Ask the source to end soon; may be called by another thread and by a signal handler."""
+        self._stopping = True
+
+    def close(self) -> None:
+        """Give back what the source holds; a second call does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def failure(source: str, error: Exception | str) -> Event:
+    """The event of a frame that cannot be decoded or scored."""
+    return Event(source, time.time(), "failure", str(error))

@@ -2,60 +2,75 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from adae_edge.decoding.images import is_nifti
 from adae_edge.errors import FrameError, UsageError
-from adae_edge.runtime.frame import Frame
+from adae_edge.runtime.frame import Event, Frame
+from adae_edge.runtime.sources.source import Source, Wanted, failure
+
+_log = logging.getLogger(__name__)
 
 
-class Volumes:
-    """The slices of NIfTI volumes, from the feet up, those with hardly any brain left out as in training.
+class Volumes(Source):
+    """The slices of NIfTI volumes from the feet up, but those with hardly any brain."""
 
-    Args:
-        paths: each volume with its brain mask, or with None if it is skull-stripped.
-    """
+    def __init__(self, place: str, wanted: Wanted) -> None:
+        """
+        Args:
+            place: path of a volume, or of a folder of them at any depth.
+            wanted: the frames that the model takes, with the brain masks if there are any.
 
-    live = False
+        Raises:
+            UsageError: there are no such volumes, a mask is missing, or pictures are wanted.
+        """
+        if wanted.window is not None:
+            raise UsageError(
+                "--window is for DICOM files, and this model takes the slices of volumes"
+            )
+        if wanted.kind != "modality":
+            raise UsageError(f"{place} gives slices of volumes, and this model takes pictures")
+        self._paths = _paired(Path(place), wanted.brain_mask, wanted.modality)
 
-    def __init__(self, paths: list[tuple[Path, Path | None]]) -> None:
-        self._paths = paths
-
-    def __iter__(self) -> Iterator[Frame | FrameError]:
+    def __iter__(self) -> Iterator[Frame | Event]:
+        """The slices of each volume, or the failure of a volume that cannot be read."""
         from adae_edge.decoding.nifti import read_brain
 
         for path, mask in self._paths:
             try:
                 brain = read_brain(path, mask)
             except FrameError as error:
-                yield error
+                yield failure(str(path), error)
                 continue
+            _log.info("%s: %d slices are shown", path, len(brain.shown))
             for number in brain.shown.tolist():
-                yield Frame(
-                    str(path),
-                    number,
-                    time.time(),
-                    brain.slices[number][..., None],
-                    brain.mean,
-                    brain.std,
-                )
+                pixels = brain.slices[number][..., None]
+                yield Frame(str(path), number, time.time(), pixels, brain.mean, brain.std)
 
 
-def open_volumes(path: Path, brain_mask: Path | None, modality: str | None) -> Volumes:
-    """A volume or a folder of them, with their brain masks: one file, or a folder whose names say whose each is."""
+def _paired(
+    path: Path, brain_mask: Path | None, modality: str | None
+) -> list[tuple[Path, Path | None]]:
+    """Each volume with its brain mask, or with None where volumes are skull-stripped.
+
+    A mask is one file for one volume, or in a folder whose names say whose each is.
+    """
     from adae_edge.decoding.volume_names import mask_of, modality_of, volumes_of
 
     files = _nifti_files(path)
-    volumes = volumes_of(files, modality if any(map(modality_of, files)) else None)
+    named = any(map(modality_of, files))
+    volumes = volumes_of(files, modality if named else None)
     if not volumes:
         what = f"{modality} volumes" if modality else "volumes"
         raise UsageError(
             f"{path} gives no {what} by their names, and masks and other modalities are not scored"
         )
     if brain_mask is None:
-        return Volumes([(volume, None) for volume in volumes])
+        return [(volume, None) for volume in volumes]
+
     masks = _nifti_files(brain_mask)
     volumes = [volume for volume in volumes if volume not in masks]
     if not volumes:
@@ -63,24 +78,31 @@ def open_volumes(path: Path, brain_mask: Path | None, modality: str | None) -> V
             f"{brain_mask} holds all volumes of {path} too: keep masks in a folder of their own"
         )
     if brain_mask.is_file() and len(volumes) == 1:
-        return Volumes([(volumes[0], brain_mask)])
+        return [(volumes[0], brain_mask)]
     pairs = [(volume, mask_of(volume, masks)) for volume in volumes]
-    if missing := [volume for volume, mask in pairs if mask is None]:
+    unmasked = [volume for volume, mask in pairs if mask is None]
+    if unmasked:
         raise UsageError(
-            f"{brain_mask} has no brain mask for {missing[0]}: its name would go on where the "
+            f"{brain_mask} has no brain mask for {unmasked[0]}: its name would go on where the "
             "volume's ends"
         )
-    return Volumes(pairs)
+    return pairs
 
 
 def _nifti_files(place: Path) -> list[Path]:
+    """The NIfTI files at a place, which is one of them or a folder."""
     if not place.exists():
         raise UsageError(f"there is no {place}: give a NIfTI volume or a folder of them")
-    files = (
-        sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
-    )
-    if not (found := [file for file in files if is_nifti(file)]):
+    if place.is_dir():
+        files = sorted(file for file in place.rglob("*") if file.is_file())
+    else:
+        files = [place]
+    volumes = [file for file in files if is_nifti(file)]
+    if not volumes:
         raise UsageError(
             f"{place} gives no NIfTI volumes, and this model takes the slices of volumes alone"
         )
-    return found
+    return volumes
+
+
+SOURCE = Volumes

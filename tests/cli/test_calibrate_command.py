@@ -20,8 +20,8 @@ from adae_edge.runtime.calibrate import recalibrate
 from adae_edge.runtime.scorer import Scorer
 from tests.support.models import as_schema_1
 
-PIXELS = np.random.default_rng(0).integers(0, 256, (120, 6, 8), np.uint8)
-SUMS = PIXELS.sum(axis=(1, 2)).astype(np.float32)  # what the model scores
+PIXELS = np.random.default_rng(0).integers(0, 256, (120, 8, 8), np.uint8)
+MEANS = PIXELS.mean(axis=(1, 2)).astype(np.float32)  # what the model scores, without rounding
 
 
 @pytest.fixture
@@ -72,12 +72,12 @@ def test_new_threshold_comes_from_the_folder(model, normals, small_model, contra
         "normals (100.00%)\n"
         f"wrote {model}\n"
     )
-    assert scorer.contract.calibration == calibrate(SUMS, 0.05)
+    assert scorer.contract.calibration == calibrate(MEANS, 0.05)
     assert scorer.threshold > contract.calibration.threshold
     assert (scores_before > scorer.threshold).sum() == 1
     assert scorer.contract.with_calibration(contract.calibration) == contract
     np.testing.assert_array_equal(scorer.score(PIXELS[..., None]), scores_before)
-    np.testing.assert_array_equal(scores_before, SUMS)
+    np.testing.assert_array_equal(scores_before, MEANS)
     assert (
         ModelProto.FromString(model.read_bytes()).graph == ModelProto.FromString(small_model).graph
     )
@@ -93,7 +93,7 @@ def test_confidence_can_be_chosen(model, normals):
     done = command(model, normals, "--fpr", "0.05", "--confidence", "0.8")
     assert (done.returncode, done.stderr) == (0, "")
     assert "at most 0.05 with 80 % confidence, by" in done.stdout
-    assert Scorer(model, threads=1).contract.calibration == calibrate(SUMS, 0.05, 0.8)
+    assert Scorer(model, threads=1).contract.calibration == calibrate(MEANS, 0.05, 0.8)
 
 
 def test_too_few_normals_for_the_default_rate_are_refused(model, normals, small_model):
@@ -107,7 +107,7 @@ def test_default_rate_is_one_percent(model, normals):
         for path in sorted(normals.glob("???.png")):
             path.with_name(f"{path.stem}-{copy}.png").hardlink_to(path)
     assert recalibrate(model, str(normals)).contract.calibration == calibrate(
-        np.tile(SUMS, 3), 0.01
+        np.tile(MEANS, 3), 0.01
     )
 
 
@@ -117,7 +117,7 @@ def test_what_the_threshold_before_did_is_counted(model, normals):
         path.unlink()
     second = recalibrate(model, str(normals), FPR)
     assert second.before == first.contract.calibration
-    assert second.above_before == (SUMS[:60] > first.contract.calibration.threshold).sum() > 0
+    assert second.above_before == (MEANS[:60] > first.contract.calibration.threshold).sum() > 0
 
 
 def test_a_file_of_schema_1_gets_a_threshold_of_schema_2(model, normals, small_model, contract):
@@ -130,7 +130,7 @@ def test_a_file_of_schema_1_gets_a_threshold_of_schema_2(model, normals, small_m
     model.write_bytes(changed(small_model, age))
     assert Scorer(model, threads=1).contract.calibration.confidence is None
     assert recalibrate(model, str(normals), FPR).before.confidence is None
-    assert Scorer(model, threads=1).contract.calibration == calibrate(SUMS, FPR)
+    assert Scorer(model, threads=1).contract.calibration == calibrate(MEANS, FPR)
     assert modelfile.read(f"{model}.previous").contract.calibration.promise.endswith(
         "0.01 on average"
     )
@@ -228,17 +228,17 @@ def test_one_normal_promises_next_to_nothing(model, normals, small_model):
     )
     assert_untouched(model, small_model)
     assert command(model, normals / "000.png", "--fpr", "0.95").returncode == 0
-    assert Scorer(model, threads=1).threshold == pytest.approx(SUMS[0], rel=1e-3)
+    assert Scorer(model, threads=1).threshold == pytest.approx(MEANS[0], rel=1e-3)
 
 
 @pytest.mark.parametrize("level", [0, 7])
 def test_normals_that_all_score_the_same_are_all_normal(model, normals, level):
     for path in normals.iterdir():
-        Image.new("L", (8, 6), level).save(path)
+        Image.new("L", (8, 8), level).save(path)
     recalibrate(model, str(normals), FPR)
     scorer = Scorer(model, threads=1)
-    assert scorer.threshold == pytest.approx(48 * level, rel=1e-3)
-    assert not (scorer.score(np.full((1, 6, 8, 1), level, np.uint8)) > scorer.threshold).any()
+    assert scorer.threshold == pytest.approx(level, rel=1e-3)
+    assert not (scorer.score(np.full((1, 8, 8, 1), level, np.uint8)) > scorer.threshold).any()
 
 
 @pytest.mark.parametrize(("name", "code"), [("nowhere", 2), ("empty", 1)])
@@ -270,7 +270,7 @@ def test_frames_outside_of_the_region_leave_the_model(model, normals, small_mode
     )
     model.write_bytes(far)
     with pytest.raises(
-        FrameError, match=r"000\.png 0: the model .* lies outside of a frame of 8 x 6"
+        FrameError, match=r"000\.png 0: the model .* lies outside of a frame of 8 x 8"
     ):
         recalibrate(model, str(normals))
     assert_untouched(model, far)
@@ -290,9 +290,11 @@ def test_scores_that_no_contract_can_hold_leave_the_model(
     """Negative ones, NaN and infinity: the next start would refuse the file."""
 
     def spoil(proto):
-        proto.graph.node[1].output[0] = "sum"
+        proto.graph.node[-1].output[0] = "raw"
         proto.graph.node.add(
-            op_type="Identity" if operator == "Exp" else "Neg", input=["sum"], output=["signed"]
+            op_type="Identity" if operator == "Exp" else "Neg",
+            input=["raw"],
+            output=["signed"],
         )
         proto.graph.node.add(
             op_type="Identity" if operator == "Neg" else operator,

@@ -15,18 +15,13 @@ import pytest
 from PIL import Image
 
 from adae_edge.contract import Region
-from adae_edge.decoding.images import to_channels
 from adae_edge.errors import FrameError
 from adae_edge.runtime import scorer as scorer_module
-from adae_edge.runtime.frame import Frame
 from adae_edge.runtime.scorer import Scorer
-from adae_edge.runtime.sinks.sink import Result
-from adae_edge.runtime.stream import Summary, stream
 from tests.support.models import (
     BUFFERED,
     command,
     complaints,
-    many_pictures,
     mean_model,
     run,
     when_rows,
@@ -37,7 +32,8 @@ VALUES = (50, 100, 150, 250)
 WATCHED = """
 import os, sys
 def watch(event, arguments):
-    if event.split(".")[0] == "socket" or event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn"):
+    programs = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
+    if event.split(".")[0] == "socket" or event in programs:
         os.write(2, f"{event} {arguments}".encode())
         os._exit(99)
 sys.addaudithook(watch)
@@ -63,11 +59,6 @@ def desk(tmp_path_factory):
     for value in VALUES:
         picture(folder / "frames" / f"{value:03}.png", value)
     return folder
-
-
-@pytest.fixture(scope="module")
-def long_folder(tmp_path_factory):
-    return many_pictures(tmp_path_factory.mktemp("long") / "frames")
 
 
 @pytest.fixture
@@ -424,57 +415,6 @@ def test_many_frames_are_run_in_parts_and_score_as_one_by_one(scorer, monkeypatc
     assert scores.tolist() == [scorer.score(frame[None])[0] for frame in frames]
 
 
-class Kept(list):
-    """A sink that keeps results in memory."""
-
-    def write(self, result):
-        self.append(result)
-
-
-def test_the_stream_counts_and_goes_on_after_a_failure(scorer):
-    frames = [
-        Frame("camera:0", 0, 0.0, np.full((4, 5, 1), 120, np.uint8)),
-        FrameError("the second one is broken"),
-        Frame("camera:0", 2, 1.5, np.full((9, 3, 3), 80, np.uint8)),
-        Frame("camera:0", 3, 2.0, np.zeros((4, 0, 1), np.uint8)),
-    ]
-    kept, failures, summary = (Kept(), Kept()), [], Summary()
-    stream(scorer, frames, list(kept), 100.0, failures.append, summary)
-    assert (
-        kept[0]
-        == kept[1]
-        == [
-            Result("camera:0", 0, "1970-01-01T00:00:00.000Z", 120.0, 100.0, "anomalous"),
-            Result("camera:0", 2, "1970-01-01T00:00:01.500Z", 80.0, 100.0, "normal"),
-        ]
-    )
-    assert [str(failure) for failure in failures] == [
-        "the second one is broken",
-        "camera:0 3: a frame is 0 x 4 pixels, and a frame has 1 x 1 to 8192 x 8192",
-    ]
-    assert (summary.frames, summary.anomalous, summary.failures, len(summary.latencies_s)) == (
-        2,
-        1,
-        2,
-        2,
-    )
-    assert summary.latency_p50_ms > 0
-    assert Summary().latency_p50_ms is None
-
-
-def test_a_score_at_the_threshold_is_normal(scorer):
-    kept = Kept()
-    stream(
-        scorer,
-        [Frame("x", 0, 0.0, np.full((2, 2, 1), 100, np.uint8))],
-        [kept],
-        100.0,
-        print,
-        Summary(),
-    )
-    assert kept[0].verdict == "normal"
-
-
 def test_a_score_that_is_no_number_is_a_failure_and_not_normal(tmp_path):
     (tmp_path / "model.onnx").write_bytes(mean_model(last="Log"))
     picture(tmp_path / "black.png", 0)
@@ -486,10 +426,3 @@ def test_a_score_that_is_no_number_is_a_failure_and_not_normal(tmp_path):
     assert summary_of(process).startswith(
         "1 frames scored, 0 anomalous (above 100.0000), 1 not scored; "
     )
-
-
-def test_conversion_in_the_stream_is_the_projects_rule(scorer):
-    colours = np.random.default_rng(4).integers(0, 256, (6, 7, 3), np.uint8)
-    kept = Kept()
-    stream(scorer, [Frame("x", 0, 0.0, colours)], [kept], 1.0, print, Summary())
-    assert kept[0].score == pytest.approx(to_channels(colours, 1).mean(), rel=1e-6)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adae_edge.contract import Contract, Form, Region
-from adae_edge.errors import ModelFileError
+from adae_edge.errors import ContractError
 from tests.support.models import as_schema_1
 
 FIELDS = ["graph" if field.name == "form" else field.name for field in dataclasses.fields(Contract)]
@@ -27,7 +27,7 @@ def as_json(contract):
 
 def refusal(fields):
     """The sentence that refuses these fields, or this text."""
-    with pytest.raises(ModelFileError) as refused:
+    with pytest.raises(ContractError) as refused:
         Contract.from_json(fields if isinstance(fields, str) else json.dumps(fields))
     sentence = str(refused.value)
     assert sentence.isprintable()
@@ -375,7 +375,7 @@ def test_deep_nesting_is_refused(contract, name, pair):
 def parses_or_is_refused(text):
     try:
         contract = Contract.from_json(text)
-    except ModelFileError:
+    except ContractError:
         return False
     assert Contract.from_json(contract.to_json()) == contract
     return True

@@ -16,9 +16,10 @@ from dockerfile_parse import DockerfileParser
 from packaging.requirements import Requirement
 from PIL import Image
 
-from adae_edge.cli.shared import app
+from adae_edge.cli.app import app
 from adae_edge.runtime import Scorer
-from tests.support.environments import ROOT, environment
+from tests.support.checkout import ROOT
+from tests.support.environments import environment
 from tests.support.models import mean_model
 
 FILES = sorted((ROOT / "deploy").glob("*.Dockerfile"))

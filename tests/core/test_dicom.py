@@ -8,11 +8,10 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_windowing
 from pydicom.uid import (
-    CTImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -21,47 +20,14 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from adae_edge.decoding.dicom import Window, decode_dicom
+from adae_edge.contract import Window
+from adae_edge.decoding.dicom import decode_dicom
 from adae_edge.errors import FrameError
 from tests.support.shared import real
+from tests.support.slices import write_slice
 
 SHIPPED = Path(pydicom.__file__).parent / "data"
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
-
-
-def write(path, pixels, syntax=ExplicitVRLittleEndian, **attributes):
-    """A CT slice with these pixels; an attribute that is None is left out."""
-    data = Dataset()
-    data.file_meta = FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = syntax
-    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = CTImageStorage
-    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = "1.2.826.0.1.3680043.8.498.1"
-    frames = pixels if attributes.get("NumberOfFrames") else pixels[None]
-    grey = {
-        "Rows": frames.shape[1],
-        "Columns": frames.shape[2],
-        "SamplesPerPixel": 1 if frames.ndim == 3 else frames.shape[3],
-        "PhotometricInterpretation": "MONOCHROME2",
-        "BitsAllocated": pixels.itemsize * 8,
-        "BitsStored": pixels.itemsize * 8,
-        "PixelRepresentation": int(pixels.dtype.kind == "i"),
-    }
-    order = ">" if syntax == ExplicitVRBigEndian else "<"
-    data.PixelData = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
-    for name, value in (grey | attributes).items():
-        if value is not None:
-            setattr(data, name, value)
-    data.HighBit = data.BitsStored - 1
-    if data.SamplesPerPixel == 3 and "PlanarConfiguration" not in data:
-        data.PlanarConfiguration = 0
-    data["PixelData"].VR = "OW" if data.BitsAllocated > 8 else "OB"
-    data.save_as(
-        path,
-        implicit_vr=syntax.is_implicit_VR,
-        little_endian=syntax.is_little_endian,
-        enforce_file_format=True,
-    )
-    return path
 
 
 @pytest.fixture
@@ -69,7 +35,7 @@ def decoded(tmp_path):
     """Writes a file and decodes its only frame."""
 
     def decode(pixels, shown=None, **options):
-        ((_, frame),) = decode_dicom(write(tmp_path / "slice.dcm", pixels, **options), shown)
+        ((_, frame),) = decode_dicom(write_slice(tmp_path / "slice.dcm", pixels, **options), shown)
         return frame
 
     return decode
@@ -208,7 +174,7 @@ def test_without_a_window_eight_bits_are_taken_as_they_are(decoded):
 
 @pytest.mark.parametrize("nothing", [{}, {"WindowCenter": "", "WindowWidth": ""}])
 def test_without_a_window_more_bits_are_refused_and_not_guessed(tmp_path, nothing):
-    path = write(tmp_path / "slice.dcm", RAMP, BitsStored=12, **nothing)
+    path = write_slice(tmp_path / "slice.dcm", RAMP, BitsStored=12, **nothing)
     assert "--window" in refusal(path)
 
 
@@ -286,7 +252,7 @@ def test_byte_order_and_implicit_types_change_nothing(decoded, syntax):
 
 def test_frames_of_a_file_are_numbered(tmp_path):
     frames = np.stack([np.full((4, 5), value, np.uint8) for value in (1, 2, 3)])
-    path = write(tmp_path / "cine.dcm", frames, NumberOfFrames=3)
+    path = write_slice(tmp_path / "cine.dcm", frames, NumberOfFrames=3)
     found = list(decode_dicom(path))
     assert [uid for uid, _ in found] == [
         f"1.2.826.0.1.3680043.8.498.1/{number}" for number in (1, 2, 3)
@@ -298,7 +264,7 @@ def test_frames_of_a_file_are_numbered(tmp_path):
 def test_a_single_frame_has_the_plain_uid(tmp_path):
     for count in (None, 1):
         pixels = np.zeros((1, 4, 5), np.uint8) if count else np.zeros((4, 5), np.uint8)
-        ((uid, _),) = decode_dicom(write(tmp_path / "one.dcm", pixels, NumberOfFrames=count))
+        ((uid, _),) = decode_dicom(write_slice(tmp_path / "one.dcm", pixels, NumberOfFrames=count))
         assert uid == "1.2.826.0.1.3680043.8.498.1"
 
 
@@ -314,7 +280,7 @@ def macro(name, **attributes):
 
 def test_an_enhanced_file_has_a_window_per_frame(tmp_path):
     windows = [(1000, 400), (3000, 200)]
-    path = write(
+    path = write_slice(
         tmp_path / "enhanced.dcm",
         np.stack([RAMP, RAMP]),
         NumberOfFrames=2,
@@ -338,7 +304,7 @@ def test_an_enhanced_file_has_a_window_per_frame(tmp_path):
 
 
 def test_the_rescaling_of_one_frame_is_not_that_of_the_next(tmp_path):
-    path = write(
+    path = write_slice(
         tmp_path / "enhanced.dcm",
         np.full((2, 2, 2), 100, np.uint8),
         NumberOfFrames=2,
@@ -401,7 +367,9 @@ def test_what_another_program_compressed(decoded, syntax, kind, options):
 
 
 def test_run_length_encoding(tmp_path):
-    path = write(tmp_path / "slice.dcm", RAMP, BitsStored=12, WindowCenter=1000, WindowWidth=400)
+    path = write_slice(
+        tmp_path / "slice.dcm", RAMP, BitsStored=12, WindowCenter=1000, WindowWidth=400
+    )
     ((_, plain),) = decode_dicom(path)
     data = pydicom.dcmread(path)
     data.compress(RLELossless, generate_instance_uid=False)
@@ -508,7 +476,9 @@ def test_a_file_that_is_no_dicom(tmp_path):
 
 @pytest.mark.parametrize("part", [0.0, 0.01, 0.03, 0.1, 0.5, 0.99])
 def test_a_truncated_file_is_refused(tmp_path, part):
-    path = write(tmp_path / "slice.dcm", RAMP, BitsStored=12, WindowCenter=1000, WindowWidth=400)
+    path = write_slice(
+        tmp_path / "slice.dcm", RAMP, BitsStored=12, WindowCenter=1000, WindowWidth=400
+    )
     data = path.read_bytes()
     path.write_bytes(data[: 133 + int((len(data) - 133) * part)])
     refusal(path)
@@ -516,7 +486,7 @@ def test_a_truncated_file_is_refused(tmp_path, part):
 
 def test_a_truncated_file_gives_the_frames_before_the_cut(tmp_path):
     pixels = np.arange(4 * 64 * 64, dtype=np.uint16).reshape(4, 64, 64)
-    path = write(tmp_path / "cine.dcm", pixels, NumberOfFrames=4)
+    path = write_slice(tmp_path / "cine.dcm", pixels, NumberOfFrames=4)
     data = pydicom.dcmread(path)
     data.compress(RLELossless, generate_instance_uid=False)
     data.save_as(path)
@@ -557,19 +527,19 @@ def test_lies_in_the_header_are_refused(tmp_path, lie, says):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom warns of what it writes here
         pixels = RAMP[None] if "NumberOfFrames" in lie else RAMP
-        write(path, pixels, **{"BitsStored": 12} | lie)
+        write_slice(path, pixels, **{"BitsStored": 12} | lie)
     assert says in refusal(path)
 
 
 def test_a_lut_shorter_than_it_declares(tmp_path):
     short = lut(range(100))
     short.LUTDescriptor = [4096, 0, 16]
-    path = write(tmp_path / "slice.dcm", RAMP, BitsStored=12, VOILUTSequence=[short])
+    path = write_slice(tmp_path / "slice.dcm", RAMP, BitsStored=12, VOILUTSequence=[short])
     assert "lookup table" in refusal(path)
 
 
 def test_a_file_without_pixels(tmp_path):
-    path = write(tmp_path / "slice.dcm", RAMP)
+    path = write_slice(tmp_path / "slice.dcm", RAMP)
     data = pydicom.dcmread(path)
     del data.PixelData
     data.save_as(path)
@@ -600,7 +570,7 @@ def test_damage_anywhere_never_raises_anything_else(tmp_path, name):
 
 
 def test_the_callers_warnings_are_not_held_back(tmp_path):
-    path = write(tmp_path / "cine.dcm", np.zeros((3, 4, 5), np.uint8), NumberOfFrames=3)
+    path = write_slice(tmp_path / "cine.dcm", np.zeros((3, 4, 5), np.uint8), NumberOfFrames=3)
     before = list(warnings.filters)
     frames = decode_dicom(path)
     next(frames)

@@ -10,10 +10,9 @@ import pytest
 from PIL import Image
 
 from adae_edge.runtime import Scorer
-from tests.support.environments import ROOT, environment
+from tests.support.checkout import ROOT, STAGES
+from tests.support.environments import environment
 from tests.support.models import mean_model
-
-STAGES = ("train", "export", "runtime", "benchmarks")
 
 
 def sources():

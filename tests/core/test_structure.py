@@ -10,14 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.environments import ROOT
-
-STAGES = ("train", "export", "runtime", "benchmarks")
-FILES = [
-    path.relative_to(ROOT)
-    for folder in ("adae_edge", *STAGES)
-    for path in sorted((ROOT / folder).rglob("*.py"))
-]
+from tests.support.checkout import FILES, ROOT, STAGES
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,10 @@ from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.gpu import first_gpu
 from adae_edge.model import load_network
 from tests.support.bindings import PACKAGES, install_bindings
-from tests.support.environments import ROOT
+from tests.support.checkout import ROOT
 from tests.support.models import complaints, mean_model, run
-from tests.support.trained import train_on, write_pictures
+from tests.support.pictures import write_pictures
+from tests.support.trained import train_on
 from tests.support.volumes import write_patients
 
 AMPERE = Wanted(capabilities=("8.6",))

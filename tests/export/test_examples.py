@@ -17,7 +17,8 @@ from adae_edge.decoding.images import decode_image
 from adae_edge.decoding.nifti import read_brain
 from adae_edge.export.examples import examples, write_examples
 from tests.support.models import complaints, run
-from tests.support.trained import train_on, write_pictures
+from tests.support.pictures import write_pictures
+from tests.support.trained import train_on
 from tests.support.volumes import write_patients
 
 # ONNX Runtime's wheel has the library without its headers; this package has them among its plugins.

@@ -18,7 +18,8 @@ from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.model import Preprocess, load_network
 from adae_edge.runtime import Scorer
 from tests.support.models import run
-from tests.support.trained import train_on, write_pictures
+from tests.support.pictures import write_pictures
+from tests.support.trained import train_on
 
 
 @pytest.fixture(scope="module")

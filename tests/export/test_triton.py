@@ -17,7 +17,8 @@ from adae_edge.formats import modelfile
 from adae_edge.runtime import Scorer
 from tests.support.environments import unpacked
 from tests.support.models import complaints, run
-from tests.support.trained import train_on, write_pictures
+from tests.support.pictures import write_pictures
+from tests.support.trained import train_on
 from tests.support.volumes import write_patients
 
 TYPES = {"tensor(uint8)": "TYPE_UINT8", "tensor(float)": "TYPE_FP32"}

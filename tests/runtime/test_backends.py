@@ -1,14 +1,23 @@
-"""Graphs that lie about what they take and return, or that fail while they run."""
+"""Graphs that lie about what they take and return, or fail while they run, and closed scorers."""
+
+import errno
+import logging
+import os
+import sys
+import threading
+from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from adae_edge.errors import AdaeEdgeError, ModelFileError, UsageError
+from adae_edge.devices import DEVICES
+from adae_edge.errors import DeviceError, ModelFileError, UsageError, WriteError
 from adae_edge.formats import modelfile
+from adae_edge.formats.files import write_atomically, write_json
 from adae_edge.runtime import Scorer
-from adae_edge.runtime.backends.onnxruntime import DEVICES
 from tests.support.models import mean_model, run
 
 
@@ -60,7 +69,7 @@ def test_a_graph_that_fails_while_it_runs_is_one_sentence(tmp_path, contract):
     ]
     one = onnx.numpy_helper.from_array(np.array([1]), "one")
     scorer = Scorer(model_file(tmp_path / "m.onnx", contract, nodes, tensors=[shape, one]))
-    with pytest.raises(AdaeEdgeError, match="cannot be run") as failed:
+    with pytest.raises(DeviceError, match="cannot be run") as failed:
         scorer.score(np.zeros((1, 5, 5, 1), np.uint8))
     assert str(failed.value).isprintable()
 
@@ -74,7 +83,7 @@ def test_a_score_for_each_frame_or_a_sentence(tmp_path, contract):
     three = onnx.numpy_helper.from_array(np.array([3]), "three")
     scorer = Scorer(model_file(tmp_path / "m.onnx", contract, nodes, tensors=[three]))
     assert scorer.score(np.zeros((3, 5, 5, 1), np.uint8)).shape == (3,)
-    with pytest.raises(AdaeEdgeError, match="gives 3 scores for 2 frames"):
+    with pytest.raises(DeviceError, match="gives 3 scores for 2 frames"):
         scorer.score(np.zeros((2, 5, 5, 1), np.uint8))
 
 
@@ -114,9 +123,93 @@ def test_an_absurd_number_of_threads_is_refused(tmp_path, small_model, threads):
         Scorer(path, threads=threads)
 
 
-def test_a_model_file_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
-    from adae_edge.formats.files import write_atomically
+def test_a_closed_scorer_says_so(tmp_path, small_model):
+    (tmp_path / "m.onnx").write_bytes(small_model)
+    frames = np.ones((2, 5, 5, 1), np.uint8)
+    with Scorer(tmp_path / "m.onnx") as scorer:
+        assert scorer.score(frames).tolist() == [1, 1]
+    scorer.close()
+    with pytest.raises(UsageError, match="the scorer is closed: open the file again"):
+        scorer.score(frames)
+    with pytest.raises(UsageError, match="the scorer is closed"):
+        _ = scorer.backend.session
 
+
+def count_threads():
+    return sum(1 for _ in Path("/proc/self/task").iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_closing_releases_the_graph(tmp_path, small_model):
+    """A session has threads of its own, which are gone when it is."""
+    path = tmp_path / "m.onnx"
+    path.write_bytes(small_model)
+    Scorer(path, threads=4).close()
+    before = count_threads()
+    scorer = Scorer(path, threads=4)
+    scorer.score(np.ones((2, 5, 5, 1), np.uint8))
+    assert count_threads() == before + 3
+    scorer.close()
+    assert count_threads() == before
+
+
+def test_a_scorer_is_closed_while_another_thread_scores(tmp_path, small_model):
+    (tmp_path / "m.onnx").write_bytes(small_model)
+    scorer = Scorer(tmp_path / "m.onnx")
+    ends = []
+
+    def work():
+        try:
+            while True:
+                assert scorer.score(np.ones((1, 5, 5, 1), np.uint8)).tolist() == [1]
+        except UsageError as error:
+            ends.append(str(error))
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    scorer.close()
+    for thread in threads:
+        thread.join(10)
+    assert len(ends) == 3
+
+
+def test_what_was_read_can_be_loaded_without_its_file(small_model):
+    file = modelfile.check(small_model)
+    with Scorer(file) as scorer:
+        assert scorer.contract == file.contract
+        assert scorer.score(np.ones((1, 5, 5, 1), np.uint8)).tolist() == [1]
+
+
+def test_the_log_tells_what_runs_where(tmp_path, small_model, caplog):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(small_model)
+    with caplog.at_level(logging.INFO, "adae_edge"):
+        Scorer(path, threads=1).close()
+    loaded, ready, closed = [record.getMessage() for record in caplog.records]
+    assert loaded.startswith(f"onnxruntime {onnxruntime.__version__} CPUExecutionProvider loaded")
+    assert f"{path} scores frames of kind image by onnxruntime" in ready
+    assert closed.endswith("CPUExecutionProvider closed")
+
+
+def test_a_full_disk_is_a_write_error_and_leaves_the_old_file(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "m.json").write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WriteError, match=r"cannot write .*m\.json: No space left") as failed:
+        write_json(tmp_path / "m.json", {"new": 1})
+    assert isinstance(failed.value.__cause__, OSError)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"m.json": b"old"}
+
+
+def test_json_is_written_indented_with_a_line_end(tmp_path):
+    write_json(tmp_path / "m.json", {"a": [1]})
+    assert (tmp_path / "m.json").read_text() == '{\n  "a": [\n    1\n  ]\n}\n'
+
+
+def test_a_model_file_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
     (tmp_path / "v1.onnx").write_bytes(b"old")
     (tmp_path / "current.onnx").symlink_to("v1.onnx")
     write_atomically(tmp_path / "current.onnx", b"new")

@@ -1,38 +1,80 @@
-"""Running engines, as far as a machine without a GPU goes: what is refused, in which order, and with which words.
+"""Running engines, as far as a machine without a GPU goes.
 
-The packages are NVIDIA's own. That an engine's scores are its model file's takes a GPU, and is not
-tested here.
+What is refused, in which order and with which words, is tested with NVIDIA's own packages. What the
+backend does with memory and recordings is tested on an imitation of CUDA. That an engine's scores
+are its model file's takes a GPU, and is not tested here.
 """
 
 import ast
 import dataclasses
 import json
+import logging
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from adae_edge.errors import UsageError
+from adae_edge.contract import Form
+from adae_edge.errors import DeviceError, FrameError, ModelFileError, UsageError
 from adae_edge.formats import enginefile
 from adae_edge.formats.enginefile import Engine
-from adae_edge.runtime import Scorer
+from adae_edge.gpu import Gpu
+from adae_edge.runtime import Scorer, calibrate, scorer
+from adae_edge.runtime.backends import tensorrt as backend
+from tests.support import imitation
 from tests.support.bindings import PACKAGES, install_bindings
-from tests.support.environments import ROOT
+from tests.support.checkout import ROOT
 from tests.support.models import a_contract, complaints, many_pictures, mean_model, run
 
 rtx = pytest.importorskip("tensorrt_rtx_bindings")
 cuda = pytest.importorskip("cuda.bindings.runtime")
 
+# Loads an engine, and says why it is refused.
+LOADING = """
+import sys
+from adae_edge.errors import ModelFileError
+from adae_edge.runtime import Scorer
+try:
+    Scorer("m.engine")
+except ModelFileError as error:
+    print(error)
+heads = {name.partition(".")[0] for name in sys.modules}
+assert heads.isdisjoint({"tensorrt", "tensorrt_rtx", "cuda", "onnxruntime"})
+"""
+LOADING_NO_PLAN = """
+import tensorrt_rtx_bindings as trt
+from adae_edge.tensorrt import log_of
+log = log_of(trt)
+assert trt.Runtime(log).deserialize_cuda_engine(b"no plan" * 100) is None
+assert log.errors
+"""
+# Prints the names that a module's classes lack; "" stands for the module.
+ASKING = """
+import importlib, json, sys
+module = importlib.import_module(sys.argv[1])
+for name, attributes in json.loads(sys.argv[2]).items():
+    owner = getattr(module, name) if name else module
+    missing = [attribute for attribute in attributes if not hasattr(owner, attribute)]
+    print(*[f"{name}.{attribute}" for attribute in missing], end="")
+"""
 REBUILD = "build it again on this machine, with adae-edge engine MODEL.onnx"
 no_gpu = pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="there is a GPU here")
 
 
 def engine(**fields):
     about = {
-        "contract": a_contract(), "flavour": "tensorrt_rtx", "version": rtx.__version__, "gpu": None,
-        "compute_capability": "8.6,8.9", "onnx_sha256": "a" * 64, "options": {"batch": [1, 1, 16]}, "plan": b"plan",
-    }  # fmt: skip
+        "contract": a_contract(),
+        "flavour": "tensorrt_rtx",
+        "version": rtx.__version__,
+        "gpu": None,
+        "compute_capability": "8.6,8.9",
+        "onnx_sha256": "a" * 64,
+        "options": {"batch": [1, 1, 16]},
+        "plan": b"plan",
+    }
     return Engine(**about | fields)
 
 
@@ -88,16 +130,8 @@ def test_an_engine_of_another_machine_is_refused_with_the_command_that_rebuilds(
 def test_a_damaged_engine_is_refused_before_tensorrt_is_loaded(tmp_path):
     data = enginefile.to_bytes(engine())
     (tmp_path / "m.engine").write_bytes(data[:-1])
-    code = (
-        "import sys\nfrom adae_edge.errors import ModelFileError\nfrom adae_edge.runtime import "
-        "Scorer\n"
-        "try:\n    Scorer('m.engine')\nexcept ModelFileError as error:\n    print(error)\n"
-        "assert not [name for name in sys.modules if name.startswith(('tensorrt', 'cuda', "
-        "'onnxruntime'))]"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", LOADING]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("m.engine is refused: its plan has another length")
 
 
@@ -128,13 +162,8 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(tmp_path, hid
 
 def test_what_tensorrt_says_is_kept_and_not_printed():
     """Deserialising what is no plan fails with or without a GPU."""
-    code = (
-        "import tensorrt_rtx_bindings as trt\nfrom adae_edge.tensorrt import log_of\nlog = "
-        "log_of(trt)\n"
-        "assert trt.Runtime(log).deserialize_cuda_engine(b'no plan' * 100) is None\nassert "
-        "log.errors"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", LOADING_NO_PLAN]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
 
 
@@ -188,14 +217,7 @@ def test_real_bindings_know_every_name_that_the_backend_uses(tmp_path, package):
     else:
         variables = install_bindings(tmp_path, package)
     asked = json.dumps({name: sorted(attributes) for name, attributes in names.items()})
-    code = (
-        f"import json, {module} as trt\n"
-        f"for name, attributes in json.loads({asked!r}).items():\n"
-        "    owner = getattr(trt, name) if name else trt\n"
-        "    print(*[f'{name}.{attribute}' for attribute in attributes if not hasattr(owner, "
-        "attribute)], end='')"
-    )
-    command = [sys.executable, "-W", "ignore", "-c", code]
+    command = [sys.executable, "-W", "ignore", "-c", ASKING, module, asked]
     done = subprocess.run(
         command, env=variables, cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -207,7 +229,7 @@ def test_cuda_knows_every_name_that_the_backend_uses():
     names = used(tree, {"cuda", "_cuda"})
     assert len(names) > 12
     for name in [*names, *used(tree, {"runtime"})]:
-        assert name in ("alive",) or hasattr(cuda, name), name
+        assert hasattr(cuda, name), name
     for name in used(tree, {"kinds"}):
         assert hasattr(cuda.cudaMemcpyKind, name)
 
@@ -231,8 +253,6 @@ def test_inspect_prints_the_header(tmp_path):
 
 def test_calibrate_gives_an_engine_a_new_contract_and_keeps_the_one_before(tmp_path, monkeypatch):
     """The scores are ONNX Runtime's here, as no engine can give any without a GPU."""
-    from adae_edge.runtime import calibrate, scorer
-
     path, model = written(tmp_path), tmp_path / "m.onnx"
     before = path.read_bytes()
     model.write_bytes(mean_model())
@@ -244,3 +264,138 @@ def test_calibrate_gives_an_engine_a_new_contract_and_keeps_the_one_before(tmp_p
     assert after == dataclasses.replace(engine(), contract=done.contract)
     assert done.contract.calibration.normals == 400
     assert (tmp_path / "m.engine.previous").read_bytes() == before
+
+
+PLAIN = Form()
+
+
+@pytest.fixture
+def imitated(monkeypatch):
+    """An imitation of CUDA, and a function that gives a scorer of an engine that runs on it."""
+    cuda = imitation.Cuda()
+    monkeypatch.setattr(backend, "load_cuda", lambda: cuda)
+    monkeypatch.setattr(backend, "first_gpu", lambda: Gpu("a GPU", imitation.CAPABILITY))
+
+    def open_engine(form=PLAIN, **about):
+        monkeypatch.setitem(sys.modules, "tensorrt", imitation.tensorrt(cuda, **about))
+        fields = {"flavour": "tensorrt", "version": "0.0", "compute_capability": "9.9"}
+        contract = dataclasses.replace(a_contract(), form=form)
+        return Scorer(engine(contract=contract, **fields))
+
+    return cuda, open_engine
+
+
+def pictures(count, height=10, width=12):
+    size = (count, height, width, 1)
+    return np.random.default_rng(count).integers(0, 256, size, np.uint8)
+
+
+def is_right(engine_scorer, frames):
+    return np.allclose(engine_scorer.score(frames), frames.mean((1, 2, 3)), rtol=1e-6)
+
+
+def test_every_size_is_recorded_once_and_the_latest_stay(imitated):
+    cuda, open_engine = imitated
+    with open_engine() as engine_scorer:
+        assert engine_scorer.backend.name == "tensorrt 0.0 on a GPU"
+        for count in (1, 2, 1, 2):
+            assert is_right(engine_scorer, pictures(count))
+        assert cuda.launches == 4
+        recorded = len(cuda.held)
+        for count in range(3, 3 + backend.MAX_RECORDED):
+            assert is_right(engine_scorer, pictures(count))
+        once = (recorded - 2) // 2  # beside the stream and the shared memory
+        assert len(cuda.held) == 2 + once * backend.MAX_RECORDED
+        assert is_right(engine_scorer, pictures(1))
+        assert is_right(engine_scorer, pictures(70))  # more than a run takes
+    assert cuda.held == {}
+
+
+def test_a_map_is_copied_only_where_it_is_wanted(imitated):
+    cuda, open_engine = imitated
+    frames = pictures(3)
+    mapped = open_engine(Form(anomaly_map="frame"), outputs=("score", "anomaly_map"))
+    assert is_right(mapped, frames)
+    scores, maps = mapped.score_with_map(frames)
+    assert np.array_equal(maps, frames[..., 0])
+    assert np.allclose(scores, frames.mean((1, 2, 3)), rtol=1e-6)
+    mapped.close()
+    assert cuda.held == {}
+
+
+@pytest.mark.parametrize(
+    ("form", "outputs"), [(Form(anomaly_map="frame"), ("score",)), (Form(), ("score", "x"))]
+)
+def test_a_plan_with_other_outputs_than_its_contracts_is_refused(imitated, form, outputs):
+    _, open_engine = imitated
+    with pytest.raises(ModelFileError, match="the file is refused: its plan takes and returns som"):
+        open_engine(form, outputs=outputs)
+
+
+def test_threads_wait_for_each_other(imitated):
+    _, open_engine = imitated
+    right = []
+
+    def work(count):
+        right.extend(is_right(engine_scorer, pictures(count)) for _ in range(50))
+
+    with open_engine() as engine_scorer:
+        threads = [threading.Thread(target=work, args=(1 + index % 3,)) for index in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert right == [True] * 300
+
+
+def test_a_closed_engine_says_so(imitated):
+    cuda, open_engine = imitated
+    engine_scorer = open_engine()
+    engine_scorer.score(pictures(1))
+    engine_scorer.close()
+    engine_scorer.close()
+    assert cuda.held == {}
+    with pytest.raises(UsageError, match="the scorer is closed: open the file again"):
+        engine_scorer.score(pictures(1))
+
+
+def test_sizes_that_it_was_not_built_for_are_refused(imitated):
+    _, open_engine = imitated
+    sentence = "takes 1 to 64 frames of 8 x 8 to 64 x 64 pixels in a run, and this is 1 of 99 x 8"
+    with open_engine() as engine_scorer, pytest.raises(FrameError, match=sentence):
+        engine_scorer.score(pictures(1, 8, 99))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "cudaMalloc",
+        "cudaMallocHost",
+        "cudaMemcpyAsync",
+        "cudaStreamSynchronize",
+        "cudaGraphInstantiate",
+        "cudaGraphLaunch",
+    ],
+)
+def test_a_gpu_that_fails_is_a_device_error_and_keeps_nothing(imitated, call):
+    cuda, open_engine = imitated
+    with open_engine() as engine_scorer:
+        opened = len(cuda.held)
+        cuda.failing = {call}
+        with pytest.raises(DeviceError, match="the GPU failed: cudaErrorIllegalAddress"):
+            engine_scorer.score(pictures(1))
+        assert (len(cuda.held) == opened) == (call != "cudaGraphLaunch")
+        cuda.failing = set()
+    assert cuda.held == {}
+
+
+def test_the_log_tells_of_loading_recording_and_closing(imitated, caplog):
+    _, open_engine = imitated
+    with caplog.at_level(logging.INFO, "adae_edge"):
+        open_engine().close()
+        with open_engine() as engine_scorer:
+            engine_scorer.score(pictures(2))
+    lines = [record.getMessage() for record in caplog.records]
+    assert any("tensorrt 0.0 on a GPU loaded a plan of 4 bytes" in line for line in lines)
+    assert any("recorded runs of 2 frames of 12 x 10 pixels" in line for line in lines)
+    assert lines.count("tensorrt 0.0 on a GPU closed") == 2

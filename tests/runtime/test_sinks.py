@@ -1,4 +1,4 @@
-"""Sinks: rows with exact fields, and whatever stops the process, every row that was written is there and whole."""
+"""Sinks: rows with exact fields; whatever stops the process, each row that was written is whole."""
 
 import csv
 import json
@@ -7,19 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from adae_edge.errors import SinkError, UsageError
+from adae_edge.runtime.frame import Frame, Scored
 from adae_edge.runtime.sinks import rows
 from adae_edge.runtime.sinks.registry import open_sink
-from adae_edge.runtime.sinks.sink import Result, timestamp
+from adae_edge.runtime.sinks.rows import timestamp
 from adae_edge.runtime.sinks.terminal import Terminal
 from tests.support.models import (
     BUFFERED,
     command,
     complaints,
-    many_pictures,
     mean_model,
     run,
     when_rows,
@@ -52,14 +53,8 @@ main()
 
 
 def result(source="frame.png", frame=0, score=1.5):
-    return Result(
-        source,
-        frame,
-        "2026-01-02T03:04:05.678Z",
-        score,
-        1.25,
-        "anomalous" if score > 1.25 else "normal",
-    )
+    pixels = np.zeros((2, 3, 1), np.uint8)
+    return Scored(Frame(source, frame, 1767323045.678, pixels), score, 1.25)
 
 
 def keep(spec, *results):
@@ -89,11 +84,6 @@ def desk(tmp_path_factory):
     for number, value in enumerate((50, 150, 250)):
         Image.new("L", (8, 6), value).save(folder / "frames" / f"{number}.png")
     return folder
-
-
-@pytest.fixture(scope="module")
-def long_folder(tmp_path_factory):
-    return many_pictures(tmp_path_factory.mktemp("long") / "frames")
 
 
 def test_json_lines_have_these_fields_and_no_others(tmp_path):
@@ -225,7 +215,10 @@ def test_awkward_names(tmp_path, name):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
 def test_awkward_names_take_one_harmless_line_on_the_terminal(tmp_path, encoding):
-    script = "from tests.runtime.test_sinks import *; [Terminal().write(result(name)) for name in AWKWARD]"
+    script = (
+        "from tests.runtime.test_sinks import *\n"
+        "for name in AWKWARD:\n    Terminal().write(result(name))"
+    )
     environment = os.environ | {"PYTHONIOENCODING": f"{encoding}:strict"}
     ran = subprocess.run(
         [sys.executable, "-c", script], env=environment, cwd=ROOT, capture_output=True, timeout=60
@@ -267,10 +260,14 @@ def test_a_full_disk_keeps_every_row_before(desk, tmp_path, kind, limit):
     for number in range(30):
         (tmp_path / "frames" / f"{number:02}.png").hardlink_to(tmp_path / "frame.png")
     path = tmp_path / f"scores.{kind}"
+    arguments = ("score", desk / "model.onnx", "frames", "--to", path.name)
     ran = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(limit), "score", desk / "model.onnx", "frames", "--to", path.name],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        [sys.executable, "-c", LIMITED, str(limit), *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert ran.returncode == 1
     (sentence,) = complaints(ran)
     assert sentence.startswith(f"cannot write {path.name}: File too large")
@@ -310,12 +307,17 @@ except SinkError:
 
 @pytest.mark.parametrize("spec", ["jsonl:/dev/full", "csv:/dev/full", "terminal"])
 def test_a_device_that_is_full(desk, tmp_path, spec):
+    scoring = ("score", desk / "model.onnx", desk / "frames")
     with open("/dev/full", "w") as full:  # noqa: PTH123
         ran = subprocess.run(
-            command("score", desk / "model.onnx", desk / "frames", "--to", "rows.jsonl", "--to", spec),
-            cwd=tmp_path, env=BUFFERED, stdout=full, stderr=subprocess.PIPE, text=True,
+            command(*scoring, "--to", "rows.jsonl", "--to", spec),
+            cwd=tmp_path,
+            env=BUFFERED,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
             timeout=60,
-        )  # fmt: skip
+        )
     assert ran.returncode == 1
     (sentence,) = complaints(ran)
     assert "No space left on device" in sentence

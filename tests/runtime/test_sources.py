@@ -1,4 +1,4 @@
-"""Sources: every frame of a file once and in order, the newest of a camera, and a sentence for what is missing."""
+"""Sources: every frame of a file once and in order, and the newest of a camera."""
 
 import os
 import threading
@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 from adae_edge.decoding.images import is_dicom
-from adae_edge.errors import FrameError, SourceError, UsageError
+from adae_edge.errors import SourceError, UsageError
+from adae_edge.runtime.frame import Event
 from adae_edge.runtime.sources.camera import Newest
 from adae_edge.runtime.sources.registry import open_source
+from adae_edge.runtime.sources.source import Wanted
 from adae_edge.runtime.sources.video import Video
 from tests.support.models import complaints, mean_model, run
 
@@ -40,7 +42,7 @@ def record(path, frames, codec="MJPG"):
 
 
 def numbered(count, height=48, width=64):
-    """Frames of the colours in turn, whose lower half shows their number: eight bits, black or white."""
+    """Frames of the colours in turn, whose lower half shows their number as eight bits."""
     frames = []
     for number in range(count):
         frame = np.empty((height, width, 3), np.uint8)
@@ -93,17 +95,17 @@ def test_other_files_are_ignored(tmp_path):
     assert [frame.source for frame in open_source(str(tmp_path))] == [str(wanted)]
 
 
-def test_a_bad_file_is_yielded_as_its_error_and_the_rest_follow(tmp_path):
+def test_a_bad_file_is_yielded_as_a_failure_and_the_rest_follow(tmp_path):
     save(tmp_path / "1.png", 1)
     (tmp_path / "2.png").write_bytes(b"broken")
     (tmp_path / "3.dcm").write_bytes(b"broken")
     save(tmp_path / "4.png", 4)
     first, second, third, fourth = open_source(str(tmp_path))
     assert (int(first.pixels.max()), int(fourth.pixels.max())) == (1, 4)
-    assert isinstance(second, FrameError)
-    assert str(tmp_path / "2.png") in str(second)
-    assert isinstance(third, FrameError)
-    assert str(tmp_path / "3.dcm") in str(third)
+    assert second.kind == "failure"
+    assert str(tmp_path / "2.png") in second.detail
+    assert third.kind == "failure"
+    assert str(tmp_path / "3.dcm") in third.detail
 
 
 def test_a_file_that_goes_away_while_others_are_read(tmp_path):
@@ -113,7 +115,7 @@ def test_a_file_that_goes_away_while_others_are_read(tmp_path):
     next(frames)
     (tmp_path / "2.png").unlink()
     gone, last = frames
-    assert isinstance(gone, FrameError)
+    assert isinstance(gone, Event)
     assert last.source == str(tmp_path / "3.png")
 
 
@@ -201,15 +203,15 @@ def test_a_truncated_video_gives_what_is_there_and_then_says_so(tmp_path):
     *frames, last = open_source(str(path))
     assert 10 < len(frames) < 50
     assert [frame.id for frame in frames] == list(range(len(frames)))
-    assert isinstance(last, FrameError)
-    assert f"declares 60 frames and ended after {len(frames)}" in str(last)
+    assert last.kind == "failure"
+    assert f"declares 60 frames and ended after {len(frames)}" in last.detail
 
 
 def test_a_video_without_a_single_frame_is_a_failure(tmp_path):
     path = tmp_path / "clip.avi"
     cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 48)).release()
     (only,) = open_source(str(path))
-    assert isinstance(only, FrameError)
+    assert isinstance(only, Event)
 
 
 @pytest.mark.parametrize(
@@ -360,7 +362,7 @@ def test_grey_frames_of_a_camera_stay_grey():
 
 def test_a_video_that_is_left_early_lets_go_of_its_file(tmp_path):
     path = record(tmp_path / "clip.avi", numbered(20))
-    frames = iter(Video(path))
+    frames = iter(Video(str(path), Wanted()))
     next(frames)
     assert str(path) in open_files()
     frames.close()

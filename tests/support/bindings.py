@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.environments import ROOT
+from tests.support.checkout import ROOT
 
 # JetPack 6's TensorRT, the latest of 10 and the latest of 11.
 PACKAGES = (

@@ -1,4 +1,4 @@
-"""A model file whose score is the mean of a frame's values, and what is needed to score with it as a user does."""
+"""A model file whose scores can be told beforehand, and what scores with it as a user does."""
 
 import json
 import os
@@ -8,10 +8,10 @@ import time
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from adae_edge.contract import Calibration, Contract, Form, Network
+from adae_edge.contract import QUANTILES, Calibration, Contract, Form, Network
 from adae_edge.formats import modelfile
 
 # As for most users: the standard output of a command is buffered.
@@ -19,14 +19,30 @@ BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHON
 
 
 def a_contract(channels=1, threshold=100.0, region=None):
+    """A valid contract of a model file for pictures."""
+    quantiles = np.linspace(0, threshold, QUANTILES)
     calibration = Calibration(
-        threshold, 0.01, 0.95, 400, tuple(np.linspace(0, threshold, 101).tolist())
+        threshold=threshold,
+        target_fpr=0.01,
+        confidence=0.95,
+        normals=400,
+        quantiles=tuple(quantiles.tolist()),
     )
     return Contract(
-        kind="image", channels=channels, side=32, resize="stretch", pad_value=0.0, region=region,
-        network=Network(16, 32), score="l2", calibration=calibration, weights_sha256="0" * 64,
-        data_sha256="1" * 64, version="0.1.0", form=Form(),
-    )  # fmt: skip
+        kind="image",
+        channels=channels,
+        side=32,
+        resize="stretch",
+        pad_value=0.0,
+        region=region,
+        network=Network(16, 32),
+        score="l2",
+        calibration=calibration,
+        weights_sha256="0" * 64,
+        data_sha256="1" * 64,
+        version="0.1.0",
+        form=Form(),
+    )
 
 
 def as_schema_1(contract):
@@ -39,21 +55,22 @@ def as_schema_1(contract):
 
 
 def mean_model(channels=1, threshold=100.0, region=None, last="Identity"):
+    """The bytes of a valid model file: a frame's score is the mean of its values, after ``last``."""
     graph = helper.make_graph(
         [
             helper.make_node("Cast", ["frames"], ["float"], to=TensorProto.FLOAT),
-            helper.make_node("ReduceMean", ["float"], ["mean"], axes=[1, 2, 3], keepdims=0),
+            helper.make_node("ReduceMean", ["float", "axes"], ["mean"], keepdims=0),
             helper.make_node(last, ["mean"], ["score"]),
         ],
         "mean",
         [helper.make_tensor_value_info("frames", TensorProto.UINT8, ["N", "H", "W", channels])],
         [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N"])],
+        [numpy_helper.from_array(np.array([1, 2, 3]), "axes")],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
-    return modelfile.with_contract(
-        model.SerializeToString(), a_contract(channels, threshold, region)
-    )
+    contract = a_contract(channels, threshold, region)
+    return modelfile.with_contract(model.SerializeToString(), contract)
 
 
 def command(*arguments):

@@ -16,6 +16,7 @@ from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.model import Preprocess, load_network
 from adae_edge.runtime import Scorer
 from adae_edge.runtime.sources.registry import open_for, open_source
+from adae_edge.runtime.sources.source import Wanted
 from adae_edge.train.data.brain import MIN_TUMOUR
 from adae_edge.train.data.opening import load_dataset
 from adae_edge.train.data.splits import split
@@ -23,8 +24,9 @@ from adae_edge.train.evaluate import evaluate
 from adae_edge.train.loading import score_frames
 from adae_edge.train.settings import describe
 from tests.support.models import complaints, run
+from tests.support.pictures import write_pictures
 from tests.support.shared import real
-from tests.support.trained import settings_for, train_on, write_pictures
+from tests.support.trained import settings_for, train_on
 from tests.support.volumes import head, write_patients, write_volume
 
 
@@ -522,7 +524,7 @@ def test_the_real_cases():
     assert len(dataset.frames) == len(dataset.anomalous) == 1112
     assert dataset.anomalous.sum() == 650
     assert dataset.frames[0].shape == (240, 240, 1)
-    source = open_source(str(folder / "case_0" / "FLAIR.nii.gz"), kind="modality")
+    source = open_source(str(folder / "case_0" / "FLAIR.nii.gz"), Wanted("modality"))
     frames = list(source)
     assert len(frames) > 100
     z = (frames[50].pixels - frames[50].mean) / frames[50].std

@@ -17,7 +17,7 @@ import pytest
 
 from adae_edge.errors import DatasetError, UsageError
 from adae_edge.train.data.download import OFFICIAL, Source, download
-from tests.core.test_structure import FILES, ROOT
+from tests.support.checkout import FILES, ROOT
 from tests.support.shared import real
 
 CONTENT = {"one.gz": b"1" * 300_000, "two.gz": b"2" * 10}

@@ -28,8 +28,8 @@ from adae_edge.train.tables.summary import as_markdown, summarise, write_scores
 from adae_edge.train.tables.tables import TABLES, make_request
 from adae_edge.train.trainer import training_seconds
 from tests.support.models import BUFFERED, command, complaints, run
+from tests.support.official import write_idx
 from tests.support.volumes import head, write_patients, write_volume
-from tests.train.test_datasets import write_idx
 
 OPTIONS = ["--classes", "0,1", "--seeds", "3", "--epochs", "4"]
 

@@ -24,7 +24,8 @@ from adae_edge.train.recipes import RECIPES
 from adae_edge.train.settings import Settings, plan
 from adae_edge.train.trainer import Metrics, Run, Update, metrics_path, train, training_seconds
 from adae_edge.train.unseen import unseen_frames
-from tests.support.trained import settings_for, train_on, write_pictures
+from tests.support.pictures import write_pictures
+from tests.support.trained import settings_for, train_on
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from adae_edge.contract import Window
 from adae_edge.decoding.images import IMAGE_SUFFIXES, decode_image, is_dicom, is_grey, to_channels
 from adae_edge.errors import DatasetError, FrameError
 
@@ -24,7 +25,6 @@ FOLDER_DEGREES = 45.0
 _NAMES_SHOWN = 10
 
 _Frame = NDArray[np.uint8]
-_Window = tuple[float, float] | None
 
 
 class _Found(NamedTuple):
@@ -45,7 +45,7 @@ class Files(Sequence[_Frame]):
     """
 
     def __init__(
-        self, places: list[tuple[Path, int | None]], channels: int, window: _Window
+        self, places: list[tuple[Path, int | None]], channels: int, window: Window | None
     ) -> None:
         self.channels = channels
         self._places = places
@@ -64,14 +64,12 @@ class Files(Sequence[_Frame]):
         path, number = self._places[index]
         if number is None:
             return to_channels(decode_image(path), self.channels)
-        from adae_edge.decoding.dicom import Window, decode_one
+        from adae_edge.decoding.dicom import decode_one
 
-        return to_channels(
-            decode_one(path, number, Window(*self._window) if self._window else None), self.channels
-        )
+        return to_channels(decode_one(path, number, self._window), self.channels)
 
 
-def open_folder(folder: Path, window: _Window = None) -> tuple[Files, NDArray[np.bool_]]:
+def open_folder(folder: Path, window: Window | None = None) -> tuple[Files, NDArray[np.bool_]]:
     """The frames of a folder, in order of path and normals first, and which of them are anomalous.
 
     Args:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from adae_edge.contract import Window
 from adae_edge.decoding.images import is_nifti
 from adae_edge.errors import DatasetError, UsageError
 from adae_edge.train.data import official
@@ -26,7 +27,7 @@ _READERS: dict[str, Callable[[Path], Labelled]] = {
 def load_dataset(
     spec: str,
     anomalous: int | None = None,
-    window: tuple[float, float] | None = None,
+    window: Window | None = None,
     modality: str | None = None,
 ) -> Dataset:
     """Open a data set.
@@ -129,7 +130,7 @@ def _with_classes(name: str, labelled: Labelled, anomalous: int) -> Dataset:
     )
 
 
-def _folder(folder: Path, window: tuple[float, float] | None) -> Dataset:
+def _folder(folder: Path, window: Window | None) -> Dataset:
     if not folder.is_dir():
         raise UsageError(
             f"there is no data set {folder}: give digits, mnist:DIR, cifar10:DIR, brats:DIR, "

@@ -1,0 +1,77 @@
+"""Opens a stream by the names of its parts, as the command line gives them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from adae_edge.contract import Window
+from adae_edge.errors import UsageError
+from adae_edge.runtime.frame import Event
+from adae_edge.runtime.scorer import Scorer
+from adae_edge.runtime.sinks.registry import open_sink
+from adae_edge.runtime.sinks.sink import Listener
+from adae_edge.runtime.sources.registry import open_for
+from adae_edge.runtime.stream import Stream
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StreamRequest:
+    """What is to be scored, by which model, and where the results go.
+
+    Attributes:
+        model: path of a model file or an engine.
+        source: as for ``open_source``.
+        sinks: as for ``open_sink``, each once.
+        threshold: in place of the model's own.
+        window: centre and width for DICOM files; None for those of the training, or else the files'
+            own.
+        brain_mask: for NIfTI volumes that are not skull-stripped.
+        device: as for ``Scorer``.
+        threads: as for ``Scorer``.
+    """
+
+    model: Path
+    source: str
+    sinks: tuple[str, ...] = ("terminal",)
+    threshold: float | None = None
+    window: Window | None = None
+    brain_mask: Path | None = None
+    device: str | None = None
+    threads: int | None = None
+
+
+@contextlib.contextmanager
+def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iterator[Stream]:
+    """Open a model, a source and sinks, and close them all at the end.
+
+    Args:
+        request: names the parts.
+        told: called with every event of the stream.
+
+    Yields:
+        The stream, ready to run.
+
+    Raises:
+        UsageError: a part cannot be opened as it is named, or a sink is named twice.
+        ModelFileError: the model is refused.
+        DeviceError: the device cannot be used.
+        SourceError: the source cannot be opened.
+        SinkError: a sink cannot be written.
+    """
+    if len(set(request.sinks)) < len(request.sinks):
+        raise UsageError("a sink is named twice")
+    with contextlib.ExitStack() as opened:
+        scorer = opened.enter_context(Scorer(request.model, request.device, request.threads))
+        frames = open_for(scorer.contract, request.source, request.window, request.brain_mask)
+        source = opened.enter_context(frames)
+        stream = Stream(scorer, source, [Listener(told)], request.threshold)
+        for name in request.sinks:
+            stream.add(opened.enter_context(open_sink(name)))
+        _log.info("%s scores %s to %s", request.model, request.source, ", ".join(request.sinks))
+        yield stream

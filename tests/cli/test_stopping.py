@@ -1,0 +1,100 @@
+"""Signals: the first one stops a stream between two frames, the second one ends it at once."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from tests.support.models import BUFFERED, command, mean_model, run, when_rows
+
+# Runs the command with a decoder that says so and then hangs on the third picture.
+HANGING = """
+import sys, time
+from adae_edge.runtime.sources import files
+decode, seen = files.decode_image, []
+def hang(path):
+    seen.append(path)
+    if len(seen) == 3:
+        print("hangs", flush=True)
+        time.sleep(60)
+    return decode(path)
+files.decode_image = hang
+from adae_edge.cli import main
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / "model.onnx").write_bytes(mean_model())
+    return folder
+
+
+def hanging(desk, *arguments):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HANGING, *map(str, arguments)],
+        cwd=desk, env=BUFFERED, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while "hangs" not in (line := process.stdout.readline()):
+        assert line, process.communicate()[1]
+    return process
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_the_second_signal_ends_what_hangs_at_once(desk, long_folder, tmp_path, stop):
+    process = hanging(desk, "score", "model.onnx", long_folder, "--to", tmp_path / "s.jsonl")
+    process.send_signal(stop)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    process.send_signal(stop)
+    process.communicate(timeout=5)
+    assert process.returncode == -stop
+    assert (tmp_path / "s.jsonl").read_text().count("\n") == 2
+
+
+def test_a_stopped_calibration_leaves_the_model(long_folder, tmp_path):
+    model = tmp_path / "m.onnx"
+    model.write_bytes(mean_model())
+    process = subprocess.Popen(
+        command("calibrate", model, long_folder), stderr=subprocess.PIPE, text=True
+    )
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1.0)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (130, "adae-edge: stopped\n")
+    assert model.read_bytes() == mean_model()
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_a_stop_between_two_frames_is_no_exception_inside_of_one(desk, long_folder, tmp_path):
+    """The frame in hand is scored and its row is written; only then the stream ends."""
+    path = tmp_path / "s.jsonl"
+    process = subprocess.Popen(
+        command("score", desk / "model.onnx", long_folder, "--to", path),
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    when_rows(path, process, 5)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    summary, last = errors.splitlines()
+    assert (process.returncode, last) == (130, "adae-edge: stopped")
+    assert int(summary.split()[0]) == path.read_text().count("\n")
+
+
+def test_a_signal_before_anything_is_scored(desk, tmp_path):
+    Image.new("L", (8, 6)).save(tmp_path / "a.png")
+    assert run("score", desk / "model.onnx", tmp_path / "a.png", cwd=tmp_path).returncode == 0
+    code = (
+        "import os, signal, adae_edge.runtime.opening as opening\n"
+        "opening.Scorer = lambda *given: os.kill(os.getpid(), signal.SIGINT)\n"
+        "from adae_edge.cli import main\nmain()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "score", desk / "model.onnx", "a.png"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "adae-edge: stopped\n")

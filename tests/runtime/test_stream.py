@@ -1,0 +1,248 @@
+"""The stream: what it hands to its sinks, what it counts, and how it is stopped."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import adae_edge
+from adae_edge.contract import Form
+from adae_edge.decoding.images import to_channels
+from adae_edge.errors import SinkError, SourceError, UsageError
+from adae_edge.export.graph import export
+from adae_edge.runtime import (
+    Event,
+    Frame,
+    Metrics,
+    Scored,
+    Scorer,
+    Sink,
+    Source,
+    Stream,
+    open_source,
+)
+from adae_edge.runtime.sinks.sink import MAP, PIXELS
+from tests.support.models import mean_model
+from tests.support.trained import train_on
+
+
+@pytest.fixture
+def scorer(tmp_path):
+    (tmp_path / "grey.onnx").write_bytes(mean_model(1))
+    with Scorer(tmp_path / "grey.onnx", threads=1) as opened:
+        yield opened
+
+
+class Kept(Sink):
+    """A sink that keeps everything in memory."""
+
+    def __init__(self, *wants):
+        self.wants = frozenset(wants)
+        self.results, self.events, self.closed = [], [], 0
+
+    def write(self, scored):
+        self.results.append(scored)
+
+    def event(self, event):
+        self.events.append(event)
+
+    def close(self):
+        self.closed += 1
+
+
+class Listed(Source):
+    """A source that plays a list, and calls what can be called in it."""
+
+    def __init__(self, *items):
+        self.items, self.closed = items, 0
+
+    def __iter__(self):
+        for item in self.items:
+            if callable(item):
+                item()
+            else:
+                yield item
+
+    def close(self):
+        self.closed += 1
+
+
+def frame(number, value=120, shape=(4, 5, 1)):
+    return Frame("camera:0", number, float(number), np.full(shape, value, np.uint8))
+
+
+def test_it_counts_and_goes_on_after_a_failure(scorer):
+    broken = Event("camera:0", 1.0, "failure", "the second one is broken")
+    items = [frame(0), broken, frame(2, 80, (9, 3, 3)), frame(3, 0, (4, 0, 1))]
+    kept = Kept(), Kept()
+    stream = Stream(scorer, Listed(*items), kept)
+    metrics = stream.run()
+    assert metrics is stream.metrics
+    for sink in kept:
+        assert [(s.frame.id, s.score, s.threshold, s.verdict) for s in sink.results] == [
+            (0, 120.0, 100.0, "anomalous"),
+            (2, 80.0, 100.0, "normal"),
+        ]
+        assert [event.kind for event in sink.events] == ["failure", "failure"]
+        assert sink.events[0] is broken
+        assert sink.events[1].detail == (
+            "camera:0 3: a frame is 0 x 4 pixels, and a frame has 1 x 1 to 8192 x 8192"
+        )
+        assert sink.closed == 0
+    assert (metrics.frames, metrics.anomalous, metrics.failures) == (2, 1, 2)
+    assert len(metrics.latencies_s) == 2
+    assert metrics.latency_p50_ms > 0
+    assert stream.summary.startswith("2 frames scored, 1 anomalous (above 100.0000), 2 not scored;")
+    assert Metrics().latency_p50_ms is None
+    assert stream.source.closed == 1
+
+
+def test_events_of_every_kind_are_counted_by_their_kind_and_score_nothing(scorer):
+    items = [Event("camera:0", 0.0, kind, kind) for kind in ("live", "stalled", "live", "gap")]
+    metrics = Stream(scorer, Listed(*items), [kept := Kept()]).run()
+    assert metrics.events == {"live": 2, "stalled": 1, "gap": 1}
+    assert (metrics.frames, metrics.failures, kept.results) == (0, 0, [])
+    assert kept.events == items
+
+
+def test_an_event_of_an_unknown_kind_cannot_be_made():
+    with pytest.raises(ValueError, match="no event of the kind"):
+        Event("camera:0", 0.0, "lively", "")
+
+
+def test_a_score_at_the_threshold_is_normal(scorer):
+    stream = Stream(scorer, Listed(frame(0, 100)), [kept := Kept()])
+    stream.run()
+    assert kept.results[0].verdict == "normal"
+    stream = Stream(scorer, Listed(frame(0, 100)), [kept := Kept()], threshold=99.5)
+    stream.run()
+    assert kept.results[0].verdict == "anomalous"
+
+
+def test_conversion_in_the_stream_is_the_projects_rule(scorer):
+    colours = np.random.default_rng(4).integers(0, 256, (6, 7, 3), np.uint8)
+    Stream(scorer, Listed(Frame("x", 0, 0.0, colours)), [kept := Kept()]).run()
+    assert kept.results[0].score == pytest.approx(to_channels(colours, 1).mean(), rel=1e-6)
+
+
+def test_only_a_sink_that_wants_pixels_gets_them(scorer):
+    wanting, light = Kept(PIXELS), Kept()
+    Stream(scorer, Listed(frame(0, 7)), [light, wanting]).run()
+    assert wanting.results[0].frame.pixels.tolist() == np.full((4, 5, 1), 7).tolist()
+    assert light.results[0].frame.pixels.shape == (0, 0, 1)
+    assert light.results[0].frame.pixels.base is None
+    assert (light.results[0].frame.id, light.results[0].score) == (0, 7.0)
+
+
+@pytest.fixture(scope="module")
+def mapped(tmp_path_factory):
+    """A model with an anomaly map in the frame's pixels."""
+    folder = tmp_path_factory.mktemp("mapped")
+    train_on("digits", folder / "c.safetensors", 0, epochs=1)
+    export(folder / "c.safetensors", folder / "m.onnx", form=Form(anomaly_map="frame"))
+    return folder / "m.onnx"
+
+
+def test_a_map_is_computed_only_if_a_sink_wants_it(mapped, monkeypatch):
+    with Scorer(mapped, threads=1) as scorer:
+        run, outputs = scorer.backend.run, []
+        monkeypatch.setattr(
+            scorer.backend,
+            "run",
+            lambda batch, names: outputs.append(tuple(names)) or run(batch, names),
+        )
+        Stream(scorer, Listed(frame(0)), [plain := Kept()]).run()
+        Stream(scorer, Listed(frame(0)), [other := Kept(), wanting := Kept(MAP)]).run()
+        expected, maps = scorer.score_with_map(frame(0).pixels[None])
+    assert outputs[:2] == [("score",), ("score", "anomaly_map")]
+    assert plain.results[0].anomaly_map is None
+    assert wanting.results[0].anomaly_map.shape == (4, 5)
+    assert np.array_equal(wanting.results[0].anomaly_map, maps[0])
+    assert wanting.results[0].score == plain.results[0].score == float(expected[0])
+    assert other.results[0].anomaly_map is not None
+
+
+def test_a_map_that_the_model_lacks_is_refused_before_anything_is_scored(scorer):
+    with pytest.raises(UsageError, match="has no anomaly map"):
+        Stream(scorer, Listed(frame(0)), [Kept(MAP)])
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf")])
+def test_a_threshold_that_is_no_number(scorer, threshold):
+    with pytest.raises(UsageError, match="a threshold is a number"):
+        Stream(scorer, Listed(), [], threshold)
+
+
+def test_stop_ends_it_after_the_frame_in_hand(scorer):
+    kept = Kept()
+    source = Listed(frame(0), lambda: stream.stop(), frame(1), frame(2))
+    stream = Stream(scorer, source, [kept])
+    assert not stream.stopped
+    stream.run()
+    assert stream.stopped
+    assert [scored.frame.id for scored in kept.results] == [0]
+    assert source.closed == 1
+
+
+def test_another_thread_can_stop_it(scorer):
+    class Endless(Source):
+        live = True
+
+        def __iter__(self):
+            number = 0
+            while not self._stopping:
+                yield frame(number)
+                number += 1
+
+    stream = Stream(scorer, Endless(), [kept := Kept()])
+    threading.Timer(0.05, stream.stop).start()
+    stream.run()
+    assert stream.live
+    assert len(kept.results) == stream.metrics.frames > 0
+
+
+def test_a_source_that_goes_away_and_a_sink_that_fails_leave_complete_metrics(scorer):
+    def gone():
+        raise SourceError("camera:0 gives no more frames")
+
+    stream = Stream(scorer, Listed(frame(0), gone), [Kept()])
+    with pytest.raises(SourceError):
+        stream.run()
+    assert (stream.metrics.frames, stream.source.closed) == (1, 1)
+
+    class Full(Kept):
+        def write(self, scored):
+            raise SinkError("the disk is full")
+
+    stream = Stream(scorer, Listed(frame(0), frame(1)), [kept := Kept(), Full()])
+    with pytest.raises(SinkError):
+        stream.run()
+    assert (stream.metrics.frames, len(kept.results), stream.source.closed) == (1, 1, 1)
+
+
+def test_a_result_knows_its_age(scorer):
+    Stream(scorer, Listed(frame(0)), [kept := Kept()]).run()
+    assert kept.results[0].age > 1e9  # the frame is of 1970
+
+
+def test_the_public_names_are_those_of_the_list_and_a_device_gets_them_from_the_package():
+    assert set(adae_edge.__all__) <= set(dir(adae_edge))
+    for name in adae_edge.__all__:
+        assert getattr(adae_edge, name) is not None
+    assert adae_edge.Stream is Stream
+    assert adae_edge.open_source is open_source
+    assert adae_edge.Scored is Scored
+    with pytest.raises(AttributeError, match="has no attribute"):
+        adae_edge.nothing  # noqa: B018
+
+
+def test_the_log_says_what_happened_and_a_program_without_one_prints_nothing(scorer, caplog, capfd):
+    broken = Event("camera:0", 1.0, "failure", "the second one is broken")
+    with caplog.at_level("INFO", logger="adae_edge"):
+        Stream(scorer, Listed(frame(0), broken), [Kept()]).run()
+    assert [record.getMessage() for record in caplog.records] == [
+        "failure: the second one is broken",
+        "1 frames scored, 1 failures",
+    ]
+    assert {record.name for record in caplog.records} == {"adae_edge.runtime.stream"}
+    assert capfd.readouterr() == ("", "")
