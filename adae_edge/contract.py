@@ -8,11 +8,28 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from adae_edge.errors import AdaeEdgeError, ContractError, FrameError
+from adae_edge.fields import (
+    NULL,
+    OBJECT,
+    SHA256,
+    Key,
+    Of,
+    Rule,
+    fields_of,
+    nullable,
+    number,
+    one_of,
+    parse,
+    printable_text,
+    read,
+    sequence,
+    up_to,
+    whole,
+)
 
 SCHEMA = 3
 QUANTILES = 101
@@ -22,7 +39,6 @@ QUANTILES = 101
 # would clip to a fifth.
 Z_RANGE = 5.0
 
-
 # What a model may return, by name; each rises with how anomalous a frame is. In the words of
 # section 3.1:
 SCORES = {
@@ -31,10 +47,10 @@ SCORES = {
     "density": "how rare normals make what the encoders of G and D see in x",
 }
 
-
 PRECISIONS = ("fp32", "fp16", "int8")
 TARGETS = ("portable", "openvino", "tensorrt")
 MAPS = ("network", "frame")
+SIDES = (8, 16, 32, 64, 128, 256, 512, 1024)
 MAX_BATCH = 4096
 MAX_SIDE = 8192  # pixels of a frame's height and width
 
@@ -67,122 +83,170 @@ class Window(NamedTuple):
     width: float
 
 
+def valid_side(side: int) -> bool:
+    """Whether a network can have this side: 4 * 2**n pixels, 8 to 1024."""
+    return side in SIDES
+
+
+_SIDE = Rule("8, 16 ... 1024", one_of(*SIDES).accepts)
+_START, _LENGTH = whole(0, MAX_SIDE), whole(1, MAX_SIDE)
+_REGION = sequence(
+    f"[left, top, width, height]: whole numbers, 0 to {MAX_SIDE}, the last two from 1",
+    *(_START, _START, _LENGTH, _LENGTH),
+    read=lambda value: Region(*value),
+)
+_WINDOW = sequence(
+    "[centre, width]: -1e9 to 1e9, 1 to 1e9",
+    *(number(-1e9, 1e9), number(1, 1e9)),
+    read=lambda value: Window(*map(float, value)),
+)
+_SIZE = sequence(f"[height, width], 1 to {MAX_SIDE}", _LENGTH, _LENGTH)
+_SCORES_AT_LEVELS = sequence("", *[number(0, sys.float_info.max)] * QUANTILES)
+_QUANTILES = Rule(
+    f"{QUANTILES} numbers from 0 on, rising",
+    lambda value: _SCORES_AT_LEVELS.accepts(value) and value == sorted(value),
+    lambda value: tuple(map(float, value)),
+)
+_NAMES = up_to(20, printable_text(60), "up to 20 names, 1 to 60 printable characters each")
+
+
 @dataclass(frozen=True)
 class Network:
-    """The size of G and of D, Appendix A: ``width`` 16 and ``latent`` 32 are (a), 64 and 128 are (b)."""
+    """The size of G and of D, Appendix A."""
 
-    width: int
-    latent: int
+    width: Annotated[
+        int, whole(1, 1024), "channels of the first layer; 16 in the paper's network (a), 64 in (b)"
+    ]
+    latent: Annotated[
+        int,
+        whole(1, 4096),
+        "size of the narrowest layer; 32 in the paper's network (a), 128 in (b)",
+    ]
 
 
 @dataclass(frozen=True)
 class Form:
-    """In which form the network was exported; the numbers that it returns follow from the rest of the contract.
+    """In which form the network was exported, on which no number that it returns depends."""
 
-    Attributes:
-        precision: of both autoencoders, one of ``PRECISIONS``; preprocessing and score are always
-            float32.
-        target: "portable"; "openvino" with the transposed convolutions in a form that it runs
-            faster; or "tensorrt" with int8 in the form that it takes.
-        size: height and width of every frame, or None for any.
-        batch: frames in every run of the graph, or None for any number.
-        anomaly_map: second output ``anomaly_map``, float32: "network" [N, side, side], "frame" [N,
-            H, W], or None.
-        verified: backends whose scores were found to be PyTorch's when the file was written.
-        unverified: backends that were not there to be asked.
-    """
-
-    precision: str = "fp32"
-    target: str = "portable"
-    size: tuple[int, int] | None = None
-    batch: int | None = None
-    anomaly_map: str | None = None
-    verified: tuple[str, ...] = ()
-    unverified: tuple[str, ...] = ()
+    precision: Annotated[str, one_of(*PRECISIONS), "of both autoencoders; the rest is float32"] = (
+        "fp32"
+    )
+    target: Annotated[
+        str,
+        one_of(*TARGETS),
+        "how transposed convolutions and int8 are written: for any runtime, or for one",
+    ] = "portable"
+    size: Annotated[
+        tuple[int, int] | None, nullable(_SIZE), "the only size of frames that it takes; null: any"
+    ] = None
+    batch: Annotated[
+        int | None, nullable(whole(1, MAX_BATCH)), "the only N that it takes; null: any"
+    ] = None
+    anomaly_map: Annotated[
+        str | None,
+        nullable(one_of(*MAPS)),
+        "the second output, in the network's pixels or the frame's; null: there is none",
+    ] = None
+    verified: Annotated[
+        tuple[str, ...], _NAMES, "backends whose scores were those of PyTorch at the export"
+    ] = ()
+    unverified: Annotated[tuple[str, ...], _NAMES, "backends that were not there"] = ()
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the scores of normals that the training did not see say about the threshold.
+    """What the scores of normals that the training did not see say about the threshold."""
 
-    Attributes:
-        threshold: a frame is anomalous if its score is greater (section 3.1).
-        target_fpr: bound on the rate at which normals are called anomalous.
-        confidence: probability, over the draw of the normals, that the bound holds; None in files
-            of schema 1, whose bound holds on average over such draws.
-        normals: how many normals were scored.
-        quantiles: their scores at the levels 0, 0.01 ... 1.
-    """
-
-    threshold: float
-    target_fpr: float
-    confidence: float | None
-    normals: int
-    quantiles: tuple[float, ...]
+    threshold: Annotated[
+        float, number(0, 1e30), "in the score's units; a frame is anomalous if its score is greater"
+    ]
+    target_fpr: Annotated[float, number(0, 1), "bound on the rate of normals above the threshold"]
+    confidence: Annotated[
+        float | None,
+        nullable(number(0, 1)),
+        "probability, over the draw of the normals, that the bound holds; null: on average",
+    ]
+    normals: Annotated[int, whole(1, 10**12), "how many normals were scored for it"]
+    quantiles: Annotated[
+        tuple[float, ...], _QUANTILES, "those normals' scores at the levels 0, 0.01 ... 1"
+    ]
 
     @property
     def promise(self) -> str:
         """What the threshold promises, in words for the terminal."""
-        surely = (
-            "on average"
-            if self.confidence is None
-            else f"with {100 * self.confidence:g} % confidence"
-        )
+        surely = "on average"
+        if self.confidence is not None:
+            surely = f"with {100 * self.confidence:g} % confidence"
         return f"false-positive rate at most {self.target_fpr:.3g} {surely}"
 
 
 @dataclass(frozen=True)
 class Contract:
-    """What a model expects and returns.
+    """What a model expects and returns."""
 
-    Attributes:
-        kind: "image", frames uint8 [N, H, W, C] of any H and W; or "modality", frames float32 [N,
-            H, W, 1] in modality units with a mean and a standard deviation for each, where 0 is
-            what lies outside of the object.
-        channels: C, 1 (grey) or 3 (RGB).
-        side: height and width that the network sees, 4 * 2**n pixels.
-        resize: "stretch" to the side, or "pad" to a square first.
-        pad_value: grey level around a padded frame; 0 for kind "modality".
-        region: the only part of a frame that is looked at, or None.
-        network: the size of G and D.
-        score: one of ``SCORES``, with x in [-1, 1].
-        calibration: threshold and what it rests on.
-        weights_sha256: identity of the trained weights.
-        data_sha256: identity of the training frames.
-        version: of the adae-edge that trained the weights.
-        z_range: standard deviations that become -1 to 1; None for kind "image".
-        modality: what the volumes show, by the names of ``nifti.MODALITIES``; None for kind
-            "image".
-        window: centre and width that made grey values of DICOM files in the training, so that
-            scoring takes them too; None for each file's own.
-        form: the form in which a model file holds the network, "graph" in JSON; the plain one in a
-            checkpoint.
-    """
-
-    kind: str
-    channels: int
-    side: int
-    resize: str
-    pad_value: float
-    region: Region | None
-    network: Network
-    score: str
-    calibration: Calibration
-    weights_sha256: str
-    data_sha256: str
-    version: str
-    z_range: float | None = None
-    modality: str | None = None
-    window: Window | None = None
-    form: Form = Form()
+    kind: Annotated[
+        str,
+        one_of("image", "modality"),
+        "of frames: pictures, or slices of volumes in modality units",
+    ]
+    channels: Annotated[int, one_of(1, 3), "C of the frames", Of("modality", one_of(1))]
+    side: Annotated[int, _SIDE, "height and width that the network sees, pixels"]
+    resize: Annotated[
+        str,
+        one_of("stretch", "pad"),
+        "each axis to the side by itself, or in a square that is padded first",
+    ]
+    pad_value: Annotated[
+        float, number(0, 255), "grey level of the padding", Of("modality", number(0, 0))
+    ]
+    region: Annotated[
+        Region | None,
+        nullable(_REGION),
+        "part of the frame that is looked at, pixels of the raw frame; null: all of it",
+    ]
+    network: Annotated[Network, OBJECT, "the size of G and of D"]
+    score: Annotated[str, one_of(*SCORES), "what the score is"]
+    calibration: Annotated[Calibration, OBJECT, "the threshold and what it rests on"]
+    weights_sha256: Annotated[
+        str,
+        SHA256,
+        "over the names and little-endian bytes of the trained weights, in order of name",
+    ]
+    data_sha256: Annotated[str, SHA256, "over the training frames"]
+    version: Annotated[str, printable_text(40), "of the adae-edge that trained the weights"]
+    z_range: Annotated[
+        float | None,
+        nullable(number(1, 100)),
+        "standard deviations that become 1",
+        Of("image", NULL),
+        Of("modality", number(1, 100)),
+    ] = None
+    modality: Annotated[
+        str | None,
+        nullable(printable_text(20)),
+        "what the volumes show, such as `flair`",
+        Of("image", NULL),
+    ] = None
+    window: Annotated[
+        Window | None,
+        nullable(_WINDOW),
+        "grey values of DICOM files, as in the training; null: by each file's own window",
+        Of("modality", NULL),
+    ] = None
+    form: Annotated[
+        Form,
+        Key("graph"),
+        nullable(OBJECT),
+        "in which form the network was exported; null, or the plain one, in a checkpoint",
+    ] = Form()
 
     @property
     def promise(self) -> str:
-        """What the threshold promises, in words for the terminal. Slices of one patient are alike."""
-        of_whom = (
-            ", for slices of the patients that calibrated it" if self.kind == "modality" else ""
-        )
-        return self.calibration.promise + of_whom
+        """What the threshold promises, in words for the terminal."""
+        if self.kind == "image":
+            return self.calibration.promise
+        # Slices of one patient are alike.
+        return self.calibration.promise + ", for slices of the patients that calibrated it"
 
     def with_calibration(self, calibration: Calibration) -> Contract:
         """The same model under another threshold."""
@@ -202,14 +266,9 @@ class Contract:
             ContractError: not JSON, an unknown schema, or a field that is missing, unknown or
                 absurd.
         """
-        try:
-            fields = json.loads(text, object_pairs_hook=_unrepeated)
-        except (ValueError, RecursionError) as error:
-            raise ContractError("the contract is not JSON") from error
-        if not isinstance(fields, dict):
-            raise ContractError("the contract is not a JSON object")
+        fields = parse(text, "the contract", ContractError)
         schema = fields.pop("schema", None)
-        if not _whole(schema, 1, SCHEMA):
+        if not whole(1, SCHEMA).accepts(schema):
             raise ContractError(
                 f"the contract has schema {schema!r:.40}, and this version reads 1 to {SCHEMA}: "
                 "install the adae-edge that wrote it, or a newer one"
@@ -218,35 +277,36 @@ class Contract:
             fields = _from_schema_1(fields)
         if schema < 3:
             fields = _with_added(fields, "the contract", 3, graph=None)
-        parsed = _checked(fields, "the contract", _FIELDS)
-        _check_kind(parsed["kind"], parsed)
-        parsed["network"] = Network(
-            **_checked(parsed["network"], "the contract's network", _NETWORK)
+        values = _read(Contract, fields, "the contract")
+        _check_kind(fields)
+        values["network"] = Network(**_read(Network, values["network"], "the contract's network"))
+        values["calibration"] = Calibration(
+            **_read(Calibration, values["calibration"], "the contract's calibration")
         )
-        calibration = _checked(parsed["calibration"], "the contract's calibration", _CALIBRATION)
-        calibration["quantiles"] = tuple(float(q) for q in calibration["quantiles"])
-        parsed["calibration"] = Calibration(**calibration)
-        if parsed["region"] is not None:
-            parsed["region"] = Region(*parsed["region"])
-        if parsed["window"] is not None:
-            parsed["window"] = Window(*map(float, parsed["window"]))
-        form = parsed.pop("graph")
+        form = values.pop("graph")
         if form is not None:
-            form = _checked(form, "the contract's graph", _GRAPH)
-            lists = {name: tuple(value) for name, value in form.items() if isinstance(value, list)}
-            parsed["form"] = Form(**form | lists)
-        return Contract(**parsed)
+            values["form"] = Form(**_read(Form, form, "the contract's graph"))
+        return Contract(**values)
 
 
-def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ContractError("the contract says something twice")
-    return fields
+def _read(declaring: type, values: dict[str, Any], where: str) -> dict[str, Any]:
+    return read(values, fields_of(declaring), where, SCHEMA, ContractError)
+
+
+def _check_kind(values: dict[str, Any]) -> None:
+    """Refuse a value that frames of this kind cannot have."""
+    kind = values["kind"]
+    for name, field in fields_of(Contract).items():
+        for of, rule in field.narrower:
+            if of == kind and not rule.accepts(values[name]):
+                raise ContractError(
+                    f"the contract has {name} = {values[name]!r:.60} and kind = {kind!r}, which is "
+                    "impossible"
+                )
 
 
 def _from_schema_1(fields: dict[str, Any]) -> dict[str, Any]:
-    """The same contract in schema 2: each field that it added, with what a file without it says."""
+    """The same contract in schema 2, with what a file without its fields says."""
     calibration = fields.get("calibration")
     if isinstance(calibration, dict):
         calibration = _with_added(calibration, "the contract's calibration", 2, confidence=None)
@@ -265,136 +325,3 @@ def _with_added(fields: dict[str, Any], where: str, schema: int, **added: Any) -
             f"{where} has a field that schema {schema - 1} does not know: {early[0]!r}"
         )
     return fields | added
-
-
-def valid_side(side: int) -> bool:
-    """Whether a network can have this side: 4 * 2**n pixels, 8 to 1024."""
-    return 8 <= side <= 1024 and side & (side - 1) == 0
-
-
-def _whole(value: Any, low: int, high: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-
-def _number(value: Any, low: float, high: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
-
-
-def _rising(values: Any) -> bool:
-    return (
-        isinstance(values, list)
-        and len(values) == QUANTILES
-        and all(_number(value, 0, sys.float_info.max) for value in values)
-        and values == sorted(values)
-    )
-
-
-def _hash(value: Any) -> bool:
-    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
-
-
-def _region(value: Any) -> bool:
-    return value is None or (
-        isinstance(value, list)
-        and len(value) == 4
-        and all(_whole(edge, 0, MAX_SIDE) for edge in value[:2])
-        and all(_whole(edge, 1, MAX_SIDE) for edge in value[2:])
-    )
-
-
-def _size(value: Any) -> bool:
-    return value is None or (
-        isinstance(value, list) and len(value) == 2 and all(_whole(v, 1, MAX_SIDE) for v in value)
-    )
-
-
-def _names(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) <= 20
-        and all(
-            isinstance(name, str) and 0 < len(name) <= 60 and name.isprintable() for name in value
-        )
-    )
-
-
-def _window(value: Any) -> bool:
-    return value is None or (
-        isinstance(value, list)
-        and len(value) == 2
-        and _number(value[0], -1e9, 1e9)
-        and _number(value[1], 1, 1e9)
-    )
-
-
-_FIELDS: dict[str, Callable[[Any], bool]] = {
-    "kind": lambda v: v in ("image", "modality"),
-    "channels": lambda v: _whole(v, 1, 3) and v != 2,
-    "side": lambda v: _whole(v, 8, 1024) and valid_side(v),
-    "resize": lambda v: v in ("stretch", "pad"),
-    "pad_value": lambda v: _number(v, 0, 255),
-    "region": _region,
-    "network": lambda v: isinstance(v, dict),
-    "score": lambda v: isinstance(v, str) and v in SCORES,
-    "calibration": lambda v: isinstance(v, dict),
-    "weights_sha256": _hash,
-    "data_sha256": _hash,
-    "version": lambda v: isinstance(v, str) and 0 < len(v) <= 40 and v.isprintable(),
-    "z_range": lambda v: v is None or _number(v, 1, 100),
-    "modality": lambda v: (
-        v is None or (isinstance(v, str) and 0 < len(v) <= 20 and v.isprintable())
-    ),
-    "window": _window,
-    "graph": lambda v: v is None or isinstance(v, dict),
-}
-_GRAPH: dict[str, Callable[[Any], bool]] = {
-    "precision": lambda v: isinstance(v, str) and v in PRECISIONS,
-    "target": lambda v: isinstance(v, str) and v in TARGETS,
-    "size": _size,
-    "batch": lambda v: v is None or _whole(v, 1, MAX_BATCH),
-    "anomaly_map": lambda v: v is None or (isinstance(v, str) and v in MAPS),
-    "verified": _names,
-    "unverified": _names,
-}
-_NETWORK: dict[str, Callable[[Any], bool]] = {
-    "width": lambda v: _whole(v, 1, 1024),
-    "latent": lambda v: _whole(v, 1, 4096),
-}
-_CALIBRATION: dict[str, Callable[[Any], bool]] = {
-    "threshold": lambda v: _number(v, 0, 1e30),
-    "target_fpr": lambda v: _number(v, 0, 1),
-    "confidence": lambda v: v is None or _number(v, 0, 1),
-    "normals": lambda v: _whole(v, 1, 10**12),
-    "quantiles": _rising,
-}
-
-
-def _check_kind(kind: str, fields: dict[str, Any]) -> None:
-    """Refuse a field that frames of this kind cannot have."""
-    fixed: dict[str, Any] = {"z_range": None, "modality": None}
-    if kind == "modality":
-        fixed = {"channels": 1, "pad_value": 0, "window": None}
-    wrong = [name for name, value in fixed.items() if fields[name] != value]
-    if kind == "modality" and fields["z_range"] is None:
-        wrong.append("z_range")
-    for name in wrong:
-        raise ContractError(
-            f"the contract has {name} = {fields[name]!r:.60} and kind = {kind!r}, which is "
-            "impossible"
-        )
-
-
-def _checked(
-    fields: dict[str, Any], where: str, rules: dict[str, Callable[[Any], bool]]
-) -> dict[str, Any]:
-    """The fields, if they are exactly those of the rules and each passes its own."""
-    if missing := sorted(rules.keys() - fields.keys()):
-        raise ContractError(f"{where} lacks {', '.join(missing)}")
-    if unknown := sorted(fields.keys() - rules.keys()):
-        raise ContractError(
-            f"{where} has a field that schema {SCHEMA} does not know: {unknown[0]!r:.60}"
-        )
-    for name, accept in rules.items():
-        if not accept(fields[name]):
-            raise ContractError(f"{where} has {name} = {fields[name]!r:.60}, which is impossible")
-    return dict(fields)

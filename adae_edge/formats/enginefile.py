@@ -1,4 +1,4 @@
-"""Engine files: a TensorRT plan behind a JSON header that says what it is. Reading, checking, rewriting.
+"""Engine files: a TensorRT plan behind a JSON header that says what it is.
 
     8 bytes              ADAEENG1
     4 bytes              length of the header, little-endian
@@ -15,15 +15,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from adae_edge import fields
 from adae_edge.contract import Contract
 from adae_edge.errors import ModelFileError
+from adae_edge.fields import OBJECT, SHA256, Field, Rule, nullable, one_of, printable_text, whole
 from adae_edge.formats.files import read_checked
 from adae_edge.formats.modelfile import ModelFile, describe_contract
 from adae_edge.formats.modelfile import read as read_model_file
@@ -37,34 +37,78 @@ _START = len(MAGIC) + 4
 _TOO_LARGE = f"it is larger than {MAX_BYTES // 2**30} GiB"
 
 
+def _is_option(value: Any, depth: int = 0) -> bool:
+    if isinstance(value, list):
+        return depth < 2 and len(value) <= 16 and all(_is_option(part, depth + 1) for part in value)
+    if value is None or _TEXT.accepts(value):
+        return True
+    finite = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    return finite and abs(value) <= 2**53
+
+
+def _are_options(value: Any) -> bool:
+    if not isinstance(value, dict) or len(value) > 32:
+        return False
+    return all(_TEXT.accepts(name) and _is_option(part) for name, part in value.items())
+
+
+_TEXT = printable_text(100)
+_VERSION = fields.pattern(
+    r"\d{1,5}(\.\w{1,10}){1,5}", "2 to 6 parts, a number first, with dots between them"
+)
+_CAPABILITIES = fields.pattern(
+    r"\d{1,2}\.\d(,\d{1,2}\.\d){0,9}", "1 to 10 of them, with commas between them"
+)
+_OPTIONS = Rule("up to 32 names with numbers, texts, null, and lists of these", _are_options)
+
+
 @dataclass(frozen=True)
 class Engine:
     """A plan and what is known about it.
 
     Attributes:
-        contract: of the model file from which it was built, with its graph.
-        flavour: the package that built it and can run it, one of ``FLAVOURS``.
-        version: of that package, "10.3.0".
-        gpu: name of the GPU on which it was built, or None where none was.
-        compute_capability: of the GPUs that can run it, "8.6"; for several, "8.6,8.9".
-        onnx_sha256: hash of the model file from which it was built.
-        options: with which it was built; numbers, texts and lists of these.
         plan: what TensorRT deserialises.
     """
 
-    contract: Contract
-    flavour: str
-    version: str
-    gpu: str | None
-    compute_capability: str
-    onnx_sha256: str
-    options: dict[str, Any]
+    contract: Annotated[
+        Contract,
+        OBJECT,
+        "the model file's contract with its `graph`; `calibrate` replaces it and nothing else",
+    ]
+    flavour: Annotated[
+        str, one_of(*FLAVOURS), "the package that built the plan and alone can run it"
+    ]
+    version: Annotated[
+        str, _VERSION, "of that package, as `10.3.0`; another one does not run the plan"
+    ]
+    gpu: Annotated[
+        str | None,
+        nullable(_TEXT),
+        "the GPU on which it was built; null: it was built for others",
+    ]
+    compute_capability: Annotated[
+        str, _CAPABILITIES, "of the GPUs that can run it, as `8.6`; several as `8.6,12.0`"
+    ]
+    onnx_sha256: Annotated[str, SHA256, "over the model file, contract and all"]
+    options: Annotated[
+        dict[str, Any],
+        _OPTIONS,
+        "`batch` and `frame_size`, each the smallest, the most frequent and the largest; "
+        "`workspace_mb` or null",
+    ]
     plan: bytes = field(repr=False)
 
     @property
     def compute_capabilities(self) -> tuple[str, ...]:
-        """Each one alone."""
+        """The compute capabilities of all GPUs that can run it, as ("8.6", "12.0")."""
         return tuple(self.compute_capability.split(","))
+
+
+HEADER = {
+    **fields.fields_of(Engine),
+    "plan_bytes": Field(whole(1, MAX_BYTES, "whole, 1 to 2**31"), "length of the plan"),
+    "plan_sha256": Field(SHA256, "over the plan"),
+}
 
 
 def is_engine(path: str | Path) -> bool:
@@ -88,7 +132,7 @@ def read(path: str | Path) -> Engine:
 
 
 def read_either(path: str | Path) -> Engine | ModelFile:
-    """Read and check a file that may be an engine or a model file; raises as its own ``read`` does."""
+    """Read and check an engine or a model file; raises as its own ``read`` does."""
     return read(path) if is_engine(path) else read_model_file(path)
 
 
@@ -107,35 +151,28 @@ def check(data: bytes) -> Engine:
         raise ModelFileError(f"its header is longer than {MAX_HEADER // 2**20} MiB")
     if len(data) < _START + length:
         raise ModelFileError("it was cut short")
-    fields = _header(data[_START : _START + length])
-    written = fields.pop("contract")
+    about = _header(data[_START : _START + length])
+    written = about.pop("contract")
     contract = Contract.from_json(json.dumps(written))
     if written.get("graph") is None:
         raise ModelFileError("its contract does not say the form of the graph")
     plan = data[_START + length :]
-    if len(plan) != fields.pop("plan_bytes"):
+    if len(plan) != about.pop("plan_bytes"):
         raise ModelFileError(
             "its plan has another length than its header says: it was cut short, or damaged"
         )
-    if hashlib.sha256(plan).hexdigest() != fields.pop("plan_sha256"):
+    if hashlib.sha256(plan).hexdigest() != about.pop("plan_sha256"):
         raise ModelFileError("its plan is another one than its header says, or damaged")
-    return Engine(contract=contract, plan=plan, **fields)
+    return Engine(contract=contract, plan=plan, **about)
 
 
 def header(engine: Engine) -> dict[str, Any]:
-    """What the file says before the plan; JSON types only."""
-    return {
-        "schema": SCHEMA,
-        "contract": json.loads(engine.contract.to_json()),
-        "flavour": engine.flavour,
-        "version": engine.version,
-        "gpu": engine.gpu,
-        "compute_capability": engine.compute_capability,
-        "onnx_sha256": engine.onnx_sha256,
-        "options": engine.options,
-        "plan_bytes": len(engine.plan),
-        "plan_sha256": hashlib.sha256(engine.plan).hexdigest(),
-    }
+    """The header of an engine's file; JSON types only."""
+    values = {name: getattr(engine, name) for name in fields.fields_of(Engine)}
+    values["contract"] = json.loads(engine.contract.to_json())
+    values["plan_bytes"] = len(engine.plan)
+    values["plan_sha256"] = hashlib.sha256(engine.plan).hexdigest()
+    return {"schema": SCHEMA} | values
 
 
 def to_bytes(engine: Engine) -> bytes:
@@ -145,7 +182,7 @@ def to_bytes(engine: Engine) -> bytes:
 
 
 def with_contract(data: bytes, contract: Contract) -> bytes:
-    """The same engine file with this contract in place of its own; raises ModelFileError as ``read`` does."""
+    """Put this contract in the place of an engine file's own; raises ModelFileError as ``read``."""
     return to_bytes(replace(check(data), contract=contract))
 
 
@@ -163,72 +200,17 @@ def describe(engine: Engine) -> str:
     return "\n".join(f"{name:<11}{value}" for name, value in rows.items())
 
 
-def _header(text: bytes) -> dict[str, Any]:
-    """The header's fields without the schema, each of which is possible; the contract is not looked at."""
+def _header(data: bytes) -> dict[str, Any]:
+    """The checked fields of a header without its schema; the contract is still an object."""
     try:
-        fields = json.loads(text.decode(), object_pairs_hook=_unrepeated)
-    except (ValueError, RecursionError):
-        raise ModelFileError("its header is not JSON") from None
-    if not isinstance(fields, dict):
-        raise ModelFileError("its header is not a JSON object")
-    schema = fields.pop("schema", None)
-    if not (isinstance(schema, int) and not isinstance(schema, bool) and schema == SCHEMA):
+        text = data.decode()
+    except ValueError as error:
+        raise ModelFileError("its header is not JSON") from error
+    values = fields.parse(text, "its header", ModelFileError)
+    schema = values.pop("schema", None)
+    if not whole(SCHEMA, SCHEMA).accepts(schema):
         raise ModelFileError(
             f"its header has schema {schema!r:.40}, and this version reads {SCHEMA}: "
             "install the adae-edge that wrote it, or build the engine again with adae-edge engine"
         )
-    if missing := sorted(_FIELDS.keys() - fields.keys()):
-        raise ModelFileError(f"its header lacks {', '.join(missing)}")
-    if unknown := sorted(fields.keys() - _FIELDS.keys()):
-        raise ModelFileError(
-            f"its header has a field that schema {SCHEMA} does not know: {unknown[0]!r:.60}"
-        )
-    for name, accept in _FIELDS.items():
-        if not accept(fields[name]):
-            raise ModelFileError(
-                f"its header has {name} = {fields[name]!r:.60}, which is impossible"
-            )
-    return fields
-
-
-def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ModelFileError("its header says something twice")
-    return fields
-
-
-def _text(value: Any, longest: int = 100) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= longest and value.isprintable()
-
-
-def _matches(value: Any, pattern: str) -> bool:
-    return (
-        isinstance(value, str)
-        and len(value) <= 100
-        and re.fullmatch(pattern, value, re.ASCII) is not None
-    )
-
-
-def _option(value: Any, depth: int = 0) -> bool:
-    if isinstance(value, list):
-        return depth < 2 and len(value) <= 16 and all(_option(part, depth + 1) for part in value)
-    finite = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
-    return value is None or _text(value) or (finite and abs(value) <= 2**53)
-
-
-_FIELDS: dict[str, Callable[[Any], bool]] = {
-    "contract": lambda v: isinstance(v, dict),
-    "flavour": lambda v: isinstance(v, str) and v in FLAVOURS,
-    "version": lambda v: _matches(v, r"\d{1,5}(\.\w{1,10}){1,5}"),
-    "gpu": lambda v: v is None or _text(v),
-    "compute_capability": lambda v: _matches(v, r"\d{1,2}\.\d(,\d{1,2}\.\d){0,9}"),
-    "onnx_sha256": lambda v: _matches(v, r"[0-9a-f]{64}"),
-    "options": lambda v: (
-        isinstance(v, dict)
-        and len(v) <= 32
-        and all(_text(name) and _option(part) for name, part in v.items())
-    ),
-    "plan_bytes": lambda v: isinstance(v, int) and not isinstance(v, bool) and 1 <= v <= MAX_BYTES,
-    "plan_sha256": lambda v: _matches(v, r"[0-9a-f]{64}"),
-}
+    return fields.read(values, HEADER, "its header", SCHEMA, ModelFileError)

@@ -156,7 +156,7 @@ def test_an_unknown_schema_is_refused(data, schema):
     assert "adae-edge engine" in refusal(changed(data, schema=schema))
 
 
-@pytest.mark.parametrize("name", sorted(enginefile._FIELDS))
+@pytest.mark.parametrize("name", sorted(enginefile.HEADER))
 def test_a_missing_field_is_refused(data, name):
     assert f"lacks {name}" in refusal(changed(data, **{name: ...}))
 
