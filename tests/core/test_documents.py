@@ -25,8 +25,14 @@ OPTIONS = {
     name: {"--help", *(text for option in command.params for text in option.opts)}
     for name, command in COMMANDS.items()
 }
-# Options of other programs that stand alone in a sentence: docker's, torchrun's, the benchmarks'.
+# Options that stand alone in a sentence: of docker, torchrun and venv, and of the benchmarks.
 OF_OTHERS = {"--cpus", "--nnodes", "--rdzv-endpoint", "--system-site-packages"}
+OF_BENCHMARKS = {
+    option
+    for path in (ROOT / "benchmarks").rglob("*.*")
+    if path.suffix in (".py", ".sh")
+    for option in re.findall(r"--[a-z][\w-]+", path.read_text())
+}
 FOLDERS = ("adae_edge", "train", "export", "runtime", "benchmarks", "tests", "docs", "deploy")
 FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 
@@ -83,7 +89,7 @@ def test_every_command_and_option_is_one_of_the_command_line(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_an_option_in_a_sentence_is_one_of_the_command_that_it_names_or_of_any(page):
-    known = set().union(*OPTIONS.values()) | OF_OTHERS
+    known = OF_OTHERS.union(OF_BENCHMARKS, *OPTIONS.values())
     for line in code(page):
         first, *words = line.split()
         if first in COMMANDS:
