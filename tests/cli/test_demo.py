@@ -13,6 +13,7 @@ from adae_edge.contract import Form
 from adae_edge.errors import AdaeEdgeError
 from adae_edge.formats import modelfile
 from adae_edge.formats.checkpoint import Checkpoint
+from tests.support.checkout import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,23 @@ def test_the_scores_are_those_of_the_runtime_in_a_process_without_torch(demo):
     assert f"score {out / 'digits.onnx'}" in done.stdout
     truth = [row for row in rows if "/anomalous/" in row["source"]]
     assert sum(row["verdict"] == "anomalous" for row in truth) > len(truth) / 2
+
+
+def test_the_readme_quotes_what_it_prints(demo):
+    """Numbers differ between machines, and the demo writes the scores to a file."""
+    out, done = demo
+
+    def masked(text):
+        return re.sub(r"\d[\d.]*(e-\d+)?", "0", text)
+
+    printed = masked((done.stdout + done.stderr).replace(str(out), "demo"))
+    section = (ROOT / "README.md").read_text().partition("## See it run")[2].partition("\n## ")[0]
+    lines = re.findall(r"^    (.+)$", section.replace("\\\n", ""), re.MULTILINE)
+    quoted = [line for line in lines if not re.match(r"make | +[\d.]+  ", line)]
+    assert len(quoted) > 8
+    for line in quoted:
+        for part in line.split("..."):
+            assert " ".join(masked(part).split()) in " ".join(printed.split()), line
 
 
 def test_a_command_without_torch_really_cannot_import_it(demo):
