@@ -1,11 +1,11 @@
-"""Packages that an extra of adae-edge brings: one way to import them, and one sentence without them."""
+"""Packages that an extra brings: one way to import them, and one sentence without them."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 
-from adae_edge.errors import AdaeEdgeError, MissingExtra, printable
+from adae_edge.errors import AdaeEdgeError, MissingExtra, first_line
 
 
 @contextlib.contextmanager
@@ -32,7 +32,6 @@ def needs(what: str, extra: str) -> Iterator[None]:
             raise
         if isinstance(error, ModuleNotFoundError):
             raise MissingExtra(what, extra) from error
-        reason = printable((str(error).strip().splitlines() or ["it does not say why"])[0][:200])
         raise AdaeEdgeError(
-            f"{what} needs a package that is installed and cannot be loaded: {reason}"
+            f"{what} needs a package that is installed and cannot be loaded: {first_line(error)}"
         ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any, NamedTuple
 
-from adae_edge.errors import AdaeEdgeError, printable
+from adae_edge.errors import DeviceError, printable
 
 _COMPUTE_CAPABILITY_MAJOR = 75  # of CUdevice_attribute in cuda.h
 _COMPUTE_CAPABILITY_MINOR = 76
@@ -19,7 +19,7 @@ class Gpu(NamedTuple):
 
 
 class Driver(NamedTuple):
-    """The newest version of CUDA that the driver knows, as in "12.6", and the GPUs that are visible."""
+    """The newest CUDA that the driver knows, as in "12.6", and the GPUs that are visible."""
 
     cuda: str
     gpus: list[Gpu]
@@ -29,12 +29,12 @@ def ask_driver() -> Driver:
     """What the driver tells of itself and of its GPUs.
 
     Raises:
-        AdaeEdgeError: there is no driver, or it cannot be used.
+        DeviceError: there is no driver, or it cannot be used.
     """
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
-        raise AdaeEdgeError("there is no NVIDIA driver") from error
+        raise DeviceError("there is no NVIDIA driver") from error
     version, count = ctypes.c_int(), ctypes.c_int()
     _check(cuda.cuInit(0))
     _check(cuda.cuDriverGetVersion(ctypes.byref(version)))
@@ -47,7 +47,7 @@ def first_gpu() -> Gpu | None:
     """The first visible GPU; None where there is none that can be used."""
     try:
         gpus = ask_driver().gpus
-    except AdaeEdgeError:
+    except DeviceError:
         return None
     return gpus[0] if gpus else None
 
@@ -64,4 +64,4 @@ def _gpu(cuda: Any, index: int) -> Gpu:
 
 def _check(code: int) -> None:
     if code:
-        raise AdaeEdgeError(f"the NVIDIA driver cannot be used, CUDA error {code}")
+        raise DeviceError(f"the NVIDIA driver cannot be used, CUDA error {code}")

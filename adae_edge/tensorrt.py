@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from adae_edge.errors import AdaeEdgeError, MissingExtra, printable
+from adae_edge.errors import AdaeEdgeError, MissingExtra, first_line
 
 # Where each flavour of ``enginefile.FLAVOURS`` may be found, its bindings alone too, and the extra
 # that brings it.
@@ -41,11 +41,11 @@ def load_flavour(flavour: str, what: str) -> Any:
 
 
 def _unloadable(flavour: str, error: Exception) -> AdaeEdgeError:
-    return AdaeEdgeError(f"{flavour} is installed and cannot be loaded: {first_line(str(error))}")
+    return AdaeEdgeError(f"{flavour} is installed and cannot be loaded: {first_line(error)}")
 
 
 def log_of(trt: Any) -> Any:
-    """A TensorRT logger that keeps the errors, as its list ``errors``, in place of printing them."""
+    """A TensorRT logger that prints nothing, and keeps the errors in its list ``errors``."""
 
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -57,8 +57,3 @@ def log_of(trt: Any) -> Any:
                 self.errors.append(message)
 
     return Log()
-
-
-def first_line(text: str) -> str:
-    """The first line of a message of TensorRT's, safe to print."""
-    return printable((text.strip().splitlines() or ["it does not say why"])[0][:200])

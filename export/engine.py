@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from adae_edge.contract import MAX_BATCH, Contract
-from adae_edge.errors import AdaeEdgeError, ModelFileError, UsageError, printable
+from adae_edge.errors import AdaeEdgeError, ModelFileError, UsageError, first_line, printable
 from adae_edge.formats import enginefile, modelfile
 from adae_edge.formats.enginefile import FLAVOURS, Engine
 from adae_edge.formats.files import write_atomically
 from adae_edge.gpu import first_gpu
-from adae_edge.tensorrt import EXTRAS, first_line, load_flavour, log_of
+from adae_edge.tensorrt import EXTRAS, load_flavour, log_of
 
 Size = tuple[int, int]  # height and width
 # Smallest, most frequent and largest frames where the model takes any: cameras', and scanners'

@@ -5,21 +5,20 @@ Every stage is imported inside its command, so that --help is quick and a device
 
 from __future__ import annotations
 
-import json
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from adae_edge import __version__
+from adae_edge.cli.demo import demo
+from adae_edge.cli.doctor import doctor
 from adae_edge.cli.export import engine, export, inspect
 from adae_edge.cli.score import bench, calibrate, score
 from adae_edge.cli.shared import complain
 from adae_edge.cli.stopping import Stopped, listen
 from adae_edge.cli.train import download, evaluate, reproduce, train
 from adae_edge.errors import AdaeEdgeError
-from adae_edge.extras import needs
 
 app = typer.Typer(
     name="adae-edge",
@@ -31,9 +30,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+# In the order of the help.
+app.command()(demo)
+app.command()(download)
+app.command()(train)
+app.command()(evaluate)
+app.command()(reproduce)
+app.command()(export)
+app.command()(engine)
+app.command()(inspect)
+app.command()(score)
+app.command()(calibrate)
+app.command()(bench)
+app.command()(doctor)
+
 
 def main() -> None:
-    """Run the command line; 0 is success, 1 a failure, 2 wrong use, 130 a stop by SIGINT or SIGTERM."""
+    """Run the command line.
+
+    It exits with 0 for success, 1 for a failure, 2 for wrong use, and 130 for a stop by a signal.
+    """
     listen()
     try:
         app()
@@ -66,52 +82,3 @@ def _common(
     ] = False,
 ) -> None:
     pass
-
-
-def demo(
-    out: Annotated[
-        Path, typer.Option(help="Folder for the report, the model and everything on the way.")
-    ] = Path("demo"),
-    seed: Annotated[
-        int,
-        typer.Option(
-            min=0, max=2**31 - 1, help="Of the split, the weights and the order of training."
-        ),
-    ] = 0,
-) -> None:
-    """Train, export and score handwritten digits, one of them held out as anomalous: the whole line in a minute."""
-    with needs("The demo", "cpu,train,export"):
-        from adae_edge.cli.demo import run_demo
-    run_demo(out, seed)
-
-
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
-) -> None:
-    """Explain what this machine has, what conflicts, and which command to run next.
-
-    Each device scores a frame to see whether it works. The exit code is 1 if none does.
-    """
-    from adae_edge.cli.doctor import describe, examine
-
-    report = examine()
-    typer.echo(json.dumps(report, indent=2) if as_json else describe(report))
-    if not report["works"]:
-        raise typer.Exit(1)
-
-
-for command in (
-    demo,
-    download,
-    train,
-    evaluate,
-    reproduce,
-    export,
-    engine,
-    inspect,
-    score,
-    calibrate,
-    bench,
-    doctor,
-):
-    app.command()(command)

@@ -1,146 +1,26 @@
-"""The demo: the public commands one after another on real handwritten digits, and a report of what came out."""
+"""``adae-edge demo``: the whole line on handwritten digits, in a minute."""
 
 from __future__ import annotations
 
-import json
-import shlex
-import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
+from typing import Annotated
 
-import numpy as np
 import typer
-from PIL import Image
 
-from adae_edge.errors import AdaeEdgeError, UsageError
-from adae_edge.formats.checkpoint import Checkpoint
-from adae_edge.formats.files import write_atomically
-from adae_edge.model import load_network
-from adae_edge.train.evaluate import measure
-from adae_edge.train.report import write_report
-from adae_edge.train.unseen import UnseenFrames, unseen_frames
-
-ANOMALOUS = 0
-EPOCHS = 25
-FPR = 0.05
-
-WRITTEN = {
-    "digits.safetensors", "digits.metrics.jsonl", "digits.onnx", "frames", "scores.jsonl",
-    "summary.json", "report.html",
-}  # fmt: skip
-
-# The scoring process: torch cannot be imported in it, whatever is installed.
-_WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from adae_edge.cli import main; main()"
+from adae_edge.cli.shared import Seed
+from adae_edge.extras import needs
 
 
-def run_demo(out: Path, seed: int) -> None:
-    """Train on nine digits, export, score the held-out frames without torch, and write the report.
+def demo(
+    out: Annotated[
+        Path, typer.Option(help="Folder for the report, the model and everything on the way.")
+    ] = Path("demo"),
+    seed: Seed = 0,
+) -> None:
+    """Train, export and score handwritten digits: the whole line in a minute.
 
-    Args:
-        out: folder for the checkpoint, the model file, the frames, scores.jsonl, summary.json and
-            report.html.
-        seed: of the split, the weights and the order of training.
-
-    Raises:
-        UsageError: the folder holds something that no demo writes.
-        AdaeEdgeError: one of the commands failed.
+    One of the ten digits is held out as anomalous.
     """
-    started = time.monotonic()
-    checkpoint, model, frames, rows = (
-        out / name for name in ("digits.safetensors", "digits.onnx", "frames", "scores.jsonl")
-    )
-    _clear(out)
-
-    training = f"train digits --anomalous {ANOMALOUS} --epochs {EPOCHS} --fpr {FPR} --seed {seed}"
-    commands = [
-        [*training.split(), "--out", str(checkpoint)],
-        ["export", str(checkpoint), "--out", str(model)],
-        ["score", str(model), str(frames), "--to", f"jsonl:{rows}"],
-    ]
-    _run(commands[0])
-    unseen = unseen_frames(Checkpoint.load(checkpoint))
-    paths = write_frames(unseen, frames)
-    _run(commands[1])
-    _run(commands[2], without_torch=True)
-
-    results = {row["source"]: row for row in map(json.loads, rows.read_text().splitlines())}
-    scores = np.array([results[str(path)]["score"] for path in paths], np.float32)
-    threshold = results[str(paths[0])]["threshold"]
-    evaluation = measure(scores, unseen.anomalous, threshold)
-    summary = {
-        "auroc": evaluation.auroc,
-        "seconds": round(time.monotonic() - started, 1),
-        "latency_p50_ms": _latency(model, unseen),
-        "checkpoint": str(checkpoint),
-        "model": str(model),
-    }
-    following = "\n".join(
-        [
-            f"adae-edge inspect {model}",
-            f"adae-edge bench {model}",
-            f"adae-edge evaluate {checkpoint} --out evaluation",
-            "adae-edge train FOLDER     # your own pictures: FOLDER/normal, and FOLDER/anomalous "
-            "to evaluate",
-            "adae-edge score MODEL camera:0 --to jsonl:scores.jsonl",
-        ]
-    )
-    title = f"Digits, {ANOMALOUS} held out as anomalous"
-    network = load_network(Checkpoint.load(checkpoint))
-    shown = "\n".join("adae-edge " + shlex.join(command) for command in commands)
-    write_report(out / "report.html", title, evaluation, scores, unseen, network, shown, following)
-    write_atomically(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
-    typer.echo(
-        f"\n{title}, scored by the exported graph in a process without "
-        f"torch:\n{evaluation.table()}\n"
-        f"{'latency':<21}{summary['latency_p50_ms']} ms a frame at the "
-        f"median\n{'seconds':<21}{summary['seconds']}\n"
-        f"\nreport: {out / 'report.html'}\n\nnext:\n{following}"
-    )
-
-
-def _clear(out: Path) -> None:
-    """Make the folder, and remove an earlier demo from it and nothing else."""
-    out.mkdir(parents=True, exist_ok=True)
-    foreign = sorted({path.name for path in out.iterdir()} - WRITTEN)
-    if foreign:
-        raise UsageError(
-            f"{out} is not empty, and {foreign[0]} in it is not of a demo: choose another --out"
-        )
-    shutil.rmtree(out / "frames", ignore_errors=True)
-    for path in out.iterdir():
-        path.unlink()
-
-
-def write_frames(unseen: UnseenFrames, folder: Path) -> list[Path]:
-    """Write frames as PNG files into normal/ and anomalous/; returns their paths in the frames' order."""
-    paths = []
-    for at, anomalous in enumerate(unseen.anomalous):
-        path = folder / ("anomalous" if anomalous else "normal") / f"{at:04}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(unseen.frame(at, 1)[:, :, 0]).save(path)
-        paths.append(path)
-    return paths
-
-
-def _run(arguments: list[str], without_torch: bool = False) -> None:
-    """Run a public command as its user would; its output goes to the terminal."""
-    typer.echo(f"$ adae-edge {shlex.join(arguments)}")
-    prefix = ["-c", _WITHOUT_TORCH] if without_torch else ["-m", "adae_edge"]
-    if subprocess.run([sys.executable, *prefix, *arguments], check=False).returncode:  # noqa: S603
-        raise AdaeEdgeError(f"the demo stopped: adae-edge {arguments[0]} failed")
-
-
-def _latency(model: Path, unseen: UnseenFrames) -> float:
-    """Median milliseconds of one call of the scorer with one frame."""
-    from adae_edge.runtime import Scorer
-
-    scorer = Scorer(model)
-    times = []
-    for at in range(min(len(unseen.indices), 200)):
-        frame = unseen.frame(at, 1)[None]
-        begun = time.perf_counter()
-        scorer.score(frame)
-        times.append(time.perf_counter() - begun)
-    return round(float(np.median(times)) * 1e3, 3)
+    with needs("The demo", "cpu,train,export"):
+        from adae_edge.cli.demonstration import run_demo
+    run_demo(out, seed)

@@ -46,6 +46,14 @@ Device = Annotated[
     ),
 ]
 
+Seed = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=2**31 - 1,
+        help="Random seed for the split, the first weights and the order of batches.",
+    ),
+]
 
 Item = TypeVar("Item")
 
@@ -56,7 +64,11 @@ def complain(sentence: str) -> None:
 
 
 def three_of(values: list[Item], option: str) -> tuple[Item, Item, Item]:
-    """MIN,OPT,MAX of an option, or one value for all three."""
+    """MIN,OPT,MAX of an option, or one value for all three.
+
+    Raises:
+        UsageError: there are two values, or more than three.
+    """
     if len(values) not in (1, 3):
         raise UsageError(
             f"{option} takes the smallest, the most frequent and the largest, or one for all three"
@@ -67,11 +79,18 @@ def three_of(values: list[Item], option: str) -> tuple[Item, Item, Item]:
 def calibrated(contract: Contract) -> str:
     """The new threshold and what it promises, in a line for the terminal."""
     calibration = contract.calibration
-    return f"threshold {calibration.threshold:.4f}: {contract.promise}, by {calibration.normals} calibration normals"
+    return (
+        f"threshold {calibration.threshold:.4f}: {contract.promise}, "
+        f"by {calibration.normals} calibration normals"
+    )
 
 
 def region_of(text: str | None) -> Region | None:
-    """The region that ``--roi`` gives, LEFT,TOP,WIDTH,HEIGHT; raises UsageError for anything else."""
+    """The region that ``--roi`` gives as LEFT,TOP,WIDTH,HEIGHT.
+
+    Raises:
+        UsageError: it is something else.
+    """
     from adae_edge.contract import Region
 
     if text is None:
@@ -85,7 +104,11 @@ def region_of(text: str | None) -> Region | None:
 
 
 def window_of(text: str | None) -> GreyWindow | None:
-    """The centre and width that ``--window`` gives; raises UsageError for anything else."""
+    """The centre and width that ``--window`` gives.
+
+    Raises:
+        UsageError: it is something else.
+    """
     from adae_edge.contract import Window as GreyWindow
 
     if text is None:
@@ -94,15 +117,19 @@ def window_of(text: str | None) -> GreyWindow | None:
         center, width = (float(part) for part in text.split(","))
         if not (abs(center) < 1e9 and 1 <= width < 1e9):
             raise ValueError
-    except ValueError:
+    except ValueError as error:
         raise UsageError(
             f"--window takes CENTER,WIDTH with a width of 1 or more, and {text} is something else"
-        ) from None
+        ) from error
     return GreyWindow(center, width)
 
 
 def numbers_of(text: str, option: str) -> list[int]:
-    """The whole numbers of an option, with commas between them; raises UsageError for anything else."""
+    """The whole numbers of an option, with commas between them.
+
+    Raises:
+        UsageError: it is something else.
+    """
     parts = text.split(",")
     if not all(part.strip().isdecimal() for part in parts):
         raise UsageError(

@@ -10,6 +10,7 @@ import typer
 
 from adae_edge.cli.shared import (
     OtherWindow,
+    Seed,
     Window,
     calibrated,
     complain,
@@ -111,12 +112,7 @@ def train(
     ] = False,
     device: Annotated[str, typer.Option(help="Torch device: cpu, cuda, cuda:1 ...")] = "cpu",
     compiled: Annotated[bool, typer.Option("--compile", help="Train with torch.compile.")] = False,
-    seed: Annotated[
-        int,
-        typer.Option(
-            min=0, max=2**31 - 1, help="Of the split, the weights and the order of training."
-        ),
-    ] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Train both autoencoders on normal frames and calibrate the threshold; under torchrun, on several processes."""
     with needs("Training", "train"):

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from adae_edge.cli import demo as demo_module
+from adae_edge.cli import demonstration
 from adae_edge.contract import Form
 from adae_edge.errors import AdaeEdgeError
 from adae_edge.formats import modelfile
@@ -67,11 +67,11 @@ def test_the_readme_quotes_what_it_prints(demo):
 def test_a_command_without_torch_really_cannot_import_it(demo):
     out, _ = demo
     with pytest.raises(AdaeEdgeError, match="export failed"):
-        demo_module._run(
+        demonstration._run(
             ["export", str(out / "digits.safetensors"), "--out", str(out / "x.onnx")],
             without_torch=True,
         )
-    demo_module._run(["inspect", str(out / "digits.onnx")], without_torch=True)
+    demonstration._run(["inspect", str(out / "digits.onnx")], without_torch=True)
 
 
 def test_the_report_has_its_pictures_figures_and_commands(demo):

@@ -1,6 +1,10 @@
-"""doctor: what it says of whole, bare, conflicting and broken environments, and that none of them takes it down."""
+"""doctor: what it says of whole, bare, conflicting and broken environments.
+
+None of them takes it down.
+"""
 
 import base64
+import importlib.util
 import json
 import subprocess
 import sys
@@ -9,8 +13,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from adae_edge.cli import doctor
-from adae_edge.devices import DEVICES
+from adae_edge.cli import doctor, examination
 from tests.support.environments import environment
 from tests.support.models import run
 
@@ -31,9 +34,9 @@ WORKSTATION = {
 
 
 def packaged(folder, *packages, **modules):
-    """A folder for PYTHONPATH: metadata of packages as pip writes it, by NAME-VERSION MODULE, and modules.
+    """A folder for PYTHONPATH, with metadata of packages as pip writes it, and modules.
 
-    In the place of torch and onnx, which take seconds to load, stand empty ones.
+    A package is given as "NAME-VERSION MODULE", and a module by its name and its code. In the place of torch and onnx, which take seconds to load, stand empty ones.
     """
     folder.mkdir()
     modules = {"torch": "", "onnx": ""} | modules
@@ -72,20 +75,16 @@ def test_a_machine_that_scores_is_told_with_its_next_command(tmp_path):
     assert lines[-1] == "next        adae-edge demo"
     assert any(line.startswith("scores on   cpu       onnxruntime ") for line in lines)
     assert "GPU         none: there is no NVIDIA driver" in lines
-    assert "never run yet on a GPU" in done.stdout
+    assert "--device cuda on any GPU but an NVIDIA H100" in done.stdout
     assert max(map(len, lines)) < 140
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
 
 def test_it_scores_with_a_model_whose_score_is_the_mean():
-    model = onnx.load_from_string(doctor.MEAN_MODEL)
+    model = onnx.load_from_string(examination.MEAN_MODEL)
     onnx.checker.check_model(model)
     assert [node.op_type for node in model.graph.node] == ["Cast", "ReduceMean"]
-    assert base64.b64encode(model.SerializeToString()) == base64.b64encode(doctor.MEAN_MODEL)
-
-
-def test_it_knows_the_devices_of_the_runtime():
-    assert {name: device[:2] for name, device in DEVICES.items()} == doctor.DEVICES
+    assert base64.b64encode(model.SerializeToString()) == base64.b64encode(examination.MEAN_MODEL)
 
 
 def test_without_a_backend_nothing_scores(wheel, tmp_path):
@@ -107,11 +106,17 @@ def test_without_a_backend_nothing_scores(wheel, tmp_path):
 
 @no_gpu
 def test_packages_that_overwrite_each_other_are_a_problem(tmp_path):
+    """Both in one folder, where the modules themselves are the real ones."""
     twins = packaged(
         tmp_path / "site",
+        "onnxruntime-1.30.0 onnxruntime",
         "onnxruntime_gpu-1.31.1 onnxruntime",
+        "opencv_python-5.0.0.93 cv2",
         "opencv_python_headless-5.0.0.93 cv2",
     )
+    for module in ("onnxruntime", "cv2"):
+        real = importlib.util.find_spec(module).submodule_search_locations[0]
+        (tmp_path / "site" / module).symlink_to(real)
     done = run("doctor", "--json", cwd=tmp_path, **twins)
     assert done.returncode == 0
     found = problems(done)
@@ -120,6 +125,18 @@ def test_packages_that_overwrite_each_other_are_a_problem(tmp_path):
         "pip uninstall -y opencv-python opencv-python-headless && pip install 'adae-edge[camera]'",
     ]
     assert json.loads(done.stdout)["next"] == next(iter(found.values()))
+
+
+@no_gpu
+def test_packages_in_folders_of_their_own_overwrite_nothing(tmp_path):
+    """The one that Python loads is the one that counts: the first on the path."""
+    real = importlib.util.find_spec("onnxruntime").submodule_search_locations[0]
+    site = packaged(tmp_path / "site", "onnxruntime_gpu-1.31.1 onnxruntime")
+    (tmp_path / "site" / "onnxruntime").symlink_to(real)
+    done = run("doctor", "--json", cwd=tmp_path, **site)
+    assert problems(done) == {}
+    modules = json.loads(done.stdout)["modules"]
+    assert modules["onnxruntime"]["packages"] == ["onnxruntime-gpu 1.31.1"]
 
 
 def test_broken_packages_are_named_and_take_nothing_down(tmp_path):
@@ -147,8 +164,8 @@ def test_broken_packages_are_named_and_take_nothing_down(tmp_path):
 
 
 def test_what_does_not_answer_is_given_up(monkeypatch):
-    monkeypatch.setattr(doctor, "TIMEOUT_S", 0.001)
-    assert doctor._ask("gpu") == {"error": "it gave no answer within 0.001 seconds"}
+    monkeypatch.setattr(examination, "TIMEOUT_S", 0.001)
+    assert examination._ask("gpu") == {"error": "it gave no answer within 0.001 seconds"}
 
 
 def test_metadata_that_cannot_be_read_is_left_out(tmp_path):
@@ -161,11 +178,11 @@ def test_metadata_that_cannot_be_read_is_left_out(tmp_path):
 @no_gpu
 def test_a_jetson_is_told_where_its_tensorrt_is(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        doctor,
+        examination,
         "_ask",
         lambda question: {"error": "it was not asked"} if question == "engine" else {},
     )
-    report = doctor.examine(root(tmp_path, ORIN))
+    report = doctor.diagnose(root(tmp_path, ORIN))
     assert report["jetson"] == {
         "board": "NVIDIA Jetson Orin Nano Developer Kit",
         "l4t": "36.4.3",
@@ -183,9 +200,9 @@ def test_a_jetson_is_told_where_its_tensorrt_is(tmp_path, monkeypatch):
 def test_a_gpu_without_a_driver_is_a_problem(tmp_path, monkeypatch):
     answer = {"error": "there is no NVIDIA driver"}
     monkeypatch.setattr(
-        doctor, "_ask", lambda question: answer if question in ("gpu", "engine") else {}
+        examination, "_ask", lambda question: answer if question in ("gpu", "engine") else {}
     )
-    report = doctor.examine(root(tmp_path, WORKSTATION))
+    report = doctor.diagnose(root(tmp_path, WORKSTATION))
     assert report["gpu"] == answer | {"driver": "550.54.15", "plugged_in": True}
     assert [found["problem"] for found in report["problems"]] == [
         "an NVIDIA GPU is plugged in, and there is no NVIDIA driver"
@@ -194,11 +211,14 @@ def test_a_gpu_without_a_driver_is_a_problem(tmp_path, monkeypatch):
 
 def test_a_gpu_and_an_old_driver_are_told(monkeypatch):
     """Answers of probes as a machine with such a driver gives them; there is none to ask here."""
-    old = "the NVIDIA driver knows CUDA 12.6, and cuda-bindings is for CUDA 13.5: pip install 'cuda-bindings==12.*'"
+    old = (
+        "the NVIDIA driver knows CUDA 12.6, and cuda-bindings is for CUDA 13.5: "
+        "pip install 'cuda-bindings==12.*'"
+    )
     cards = [{"name": "Orin", "compute_capability": "8.7"}]
     answers = {"gpu": {"cuda": "12.6", "gpus": cards}, "engine": {"error": old}}
-    monkeypatch.setattr(doctor, "_ask", lambda question: answers.get(question, {}))
-    report = doctor.examine()
+    monkeypatch.setattr(examination, "_ask", lambda question: answers.get(question, {}))
+    report = doctor.diagnose()
     assert report["problems"] == [
         {
             "problem": "the NVIDIA driver knows CUDA 12.6, and cuda-bindings is for CUDA 13.5",
@@ -211,10 +231,10 @@ def test_a_gpu_and_an_old_driver_are_told(monkeypatch):
 
 def test_it_imports_no_package_itself():
     code = (
-        "import sys\nfrom adae_edge.cli import doctor\ndoctor._ask = lambda question: {'error': 'not "
-        "asked'}\n"
-        "doctor.describe(doctor.examine())\nprint(*sys.modules)"
+        "import sys\nfrom adae_edge.cli import doctor, examination\n"
+        "examination._ask = lambda question: {'error': 'not asked'}\n"
+        "doctor.describe(doctor.diagnose())\nprint(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heads = {name.partition(".")[0] for name in done.stdout.split()}
-    assert heads.isdisjoint({module.partition(".")[0] for module in doctor.MODULES})
+    assert heads.isdisjoint({module.partition(".")[0] for module in examination.MODULES})

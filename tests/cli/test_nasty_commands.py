@@ -1,4 +1,4 @@
-"""Command lines that nobody should type: one sentence, the right exit code, and nothing is destroyed."""
+"""Command lines that nobody should type: one sentence, the right exit code, nothing destroyed."""
 
 import pytest
 

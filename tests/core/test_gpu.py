@@ -27,9 +27,9 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
 }
 """
 ASK = (
-    "from adae_edge.errors import AdaeEdgeError\nfrom adae_edge.gpu import ask_driver, first_gpu\n"
+    "from adae_edge.errors import DeviceError\nfrom adae_edge.gpu import ask_driver, first_gpu\n"
     "try:\n    print(*ask_driver(), first_gpu())\n"
-    "except AdaeEdgeError as error:\n    print(error, first_gpu())"
+    "except DeviceError as error:\n    print(error, first_gpu())"
 )
 
 
