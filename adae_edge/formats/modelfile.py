@@ -16,6 +16,7 @@ from pathlib import Path
 from adae_edge.contract import SCORES, Contract
 from adae_edge.errors import ModelFileError
 from adae_edge.formats.files import read_checked
+from adae_edge.formats.messages import MODEL, parts_of
 from adae_edge.formats.onnxgraph import FLOAT, TWICE, UINT8, OnnxGraph, check_domain
 from adae_edge.formats.protobuf import Reader, encoded
 from adae_edge.interface import inputs_of, outputs_of
@@ -28,9 +29,7 @@ _TOO_LARGE = f"it is larger than {MAX_BYTES // 2**20} MiB"
 
 _TYPES = {"uint8": UINT8, "float32": FLOAT}  # TensorProto.DataType by name
 
-# ModelProto
-_MODEL_GRAPH, _MODEL_OPSETS, _MODEL_METADATA, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 8, 14, 20, 25
-_MODEL_PLAIN = (1, 2, 3, 4, 5, 6)  # versions and names
+_GRAPH, _METADATA = 7, 14  # numbers of ModelProto's fields
 
 
 @dataclass(frozen=True)
@@ -68,29 +67,22 @@ def check(data: bytes) -> ModelFile:
     """Check the bytes of a model file; raises ModelFileError as ``read`` does."""
     if len(data) > MAX_BYTES:
         raise ModelFileError(_TOO_LARGE)
-    if (
-        data[4:8] == b"ORTM"
-    ):  # ONNX Runtime would run a flatbuffer inside and none of what is checked here
+    # ONNX Runtime would run a flatbuffer inside, and none of what is checked here.
+    if data[4:8] == b"ORTM":
         raise ModelFileError("it is no ONNX file, but ONNX Runtime's own format")
     reader = Reader(data)
-    contracts, digests, opsets, graphs = [], [], [], []
-    for number, start, end in reader.fields(0, len(data)):
-        if number == _MODEL_METADATA:
-            key = reader.string(start, end, 1)
-            if key == CONTRACT_KEY:
-                contracts.append(reader.string(start, end, 2))
-            elif key == DIGEST_KEY:
-                digests.append(reader.string(start, end, 2))
-        elif number == _MODEL_OPSETS:
-            opsets.append((reader.string(start, end, 1), reader.number(start, end, 2)))
-        elif number == _MODEL_GRAPH:
-            graphs.append((start, end))
-        elif number in (_MODEL_FUNCTIONS, _MODEL_TRAINING):
-            raise ModelFileError("it defines functions or training steps of its own")
-        elif number not in _MODEL_PLAIN:
-            raise ModelFileError(
-                f"it is no ONNX file, or has a part that no export of adae-edge has: field {number}"
-            )
+    parts = parts_of(reader, MODEL, (0, len(data)))
+    graphs = parts["graph"]
+    opsets = [
+        (reader.string(start, end, 1), reader.number(start, end, 2))
+        for start, end in parts["opset_import"]
+    ]
+    written: dict[str, list[str]] = {CONTRACT_KEY: [], DIGEST_KEY: []}
+    for start, end in parts["metadata_props"]:
+        key = reader.string(start, end, 1)
+        if key in written:
+            written[key].append(reader.string(start, end, 2))
+    contracts, digests = written[CONTRACT_KEY], written[DIGEST_KEY]
     if not graphs or not opsets:
         raise ModelFileError("it is no ONNX file")
     for domain, _ in opsets:
@@ -150,9 +142,9 @@ def with_contract(data: bytes, contract: Contract) -> bytes:
     kept = []
     graph = hashlib.sha256()
     for number, start, end, begin in reader.fields_from(0, len(data)):
-        if number == _MODEL_METADATA and reader.string(start, end, 1) in (CONTRACT_KEY, DIGEST_KEY):
+        if number == _METADATA and reader.string(start, end, 1) in (CONTRACT_KEY, DIGEST_KEY):
             continue
-        if number == _MODEL_GRAPH:
+        if number == _GRAPH:
             graph.update(data[start:end])
         kept.append(data[begin:end])
     text = contract.to_json()
@@ -161,7 +153,7 @@ def with_contract(data: bytes, contract: Contract) -> bytes:
         CONTRACT_KEY: text,
     }  # a file that was cut lacks its contract at least
     for key, value in entries.items():
-        kept.append(encoded(_MODEL_METADATA, encoded(1, key.encode()) + encoded(2, value.encode())))
+        kept.append(encoded(_METADATA, encoded(1, key.encode()) + encoded(2, value.encode())))
     return b"".join(kept)
 
 

@@ -3,18 +3,20 @@
 What a hostile graph could do when it is loaded, ONNX Runtime, TensorRT and OpenVINO do alike: they
 compute at once whatever follows from constants alone, make dense tensors of sparse ones, and
 believe a tensor's sizes. So nothing may follow from constants alone, and every tensor holds what it
-says. The rules are written down in docs/model-file.md; field numbers are those of the public
-onnx.proto3.
+says. The rules are written down in docs/model-file.md; the fields of each message are in
+messages.py.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import NamedTuple
 
 from adae_edge.errors import ModelFileError
-from adae_edge.formats.protobuf import BYTES, Reader
+from adae_edge.formats import messages
+from adae_edge.formats.messages import Message, Parts, Place, last_of, parts_of, walk
+from adae_edge.formats.protobuf import Reader
 
 MAX_NODES = 2000
 MAX_RANK = 8
@@ -25,78 +27,52 @@ MAX_UNSQUEEZE = 32
 MAX_CONVERTED = 4
 
 # Those of the exports, and their nearest relatives. None holds a graph or draws random numbers.
-OPERATORS = frozenset({
-    # layers
-    "Conv", "ConvTranspose", "DepthToSpace", "Gemm", "LeakyRelu", "MatMul", "Relu", "Tanh",
-    # element by element
-    "Abs", "Add", "And", "Ceil", "Clip", "Div", "Equal", "Exp", "Floor", "Greater", "GreaterOrEqual", "Identity",
-    "Less", "LessOrEqual", "Log", "Max", "Min", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Sqrt", "Sub", "Where",
-    # reductions
-    "ReduceL2", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "ReduceSumSquare",
-    # sizes and places
-    "Concat", "Expand", "Flatten", "Pad", "Range", "Reshape", "Shape", "Slice", "Split", "Squeeze", "Transpose",
-    "Unsqueeze",
-    # precision
-    "Cast", "DequantizeLinear", "QuantizeLinear",
-})  # fmt: skip
+_BY_KIND = {
+    "layers": "Conv ConvTranspose DepthToSpace Gemm LeakyRelu MatMul Relu Tanh",
+    "element by element": "Abs Add And Ceil Clip Div Equal Exp Floor Greater GreaterOrEqual "
+    "Identity Less LessOrEqual Log Max Min Mul Neg Not Or Pow Reciprocal Sqrt Sub Where",
+    "reductions": "ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceSum "
+    "ReduceSumSquare",
+    "sizes and places": "Concat Expand Flatten Pad Range Reshape Shape Slice Split Squeeze "
+    "Transpose Unsqueeze",
+    "precision": "Cast DequantizeLinear QuantizeLinear",
+}
+OPERATORS = frozenset(" ".join(_BY_KIND.values()).split())
 # What may be done to a constant: an INT8 graph keeps its weights so, and the number of elements
 # stays.
 CONVERSIONS = ("DequantizeLinear", "QuantizeLinear")
 
 FLOAT, UINT8, INT64 = 1, 2, 7
-# Bytes of an element by TensorProto.DataType.
+# Bytes of an element by TensorProto.DataType, in the order of its numbers: float32, uint8, int8,
+# uint16, int16, int32, int64, bool, float16, float64, uint32, uint64, bfloat16.
 _SIZES = {
-    FLOAT: 4,
-    UINT8: 1,
-    3: 1,
-    4: 2,
-    5: 2,
-    6: 4,
-    INT64: 8,
-    9: 1,
-    10: 2,
-    11: 8,
-    12: 4,
-    13: 8,
-    16: 2,
-}
-
-# GraphProto, NodeProto, AttributeProto, TensorProto, ValueInfoProto, TypeProto, its Tensor, its
-# shape's Dimension
-_GRAPH_NODES, _GRAPH_TENSORS, _GRAPH_INPUTS, _GRAPH_OUTPUTS, _GRAPH_VALUES, _GRAPH_SPARSE = (
-    1,
-    5,
-    11,
-    12,
-    13,
-    15,
-)
-_NODE_INPUTS, _NODE_OUTPUTS, _NODE_OPERATOR, _NODE_ATTRIBUTES, _NODE_DOMAIN = 1, 2, 4, 5, 7
-_ATTRIBUTE_NAME, _ATTRIBUTE_INT = 1, 3
-_ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
-_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_RAW, _TENSOR_EXTERNAL, _TENSOR_LOCATION = (
-    1,
-    2,
-    8,
-    9,
-    13,
-    14,
-)
-_TENSOR_FLOATS, _TENSOR_DOUBLES, _TENSOR_VARINTS = 4, 10, (5, 7, 11)
-_VALUE_NAME, _VALUE_TYPE, _TYPE_TENSOR = 1, 2, 1
-# Names, comments and scalars that an export may have and that do nothing.
-_GRAPH_TEXT, _NODE_TEXT, _ATTRIBUTE_PLAIN = (2, 10), (3, 6), (1, 2, 3, 4, 7, 8, 9, 13, 20)
-_TENSOR_TEXT, _VALUE_TEXT, _TYPE_TEXT, _DIMENSION_TEXT = (8, 12), (3,), (6,), (2, 3)
+    FLOAT: 4, UINT8: 1, 3: 1, 4: 2, 5: 2, 6: 4, INT64: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2
+}  # fmt: skip
+# The fields of a tensor that hold its values one by one; ``raw_data`` holds them as bytes.
+_VALUES = ("float_data", "double_data", "int32_data", "int64_data", "uint64_data")
 
 TWICE = "it is a damaged ONNX file: a part that occurs once is there twice"
 
 
 class Value(NamedTuple):
-    """An input or output of a graph: its name, its TensorProto.DataType, its sizes with None for a free one."""
+    """An input or output of a graph.
+
+    Attributes:
+        name: in the graph.
+        type: its TensorProto.DataType.
+        shape: its sizes, None for a free one.
+    """
 
     name: str
     type: int
     shape: tuple[int | None, ...]
+
+
+class _Node(NamedTuple):
+    operator: str
+    inputs: list[str]
+    outputs: list[str]
+    attributes: list[Place]
 
 
 class OnnxGraph:
@@ -122,22 +98,19 @@ class OnnxGraph:
         # follows from the frames.
         self._made: dict[str, int | None] = {}
         nodes = []
-        for number, first, last in reader.fields(start, end):
-            if number == _GRAPH_NODES:
-                nodes.append(self._node(first, last))
-            elif number == _GRAPH_TENSORS:
-                name, elements = self._tensor(first, last)
-                self._make(name, elements)
-            elif number == _GRAPH_SPARSE:
-                self._refuse_sparse(first, last)
-            elif number == _GRAPH_INPUTS:
-                self.inputs.append(self._value(first, last))
-            elif number == _GRAPH_OUTPUTS:
-                self.outputs.append(self._value(first, last))
-            elif number == _GRAPH_VALUES:
-                self._value(first, last)
-            elif number not in _GRAPH_TEXT:
-                raise _unknown("graph", number)
+        for name, place in walk(reader, messages.GRAPH, (start, end)):
+            if name == "node":
+                nodes.append(self._node(place))
+            elif name == "initializer":
+                self._make(*self._tensor(place))
+            elif name == "sparse_initializer":
+                self._refuse_sparse(place)
+            elif name == "input":
+                self.inputs.append(self._value(place))
+            elif name == "output":
+                self.outputs.append(self._value(place))
+            elif name == "value_info":
+                self._value(place)
             if len(nodes) > MAX_NODES:
                 raise ModelFileError(
                     f"it has more than {MAX_NODES} operators, more than any network of this kind"
@@ -146,91 +119,61 @@ class OnnxGraph:
             raise ModelFileError("its graph is empty")
         self._follow(nodes)
 
-    def _node(self, start: int, end: int) -> _Node:
-        reader = self._reader
-        node = _Node()
-        domain = ""
-        for number, first, last in reader.fields(start, end):
-            if number == _NODE_INPUTS:
-                node.inputs.append(reader.text(first, last))
-            elif number == _NODE_OUTPUTS:
-                node.outputs.append(reader.text(first, last))
-            elif number == _NODE_OPERATOR:
-                node.operator = reader.text(first, last)
-            elif number == _NODE_DOMAIN:
-                domain = reader.text(first, last)
-            elif number == _NODE_ATTRIBUTES:
-                node.attributes.append((first, last))
-            elif number not in _NODE_TEXT:
-                raise _unknown("nodes", number)
-        check_domain(domain)
-        if not (node.operator.isascii() and node.operator.isidentifier()):
-            raise ModelFileError(f"it has an operator that ONNX cannot have: {node.operator!r:.60}")
-        for first, last in node.attributes:
-            self._check_attribute(first, last)
-        if node.operator not in OPERATORS:
+    def _parts(self, message: Message, place: Place, unknown: str = "") -> Parts:
+        return parts_of(self._reader, message, place, unknown)
+
+    def _node(self, place: Place) -> _Node:
+        """Check a NodeProto: a known operator, whose attributes hold no graph."""
+        parts = self._parts(messages.NODE, place)
+        operator = last_of(parts["op_type"], "")
+        check_domain(last_of(parts["domain"], ""))
+        if not (operator.isascii() and operator.isidentifier()):
+            raise ModelFileError(f"it has an operator that ONNX cannot have: {operator!r:.60}")
+        for attribute in parts["attribute"]:
+            self._check_attribute(attribute)
+        if operator not in OPERATORS:
             raise ModelFileError(
-                f"it has the operator {node.operator:.60}, which no export of adae-edge has"
+                f"it has the operator {operator:.60}, which no export of adae-edge has"
             )
-        self.operators[node.operator] += 1
+        self.operators[operator] += 1
         if self.operators["Unsqueeze"] > MAX_UNSQUEEZE:
             raise ModelFileError(f"it adds axes by more than {MAX_UNSQUEEZE} operators")
-        return node
+        return _Node(operator, parts["input"], parts["output"], parts["attribute"])
 
-    def _check_attribute(self, start: int, end: int) -> None:
-        for number, first, last in self._reader.fields(start, end):
-            if number in _ATTRIBUTE_TENSORS:
-                self._tensor(first, last)
-            elif number in _ATTRIBUTE_SPARSE:
-                self._refuse_sparse(first, last)
-            elif number in _ATTRIBUTE_GRAPHS:
-                raise ModelFileError(
-                    "it has a graph inside of an operator, which no export of adae-edge has"
-                )
-            elif number not in _ATTRIBUTE_PLAIN:
-                raise _unknown("attributes", number)
+    def _check_attribute(self, place: Place) -> None:
+        parts = self._parts(messages.ATTRIBUTE, place)
+        for tensor in parts["t"] + parts["tensors"]:
+            self._tensor(tensor)
+        for sparse in parts["sparse_tensor"] + parts["sparse_tensors"]:
+            self._refuse_sparse(sparse)
 
-    def _refuse_sparse(self, start: int, end: int) -> None:
-        for number, first, last in self._reader.fields(start, end):
-            if number in (1, 2):
-                self._tensor(first, last)
+    def _refuse_sparse(self, place: Place) -> None:
+        """Refuse a SparseTensorProto, first for what its two tensors are."""
+        for number, start, end in self._reader.fields(*place):
+            if number in (1, 2):  # values and indices
+                self._tensor((start, end))
         raise ModelFileError("it has a sparse tensor, which no export of adae-edge has")
 
-    def _tensor(self, start: int, end: int) -> tuple[str, int]:
-        """Check a TensorProto; returns its name and its number of elements."""
-        reader = self._reader
-        name, kind, raw, held = "", 0, None, 0
+    def _tensor(self, place: Place) -> tuple[str, int]:
+        """Check a TensorProto, and return its name and its number of elements."""
         dims: list[int] = []
-        for number, first, last, begin in reader.fields_from(start, end):
-            packed = reader.wire(begin) == BYTES
-            if number == _TENSOR_DIMS:
-                for size in reader.integers(first, last):
-                    dims.append(size)
-                    if len(dims) > MAX_RANK:
-                        raise ModelFileError(f"it has a tensor of more than {MAX_RANK} axes")
-            elif number == _TENSOR_TYPE:
-                kind = reader.integer(first, last)
-            elif number == _TENSOR_NAME:
-                name = reader.text(first, last)
-            elif number == _TENSOR_RAW:
-                raw = last - first
-            elif number in (_TENSOR_FLOATS, _TENSOR_DOUBLES):
-                held += (last - first) // (4 if number == _TENSOR_FLOATS else 8)
-            elif number in _TENSOR_VARINTS:
-                held += reader.count_varints(first, last) if packed else 1
-            elif number == _TENSOR_EXTERNAL or (
-                number == _TENSOR_LOCATION and reader.integer(first, last) != 0
-            ):
-                raise ModelFileError("it keeps weights outside of the file")
-            elif number not in (*_TENSOR_TEXT, _TENSOR_LOCATION):
-                raise _unknown("tensors", number)
+        parts: Parts = defaultdict(list)
+        for field, value in walk(self._reader, messages.TENSOR, place):
+            if field == "dims":
+                self._extend(dims, value)
+            elif field == "data_location" and value != 0:
+                raise ModelFileError(messages.OUTSIDE)
+            parts[field].append(value)
+        name, kind = last_of(parts["name"], ""), last_of(parts["data_type"], 0)
         if kind not in _SIZES:
             raise ModelFileError(
                 f"it has a tensor of type {kind}, which no export of adae-edge has"
             )
         elements = math.prod(dims)
-        if raw is not None:
-            held = raw // _SIZES[kind] if raw % _SIZES[kind] == 0 else -1
+        held = sum(sum(parts[field]) for field in _VALUES)
+        if parts["raw_data"]:
+            held, rest = divmod(parts["raw_data"][-1], _SIZES[kind])
+            held = -1 if rest else held
         if min(dims, default=0) < 0 or elements != held:
             raise ModelFileError(f"its tensor {name!r:.60} has other sizes than data")
         if kind == INT64 and elements > MAX_SHAPE:
@@ -239,52 +182,26 @@ class OnnxGraph:
             )
         return name, elements
 
-    def _value(self, start: int, end: int) -> Value:
-        """Check a ValueInfoProto: a dense tensor of a few axes."""
-        reader = self._reader
-        name, types = "", []
-        for number, first, last in reader.fields(start, end):
-            if number == _VALUE_NAME:
-                name = reader.text(first, last)
-            elif number == _VALUE_TYPE:
-                types.append((first, last))
-            elif number not in _VALUE_TEXT:
-                raise _unknown("values", number)
-        tensors, element, shapes = [], 0, []
-        for place in types:
-            for number, first, last in reader.fields(*place):
-                if number == _TYPE_TENSOR:
-                    tensors.append((first, last))
-                elif number not in _TYPE_TEXT:
-                    raise ModelFileError(f"its value {name!r:.60} is no tensor")
-        for place in tensors:
-            for number, first, last in reader.fields(*place):
-                if number == 1:
-                    element = reader.integer(first, last)
-                elif number == 2:
-                    shapes.append((first, last))
-                else:
-                    raise _unknown("types", number)
-        if max(map(len, (types, tensors, shapes))) > 1:  # protobuf would merge them
-            raise ModelFileError(TWICE)
-        sizes: list[int | None] = []
-        for place in shapes:
-            for number, first, last in reader.fields(*place):
-                if number != 1:
-                    raise _unknown("shapes", number)
-                sizes.append(self._dimension(first, last))
-                if len(sizes) > MAX_RANK:
-                    raise ModelFileError(f"its value {name!r:.60} has more than {MAX_RANK} axes")
-        return Value(name, element, tuple(sizes))
+    def _extend(self, dims: list[int], place: Place) -> None:
+        """Add a size, or several packed ones, to those of a tensor; stop where they are too many."""
+        for size in self._reader.integers(*place):
+            dims.append(size)
+            if len(dims) > MAX_RANK:
+                raise ModelFileError(f"it has a tensor of more than {MAX_RANK} axes")
 
-    def _dimension(self, start: int, end: int) -> int | None:
-        size = None
-        for number, first, last in self._reader.fields(start, end):
-            if number == 1:
-                size = self._reader.integer(first, last)
-            elif number not in _DIMENSION_TEXT:
-                raise _unknown("sizes", number)
-        return size
+    def _value(self, place: Place) -> Value:
+        """Check a ValueInfoProto: a dense tensor of a few axes."""
+        parts = self._parts(messages.VALUE, place)
+        name = last_of(parts["name"], "")
+        no_tensor = f"its value {name!r:.60} is no tensor"
+        kind = self._parts(messages.TYPE, _only(parts["type"]), no_tensor)
+        tensor = self._parts(messages.TENSOR_TYPE, _only(kind["tensor_type"]))
+        sizes: list[int | None] = []
+        for _, dim in walk(self._reader, messages.SHAPE, _only(tensor["shape"])):
+            sizes.append(last_of(self._parts(messages.DIMENSION, dim)["dim_value"], None))
+            if len(sizes) > MAX_RANK:
+                raise ModelFileError(f"its value {name!r:.60} has more than {MAX_RANK} axes")
+        return Value(name, last_of(tensor["elem_type"], 0), tuple(sizes))
 
     def _follow(self, nodes: list[_Node]) -> None:
         """Refuse circles, and whatever follows from constants alone."""
@@ -318,10 +235,11 @@ class OnnxGraph:
 
     def _check_shape(self, node: _Node) -> None:
         """A fixed size is a constant, too, so Shape is for the sizes of frames that are free."""
-        reader = self._reader
         bounds = {"start": 0, "end": MAX_RANK}
         for place in node.attributes:
-            bounds[reader.string(*place, _ATTRIBUTE_NAME)] = reader.number(*place, _ATTRIBUTE_INT)
+            parts = self._parts(messages.ATTRIBUTE, place)
+            name = self._reader.text(*last_of(parts["name"], (0, 0)))
+            bounds[name] = self._reader.integer(*parts["i"][-1]) if parts["i"] else 0
         read = [
             value.shape[bounds["start"] : bounds["end"]]
             for value in self.inputs
@@ -338,14 +256,11 @@ class OnnxGraph:
         self._made[name] = elements
 
 
-class _Node:
-    """A node's operator, the names of its inputs and outputs, and the places of its attributes."""
-
-    def __init__(self) -> None:
-        self.operator = ""
-        self.inputs: list[str] = []
-        self.outputs: list[str] = []
-        self.attributes: list[tuple[int, int]] = []
+def _only(places: list[Place]) -> Place:
+    """The place of a message that is there once; an empty one where there is none."""
+    if len(places) > 1:  # protobuf would merge them
+        raise ModelFileError(TWICE)
+    return places[0] if places else (0, 0)
 
 
 def check_domain(domain: str) -> None:
@@ -355,9 +270,3 @@ def check_domain(domain: str) -> None:
             f"it has operators of the domain {domain!r:.60}, and only standard ONNX operators are "
             "run"
         )
-
-
-def _unknown(what: str, number: int) -> ModelFileError:
-    return ModelFileError(
-        f"it has a part that no export of adae-edge has: field {number} of its {what}"
-    )

@@ -1,10 +1,11 @@
 """The tables of fields in the documents are the fields of the code: names, rules and meanings."""
 
+import onnx
 import pytest
 
 from adae_edge.contract import SCHEMA, Calibration, Contract, Form, Network
 from adae_edge.fields import Field, fields_of, whole
-from adae_edge.formats import enginefile
+from adae_edge.formats import enginefile, messages
 from tests.support.environments import ROOT
 
 PARTS = {"network": Network, "calibration": Calibration, "graph": Form}
@@ -40,3 +41,26 @@ def test_every_field_of_a_file_is_declared():
     for declaring in (Contract, *PARTS.values()):
         names = {"graph" if name == "form" else name for name in declaring.__dataclass_fields__}
         assert fields_of(declaring).keys() == names
+
+
+# Named on the page only to say that they are refused, and refused by what they hold.
+SPARSE = {"sparse_initializer", "sparse_tensor", "sparse_tensors"}
+
+
+def test_the_page_has_the_messages_of_the_code():
+    lines = (ROOT / "docs" / "model-file.md").read_text().splitlines()
+    start = lines.index("| message | fields |") + 2
+    for message, line in zip(messages.MESSAGES, lines[start:], strict=False):
+        names = [name for name, _ in message.fields.values() if name not in SPARSE]
+        assert line == f"| `{message.name}` | {', '.join(f'`{name}`' for name in names)} |"
+    assert not lines[start + len(messages.MESSAGES)].startswith("|")
+
+
+@pytest.mark.parametrize("message", messages.MESSAGES, ids=lambda message: message.name)
+def test_names_and_numbers_are_those_of_onnx(message):
+    kind = onnx
+    for part in message.name.split("."):
+        kind = getattr(kind, part)
+    numbers = {field.number: field.name for field in kind.DESCRIPTOR.fields}
+    assert {number: name for number, (name, _) in message.fields.items()}.items() <= numbers.items()
+    assert message.refused.keys() <= numbers.keys() - message.fields.keys()
