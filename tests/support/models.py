@@ -14,6 +14,8 @@ from PIL import Image
 from adae_edge.contract import QUANTILES, Calibration, Contract, Form, Network
 from adae_edge.formats import modelfile
 
+# What takes longer than this many seconds hangs; a busy machine needs a part of it.
+HANGS_S = 300
 # As for most users: the standard output of a command is buffered.
 BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
@@ -85,7 +87,7 @@ def run(*arguments, cwd, **environment):
         env=BUFFERED | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGS_S,
     )
 
 
@@ -110,7 +112,7 @@ def many_pictures(folder, count=400):
 
 def when_rows(path, process, count=5):
     """Wait until a running command has written this many rows."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + HANGS_S
     while not path.exists() or path.read_bytes().count(b"\n") < count:
         assert process.poll() is None, "it ended too early"
         assert time.monotonic() < deadline

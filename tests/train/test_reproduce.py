@@ -27,7 +27,7 @@ from adae_edge.train.tables.cell import Cell, as_csv, read_scores, run_cell
 from adae_edge.train.tables.summary import as_markdown, summarise, write_scores
 from adae_edge.train.tables.tables import TABLES, make_request
 from adae_edge.train.trainer import training_seconds
-from tests.support.models import BUFFERED, command, complaints, run
+from tests.support.models import BUFFERED, HANGS_S, command, complaints, run
 from tests.support.official import write_idx
 from tests.support.volumes import head, write_patients, write_volume
 
@@ -42,11 +42,17 @@ def start(folder, *options):
 
 
 def wait_for(happened, process):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANGS_S
     while not happened():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def children_of(process):
+    """Process ids of the cells that run."""
+    tasks = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(child) for child in tasks.read_text().split()]
 
 
 def cells(folder):
@@ -167,16 +173,17 @@ def test_a_stopped_and_then_a_killed_table_end_as_the_uninterrupted_one(table, t
     process = start(tmp_path, *OPTIONS)
     wait_for((tmp_path / "table" / "cells" / "0-3.safetensors").exists, process)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=HANGS_S)
     assert process.returncode == 130
     assert "adae-edge: finished cells and epochs are kept: the same command goes on" in errors
     assert "Traceback" not in errors
 
-    metrics = tmp_path / "table" / "cells" / "1-3.metrics.jsonl"
+    checkpoint = tmp_path / "table" / "cells" / "1-3.safetensors"
+    before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
     process = start(tmp_path, *OPTIONS)
-    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") >= 2, process)
+    wait_for(lambda: checkpoint.exists() and checkpoint.stat().st_mtime_ns > before, process)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANGS_S)
     assert "1-3.json" not in cells(tmp_path)
     assert json.loads((tmp_path / "table" / "digits.json").read_text())["cells"]["finished"] < 2
 
@@ -211,12 +218,14 @@ def test_a_trained_cell_without_figures_is_scored_and_not_trained_again(table, t
 def test_a_process_that_dies_is_named_and_the_others_go_on(tmp_path):
     process = start(tmp_path, *OPTIONS, "--jobs", "1")
     wait_for((tmp_path / "table" / "cells" / "0-3.safetensors").exists, process)
-    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-        assert os.getpgid(int(child)) != os.getpgid(
-            process.pid
-        )  # so a terminal's Ctrl-C does not reach it
-        os.kill(int(child), signal.SIGKILL)
-    _, errors = process.communicate(timeout=120)
+    for child in children_of(process):
+        # so a terminal's Ctrl-C does not reach it
+        assert os.getpgid(child) != os.getpgid(process.pid)
+        # so the folder stays locked until a worker that outlives its command has ended
+        opened = {descriptor.readlink() for descriptor in Path(f"/proc/{child}/fd").iterdir()}
+        assert tmp_path / "table" / ".lock" in opened
+        os.kill(child, signal.SIGKILL)
+    _, errors = process.communicate(timeout=HANGS_S)
     assert process.returncode == 1
     assert "class 0, seed 3 failed: its process was ended by SIGKILL" in errors
     assert "1 of 2 cells failed (class 0, seed 3): the same command goes on with them" in errors

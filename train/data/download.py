@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
-import os
 import shutil
 import tarfile
 import tempfile
@@ -14,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pooch
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -120,31 +119,21 @@ def _wrong(path: Path, source: Source) -> Path | None:
 
 @contextlib.contextmanager
 def _workshop(folder: Path, prefix: str) -> Iterator[Path]:
-    """A temporary folder; those of downloads that were killed go, and their locks tell them from running ones."""
+    """A temporary folder, after those of killed downloads, which nobody locks any more, are removed."""
     for left in folder.glob(f"{prefix}*"):
-        with contextlib.suppress(FileNotFoundError), _locked(left) as alone:
-            if alone:
-                shutil.rmtree(left, ignore_errors=True)
+        with (
+            contextlib.suppress(Timeout, FileNotFoundError),
+            FileLock(left / ".lock", blocking=False),
+        ):
+            shutil.rmtree(left, ignore_errors=True)
+    # Another process may be looking for the lock while the folder goes: it removes what is left.
     with (
-        tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as temporary,
-        _locked(Path(temporary)),
+        tempfile.TemporaryDirectory(
+            prefix=prefix, dir=folder, ignore_cleanup_errors=True
+        ) as temporary,
+        FileLock(Path(temporary) / ".lock"),
     ):
         yield Path(temporary)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Holds a folder's lock, which ends with the process; False where another process has it."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        yield True
-    finally:
-        os.close(handle)
 
 
 def _fetch(url: str, md5: str, folder: Path) -> Path:

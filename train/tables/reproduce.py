@@ -8,7 +8,6 @@ pictures.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import itertools
 import json
@@ -18,11 +17,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from adae_edge.errors import AdaeEdgeError, UsageError
 from adae_edge.formats.files import write_atomically
@@ -196,8 +196,14 @@ def _claimed(out: Path, settings: dict[str, Any]) -> Iterator[int]:
             f"{out} is not empty, and {foreign[0]} in it is of no table: choose another --out"
         )
     out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as lock:
-        _wait_for(lock.fileno(), out)
+    descriptors: list[int] = []
+    # The workers of a killed process need a moment to end.
+    lock = FileLock(out / ".lock", timeout=_LOCK_WAIT_S, on_acquired=descriptors.append)
+    try:
+        claim = lock.acquire()
+    except Timeout as error:
+        raise UsageError(f"another adae-edge reproduce is at work in {out}") from error
+    with claim:
         for path in (*out.glob(".*.tmp"), *(out / "cells").glob(".*.tmp")):
             path.unlink()  # half-written by a process that was killed
         if known.exists():
@@ -205,19 +211,7 @@ def _claimed(out: Path, settings: dict[str, Any]) -> Iterator[int]:
         else:
             write_atomically(known, (json.dumps(settings, indent=2) + "\n").encode())
         (out / "cells").mkdir(exist_ok=True)
-        yield lock.fileno()
-
-
-def _wait_for(lock: int, out: Path) -> None:
-    """Lock the folder; the workers of a killed process need a moment to end."""
-    until = time.monotonic() + _LOCK_WAIT_S
-    while True:
-        try:
-            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > until:
-                raise UsageError(f"another adae-edge reproduce is at work in {out}") from None
-            time.sleep(0.1)
+        yield descriptors[0]
 
 
 def _compare(known: Path, settings: dict[str, Any]) -> None:
