@@ -35,7 +35,7 @@ def failures(record: dict[str, Any]) -> list[str]:
 def short(record: dict[str, Any]) -> str:
     """Write the results on one line, each case by its most telling figures."""
     legend = (
-        "cases: [p50 ms, p99 ms, frames/s, ms on the device]; "
+        "cases: [p50 ms, p99 ms, frames/s, ms on the device or in parts]; "
         "parity: [worst relative difference, within, decisions changed]"
     )
     lines = {}
@@ -51,7 +51,7 @@ def _most_telling(result: Any) -> Any:
     if "failed" in result:
         return "FAILED " + result["failed"][:_SHOWN]
     if "p50" in result:
-        names = ("p50", "p99", "frames_per_s", "device_ms")
+        names = ("p50", "p99", "frames_per_s", "device_ms", "p50_in_parts")
         return [result[name] for name in names if name in result]
     if "worst_relative" in result:
         worst = float(f"{result['worst_relative']:.2g}")

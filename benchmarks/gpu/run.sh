@@ -4,11 +4,11 @@
 #   bash .gpu/main/run.sh [SECTION]... [OPTION]...
 #
 # Beside what pack.sh prepared it unpacks that first; where parts are still missing it says so, and
-# keeps those that are there. Elsewhere, as in the checkout, it measures the package that PYTHON has.
+# keeps those that are there. Elsewhere, as in the checkout, it measures the package of PYTHON.
 #
-#   PYTHON=python3         of which version, and with which packages, docs/gpu.md says
-#   OUT=.gpu/out           folder of the results
-#   WORK=/tmp/adae-edge-gpu folder for all else
+#   PYTHON=python3            docs/gpu.md says of which version, and with which packages
+#   OUT=.gpu/out              folder of the results
+#   WORK=/tmp/adae-edge-gpu   folder for all else
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 python=$(command -v "${PYTHON:-python3}") || { echo "there is no ${PYTHON:-python3}" >&2; exit 1; }

@@ -6,8 +6,8 @@ import contextlib
 import importlib.metadata
 import shutil
 import subprocess
+from typing import Any
 
-from adae_edge.benchmarks.gpu import session
 from adae_edge.benchmarks.gpu.results import Results, Settings
 from adae_edge.machine import machine
 
@@ -33,10 +33,9 @@ def measure(settings: Settings, results: Results) -> None:
     """Describe the machine."""
     results.add("machine", machine())
     results.add("packages", _versions())
-    results.attempt("providers", session.providers)
     if settings.on_gpu:
         results.attempt("gpu", _gpu)
-        results.attempt("provider", session.load_cuda_provider)
+    results.attempt("onnxruntime", _onnxruntime, settings.on_gpu)
 
 
 def _versions() -> dict[str, str]:
@@ -45,6 +44,14 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return versions
+
+
+def _onnxruntime(on_gpu: bool) -> dict[str, Any]:
+    """Ask ONNX Runtime, which may not even be imported where a library is missing."""
+    from adae_edge.benchmarks.gpu import session
+
+    answer: dict[str, Any] = {"providers": session.providers()}
+    return answer | ({"cuda": session.load_cuda_provider()} if on_gpu else {})
 
 
 def _gpu() -> dict[str, str]:

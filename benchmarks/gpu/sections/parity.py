@@ -62,7 +62,7 @@ def _frames(scorer: Scorer, settings: Settings) -> dict[str, Frames]:
     """Prepare noise and extreme frames, and other sizes where the model takes any."""
     channels = scorer.contract.channels
     size = frame_size(scorer)
-    noise = random_frames(64 if max(size) <= 64 else 4, size, channels)
+    noise = random_frames(64 if max(size) <= 64 else 8, size, channels)
     hot = np.zeros_like(noise[:1])
     hot[0, size[1] // 2, size[0] // 2] = 255
     sets = {

@@ -216,5 +216,5 @@ class _Context:
     def execute_async_v3(self, stream: int) -> bool:
         source, target = self._addresses["frames"], self._addresses["score"]
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
-        (error,) = self._cuda.cudaMemcpyAsync(target, source, 4 * self._batch, kind, stream)
+        error, *_ = self._cuda.cudaMemcpyAsync(target, source, 4 * self._batch, kind, stream)
         return not error

@@ -107,7 +107,7 @@ def _by_commands(settings: Settings, results: Results) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     checkpoint, model = folder / "c.safetensors", folder / "c.onnx"
-    data = f"mnist:{settings.mnist}" if settings.mnist else "digits"
+    data = f"mnist:{settings.mnist}" if settings.mnist and settings.on_gpu else "digits"
     if not results.attempt("train", _train, data, checkpoint, settings.device):
         return
     if not results.attempt("export", adae_edge, "export", checkpoint, "--out", model):
