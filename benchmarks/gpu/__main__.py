@@ -47,18 +47,21 @@ ASKED_FOR = ("reproduce", "scale")  # run where they are named, because they tak
 def main(
     sections: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SECTION]...", help=f"[default: all but {', '.join(ASKED_FOR)}]"),
+        typer.Argument(
+            metavar="[SECTION]...",
+            help=f"Some of {', '.join(LIMITS)}; all but {' and '.join(ASKED_FOR)} unless named.",
+        ),
     ] = None,
     device: Annotated[
         str, typer.Option(envvar="DEVICE", help="cuda, or cpu to try the kit without a GPU.")
     ] = "cuda",
     models: Annotated[
         Path | None,
-        typer.Option(envvar="MODELS", help="Folder of model files [default: they are exported]."),
+        typer.Option(envvar="MODELS", help="Folder of model files, which are exported without it."),
     ] = None,
     mnist: Annotated[
         Path | None,
-        typer.Option(envvar="MNIST", help="Folder of MNIST's unpacked files [default: digits]."),
+        typer.Option(envvar="MNIST", help="Folder of MNIST's unpacked files, if they are there."),
     ] = None,
     work: Annotated[
         Path, typer.Option(envvar="WORK", help="Folder for what the sections write meanwhile.")

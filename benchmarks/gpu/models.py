@@ -34,7 +34,7 @@ FILES = {
 def main(
     folder: Annotated[Path, typer.Argument(help="Where the files go.")],
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="[default: all]")
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Some of the files, or all.")
     ] = None,
 ) -> None:
     """Export the networks, check the files as the runtime does, and write them."""

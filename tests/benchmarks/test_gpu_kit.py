@@ -259,6 +259,20 @@ def test_parts_that_are_missing_are_said(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "mnist", "sentence"),
+    [
+        (["--all"], "", "there is no option --all\n"),
+        ([], "/nowhere", "there is no folder /nowhere\n"),
+    ],
+)
+def test_wrong_use_packs_nothing(tmp_path, arguments, mnist, sentence):
+    command = ["bash", ROOT / "benchmarks/gpu/pack.sh", *arguments]
+    environment = os.environ | {"MNIST": mnist}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", sentence)
+
+
 def test_paths_of_a_machine_are_cut_down_to_names():
     found = {
         "/a/b/python3": ["mnist:/tmp/x/mnist", "'/opt/v-1.0/lib/t.py', line 3", 7, None],
