@@ -1,4 +1,7 @@
-"""The threshold, from the scores of normals alone. Needs numpy only, so a device can do it too."""
+"""The threshold, chosen from the scores of normals alone.
+
+It needs numpy only, so that a device can do it, too.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +15,29 @@ from adae_edge.errors import UsageError
 
 DEFAULT_FPR = 0.01
 DEFAULT_CONFIDENCE = 0.95
-_ABOVE = 1e-4
-_ROUNDING = 1 + 1e-9
+_ABOVE = 1e-4  # the part by which a threshold lies above the score that it rests on
+_ROUNDING = 1 + 1e-9  # so that a probability that rounding lifted still counts as equal
 
 
 def calibrate(
     scores: NDArray[np.float32], fpr: float | None = None, confidence: float = DEFAULT_CONFIDENCE
 ) -> Calibration:
-    """Choose the lowest threshold whose false-positive rate is at most ``fpr`` with this confidence.
+    """Choose the lowest threshold that keeps a false-positive rate with a confidence.
 
-    The confidence is over the draw of the normals: of many users who calibrate on normals of their
+    The confidence is over the draw of the normals. Of many users who calibrate on normals of their
     own, the part ``confidence`` gets a threshold that at most ``fpr`` of all further normals
-    exceed. It needs normals that are drawn independently from those to come, and nothing about the
-    scores' distribution; see ``threshold_rank``. Equal scores only lower the rate. The threshold
-    lies a ten-thousandth above the score that it rests on, so that no backend's rounding decides
-    about that frame.
+    exceed. The normals have to be drawn independently, as those to come are; nothing is assumed
+    about the scores' distribution, see ``threshold_rank``. Equal scores only lower the rate. The
+    threshold lies a ten-thousandth above the score that it rests on, so that no backend's rounding
+    decides about that frame.
 
     Args:
         scores: float32 [n], scores of normals that the training did not see.
         fpr: bound on the false-positive rate; None takes 0.01, or the lowest that n can promise.
         confidence: probability that the bound holds, between 0 and 1.
+
+    Returns:
+        The threshold in the scores' units, and what it rests on.
 
     Raises:
         UsageError: no or non-finite scores, an impossible rate or confidence, or too few normals to
@@ -53,8 +59,8 @@ def calibrate(
         raise UsageError(
             f"{count} calibration normals can promise a false-positive rate of "
             f"{lowest_fpr(count, confidence):.3g} at the lowest with {100 * confidence:g} % "
-            "confidence, "
-            f"not {fpr:g}: give {normals_needed(fpr, confidence):.0f} or more, or a higher rate"
+            f"confidence, not {fpr:g}: give {normals_needed(fpr, confidence):.0f} or more, or a "
+            "higher rate"
         )
     ordered = np.sort(scores.astype(np.float64))
     quantiles = np.quantile(ordered, np.linspace(0, 1, QUANTILES))
@@ -68,13 +74,18 @@ def calibrate(
 
 
 def threshold_rank(normals: int, fpr: float, confidence: float) -> int:
-    """The largest k for which the k-th highest of n scores keeps ``fpr`` with this confidence; 0 if none does.
+    """The largest k for which the k-th highest score keeps a rate with a confidence, or 0.
 
     A threshold at the k-th highest score has a false-positive rate above ``fpr`` exactly if fewer
     than k of the n normals lie in the highest ``fpr`` of their distribution. With independent
-    normals their number is binomial, whatever the distribution, so k is the largest with P(Bin(n,
-    fpr) < k) <= 1 - confidence: the one-sided tolerance limit of Wilks (1941), and the
-    training-conditional validity of Vovk (2012).
+    normals their number is binomial, whatever the distribution. So k is the largest with
+    P(Bin(n, fpr) < k) <= 1 - confidence. That is the one-sided tolerance limit of Wilks (1941), and
+    the training-conditional validity of Vovk (2012).
+
+    Args:
+        normals: n, how many normals were scored.
+        fpr: bound on the false-positive rate.
+        confidence: probability that the bound holds.
     """
     below = 0.0
     for k in range(normals):
@@ -85,16 +96,22 @@ def threshold_rank(normals: int, fpr: float, confidence: float) -> int:
 
 
 def lowest_fpr(normals: int, confidence: float = DEFAULT_CONFIDENCE) -> float:
-    """The lowest false-positive rate that this many normals can promise: 1 - (1 - confidence) ** (1 / normals)."""
+    """The lowest false-positive rate that this many normals can promise.
+
+    It is 1 - (1 - confidence) ** (1 / normals).
+    """
     return -math.expm1(math.log(1 - confidence) / normals)
 
 
 def normals_needed(fpr: float, confidence: float = DEFAULT_CONFIDENCE) -> float:
-    """How many normals it takes to promise this rate, a whole number; infinite where it exceeds a float."""
+    """How many normals it takes to promise this rate.
+
+    A whole number, infinite where it exceeds a float.
+    """
     return float(np.ceil(math.log((1 - confidence) * _ROUNDING) / math.log1p(-fpr)))
 
 
 def _binomial(n: int, k: int, p: float) -> float:
-    """P(Bin(n, p) = k), by logarithms: for n = 10**6 its factors lie far outside of a float's range."""
+    """P(Bin(n, p) = k), by logarithms, because its factors leave a float's range for n = 10**6."""
     ways = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
     return math.exp(ways + k * math.log(p) + (n - k) * math.log1p(-p))

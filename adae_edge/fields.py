@@ -1,4 +1,4 @@
-"""Fields of JSON objects from files: declared once with their rule and meaning, and read by one reader.
+"""Fields of JSON objects from files: declared once, with their rule and meaning, and read alike.
 
 A field stands in a dataclass, as in ``side: Annotated[int, whole(8, 1024), "height and width"]``.
 A field without a rule is not in the file. The tables in docs/model-file.md and docs/engine-file.md

@@ -1,4 +1,4 @@
-"""What figures depend on: the machine, as far as the system tells."""
+"""The machine that figures are of, as far as the system tells."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on, as far as the system tells."""
+    """Describe this machine: JSON types only, None for what the system does not tell."""
     return {
         "cpu": _cpu_name(),
         "cpus": os.cpu_count(),
@@ -25,21 +25,27 @@ def machine() -> dict[str, Any]:
 
 
 def available_threads(root: Path = Path("/")) -> int:
-    """CPUs that this process may use: the lower of its affinity and its cgroups' quotas, at least 1.
+    """How many CPUs this process may use, at least 1.
+
+    The lower of its affinity and of the quotas of its cgroups.
 
     Args:
         root: of the file system that has proc and sys, another one in tests.
     """
-    count = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
     for quota, period in _cgroup_quotas(root):
         count = min(count, max(1, math.ceil(quota / period)))
     return count
 
 
 def _cgroup_quotas(root: Path) -> list[tuple[int, int]]:
-    """Microseconds of CPU time per period, of this process's cgroup and of those above it, v2 or v1, where limited."""
+    """Quotas and periods, microseconds, of this process's cgroup and of those above it.
+
+    Both versions of cgroups are read; a cgroup without a limit gives nothing.
+    """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -58,9 +64,8 @@ def _cgroup_quotas(root: Path) -> list[tuple[int, int]]:
         parts = [part for part in group.split("/") if part]
         for depth in range(len(parts) + 1):
             try:
-                quota, period = " ".join(
-                    (top.joinpath(*parts[:depth]) / name).read_text() for name in names
-                ).split()
+                folder = top.joinpath(*parts[:depth])
+                quota, period = " ".join((folder / name).read_text() for name in names).split()
                 if int(quota) > 0:
                     quotas.append((int(quota), int(period)))
             except (OSError, ValueError):  # no such file, or "max"
@@ -86,7 +91,5 @@ def _first_line(path: str) -> str | None:
 
 
 def _temperature() -> float | None:
-    millidegrees = _first_line("/sys/class/thermal/thermal_zone0/temp")
-    return (
-        int(millidegrees) / 1000 if millidegrees and millidegrees.lstrip("-").isdecimal() else None
-    )
+    millidegrees = _first_line("/sys/class/thermal/thermal_zone0/temp") or ""
+    return int(millidegrees) / 1000 if millidegrees.lstrip("-").isdecimal() else None

@@ -21,17 +21,17 @@ DENSITY = ("centre", "basis", "factors", "offsets", "peaks")
 
 
 class Preprocess(nn.Module):
-    """Raw frames to what the network sees: crop, resize and normalise, for both kinds of frames.
+    """Turns raw frames of both kinds into what the network sees: crops, resizes and normalises.
 
-    Resizing works per axis: the area average where the axis shrinks, bilinear where it grows,
-    written as one matrix product per axis whose weights follow from the frame's size alone.
-    With ``resize="pad"`` the frame is centred in a square of ``pad_value`` first, by the same
-    product with shifted weights (the paper's section 4.1 pads slices so).
+    Resizing works per axis: the area average where the axis shrinks, bilinear where it grows. It is
+    one matrix product per axis, whose weights follow from the frame's size alone. With
+    ``resize="pad"`` the frame is centred in a square of ``pad_value`` first, by the same product
+    with shifted weights (the paper's section 4.1 pads slices so).
 
     Grey levels are resized and then mapped to [-1, 1]. Values in modality units become z-scores
     first: (frame - mean) / std, clipped to ``z_range`` and divided by it, which is what a tanh can
-    give back. A value of 0 is outside of the object and becomes -1, as the padding does: -mean /
-    std would be another grey for each volume, and the background is most of a frame.
+    give back. A value of 0 is outside of the object and becomes -1, as the padding does. As a
+    z-score it would be another grey for each volume, and the background is most of a frame.
 
     Args:
         side: height and width that the network sees, pixels.
@@ -60,7 +60,8 @@ class Preprocess(nn.Module):
     def forward(
         self, frames: Tensor, mean: Tensor | None = None, std: Tensor | None = None
     ) -> Tensor:
-        """
+        """Prepare frames for the network.
+
         Args:
             frames: uint8 [N, H, W, C], RGB or grey; with ``z_range`` float32 [N, H, W, 1], modality
                 units.
@@ -76,17 +77,28 @@ class Preprocess(nn.Module):
         return self.resize(self.standardise(frames, mean, std))
 
     def standardise(self, frames: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-        """frames: float32 [N, H, W, 1], mean and std: float32 [N], modality units -> [N, H, W, 1] in [-1, 1]."""
+        """Turn values in modality units into clipped z-scores, and the background into -1.
+
+        Args:
+            frames: float32 [N, H, W, 1], modality units.
+            mean, std: float32 [N], modality units.
+
+        Returns:
+            float32 [N, H, W, 1] in [-1, 1].
+        """
         assert self.z_range is not None
         z = (frames - mean.reshape(-1, 1, 1, 1)) / (self.z_range * std.reshape(-1, 1, 1, 1))
         return torch.where(frames == 0, -1.0, z.clamp(-1.0, 1.0))
 
     def resize(self, frames: Tensor) -> Tensor:
-        """frames: [N, H, W, C] -> float32 [N, C, side, side], on the same scale."""
+        """Crop and resize frames [N, H, W, C] to float32 [N, C, side, side], on the same scale."""
+        # the region alone
         x = frames.to(torch.float32)
         if self.region is not None:
             left, top, width, height = self.region
             x = x[:, top : top + height, left : left + width, :]
+
+        # the weights of both axes
         n, height, width, channels = x.shape
         if isinstance(height, int) and height == width == self.side:
             return x.permute(0, 3, 1, 2)
@@ -95,6 +107,7 @@ class Preprocess(nn.Module):
         columns = self._weights(width, square if self.pad else width, x.device)
         repeats = self._repeats(height, square), self._repeats(width, square)
 
+        # a product for each axis, and the padding
         x = x.reshape(n * repeats[0], height // repeats[0], width * channels)
         x = torch.matmul(_block(rows, repeats[0]), x).reshape(n, self.side, width, channels)
         x = x.permute(0, 3, 1, 2).reshape(n, channels, self.side * repeats[1], width // repeats[1])
@@ -107,9 +120,14 @@ class Preprocess(nn.Module):
         return x
 
     def restore(self, x: Tensor, height: int, width: int) -> Tensor:
-        """x: float32 [N, side, side] -> float32 [N, height, width]: each pixel of the frame where the network saw it.
+        """Put values of the network's pixels where a frame has them, bilinear.
 
-        Bilinear; 0 outside of the region.
+        Args:
+            x: float32 [N, side, side].
+            height, width: of the frames, pixels.
+
+        Returns:
+            float32 [N, height, width], 0 outside of the region.
         """
         left, top, inner_width, inner_height = self.region or (0, 0, width, height)
         square = torch.sym_max(inner_height, inner_width)  # type: ignore[no-untyped-call]
@@ -122,14 +140,14 @@ class Preprocess(nn.Module):
         return torch.matmul(torch.matmul(rows, x), columns.T)
 
     def normalise(self, x: Tensor) -> Tensor:
-        """x: grey levels 0 to 255, any shape -> float32 in [-1, 1] (section 4.1)."""
+        """Map grey levels 0 to 255, of any shape, to float32 in [-1, 1] (section 4.1)."""
         return x.to(torch.float32) / 127.5 - 1.0
 
     def _weights(self, length: int, square: int, device: torch.device) -> Tensor:
         """Weights float32 [side, length] that resample one axis of ``length`` pixels.
 
-        The axis is the middle of ``square`` pixels, which become ``side``; all positions below
-        are in pixels of the frame.
+        The axis is the middle of ``square`` pixels, which become ``side``. All positions below are
+        in pixels of the frame.
         """
         edge = torch.scalar_tensor(square, dtype=torch.float32, device=device)
         step = edge / self.side
@@ -147,7 +165,7 @@ class Preprocess(nn.Module):
         return torch.where(step > 1, area, bilinear)
 
     def _repeats(self, length: int, square: int) -> int:
-        """Into how many equal parts an axis falls that are resampled alike; 1 where its length is not known."""
+        """Number of equal parts of an axis that are resampled alike; 1 for an unknown length."""
         if not isinstance(length, int) or length <= self.side or (self.pad and length != square):
             return 1
         return math.gcd(length, self.side)
@@ -155,7 +173,10 @@ class Preprocess(nn.Module):
     def _weights_back(
         self, length: int, start: int, inner: int, square: int, device: torch.device
     ) -> Tensor:
-        """Weights float32 [length, side]: ``inner`` of the pixels, from ``start`` on, get what was made of them."""
+        """Weights float32 [length, side] that give pixels back what was made of them.
+
+        These are the ``inner`` pixels from ``start`` on, the middle of ``square``; others get 0.
+        """
         edge = torch.scalar_tensor(square, dtype=torch.float32, device=device)
         margin = (edge - inner) / 2
         pixel = torch.arange(length, dtype=torch.float32, device=device)[:, None] - start
@@ -166,7 +187,7 @@ class Preprocess(nn.Module):
 
 
 def _block(weights: Tensor, repeats: int) -> Tensor:
-    """The first of the equal blocks on the diagonal of an axis's weights [side, length]; elsewhere they are 0."""
+    """The first of equal blocks on the diagonal of weights [side, length] that are 0 elsewhere."""
     side, length = weights.shape
     return weights[: side // repeats, : length // repeats]
 
@@ -174,16 +195,18 @@ def _block(weights: Tensor, repeats: int) -> Tensor:
 class Autoencoder(nn.Sequential):
     """One of the two equal sub-networks, Appendix A: encoder to a vector, decoder back to an image.
 
-    ``3x2`` layers halve (double) the side with kernel 3, stride 2, padding 1; the ``4x1`` layers
+    ``3x2`` layers halve (double) the side with kernel 3, stride 2, padding 1. The ``4x1`` layers
     take 4x4 to 1x1 and back. Batch norm follows every layer but the encoder's first and the
     decoder's last. A side of 4 * 2**n has n halving stages; stages beyond the paper's three repeat
-    the third width. Input and output: float32 [N, channels, side, side] in [-1, 1].
+    the third width. Input and output are float32 [N, channels, side, side] in [-1, 1].
     """
 
     def __init__(self, channels: int, side: int, network: Network) -> None:
         width, latent = network.width, network.latent
         stages = (side // 4).bit_length() - 1
         widths = [width * min(stage + 1, 3) for stage in range(stages)]
+
+        # the encoder
         layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 3, 2, 1), nn.ReLU()]
         for before, after in itertools.pairwise(widths):
             layers += [
@@ -194,6 +217,7 @@ class Autoencoder(nn.Sequential):
         layers += [nn.Conv2d(widths[-1], width, 4, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
         layers += [nn.Conv2d(width, latent, 1, bias=False), nn.BatchNorm2d(latent), nn.ReLU()]
 
+        # the decoder
         layers += [
             nn.ConvTranspose2d(latent, width, 4, bias=False),
             nn.BatchNorm2d(width),
@@ -203,14 +227,21 @@ class Autoencoder(nn.Sequential):
             layers += [
                 nn.ConvTranspose2d(width, width, 3, 2, 1, 1, bias=False),
                 nn.BatchNorm2d(width),
+                nn.LeakyReLU(0.2),
             ]
-            layers += [nn.LeakyReLU(0.2)]
         layers += [nn.ConvTranspose2d(width, channels, 3, 2, 1, 1), nn.Tanh()]
         super().__init__(*layers)
         self.halving = 3 * stages - 1
 
     def activations(self, x: Tensor) -> Tensor:
-        """x: float32 [N, channels, side, side] -> float32 [N, V], what the encoder's 4x4 stage sees in it."""
+        """What the encoder's 4x4 stage sees in images.
+
+        Args:
+            x: float32 [N, channels, side, side].
+
+        Returns:
+            float32 [N, V].
+        """
         for layer in itertools.islice(self, self.halving):
             x = layer(x)
         return x.flatten(1)
@@ -219,7 +250,7 @@ class Autoencoder(nn.Sequential):
 class ADAE(nn.Module):
     """Adversarial Dual Autoencoders: raw frames in, anomaly scores out (section 3.1).
 
-    This is the module that is evaluated in PyTorch and the module that is exported.
+    This module is evaluated in PyTorch, and it is the one that is exported.
 
     Attributes:
         score: which of ``contract.SCORES`` it returns.
@@ -240,23 +271,39 @@ class ADAE(nn.Module):
     def forward(
         self, frames: Tensor, mean: Tensor | None = None, std: Tensor | None = None
     ) -> Tensor:
-        """Frames as for ``Preprocess`` -> score: float32 [N], the one that ``score`` names."""
+        """Score frames, given as to ``Preprocess``: float32 [N], the score that ``score`` names."""
         return self.score_of(self.preprocess(frames, mean, std), self.score)
 
     def score_of(self, x: Tensor, name: str) -> Tensor:
-        """x: float32 [N, C, S, S] in [-1, 1] -> float32 [N], higher is more anomalous; see ``contract.SCORES``."""
+        """Score what the network sees.
+
+        Args:
+            x: float32 [N, C, S, S] in [-1, 1].
+            name: one of ``contract.SCORES``.
+
+        Returns:
+            float32 [N], higher is more anomalous.
+        """
         if name == "density":
             assert self.density is not None
-            return self.density(self.activations(x))  # type: ignore[no-any-return]
+            score: Tensor = self.density(self.activations(x))
+            return score
         return anomaly_score(x, self.reconstruction(x, name))
 
     def reconstruction(self, x: Tensor, name: str) -> Tensor:
-        """x: float32 [N, C, S, S] -> [N, C, S, S], G(x) for the score "generator" and else D(G(x))."""
-        generated = self.generator(x)
-        return generated if name == "generator" else self.discriminator(generated)  # type: ignore[no-any-return]
+        """G(x) for the score "generator", else D(G(x)); all float32 [N, C, S, S]."""
+        generated: Tensor = self.generator(x)
+        if name == "generator":
+            return generated
+        rebuilt: Tensor = self.discriminator(generated)
+        return rebuilt
 
     def every_score(self, x: Tensor) -> dict[str, Tensor]:
-        """x: as for ``score_of`` -> all of ``contract.SCORES`` by name, float32 [N] each, of one pass through G."""
+        """All of ``contract.SCORES`` by name, float32 [N] each, from one pass through G.
+
+        Args:
+            x: as for ``score_of``.
+        """
         generated = self.generator(x)
         return {
             "l2": anomaly_score(x, self.discriminator(generated)),
@@ -265,16 +312,16 @@ class ADAE(nn.Module):
         }
 
     def activations(self, x: Tensor) -> Tensor:
-        """x: float32 [N, C, S, S] in [-1, 1] -> float32 [N, V], what both encoders see in it."""
+        """What both encoders see in ``x``, float32 [N, C, S, S] in [-1, 1]: float32 [N, V]."""
         return torch.cat([self.generator.activations(x), self.discriminator.activations(x)], dim=1)
 
 
 class Density(nn.Module):
-    """How rare a frame is among normals, by what both encoders see in it.
+    """Tells how rare a frame is among normals, by what both encoders see in it.
 
     A mixture of K Gaussians over the D principal components of the activations, fitted to normals
     by ``train/density.py``. The score is sqrt(-2 log(p / p_max)), where p_max is the sum of the
-    Gaussians' peaks: with one Gaussian it is the Mahalanobis distance. Never negative, float32.
+    Gaussians' peaks. With one Gaussian it is the Mahalanobis distance. It is never negative.
 
     Attributes:
         centre: float32 [V], the mean activations.
@@ -298,7 +345,7 @@ class Density(nn.Module):
             self.register_buffer(name, value)
 
     def forward(self, activations: Tensor) -> Tensor:
-        """activations: float32 [N, V] -> score: float32 [N]."""
+        """Score activations float32 [N, V]: float32 [N]."""
         components = torch.matmul(activations - self.centre, self.basis)
         distances = torch.matmul(components, self.factors) - self.offsets
         squared = distances.reshape(-1, self.peaks.shape[0], self.basis.shape[1]).square()
@@ -312,22 +359,36 @@ class Density(nn.Module):
 
 
 def anomaly_score(x: Tensor, reconstruction: Tensor) -> Tensor:
-    """Both float [N, C, S, S] in [-1, 1] -> float32 [N], the L2 norm of their difference (section 3.1).
+    """The L2 norm of the difference of images and their reconstructions (section 3.1).
 
-    Always computed in float32: over 256x256x3 the sum of squares passes float16's largest number.
+    It is always computed in float32: over 256x256x3 the sum of squares passes float16's largest
+    number.
+
+    Args:
+        x, reconstruction: float [N, C, S, S] in [-1, 1].
+
+    Returns:
+        float32 [N].
     """
     difference = x.float() - reconstruction.float()
     return difference.square().sum(dim=(1, 2, 3)).sqrt()
 
 
 def anomaly_map(x: Tensor, reconstruction: Tensor) -> Tensor:
-    """As ``anomaly_score`` -> float32 [N, S, S]: the norm over the channels, whose own norm is the score."""
+    """The norm of the same difference over the channels alone, whose own norm is the score.
+
+    Args:
+        x, reconstruction: as for ``anomaly_score``.
+
+    Returns:
+        float32 [N, S, S].
+    """
     difference = x.float() - reconstruction.float()
     return difference.square().sum(dim=1).sqrt()
 
 
 def weights_digest(model: ADAE) -> str:
-    """SHA-256 over the names and little-endian bytes of all weights of G and D, in order of name."""
+    """SHA-256 over the names and little-endian bytes of all weights, in order of name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -358,10 +419,10 @@ def load_network(checkpoint: Checkpoint) -> ADAE:
                 *(torch.zeros_like(weights[f"density.{name}"]) for name in DENSITY)
             )
         model.load_state_dict(weights)
-    except (KeyError, RuntimeError):
+    except (KeyError, RuntimeError) as error:
         raise CheckpointError(
             "the weights do not fit the network that the contract describes"
-        ) from None
+        ) from error
     if weights_digest(model) != contract.weights_sha256:
         raise CheckpointError("the weights are not those that the contract was written for")
     model.score = contract.score

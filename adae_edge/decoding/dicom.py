@@ -29,6 +29,7 @@ with needs("Reading DICOM files", "dicom"):
     from pydicom.uid import JPEG2000TransferSyntaxes
 
 MAX_FRAMES = 10_000
+GREY = ("MONOCHROME1", "MONOCHROME2")
 
 
 class Header(NamedTuple):
@@ -62,9 +63,8 @@ def decode_dicom(
         window: in place of the file's own, in modality units.
 
     Yields:
-        The SOP instance UID, with "/1", "/2" ... for the frames of a multi-frame file, and the
-            frame
-        uint8 [H, W, C], C 1 or 3.
+        The SOP instance UID, with "/1", "/2" ... for the frames of a multi-frame file; and the
+        frame, uint8 [H, W, C], C 1 or 3.
 
     Raises:
         FrameError: no DICOM file, damaged, without pictures, of a kind that cannot be decoded, or
@@ -72,9 +72,8 @@ def decode_dicom(
     """
     frames = _frames(path, window)
     while True:
-        with _refusing(
-            path
-        ):  # around each step and not the loop, so that the caller's warnings are not held back
+        # Around each step and not the loop, so that the caller's warnings are not held back.
+        with _refusing(path):
             frame = next(frames, None)
         if frame is None:
             return
@@ -82,7 +81,10 @@ def decode_dicom(
 
 
 def decode_one(path: Path, number: int, window: Window | None = None) -> NDArray[np.uint8]:
-    """As ``decode_dicom``, one frame by its number in the file from 0: uint8 [H, W, C].
+    """Decode one frame of a DICOM file by its number from 0, as ``decode_dicom`` does.
+
+    Returns:
+        uint8 [H, W, C], C 1 or 3.
 
     Raises:
         FrameError: as ``decode_dicom``, or there is no such frame.
@@ -94,7 +96,7 @@ def decode_one(path: Path, number: int, window: Window | None = None) -> NDArray
 
 
 def read_header(path: Path) -> Header:
-    """What a file says of its frames, without decoding them.
+    """Read what a file says of its frames, without decoding them.
 
     Raises:
         FrameError: no DICOM file, damaged or without pictures.
@@ -103,27 +105,21 @@ def read_header(path: Path) -> Header:
         data = pydicom.dcmread(path, stop_before_pixels=True)
         if "Rows" not in data:
             raise FrameError(f"{path} holds no picture")
-        groups = [data, *(data.get("SharedFunctionalGroupsSequence") or [])]
-        groups += data.get("PerFrameFunctionalGroupsSequence") or []
-        planes = [
-            data,
-            *(plane for group in groups for plane in group.get("PlaneOrientationSequence") or []),
-        ]
+        planes = [data]
+        for group in (data, *_groups(data, "Shared"), *_groups(data, "PerFrame")):
+            planes += group.get("PlaneOrientationSequence") or []
+        oriented = [plane for plane in planes if plane.get("ImageOrientationPatient")]
         return Header(
             frames=_count(data, path),
-            grey=data.PhotometricInterpretation in ("MONOCHROME1", "MONOCHROME2"),
+            grey=data.PhotometricInterpretation in GREY,
             series=str(data.get("SeriesInstanceUID") or ""),
-            orientations=[
-                _axes(plane.ImageOrientationPatient)
-                for plane in planes
-                if plane.get("ImageOrientationPatient")
-            ],
+            orientations=[_axes(plane.ImageOrientationPatient) for plane in oriented],
         )
 
 
 @contextlib.contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Silences what pydicom warns of, and turns what it raises into a FrameError."""
+    """Silence what pydicom warns of, and turn what it raises into a FrameError."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -131,7 +127,7 @@ def _refusing(path: Path) -> Iterator[None]:
         except FrameError:
             raise
         except Exception as error:  # decoders raise many kinds on damaged data
-            raise FrameError(f"{path} cannot be decoded as DICOM: {_reason(error)}") from None
+            raise FrameError(f"{path} cannot be decoded as DICOM: {_reason(error)}") from error
 
 
 def _count(data: Dataset, path: Path) -> int:
@@ -153,7 +149,7 @@ def _axes(cosines: Sequence[float]) -> NDArray[np.float64]:
 def _frames(
     path: Path, window: Window | None, numbers: Sequence[int] | None = None
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """The frames with these numbers, or all."""
+    """Decode the frames with these numbers, or all, as ``decode_dicom`` yields them."""
     data = pydicom.dcmread(path)
     if "PixelData" not in data:
         raise FrameError(f"{path} holds no picture")
@@ -164,7 +160,7 @@ def _frames(
     decoded = iter_pixels(data, indices=numbers, decoding_plugin=plugin)
     for number, pixels in zip(numbers or itertools.count(), decoded, strict=False):
         uid = str(data.get("SOPInstanceUID") or path.name)
-        if data.PhotometricInterpretation in ("MONOCHROME1", "MONOCHROME2"):
+        if data.PhotometricInterpretation in GREY:
             frame = _grey(_attributes(data, number), pixels, window)
         else:
             frame = _colour(data, pixels)
@@ -176,18 +172,19 @@ def _frames(
 
 
 def _grey(data: Dataset, pixels: NDArray[np.generic], window: Window | None) -> NDArray[np.uint8]:
-    """Stored values [H, W] through modality and VOI transformation -> uint8 [H, W, 1].
+    """Turn stored values [H, W] into a picture uint8 [H, W, 1], by modality and VOI transformation.
 
     pydicom's own functions serve scaled values, not pictures: a negative slope leaves them upside
     down, and indices beyond 255 into a VOI LUT of 8 bits wrap around.
     """
+    # stored values, and what their bits can hold
     values = pixels.astype(np.float64)
     bits = int(data.BitsStored)
-    low, high = (
-        (0.0, 2.0**bits - 1)
-        if data.PixelRepresentation == 0
-        else (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1)
-    )
+    low, high = 0.0, 2.0**bits - 1
+    if data.PixelRepresentation != 0:
+        low, high = -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1
+
+    # modality units
     if data.get("ModalityLUTSequence"):
         values, low, high = _looked_up(values, data.ModalityLUTSequence[0], data)
         bits = int(data.ModalityLUTSequence[0].LUTDescriptor[2])
@@ -195,19 +192,17 @@ def _grey(data: Dataset, pixels: NDArray[np.generic], window: Window | None) -> 
         slope, intercept = float(data.RescaleSlope), float(data.RescaleIntercept)
         values = values * slope + intercept
         low, high = sorted((low * slope + intercept, high * slope + intercept))
+
+    # from black to white
     if window is not None:
         values, low, high = _windowed(values, window, "LINEAR"), 0, 1
     elif data.get("VOILUTSequence"):
         values, low, high = _looked_up(values, data.VOILUTSequence[0], data)
     elif data.get("WindowWidth") is not None and data.get("WindowCenter") is not None:
-        center, width = (
-            float(np.ravel(value)[0]) for value in (data.WindowCenter, data.WindowWidth)
-        )
-        values, low, high = (
-            _windowed(values, Window(center, width), data.get("VOILUTFunction") or "LINEAR"),
-            0,
-            1,
-        )
+        own = data.WindowCenter, data.WindowWidth
+        center, width = (float(np.ravel(value)[0]) for value in own)
+        function = data.get("VOILUTFunction") or "LINEAR"
+        values, low, high = _windowed(values, Window(center, width), function), 0, 1
     elif bits > 8:
         raise ValueError(
             "it has no VOI window, so which values are black and white is unknown: --window says it"
@@ -223,25 +218,26 @@ def _grey(data: Dataset, pixels: NDArray[np.generic], window: Window | None) -> 
 def _looked_up(
     values: NDArray[np.float64], lut: Dataset, data: Dataset
 ) -> tuple[NDArray[np.float64], float, float]:
-    """Values through a LUT (PS3.3 C.11.1.1 and C.11.2.1.1), and the lowest and highest that its bits can hold."""
+    """Look values up in a LUT (PS3.3 C.11.1.1 and C.11.2.1.1).
+
+    Returns:
+        The values, and the lowest and highest that the LUT's bits can hold.
+    """
     entries, first, bits = (int(number) for number in lut.LUTDescriptor)
     table = lut.LUTData
     if isinstance(table, bytes):
-        table = np.frombuffer(
-            table, "<u2" if data.file_meta.TransferSyntaxUID.is_little_endian else ">u2"
-        )
+        order = "<u2" if data.file_meta.TransferSyntaxUID.is_little_endian else ">u2"
+        table = np.frombuffer(table, order)
     table = np.atleast_1d(np.asarray(table, np.float64))
-    if len(table) < (entries or 2**16) or not 1 <= bits <= 16:
+    entries = entries or 2**16
+    if len(table) < entries or not 1 <= bits <= 16:
         raise ValueError("its lookup table is not as long as it declares")
-    return (
-        table[np.clip(np.rint(values) - first, 0, (entries or 2**16) - 1).astype(np.intp)],
-        0,
-        2**bits - 1,
-    )
+    indices = np.clip(np.rint(values) - first, 0, entries - 1).astype(np.intp)
+    return table[indices], 0, 2**bits - 1
 
 
 def _windowed(values: NDArray[np.float64], window: Window, function: str) -> NDArray[np.float64]:
-    """Values through a window, 0 to 1 (PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
+    """Map values through a window to 0 to 1 (PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
     center, width = window
     if not (width >= 1 or (width > 0 and function != "LINEAR")):
         raise ValueError(f"its window is {width:g} wide")
@@ -257,7 +253,7 @@ def _windowed(values: NDArray[np.float64], window: Window, function: str) -> NDA
 
 
 def _colour(data: Dataset, pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Stored colours [H, W, 3] or indices [H, W] into a palette -> uint8 [H, W, 3], RGB."""
+    """Turn stored colours [H, W, 3], or a palette's indices [H, W], into uint8 [H, W, 3], RGB."""
     depth = int(data.BitsStored)
     if data.PhotometricInterpretation == "PALETTE COLOR":
         pixels = apply_color_lut(pixels, data)[..., :3]
@@ -268,23 +264,33 @@ def _colour(data: Dataset, pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of a message, with the first of the list that it announces; it may quote the file."""
+    """The first line of a message, with the first of the list that it announces.
+
+    It may quote the file, so that it is made safe to print.
+    """
     lines = str(error).splitlines() or [type(error).__name__]
     text = " ".join(line.strip() for line in lines[: 2 if lines[0].endswith(":") else 1])
     return "".join(letter if letter.isprintable() else "?" for letter in text[:300])
 
 
 def _attributes(data: Dataset, number: int) -> Dataset:
-    """The attributes that hold for one frame; an enhanced file keeps them in functional groups (PS3.3 C.7.6.16)."""
-    groups = list(data.get("SharedFunctionalGroupsSequence") or [])[:1]
-    groups += list(data.get("PerFrameFunctionalGroupsSequence") or [])[number : number + 1]
+    """The attributes that hold for one frame.
+
+    An enhanced file keeps them in functional groups (PS3.3 C.7.6.16).
+    """
+    groups = _groups(data, "Shared")[:1] + _groups(data, "PerFrame")[number : number + 1]
     if not groups:
         return data
-    found = Dataset()
-    found.file_meta = data.file_meta
-    found.update({element.tag: element for element in data.group_dataset(0x0028)})
+    attributes = Dataset()
+    attributes.file_meta = data.file_meta
+    attributes.update({element.tag: element for element in data.group_dataset(0x0028)})
     for group in groups:
         for macro in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
             for item in group.get(macro) or []:
-                found.update(item)
-    return found
+                attributes.update(item)
+    return attributes
+
+
+def _groups(data: Dataset, kind: str) -> list[Dataset]:
+    """The functional groups of an enhanced file, of all its frames or of each."""
+    return list(data.get(f"{kind}FunctionalGroupsSequence") or [])

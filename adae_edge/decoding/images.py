@@ -25,7 +25,7 @@ IMAGE_SUFFIXES = frozenset(
 
 Value = TypeVar("Value", bound=np.generic)
 
-# The formats behind these names, and GIF for files given by name; others are not even tried: one of
+# The formats behind these names, and GIF for files given by name. Others are not even tried: one of
 # Pillow's decoders runs Ghostscript on what it is given.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _GREY_MODES = frozenset({"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N"})
@@ -57,20 +57,20 @@ def decode_image(path: Path) -> NDArray[np.uint8]:
                         "file"
                     )
                 return _pixels(ImageOps.exif_transpose(image), _mode(image), path)
-    except Image.DecompressionBombError:
-        raise FrameError(f"{path} declares more than {MAX_SIDE} x {MAX_SIDE} pixels") from None
-    except FileNotFoundError:
-        raise FrameError(f"{path} does not exist") from None
-    except PermissionError:
-        raise FrameError(f"{path} may not be read: permission denied") from None
     except FrameError:
         raise
-    except UnidentifiedImageError:
+    except Image.DecompressionBombError as error:
+        raise FrameError(f"{path} declares more than {MAX_SIDE} x {MAX_SIDE} pixels") from error
+    except FileNotFoundError as error:
+        raise FrameError(f"{path} does not exist") from error
+    except PermissionError as error:
+        raise FrameError(f"{path} may not be read: permission denied") from error
+    except UnidentifiedImageError as error:
         reason = "it is empty" if path.stat().st_size == 0 else "it is no image, or a damaged one"
-        raise FrameError(f"{path} cannot be decoded: {reason}") from None
+        raise FrameError(f"{path} cannot be decoded: {reason}") from error
     except Exception as error:  # decoders raise many kinds on damaged data
-        reason = f"{error}".replace(str(path), "it")
-        raise FrameError(f"{path} cannot be decoded: {reason or type(error).__name__}") from None
+        reason = f"{error}".replace(str(path), "it") or type(error).__name__
+        raise FrameError(f"{path} cannot be decoded: {reason}") from error
 
 
 def is_nifti(path: Path) -> bool:
@@ -79,7 +79,7 @@ def is_nifti(path: Path) -> bool:
 
 
 def is_grey(path: Path) -> bool:
-    """Whether the image file's header declares a grey picture; False where the header cannot be read."""
+    """Whether an image file's header declares a grey picture; False if it cannot be read."""
     try:
         with Image.open(path, formats=_FORMATS) as image:
             return _mode(image) in _GREY_MODES
@@ -99,9 +99,9 @@ def is_dicom(path: Path) -> bool:
 
 
 def to_channels(frame: NDArray[Value], channels: int) -> NDArray[Value]:
-    """Convert between grey and colour: the one rule of the project.
+    """Convert between grey and colour, by the one rule of the project.
 
-    Grey to RGB repeats the value; RGB to grey is ITU-R BT.601 luma, (299 R + 587 G + 114 B) / 1000
+    Grey to RGB repeats the value. RGB to grey is ITU-R BT.601 luma, (299 R + 587 G + 114 B) / 1000
     rounded half up.
 
     Args:
@@ -126,6 +126,7 @@ def _mode(image: Image.Image) -> str:
 
 
 def _pixels(image: Image.Image, mode: str, path: Path) -> NDArray[np.uint8]:
+    """The pixels of an opened image in 8 bits, uint8 [H, W, C]."""
     if mode.startswith("I;16"):
         return (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)[:, :, None]
     if mode in _GREY_MODES:
@@ -136,13 +137,10 @@ def _pixels(image: Image.Image, mode: str, path: Path) -> NDArray[np.uint8]:
 
 
 def frame_size(text: str) -> tuple[int, int]:
-    """WIDTHxHEIGHT -> width and height; raises UsageError for anything else."""
-    width, _, height = text.lower().partition("x")
-    if not (
-        width.isdecimal()
-        and height.isdecimal()
-        and 0 < int(width) <= MAX_SIDE
-        and 0 < int(height) <= MAX_SIDE
-    ):
+    """Read WIDTHxHEIGHT as width and height, pixels; raises UsageError for anything else."""
+    sizes = text.lower().split("x")
+    whole = len(sizes) == 2 and all(size.isdecimal() for size in sizes)
+    if not whole or not all(0 < int(size) <= MAX_SIDE for size in sizes):
         raise UsageError(f"a frame size is WIDTHxHEIGHT, as 640x480, and {text} is something else")
-    return int(width), int(height)
+    width, height = map(int, sizes)
+    return width, height

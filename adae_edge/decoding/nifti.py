@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge.errors import FrameError
+from adae_edge.errors import FrameError, first_line
 from adae_edge.extras import needs
 from adae_edge.interface import check_size
 
@@ -80,9 +80,8 @@ def read_brain(path: Path, mask: Path | None = None) -> Brain:
     brain = slices != 0
     area = brain.sum(axis=(1, 2))
     if not area.any():
-        raise FrameError(
-            f"{path} shows no brain: every voxel{' inside its mask' if mask else ''} is 0"
-        )
+        inside_mask = " inside its mask" if mask else ""
+        raise FrameError(f"{path} shows no brain: every voxel{inside_mask} is 0")
     values = slices[brain].astype(np.float64)
     mean, std = float(values.mean()), float(values.std())
     if not np.float32(std) > 0:
@@ -95,8 +94,7 @@ def read_volume(path: Path) -> Volume:
 
     Returns:
         float32 [S, H, W], scaled as the header says: slices from the feet up, rows from the front,
-            columns
-        from the patient's right.
+        columns from the patient's right.
 
     Raises:
         FrameError: no NIfTI file, damaged, cut short, not of three dimensions, too large, or with
@@ -109,13 +107,12 @@ def read_volume(path: Path) -> Volume:
             values = _canonical(data, path)
     except FrameError:
         raise
-    except FileNotFoundError:
-        raise FrameError(f"{path} does not exist") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise FrameError(f"{path} is cut short or damaged: it cannot be decompressed") from None
+    except FileNotFoundError as error:
+        raise FrameError(f"{path} does not exist") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise FrameError(f"{path} is cut short or damaged: it cannot be decompressed") from error
     except Exception as error:  # nibabel raises many kinds on damaged data
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise FrameError(f"{path} cannot be read as NIfTI: {reason}") from None
+        raise FrameError(f"{path} cannot be read as NIfTI: {first_line(error)}") from error
     if not np.isfinite(values).all():
         raise FrameError(f"{path} has voxels that are not finite numbers")
     return values
@@ -132,13 +129,16 @@ def _decompressed(path: Path) -> bytes:
 
 
 def _canonical(data: bytes, path: Path) -> Volume:
-    """The bytes of a NIfTI-1 or NIfTI-2 file -> float32 [S, H, W]."""
+    """Turn the bytes of a NIfTI-1 or NIfTI-2 file into slices, float32 [S, H, W]."""
+    # which version it is
     if data[344:348] == b"n+1\0":
         kind = nibabel.Nifti1Image
     elif data[4:8] == b"n+2\0":
         kind = nibabel.Nifti2Image
     else:
         raise FrameError(f"{path} is no NIfTI file")
+
+    # what its header declares
     image: Any = kind.from_stream(io.BytesIO(data))
     shape, dtype = image.header.get_data_shape(), image.header.get_data_dtype()
     if len(shape) != 3:
@@ -149,7 +149,8 @@ def _canonical(data: bytes, path: Path) -> Volume:
         raise FrameError(
             f"{path} declares {' x '.join(map(str, shape))} voxels and is cut short or damaged"
         )
-    # Its axes then go to the right, to the front and up.
+
+    # its voxels by the patient's axes, which then go to the right, to the front and up
     image = nibabel.as_closest_canonical(image)  # type: ignore[no-untyped-call]
     values = np.asanyarray(image.dataobj)[::-1, ::-1].transpose(2, 1, 0)
     check_size(values.shape[1], values.shape[2], str(path))

@@ -32,22 +32,27 @@ def is_mask(path: Path) -> bool:
 
 
 def modality_of(path: Path) -> str | None:
-    """What a volume shows by the last word of its name that says so; None if none does, and for a mask."""
+    """What a volume shows, by the last word of its name that says so.
+
+    None where no word does, and for a mask.
+    """
     if is_mask(path):
         return None
-    said = (
-        name
-        for word in reversed(words(path))
-        for name, meant in MODALITIES.items()
-        if word in meant
-    )
-    return next(said, None)
+    for word in reversed(words(path)):
+        for name, meant in MODALITIES.items():
+            if word in meant:
+                return name
+    return None
 
 
 def volumes_of(files: Iterable[Path], modality: str | None) -> list[Path]:
-    """The volumes among NIfTI files that show this modality by their names, or all with None; never masks.
+    """The volumes among NIfTI files that show a modality by their names; never masks.
 
     HCP keeps the skull-stripped volume beside the steps on the way to it, and it alone is taken.
+
+    Args:
+        files: the files.
+        modality: one of ``MODALITIES``, or None for all.
     """
     volumes = [
         path
@@ -59,15 +64,17 @@ def volumes_of(files: Iterable[Path], modality: str | None) -> list[Path]:
 
 
 def mask_of(volume: Path, masks: Iterable[Path]) -> Path | None:
-    """The mask whose name goes on where the volume's ends, as IXI002_T1_mask.nii.gz for IXI002_T1.nii.gz.
+    """The mask whose name goes on where the volume's ends, or None.
+
+    IXI002_T1_mask.nii.gz is the mask of IXI002_T1.nii.gz.
 
     Raises:
         FrameError: there are several.
     """
-    found = [mask for mask in masks if stem(mask).startswith(stem(volume) + "_")]
-    if len(found) > 1:
-        raise FrameError(f"{volume} has more than one brain mask: {found[0]} and {found[1]}")
-    return found[0] if found else None
+    own = [mask for mask in masks if stem(mask).startswith(stem(volume) + "_")]
+    if len(own) > 1:
+        raise FrameError(f"{volume} has more than one brain mask: {own[0]} and {own[1]}")
+    return own[0] if own else None
 
 
 def stem(path: Path) -> str:

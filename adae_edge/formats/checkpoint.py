@@ -1,11 +1,14 @@
 """Checkpoints: one .safetensors file that training writes and the export reads.
 
-Tensors: ``model.*`` are the weights of G and D; ``reference.N`` are some calibration normals as raw
-frames, for the export's parity gate, and ``statistics.0`` and ``.1`` their means and standard
-deviations, if they are in modality units; ``seen`` tells the frames of the training from others;
-``state.*`` is the optimizers' state, present only while the training is unfinished. Header:
-``adae_edge.training`` says how the training was set up and how far it is; ``adae_edge.contract`` is
-there once the training is finished.
+tensors
+  model.*             weights of G and D
+  reference.N         some calibration normals as raw frames, for the export's parity gate
+  statistics.0, .1    their means and standard deviations, if they are in modality units
+  seen                tells the frames of the training from others
+  state.*             the optimizers' state, while the training is unfinished
+header
+  adae_edge.training  how the training was set up and how far it is
+  adae_edge.contract  the contract, once the training is finished
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from adae_edge.contract import Contract
 from adae_edge.errors import CheckpointError, ContractError, UsageError
 from adae_edge.extras import needs
 from adae_edge.formats.files import write_atomically
+from adae_edge.interface import inputs_of
 
 CONTRACT_KEY = "adae_edge.contract"
 TRAINING_KEY = "adae_edge.training"
@@ -78,6 +82,7 @@ class Checkpoint:
         safetensors = _safetensors()
         if not path.is_file():
             raise UsageError(f"there is no checkpoint {path}")
+        foreign = f"{path} is a safetensors file, but no checkpoint of adae-edge"
         try:
             data = path.read_bytes()
             tensors = safetensors.load(data)
@@ -85,52 +90,51 @@ class Checkpoint:
             header = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
             training = json.loads(header[TRAINING_KEY])
             contract = Contract.from_json(header[CONTRACT_KEY]) if CONTRACT_KEY in header else None
-        except KeyError:
-            raise CheckpointError(
-                f"{path} is a safetensors file, but no checkpoint of adae-edge"
-            ) from None
+        except KeyError as error:
+            raise CheckpointError(foreign) from error
         except ContractError as error:
-            raise CheckpointError(f"{path}: {error}") from None
+            raise CheckpointError(f"{path}: {error}") from error
         except OSError as error:
-            raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
-        except Exception:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+        except Exception as error:  # safetensors and the JSON of a stranger raise many kinds
             raise CheckpointError(
                 f"{path} is no checkpoint: not a whole safetensors file"
-            ) from None
+            ) from error
 
-        def part(prefix: str) -> dict[str, NDArray[Any]]:
-            return {
-                name.removeprefix(prefix): value
-                for name, value in tensors.items()
-                if name.startswith(prefix)
-            }
-
-        references = part("reference.")
-        statistics = [value for _, value in sorted(part("statistics.").items())]
-        wanted = [(len(references),)] * (
-            2 if references and contract and contract.kind == "modality" else 0
-        )
-        whole = (
-            all(key.isdecimal() for key in references)
-            and [values.shape for values in statistics] == wanted
-        )
-        if not (isinstance(training, dict) and whole):
-            raise CheckpointError(f"{path} is a safetensors file, but no checkpoint of adae-edge")
+        references = _part(tensors, "reference.")
+        statistics = [value for _, value in sorted(_part(tensors, "statistics.").items())]
+        wanted = []
+        if references and contract is not None:
+            beside_frames = inputs_of(contract)[1:]
+            wanted = [(len(references),)] * len(beside_frames)
+        numbered = all(name.isdecimal() for name in references)
+        complete = [values.shape for values in statistics] == wanted
+        if not (isinstance(training, dict) and numbered and complete):
+            raise CheckpointError(foreign)
         return Checkpoint(
-            weights=part("model."),
+            weights=_part(tensors, "model."),
             training=training,
             contract=contract,
-            references=[references[key] for key in sorted(references, key=int)],
-            state=part("state."),
+            references=[references[name] for name in sorted(references, key=int)],
+            state=_part(tensors, "state."),
             seen=tensors.get("seen", np.empty((0, 8), np.uint8)),
             statistics=statistics,
         )
 
 
+def _part(tensors: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    """The tensors whose names begin so, by the rest of their names."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
 def choose_references(
     frames: list[NDArray[np.uint8 | np.float32]],
 ) -> list[NDArray[np.uint8 | np.float32]]:
-    """As many of the frames as a checkpoint may carry: 64, or 32 MiB, but at least one."""
+    """The first frames, as many as a checkpoint may carry: 64, or 32 MiB, but at least one."""
     chosen: list[NDArray[np.uint8 | np.float32]] = []
     size = 0
     for frame in frames[:REFERENCE_FRAMES]:

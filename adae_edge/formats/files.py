@@ -44,7 +44,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace the file at ``path`` by a value of JSON types, indented; raises as ``write_atomically``."""
+    """Replace a file by a value of JSON types, indented; raises as ``write_atomically``."""
     write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
 
 

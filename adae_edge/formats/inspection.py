@@ -17,9 +17,10 @@ def describe(file: ModelFile | Engine) -> str:
 
 
 def facts(file: ModelFile | Engine) -> dict[str, Any]:
-    """Contract, opset, operators with their counts, size and hashes of a model file, or an engine's header.
+    """What a file holds, as JSON types.
 
-    JSON types only.
+    Of a model file the contract, opset, operators with their counts, size and hashes; of an engine
+    its header.
     """
     if isinstance(file, Engine):
         return enginefile.header(file)
@@ -34,7 +35,10 @@ def facts(file: ModelFile | Engine) -> dict[str, Any]:
 
 
 def differences(one: ModelFile | Engine, other: ModelFile | Engine) -> dict[str, list[Any]]:
-    """The facts that differ, by dotted name, with both values; None where a file has no such fact."""
+    """The facts that differ, by dotted name, with both values.
+
+    None stands where a file has no such fact.
+    """
     before, after = _dotted(facts(one)), _dotted(facts(other))
     names = dict.fromkeys([*before, *after])
     return {
@@ -45,7 +49,7 @@ def differences(one: ModelFile | Engine, other: ModelFile | Engine) -> dict[str,
 
 
 def describe_differences(differing: dict[str, list[Any]]) -> str:
-    """The same in lines for the terminal: name, value of one file -> value of the other."""
+    """What differs in lines for the terminal: name, value of one file -> value of the other."""
     if not differing:
         return "the same"
     width = max(map(len, differing)) + 2

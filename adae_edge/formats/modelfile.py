@@ -1,8 +1,8 @@
-"""Model files: one .onnx file with the contract in its metadata. Reading, checking, rewriting.
+"""Model files: one .onnx file with the contract in its metadata.
 
-The one place that knows the file's form, written down in docs/model-file.md. It needs neither onnx
-nor onnxruntime: an ONNX file is a protobuf message, and what has to be checked are its fields, of
-the graph in onnxgraph.py. Field numbers are those of the public onnx.proto3.
+They are read, checked and rewritten here, in the form that docs/model-file.md has. That needs
+neither onnx nor onnxruntime: an ONNX file is a protobuf message, and what has to be checked are its
+fields, those of the graph in onnxgraph.py.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ def check(data: bytes) -> ModelFile:
     # ONNX Runtime would run a flatbuffer inside, and none of what is checked here.
     if data[4:8] == b"ORTM":
         raise ModelFileError("it is no ONNX file, but ONNX Runtime's own format")
+    # the parts of the file
     reader = Reader(data)
     parts = parts_of(reader, MODEL, (0, len(data)))
     graphs = parts["graph"]
@@ -83,6 +84,8 @@ def check(data: bytes) -> ModelFile:
         if key in written:
             written[key].append(reader.string(start, end, 2))
     contracts, digests = written[CONTRACT_KEY], written[DIGEST_KEY]
+
+    # each as often as it should be
     if not graphs or not opsets:
         raise ModelFileError("it is no ONNX file")
     for domain, _ in opsets:
@@ -96,6 +99,8 @@ def check(data: bytes) -> ModelFile:
         )
     if len(contracts) > 1:
         raise ModelFileError("it has more than one contract")
+
+    # the graph, the contract, and that they belong together
     graph = OnnxGraph(reader, *graphs[0])
     contract = Contract.from_json(contracts[0])
     _check_interface(graph, contract)
@@ -119,7 +124,10 @@ def _check_interface(graph: OnnxGraph, contract: Contract) -> None:
 
 
 def _check_digest(digests: list[str], graph: hashlib._Hash, contract: str) -> None:
-    """Refuse a file whose graph or contract is not the one that was written. No signature: see docs/model-file.md."""
+    """Refuse a file whose graph or contract is not the one that was written.
+
+    The digest is no signature, see docs/model-file.md.
+    """
     if not digests and json.loads(contract)["schema"] < DIGEST_SINCE:
         return
     if digests != [_digest(graph, contract)]:
@@ -137,7 +145,10 @@ def _digest(graph: hashlib._Hash, contract: str) -> str:
 
 
 def with_contract(data: bytes, contract: Contract) -> bytes:
-    """The same ONNX file with this contract instead of any it had, and their digest; all other bytes stay."""
+    """Put a contract and the digest in the place of those that an ONNX file has.
+
+    All other bytes stay. The contract comes last, so that a file that is cut there has none.
+    """
     reader = Reader(data)
     kept = []
     graph = hashlib.sha256()
@@ -148,11 +159,7 @@ def with_contract(data: bytes, contract: Contract) -> bytes:
             graph.update(data[start:end])
         kept.append(data[begin:end])
     text = contract.to_json()
-    entries = {
-        DIGEST_KEY: _digest(graph, text),
-        CONTRACT_KEY: text,
-    }  # a file that was cut lacks its contract at least
-    for key, value in entries.items():
+    for key, value in ((DIGEST_KEY, _digest(graph, text)), (CONTRACT_KEY, text)):
         kept.append(encoded(_METADATA, encoded(1, key.encode()) + encoded(2, value.encode())))
     return b"".join(kept)
 
@@ -177,45 +184,62 @@ def describe(file: ModelFile) -> str:
 
 def describe_contract(contract: Contract) -> dict[str, str]:
     """What a contract says, in words by name, for the terminal."""
-    calibration = contract.calibration
-    if contract.kind == "image":
-        colours = "grey" if contract.channels == 1 else "RGB"
-        frames, outside = (
-            f"uint8 [N, H, W, {contract.channels}], {colours}",
-            f"grey level {contract.pad_value:g}",
-        )
-        if contract.window:
-            frames += ", of DICOM files by the window {:g},{:g}".format(*contract.window)
-    else:
-        frames, outside = (
-            "float32 [N, H, W, 1] in modality units, with mean and std float32 [N]",
-            "background",
-        )
-        frames += f", of {contract.modality} volumes" if contract.modality else ""
-    where = (
-        f"region {tuple(contract.region)} of the frame" if contract.region else "the whole frame"
+    calibration, form, quantiles = (
+        contract.calibration,
+        contract.form,
+        contract.calibration.quantiles,
     )
-    fitted = f"padded with {outside} to a square" if contract.resize == "pad" else "stretched"
-    standardised = (
-        f"; {contract.z_range:g} standard deviations become 1" if contract.z_range else ""
-    )
-    form = contract.form
-    sizes = "any size" if form.size is None else f"{form.size[1]} x {form.size[0]} pixels alone"
-    runs = f", {form.batch} in every run" if form.batch else ""
-    return {
-        "frames": f"{frames}, {sizes}{runs}",
-        "seen": f"{where}, {fitted} to {contract.side} x {contract.side} pixels{standardised}",
+    rows = {
+        "frames": _describe_frames(contract),
+        "seen": _describe_seen(contract),
         "score": f"{contract.score}, float32 [N]: {SCORES[contract.score]}",
-        **({"map": _MAPS[form.anomaly_map]} if form.anomaly_map else {}),
+    }
+    if form.anomaly_map:
+        rows["map"] = _MAPS[form.anomaly_map]
+    verified = ", ".join(form.verified) or "the file does not say"
+    if form.unverified:
+        verified += f"; not {', '.join(form.unverified)}"
+    return rows | {
         "threshold": f"{calibration.threshold:.6g}, {contract.promise}",
-        "normals": f"{calibration.normals} scored {calibration.quantiles[0]:.4g} to "
-        f"{calibration.quantiles[-1]:.4g}, "
-        f"median {calibration.quantiles[50]:.4g}",
+        "normals": f"{calibration.normals} scored {quantiles[0]:.4g} to {quantiles[-1]:.4g}, "
+        f"median {quantiles[50]:.4g}",
         "network": f"width {contract.network.width}, latent {contract.network.latent}, "
         f"{form.precision}, {form.target}",
-        "verified": f"{', '.join(form.verified) or 'the file does not say'}"
-        + (f"; not {', '.join(form.unverified)}" if form.unverified else ""),
+        "verified": verified,
         "weights": f"sha256 {contract.weights_sha256}",
         "data": f"sha256 {contract.data_sha256}",
         "trained by": f"adae-edge {contract.version}",
     }
+
+
+def _describe_frames(contract: Contract) -> str:
+    """Which frames a model takes, and how many in a run."""
+    form = contract.form
+    if contract.kind == "image":
+        colours = "grey" if contract.channels == 1 else "RGB"
+        frames = f"uint8 [N, H, W, {contract.channels}], {colours}"
+    else:
+        frames = "float32 [N, H, W, 1] in modality units, with mean and std float32 [N]"
+    if contract.window:
+        center, width = contract.window
+        frames += f", of DICOM files by the window {center:g},{width:g}"
+    if contract.modality:
+        frames += f", of {contract.modality} volumes"
+    sizes = "any size" if form.size is None else f"{form.size[1]} x {form.size[0]} pixels alone"
+    runs = f", {form.batch} in every run" if form.batch else ""
+    return f"{frames}, {sizes}{runs}"
+
+
+def _describe_seen(contract: Contract) -> str:
+    """What of a frame the network sees."""
+    where, fitted, standardised = "the whole frame", "stretched", ""
+    if contract.region:
+        where = f"region {tuple(contract.region)} of the frame"
+    if contract.resize == "pad":
+        outside = "background"
+        if contract.kind == "image":
+            outside = f"grey level {contract.pad_value:g}"
+        fitted = f"padded with {outside} to a square"
+    if contract.z_range:
+        standardised = f"; {contract.z_range:g} standard deviations become 1"
+    return f"{where}, {fitted} to {contract.side} x {contract.side} pixels{standardised}"

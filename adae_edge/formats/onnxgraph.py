@@ -42,12 +42,15 @@ OPERATORS = frozenset(" ".join(_BY_KIND.values()).split())
 # stays.
 CONVERSIONS = ("DequantizeLinear", "QuantizeLinear")
 
-FLOAT, UINT8, INT64 = 1, 2, 7
-# Bytes of an element by TensorProto.DataType, in the order of its numbers: float32, uint8, int8,
-# uint16, int16, int32, int64, bool, float16, float64, uint32, uint64, bfloat16.
+# Numbers of TensorProto.DataType, and the bytes of an element of each.
+FLOAT, UINT8, INT8, UINT16, INT16, INT32, INT64 = 1, 2, 3, 4, 5, 6, 7
+BOOL, FLOAT16, DOUBLE, UINT32, UINT64, BFLOAT16 = 9, 10, 11, 12, 13, 16
 _SIZES = {
-    FLOAT: 4, UINT8: 1, 3: 1, 4: 2, 5: 2, 6: 4, INT64: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2
-}  # fmt: skip
+    **dict.fromkeys((UINT8, INT8, BOOL), 1),
+    **dict.fromkeys((UINT16, INT16, FLOAT16, BFLOAT16), 2),
+    **dict.fromkeys((FLOAT, INT32, UINT32), 4),
+    **dict.fromkeys((DOUBLE, INT64, UINT64), 8),
+}
 # The fields of a tensor that hold its values one by one; ``raw_data`` holds them as bytes.
 _VALUES = ("float_data", "double_data", "int32_data", "int64_data", "uint64_data")
 
@@ -183,7 +186,7 @@ class OnnxGraph:
         return name, elements
 
     def _extend(self, dims: list[int], place: Place) -> None:
-        """Add a size, or several packed ones, to those of a tensor; stop where they are too many."""
+        """Add a size, or several packed ones, to a tensor's; stop where they are too many."""
         for size in self._reader.integers(*place):
             dims.append(size)
             if len(dims) > MAX_RANK:

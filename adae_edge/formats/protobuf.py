@@ -27,12 +27,15 @@ class Reader:
         self.count = 0
 
     def fields(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """Each field's number and the start and end of its value."""
+        """Walk a message: each field's number, and the start and end of its value."""
         for number, first, last, _ in self.fields_from(start, end):
             yield number, first, last
 
     def fields_from(self, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-        """As ``fields``, with the place where the field itself begins.
+        """Walk a message as ``fields`` does, and say where each field itself begins.
+
+        Yields:
+            A field's number, the start and end of its value, and the start of the field.
 
         Raises:
             ModelFileError: no protobuf message, cut short, or with too many fields.
@@ -73,8 +76,8 @@ class Reader:
             raise ModelFileError(f"it has a text of more than {MAX_TEXT // 2**10} KiB")
         try:
             return self.data[first:last].decode()
-        except UnicodeDecodeError:
-            raise ModelFileError("it is no ONNX file, or a damaged one") from None
+        except UnicodeDecodeError as error:
+            raise ModelFileError("it is no ONNX file, or a damaged one") from error
 
     def string(self, start: int, end: int, wanted: int) -> str:
         """The text of one field of a message; "" where it is absent."""
