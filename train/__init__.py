@@ -1,1 +1,1 @@
-"""Training: data sets, losses, the training loop, calibration and evaluation. Needs the [train] extra."""
+"""Training: data sets, losses, the loop, calibration and evaluation. Needs the [train] extra."""

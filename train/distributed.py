@@ -20,7 +20,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from adae_edge.errors import TrainingError, UsageError
+from adae_edge.errors import TrainingError, UsageError, first_line
+from adae_edge.train.device import check_device
 
 # How long a process waits for the slowest one: above what reading a large data set takes longer on
 # one machine.
@@ -47,13 +48,16 @@ class Group:
         return self.rank == 0
 
     def slice(self, batch: Tensor) -> Tensor:
-        """This process's part of a batch [N, ...], where N is a multiple of ``size``: [N / size, ...]."""
+        """This process's part of a batch: [N, ...] -> [N / size, ...], where N is a multiple."""
         return batch.chunk(self.size)[self.rank]
 
     def average(
         self, gradients: list[Tensor], losses: tuple[float, float, float]
     ) -> tuple[float, float, float]:
-        """Put in place of this process's gradients their mean over the processes; returns the losses' means.
+        """Replace this process's gradients by their means over the processes.
+
+        Returns:
+            The means of the losses.
 
         Raises:
             TrainingError: another process is gone.
@@ -90,6 +94,9 @@ class Group:
             )
 
 
+ALONE = Group()
+
+
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[Group]:
     """Join the other processes, if torchrun started several: by gloo on CPUs, by NCCL on GPUs.
@@ -117,38 +124,22 @@ def joined(device: str) -> Iterator[Group]:
             check_device(device)
             torch.cuda.set_device(device)
         dist.init_process_group("gloo" if device == "cpu" else "nccl", timeout=_TIMEOUT)
-    except (KeyError, ValueError):
+    except (KeyError, ValueError) as error:
         raise UsageError(
             "WORLD_SIZE is set without the rest of what torchrun sets: start processes with it"
-        ) from None
+        ) from error
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
         raise TrainingError(
-            f"the processes of this training do not find each other: {reason}"
-        ) from None
+            f"the processes of this training do not find each other: {first_line(error)}"
+        ) from error
     try:
         yield Group(device, rank, size)
     finally:
         dist.destroy_process_group()
 
 
-def check_device(device: str) -> None:
-    """Compute something on a torch device.
-
-    Raises:
-        UsageError: it cannot be used.
-    """
-    try:
-        torch.zeros(1, device=device).item()
-    except (AssertionError, NotImplementedError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"the device {device} cannot be used, and nothing else is used in its place: {reason}"
-        ) from None
-
-
 class WholeBatchNorm(nn.BatchNorm2d):
-    """Batch norm by the statistics of the whole batch, of which each process has a part of equal size.
+    """Batch norm by the statistics of the whole batch, of which each process has an equal part.
 
     ``nn.SyncBatchNorm`` is the same for GPUs alone.
     """
@@ -183,7 +174,10 @@ def share_batch_norm(network: nn.Module) -> None:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum of a tensor over the processes. Each one's loss depends on it, so its gradient is a sum too."""
+    """The sum of a tensor over the processes.
+
+    Each process's loss depends on it, so its gradient is a sum, too.
+    """
 
     @staticmethod
     def forward(context: Any, tensor: Tensor) -> Tensor:
@@ -201,7 +195,7 @@ class _Sum(torch.autograd.Function):
 def _all_reduce(tensor: Tensor, operation: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> None:
     try:
         dist.all_reduce(tensor, operation)
-    except RuntimeError:
+    except RuntimeError as error:
         raise TrainingError(
             "another process of this training is gone or silent; finished epochs are kept"
-        ) from None
+        ) from error

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import json
-import math
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,50 +13,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from adae_edge import __version__
 from adae_edge.calibration import calibrate
 from adae_edge.contract import Z_RANGE, Calibration, Contract
 from adae_edge.errors import CheckpointError, TrainingError, UsageError
 from adae_edge.formats.checkpoint import Checkpoint
-from adae_edge.formats.files import write_atomically
 from adae_edge.model import ADAE, Preprocess, weights_digest
-from adae_edge.train.balance import Balance
 from adae_edge.train.data.dataset import Dataset
 from adae_edge.train.data.splits import split, without_copies
 from adae_edge.train.density import fit_density
-from adae_edge.train.distributed import Group, check_device, share_batch_norm
+from adae_edge.train.device import check_compiler, check_device
+from adae_edge.train.distributed import ALONE, Group
 from adae_edge.train.loading import load_frames, score_frames, unpack
-from adae_edge.train.recipes import Recipe
+from adae_edge.train.metrics import Metrics, Update
+from adae_edge.train.run import Run, arrays
 from adae_edge.train.settings import Settings
-
-
-@dataclass(frozen=True)
-class Update:
-    """Where the training is, after each update of the weights. Losses are means over the epoch so far."""
-
-    epoch: int
-    epochs: int
-    update: int
-    updates: int
-    loss_real: float
-    loss_fake: float
-    loss_generator: float
-    fake_weight: float
-    lr_g: float
-    lr_d: float
-
-    @property
-    def loss_d(self) -> float:
-        """L_D of section 3, with the weight that the balance gives the generated term."""
-        return self.loss_real - self.fake_weight * self.loss_fake
-
-    @property
-    def loss_g(self) -> float:
-        """L_G of section 3."""
-        return self.loss_generator + self.loss_fake
 
 
 def train(
@@ -67,8 +38,7 @@ def train(
     out: Path,
     resume: Checkpoint | None = None,
     on_update: Callable[[Update], None] = lambda update: None,
-    device: str = "cpu",
-    group: Group | None = None,
+    group: Group = ALONE,
     compiled: bool = False,
 ) -> Contract | None:
     """Train G and D on normals, calibrate the threshold, and write the checkpoint.
@@ -83,9 +53,8 @@ def train(
         out: the checkpoint file.
         resume: the unfinished checkpoint to go on from.
         on_update: called after every update of the weights.
-        device: a torch device; of a group of processes, this one's.
-        group: the processes that train together, all of them in this function; None for this one
-            alone.
+        group: the processes that train together, all of them in this function, and this one's
+            device.
         compiled: train with what ``torch.compile`` makes of the networks.
 
     Returns:
@@ -100,24 +69,23 @@ def train(
         TrainingError: a loss is not finite, or a process of the group is gone; the checkpoint of
             the last whole epoch stays.
     """
-    group = group or Group(device)
-    check_device(device)
+    check_device(group.device)
     if compiled:
-        check_compiler(device)
-    parts = split(dataset.anomalous, settings.seed, dataset.groups)
-    z_range = Z_RANGE if dataset.kind == "modality" else None
-    preprocess = Preprocess(
-        settings.side, settings.resize, settings.pad_value, settings.region, z_range
-    )
-    frames, digest = load_frames(dataset, parts, preprocess)
-    parts = without_copies(parts, digest.frames(), settings.data)
-    calibrate(
-        np.zeros(len(parts.calibration), np.float32), settings.fpr
-    )  # refuses before the training, not after it
-    frames, data_sha256, seen = frames.to(device), digest.hexdigest(), digest.frames()
+        check_compiler(group.device)
 
+    # frames
+    preprocess = _preprocess(dataset, settings)
+    parts = split(dataset.anomalous, settings.seed, dataset.groups)
+    frames, digest = load_frames(dataset, parts, preprocess)
+    data_sha256, seen = digest.hexdigest(), digest.frames()
+    parts = without_copies(parts, seen, settings.data)
+    # Too few normals are refused now, and not after the training.
+    calibrate(np.zeros(len(parts.calibration), np.float32), settings.fpr)
+    frames = frames.to(group.device)
+
+    # networks
     torch.manual_seed(settings.seed)
-    model = ADAE(preprocess, dataset.channels, settings.network).to(device)
+    model = ADAE(preprocess, dataset.channels, settings.network).to(group.device)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = Run(model, settings.recipe, group, compiled)
     done = 0
@@ -125,58 +93,34 @@ def train(
         if resume.training.get("data_sha256") != data_sha256:
             raise CheckpointError(f"{settings.data} is not the data that {out} was trained on")
         done = run.restore(resume)
-    batch = min(settings.recipe.batch, len(frames))
-    updates = len(frames) // batch
-    epochs = settings.epochs or settings.recipe.epochs_for(updates)
-    training = {
-        "settings": asdict(settings),
-        "epochs": epochs,
-        "data_sha256": data_sha256,
-        **run.position(done),
-    }
-    if batch % group.size:
-        raise UsageError(f"{group.size} processes cannot share a batch of {batch} frames equally")
-    group.agree(
-        json.dumps(
-            [training | {"settings": asdict(replace(settings, data=""))}, weights_digest(model)]
-        )
-    )
-    metrics = Metrics(out, done) if group.first else None
 
-    for epoch in range(done, epochs):
-        model.train()
-        order = torch.randperm(
-            len(frames), generator=torch.Generator().manual_seed(settings.seed + 7919 * epoch)
-        )
-        sums = np.zeros(3)
-        for index in range(updates):
-            chosen = group.slice(order[index * batch : (index + 1) * batch]).to(device)
-            x = unpack(frames[chosen], preprocess).contiguous(memory_format=torch.channels_last)
-            losses = run.update(x, progress=(epoch * updates + index) / (epochs * updates))
-            if not np.isfinite(losses).all():
-                raise TrainingError(
-                    f"a loss is not finite in epoch {epoch + 1}, update {index + 1}: try another "
-                    "--recipe or --seed"
-                )
-            sums += losses
-            update = run.describe(sums / (index + 1), epoch, epochs, index, updates)
-            on_update(update)
-        training |= run.position(epoch + 1)
+    # epochs
+    schedule = _schedule(settings, len(frames))
+    header = {"settings": asdict(settings), "epochs": schedule.epochs, "data_sha256": data_sha256}
+    header |= run.position(done)
+    _agree(group, schedule, settings, header, model)
+    metrics = Metrics(out, done) if group.first else None
+    for epoch in range(done, schedule.epochs):
+        update = _run_epoch(run, frames, schedule, epoch, on_update)
+        header |= run.position(epoch + 1)
         if metrics is not None:
             metrics.write(update)
-            Checkpoint(_arrays(model.state_dict()), training, state=run.state(), seen=seen).save(
-                out
-            )
-
+            weights, state = arrays(model.state_dict()), run.state()
+            Checkpoint(weights, header, state=state, seen=seen).save(out)
     if not group.first:
         return None
+
+    # calibration
     model.eval()
     model.score = settings.score
     if settings.score == "density":
         model.density = fit_density(model, frames, settings.seed)
     scores, references = score_frames(model, dataset, parts.calibration)
-    contract = _contract(dataset, settings, model, calibrate(scores, settings.fpr), data_sha256)
-    finished = Checkpoint(_arrays(model.state_dict()), training, contract, seen=seen)
+    calibration = calibrate(scores, settings.fpr)
+
+    # checkpoint
+    contract = _contract(dataset, settings, model, calibration, data_sha256)
+    finished = Checkpoint(arrays(model.state_dict()), header, contract, seen=seen)
     if settings.references:
         finished.references = references
         finished.statistics = dataset.statistics_of(parts.calibration[: len(references)])
@@ -184,182 +128,109 @@ def train(
     return contract
 
 
-class Run:
-    """The networks' optimizers and balance: the state that a training carries from update to update."""
-
-    def __init__(
-        self, model: ADAE, recipe: Recipe, group: Group | None = None, compiled: bool = False
-    ) -> None:
-        self.model = model
-        self.recipe = recipe
-        self.group = group or Group()
-        if self.group.size > 1:
-            share_batch_norm(model)
-        # Wrapped here and not in the model, so that scoring compiles nothing again for batches of
-        # other sizes.
-        self.generator, self.discriminator = (
-            torch.compile(network) if compiled else network
-            for network in (model.generator, model.discriminator)
-        )
-        self.balance = Balance(recipe.slope, recipe.gamma)
-        self.precision = mixed_precision(model)
-        self.lr_g = self.lr_d = 0.0
-        self.adam_g = self._adam(model.generator)
-        self.adam_d = self._adam(model.discriminator)
-
-    def update(self, x: Tensor, progress: float) -> tuple[float, float, float]:
-        """One update of both networks on x, float32 [N, C, S, S]; ``progress`` is the part of the training done.
-
-        Of a group of processes, each gives its part of the batch as x.
-
-        Returns:
-            The means of ||x - D(x)||_1, ||G(x) - D(G(x))||_1 and ||x - G(x)||_1 per pixel, over the whole batch.
-        """
-        self.adam_g.zero_grad()
-        self.adam_d.zero_grad()
-        losses = (
-            self.gradients(x) if self.recipe.adversarial else self.gradients_of_generator_alone(x)
-        )
-        losses = self.group.average(_gradients(self.model), losses)
-        self.balance.update(losses[0], losses[1])
-        rate = self.recipe.learning_rate
-        if self.recipe.cosine:
-            rate *= 0.5 * (1 + math.cos(math.pi * progress))
-        self.lr_d = rate * self.balance.share_d
-        self.lr_g = rate - self.lr_d
-        self.adam_g.param_groups[0]["lr"] = self.lr_g
-        self.adam_d.param_groups[0]["lr"] = self.lr_d
-        self.adam_g.step()
-        self.adam_d.step()
-        return losses
-
-    def gradients(self, x: Tensor) -> tuple[float, float, float]:
-        """The gradients of L_G in G's parameters and of L_D in D's; returns the losses as ``update`` does."""
-        with self.precision:
-            generated, real = self.generator(x), self.discriminator(x)
-            fake = generated.detach().requires_grad_()
-            again = self.discriminator(fake)
-        loss_generator = (x - generated.float()).abs().mean()
-        loss_real = (x - real.float()).abs().mean()
-        loss_fake = (fake.float() - again.float()).abs().mean()
-
-        # L_G = ||x - G(x)|| + a ||G(x) - D(G(x))|| moves G alone; L_D = ||x - D(x)|| - k ||G(x) -
-        # D(G(x))|| moves D alone. Both share the generated term's gradient, so one pass back
-        # through D serves both: D's part of it is weighed and turned around, and what arrives at
-        # G(x) goes on into G.
-        loss_fake.backward()
-        torch._foreach_mul_(_gradients(self.model.discriminator), -self.balance.fake_weight)
-        torch.autograd.backward(
-            [loss_generator + loss_real, generated], [None, self.recipe.adversarial * fake.grad]
-        )
-        return loss_real.item(), loss_fake.item(), loss_generator.item()
-
-    def gradients_of_generator_alone(self, x: Tensor) -> tuple[float, float, float]:
-        """The gradients of ||x - G(x)||_1, for the plain autoencoder that the paper compares with."""
-        with self.precision:
-            generated = self.generator(x)
-        loss_generator = (x - generated.float()).abs().mean()
-        loss_generator.backward()
-        return 0.0, 0.0, loss_generator.item()
-
-    def describe(
-        self, losses: NDArray[np.float64], epoch: int, epochs: int, update: int, updates: int
-    ) -> Update:
-        """The last update, with the losses' means over the epoch so far."""
-        real, fake, generator = (float(loss) for loss in losses)
-        weight = self.balance.fake_weight
-        return Update(
-            epoch, epochs, update, updates, real, fake, generator, weight, self.lr_g, self.lr_d
-        )
-
-    def position(self, epoch: int) -> dict[str, Any]:
-        """What the checkpoint's header keeps beside the tensors; ``epoch`` counts those that are done."""
-        return {"epoch": epoch, "fake_weight": self.balance.fake_weight}
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """The optimizers' tensors by name."""
-        tensors: dict[str, Tensor] = {}
-        for name, adam in (("g", self.adam_g), ("d", self.adam_d)):
-            for index, state in adam.state_dict()["state"].items():
-                tensors |= {f"{name}.{index}.{key}": value for key, value in state.items()}
-        return _arrays(tensors)
-
-    def restore(self, checkpoint: Checkpoint) -> int:
-        """Take over the state of a checkpoint; returns the number of epochs that are done."""
-        try:
-            weights = {
-                name: torch.from_numpy(value.copy()) for name, value in checkpoint.weights.items()
-            }
-            self.model.load_state_dict(weights)
-            for name, adam in (("g", self.adam_g), ("d", self.adam_d)):
-                state: dict[int, dict[str, Tensor]] = {}
-                parameters = adam.param_groups[0]["params"]
-                for key, value in checkpoint.state.items():
-                    network, index, field = key.split(".")
-                    if network == name:
-                        tensor, parameter = torch.from_numpy(value.copy()), parameters[int(index)]
-                        if (
-                            tensor.shape == parameter.shape
-                        ):  # a moment, which must lie in memory as its parameter does
-                            tensor = torch.empty_like(parameter).copy_(tensor)
-                        state.setdefault(int(index), {})[field] = tensor
-                adam.load_state_dict(
-                    {"state": state, "param_groups": adam.state_dict()["param_groups"]}
-                )
-            self.balance.fake_weight = float(checkpoint.training["fake_weight"])
-            return int(checkpoint.training["epoch"])
-        except (KeyError, IndexError, ValueError, RuntimeError):
-            raise CheckpointError(
-                "the checkpoint does not hold the state of an unfinished training"
-            ) from None
-
-    def _adam(self, network: nn.Module) -> torch.optim.Adam:
-        return torch.optim.Adam(
-            network.parameters(), lr=0.0, betas=(self.recipe.beta1, 0.999), fused=True
-        )
+def _preprocess(dataset: Dataset, settings: Settings) -> Preprocess:
+    z_range = Z_RANGE if dataset.kind == "modality" else None
+    return Preprocess(settings.side, settings.resize, settings.pad_value, settings.region, z_range)
 
 
-def mixed_precision(model: ADAE) -> torch.autocast:
-    """bfloat16 for the convolutions where the device computes in it, and float32 for weights, statistics and losses.
+@dataclass(frozen=True)
+class Schedule:
+    """How long a training is.
 
-    On a CPU it pays for wide networks alone: of 16 channels, the conversions cost what the
-    arithmetic saves.
+    Attributes:
+        epochs: passes over the training frames.
+        updates: of the weights, in each epoch.
+        batch: frames in an update.
+        seed: for the order of the frames.
     """
-    parameter = next(model.parameters())
-    if parameter.device.type == "cuda":
-        return torch.autocast(
-            "cuda", torch.bfloat16, enabled=torch.cuda.is_bf16_supported(including_emulation=False)
+
+    epochs: int
+    updates: int
+    batch: int
+    seed: int
+
+    def order(self, epoch: int, count: int) -> Tensor:
+        """The order of ``count`` frames in an epoch, int64 [count], which no other epoch has."""
+        random = torch.Generator().manual_seed(self.seed + 7919 * epoch)
+        return torch.randperm(count, generator=random)
+
+    def progress(self, epoch: int, update: int) -> float:
+        """The part of the training that is done before this update, 0 to 1."""
+        return (epoch * self.updates + update) / (self.epochs * self.updates)
+
+
+def _schedule(settings: Settings, count: int) -> Schedule:
+    """The schedule for ``count`` training frames."""
+    batch = min(settings.recipe.batch, count)
+    updates = count // batch
+    epochs = settings.epochs or settings.recipe.epochs_for(updates)
+    return Schedule(epochs, updates, batch, settings.seed)
+
+
+def _agree(
+    group: Group, schedule: Schedule, settings: Settings, header: dict[str, Any], model: ADAE
+) -> None:
+    """Refuse processes that cannot share a batch, or that begin from other data or weights."""
+    if schedule.batch % group.size:
+        raise UsageError(
+            f"{group.size} processes cannot share a batch of {schedule.batch} frames equally"
         )
-    wide = parameter.shape[0] >= 64
-    return torch.autocast(
-        "cpu", torch.bfloat16, enabled=wide and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+    # The data may lie elsewhere on each machine.
+    anywhere = header | {"settings": asdict(replace(settings, data=""))}
+    group.agree(json.dumps([anywhere, weights_digest(model)]))
 
 
-class Metrics:
-    """One JSON line an epoch beside the checkpoint; a resumed training goes on behind the epochs that are done."""
+def _run_epoch(
+    run: Run,
+    frames: Tensor,
+    schedule: Schedule,
+    epoch: int,
+    on_update: Callable[[Update], None],
+) -> Update:
+    """One pass over the training frames; returns the last update of it.
 
-    def __init__(self, out: Path, done: int) -> None:
-        self.path = metrics_path(out)
-        kept = (
-            self.path.read_text().splitlines(keepends=True)[:done]
-            if done and self.path.is_file()
-            else []
+    Args:
+        run: the networks and their optimizers.
+        frames: packed, [N, C, S, S].
+        schedule: of the whole training.
+        epoch: which one, from 0.
+        on_update: called after every update of the weights.
+    """
+    run.model.train()
+    order = schedule.order(epoch, len(frames))
+    sums = np.zeros(3)
+    for index in range(schedule.updates):
+        # this process's part of the batch
+        batch = order[index * schedule.batch : (index + 1) * schedule.batch]
+        chosen = run.group.slice(batch).to(frames.device)
+        x = unpack(frames[chosen], run.model.preprocess)
+        x = x.contiguous(memory_format=torch.channels_last)
+
+        # forward, backward, and a step of both optimizers
+        losses = run.update(x, schedule.progress(epoch, index))
+        if not np.isfinite(losses).all():
+            raise TrainingError(
+                f"a loss is not finite in epoch {epoch + 1}, update {index + 1}: try another "
+                "--recipe or --seed"
+            )
+
+        # what is told of it
+        sums += losses
+        real, fake, generator = (float(loss) for loss in sums / (index + 1))
+        update = Update(
+            epoch=epoch,
+            epochs=schedule.epochs,
+            update=index,
+            updates=schedule.updates,
+            loss_real=real,
+            loss_fake=fake,
+            loss_generator=generator,
+            fake_weight=run.balance.fake_weight,
+            lr_g=run.lr_g,
+            lr_d=run.lr_d,
         )
-        write_atomically(self.path, "".join(kept).encode())
-        self.started = time.monotonic() - training_seconds(out)
-
-    def write(self, update: Update) -> None:
-        """Add the epoch's last update; ``seconds`` are those of all epochs so far, over all resumptions."""
-        row = asdict(update) | {
-            "epoch": update.epoch + 1,
-            "loss_d": update.loss_d,
-            "loss_g": update.loss_g,
-        }
-        row |= {"updates": update.updates, "seconds": round(time.monotonic() - self.started, 3)}
-        del row["update"]
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        on_update(update)
+    return update
 
 
 def _contract(
@@ -382,39 +253,3 @@ def _contract(
         modality=dataset.modality,
         window=settings.window,
     )
-
-
-def check_compiler(device: str) -> None:
-    """Compile something for a torch device.
-
-    Raises:
-        UsageError: torch.compile cannot, for example because there is no C++ compiler.
-    """
-    try:
-        torch.compile(torch.neg)(torch.zeros(2, device=device))
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"--compile needs a compiler, and torch.compile has none that works: {reason}"
-        ) from None
-
-
-def metrics_path(out: Path) -> Path:
-    """Where the training's metrics are, beside its checkpoint."""
-    return out.with_name(out.name.removesuffix(".safetensors") + ".metrics.jsonl")
-
-
-def _gradients(network: nn.Module) -> list[Tensor]:
-    return [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
-
-
-def training_seconds(out: Path) -> float:
-    """What the epochs in the metrics took together, or 0 where no metrics tell: a training goes on without them."""
-    try:
-        return float(json.loads(metrics_path(out).read_text().splitlines()[-1])["seconds"])
-    except (OSError, IndexError, ValueError, TypeError, KeyError):
-        return 0.0
-
-
-def _arrays(tensors: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
-    return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()}

@@ -15,7 +15,7 @@ def demo(
     out: Annotated[
         Path, typer.Option(help="Folder for the report, the model and everything on the way.")
     ] = Path("demo"),
-    seed: Seed = 0,
+    seed: Seed = None,
 ) -> None:
     """Train, export and score handwritten digits: the whole line in a minute.
 
@@ -23,4 +23,4 @@ def demo(
     """
     with needs("The demo", "cpu,train,export"):
         from adae_edge.cli.demonstration import run_demo
-    run_demo(out, seed)
+    run_demo(out, seed or 0)

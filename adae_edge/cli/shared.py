@@ -47,11 +47,11 @@ Device = Annotated[
 ]
 
 Seed = Annotated[
-    int,
+    int | None,
     typer.Option(
         min=0,
         max=2**31 - 1,
-        help="Random seed for the split, the first weights and the order of batches.",
+        help="Random seed for the split, the first weights and the order of batches [default: 0].",
     ),
 ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -18,8 +17,13 @@ from adae_edge.cli.shared import (
     window_of,
 )
 from adae_edge.cli.stopping import Stopped
-from adae_edge.errors import UsageError
 from adae_edge.extras import needs
+
+Epochs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Passes over the training frames [default: the recipe's]."),
+]
+TorchDevice = Annotated[str, typer.Option(help="Torch device: cpu, cuda, cuda:1 ...")]
 
 
 def download(
@@ -35,7 +39,6 @@ def download(
 
 
 def train(
-    context: typer.Context,
     data: Annotated[
         str | None,
         typer.Argument(
@@ -43,9 +46,10 @@ def train(
             "DICOM files."
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="The checkpoint to write.")] = Path(
-        "checkpoint.safetensors"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The checkpoint to write [default: checkpoint.safetensors]."),
+    ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(help="Go on with this unfinished checkpoint; only DATA may be given with it."),
@@ -61,12 +65,13 @@ def train(
         typer.Option(help="Volumes of brats or nifti: flair, t1, t1ce or t2 [default: flair]."),
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="default; paper, the paper's own settings; or autoencoder, G alone.")
-    ] = "default",
-    epochs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Passes over the training frames [default: the recipe's]."),
+        str | None,
+        typer.Option(
+            help="default; paper, the paper's own settings; or autoencoder, G alone "
+            "[default: default]."
+        ),
     ] = None,
+    epochs: Epochs = None,
     side: Annotated[
         int | None,
         typer.Option(
@@ -87,18 +92,20 @@ def train(
         ),
     ] = False,
     pad_value: Annotated[
-        float, typer.Option(min=0, max=255, help="Grey level of the padding.")
-    ] = 0.0,
+        float | None,
+        typer.Option(min=0, max=255, help="Grey level of the padding [default: 0]."),
+    ] = None,
     roi: Annotated[
         str | None,
         typer.Option(help="Region of interest, LEFT,TOP,WIDTH,HEIGHT in pixels of the raw frame."),
     ] = None,
     score: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="l2, the paper's; generator; or density, the best on MNIST: see docs/method.md."
+            help="l2, the paper's; generator; or density, the best on MNIST: see docs/method.md "
+            "[default: l2]."
         ),
-    ] = "l2",
+    ] = None,
     fpr: Annotated[
         float | None,
         typer.Option(
@@ -110,71 +117,51 @@ def train(
     no_reference_frames: Annotated[
         bool, typer.Option("--no-reference-frames", help="Let no picture travel in the checkpoint.")
     ] = False,
-    device: Annotated[str, typer.Option(help="Torch device: cpu, cuda, cuda:1 ...")] = "cpu",
+    device: TorchDevice = "cpu",
     compiled: Annotated[bool, typer.Option("--compile", help="Train with torch.compile.")] = False,
-    seed: Seed = 0,
+    seed: Seed = None,
 ) -> None:
-    """Train both autoencoders on normal frames and calibrate the threshold; under torchrun, on several processes."""
+    """Train both autoencoders on normal frames and calibrate the threshold.
+
+    Under torchrun several processes train together.
+    """
     with needs("Training", "train"):
-        from adae_edge.formats.checkpoint import Checkpoint
-        from adae_edge.train import settings as planning
-        from adae_edge.train import trainer
-        from adae_edge.train.data.opening import class_number, load_dataset
         from adae_edge.train.distributed import joined
         from adae_edge.train.progress import TrainingProgress
-    unfinished = None
-    if resume is not None:
-        given = [
-            name
-            for name in context.params
-            if str(context.get_parameter_source(name)).endswith("COMMANDLINE")
-        ]
-        if extra := sorted({*given} - {"data", "resume", "device", "compiled"}):
-            raise UsageError(
-                f"a resumed training keeps its settings: leave out --{extra[0].replace('_', '-')}"
-            )
-        unfinished, out = Checkpoint.load(resume), resume
-        if unfinished.contract is not None:
-            raise UsageError(f"{resume} is finished: there is nothing to resume")
-        settings = planning.Settings.from_header(unfinished.training)
-        settings = dataclasses.replace(settings, data=data or settings.data)
-        dataset = load_dataset(
-            settings.data, settings.anomalous, settings.window, settings.modality
-        )
-    elif data is None:
-        raise UsageError(
-            "name the data to train on: digits, mnist:DIR, cifar10:DIR, brats:DIR, nifti:DIR or a "
-            "folder"
-        )
-    elif out.exists():
-        raise UsageError(
-            f"{out} is there already: choose another --out, or finish it with --resume {out}"
-        )
-    else:
-        chosen = class_number(data, anomalous)
-        shown = window_of(window)
-        dataset = load_dataset(data, chosen, shown, modality)
-        settings = planning.plan(
-            dataset, data, chosen, seed, recipe, epochs, network, side,
-            resize="pad" if pad else "stretch", pad_value=pad_value, region=region_of(roi), fpr=fpr,
-            references=not no_reference_frames, window=shown, modality=modality, score=score,
-        )  # fmt: skip
+        from adae_edge.train.request import TrainRequest, prepare
+    request = TrainRequest(
+        data=data,
+        out=out,
+        resume=resume,
+        anomalous=anomalous,
+        modality=modality,
+        recipe=recipe,
+        epochs=epochs,
+        side=side,
+        network=network,
+        resize="pad" if pad else None,
+        pad_value=pad_value,
+        region=region_of(roi),
+        score=score,
+        fpr=fpr,
+        window=window_of(window),
+        references=False if no_reference_frames else None,
+        seed=seed,
+    )
+    training = prepare(request)
     with joined(device) as group:
         if group.first:
-            typer.echo(planning.describe(dataset, settings))
+            typer.echo(training.describe())
         with TrainingProgress(group.first) as progress:
             try:
-                contract = trainer.train(
-                    dataset, settings, out, unfinished, progress.show, group.device, group, compiled
-                )  # fmt: skip
+                contract = training.run(progress.show, group, compiled)
             except Stopped:
-                if progress.epochs_done and group.first:
-                    complain(
-                        f"{progress.epochs_done} epochs are kept: adae-edge train --resume {out}"
-                    )
+                if kept := group.first and progress.epochs_done:
+                    complain(f"{kept} epochs are kept: adae-edge train --resume {training.out}")
                 raise
     if contract is not None:
-        typer.echo(f"{calibrated(contract)}\nwrote {out}; next: adae-edge export {out}")
+        typer.echo(calibrated(contract))
+        typer.echo(f"wrote {training.out}; next: adae-edge export {training.out}")
 
 
 def evaluate(
@@ -216,15 +203,12 @@ def reproduce(
     recipe: Annotated[
         str, typer.Option(help="default, or paper for the paper's own settings.")
     ] = "default",
-    epochs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Passes over the training frames [default: the recipe's]."),
-    ] = None,
+    epochs: Epochs = None,
     jobs: Annotated[
         int | None,
         typer.Option(min=1, help="Trainings at a time [default: one for each CPU; 5 on a GPU]."),
     ] = None,
-    device: Annotated[str, typer.Option(help="Torch device: cpu, cuda, cuda:1 ...")] = "cpu",
+    device: TorchDevice = "cpu",
 ) -> None:
     """Run a table of the paper, a training for each class and seed; the same command goes on where it was stopped."""
     from adae_edge.train.tables.tables import make_request

@@ -36,8 +36,8 @@ from adae_edge.train.balance import Balance
 from adae_edge.train.data.opening import load_dataset
 from adae_edge.train.data.splits import split
 from adae_edge.train.recipes import RECIPES
+from adae_edge.train.run import Run
 from adae_edge.train.settings import NETWORKS
-from adae_edge.train.trainer import Run
 
 SIDE = 32
 NETWORK = NETWORKS["a"]

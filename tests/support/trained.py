@@ -1,16 +1,15 @@
 """Really trained checkpoints, small enough to make on the spot."""
 
 from adae_edge.train.data.opening import load_dataset
-from adae_edge.train.settings import plan
+from adae_edge.train.request import TrainRequest, plan
 from adae_edge.train.trainer import train
 
 
 def settings_for(dataset, data, anomalous=None, **changed):
-    options = {
-        "seed": 0, "recipe": "default", "epochs": 2, "network": "a", "side": None,
-        "resize": "stretch", "pad_value": 0.0, "region": None, "fpr": None, "references": True,
-    }  # fmt: skip
-    return plan(dataset, data, anomalous, **(options | changed))
+    """The settings of a short training of the small network, or what was changed of them."""
+    held_out = None if anomalous is None else str(anomalous)
+    options = {"data": data, "anomalous": held_out, "epochs": 2, "network": "a"}
+    return plan(dataset, TrainRequest(**(options | changed)))
 
 
 def train_on(data, out, anomalous=None, **changed):

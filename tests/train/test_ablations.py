@@ -8,6 +8,7 @@ import torch
 import typer
 
 from adae_edge.model import ADAE, Preprocess
+from adae_edge.train.run import Run
 from adae_edge.train.tables.ablations import main
 from adae_edge.train.tables.variants import (
     DEFAULT,
@@ -18,7 +19,6 @@ from adae_edge.train.tables.variants import (
     damaged,
     rectangles,
 )
-from adae_edge.train.trainer import Run
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.train.data.opening import load_dataset
 from adae_edge.train.distributed import Group, joined
 from adae_edge.train.evaluate import evaluate
-from adae_edge.train.trainer import metrics_path, train
+from adae_edge.train.metrics import metrics_path
+from adae_edge.train.trainer import train
 from tests.support.models import run
 from tests.support.trained import settings_for
 
@@ -32,7 +33,7 @@ from adae_edge.errors import TrainingError, UsageError
 from adae_edge.model import ADAE, Preprocess
 from adae_edge.train.distributed import joined
 from adae_edge.train.recipes import RECIPES
-from adae_edge.train.trainer import Run
+from adae_edge.train.run import Run
 
 def network():
     torch.manual_seed(0)

@@ -22,11 +22,11 @@ from adae_edge.model import load_network
 from adae_edge.train.data.opening import load_dataset
 from adae_edge.train.evaluate import evaluate
 from adae_edge.train.loading import score_frames
+from adae_edge.train.metrics import training_seconds
 from adae_edge.train.tables import reproduce as reproduce_module
 from adae_edge.train.tables.cell import Cell, as_csv, read_scores, run_cell
 from adae_edge.train.tables.summary import as_markdown, summarise, write_scores
 from adae_edge.train.tables.tables import TABLES, make_request
-from adae_edge.train.trainer import training_seconds
 from tests.support.models import BUFFERED, HANGS_S, command, complaints, run
 from tests.support.official import write_idx
 from tests.support.volumes import head, write_patients, write_volume

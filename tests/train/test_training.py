@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,11 +19,15 @@ from adae_edge.model import ADAE, Preprocess, load_network, weights_digest
 from adae_edge.train.balance import Balance
 from adae_edge.train.data.opening import load_dataset
 from adae_edge.train.data.splits import split
+from adae_edge.train.distributed import Group
 from adae_edge.train.evaluate import evaluate
 from adae_edge.train.loading import score_frames
+from adae_edge.train.metrics import Metrics, Update, metrics_path, training_seconds
 from adae_edge.train.recipes import RECIPES
-from adae_edge.train.settings import Settings, plan
-from adae_edge.train.trainer import Metrics, Run, Update, metrics_path, train, training_seconds
+from adae_edge.train.request import TrainRequest, plan, prepare
+from adae_edge.train.run import Run
+from adae_edge.train.settings import Settings
+from adae_edge.train.trainer import train
 from adae_edge.train.unseen import unseen_frames
 from tests.support.pictures import write_pictures
 from tests.support.trained import settings_for, train_on
@@ -308,7 +313,10 @@ def test_a_device_that_is_not_there_is_refused(digits, tmp_path):
     for device in ("cuda:77", "abacus"):
         with pytest.raises(UsageError, match="nothing else is used"):
             train(
-                digits, settings_for(digits, "digits", 0), tmp_path / "c.safetensors", device=device
+                digits,
+                settings_for(digits, "digits", 0),
+                tmp_path / "c.safetensors",
+                group=Group(device),
             )
     assert list(tmp_path.iterdir()) == []
 
@@ -395,13 +403,34 @@ def test_the_settings_of_version_0_1_0_are_read(digits):
 
 
 def test_plan_needs_no_option(digits):
-    settings = plan(
-        digits, "digits", 0, 0, "default", None, None, None,
-        resize="stretch", pad_value=0, region=None, fpr=None, references=True,
-    )  # fmt: skip
+    settings = plan(digits, TrainRequest(data="digits", anomalous="0"))
     assert (settings.side, settings.network) == (32, Network(16, 32))
     epochs_for = RECIPES["default"].epochs_for
     assert [epochs_for(updates) for updates in (5, 18, 500, 790, 5000)] == [200, 139, 5, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("changed", "option"),
+    [
+        ({"seed": 0}, "--seed"),
+        ({"out": Path("c.safetensors")}, "--out"),
+        ({"resize": "pad", "epochs": 3, "region": Region(0, 0, 8, 8)}, "--epochs"),
+        ({"resize": "pad", "region": Region(0, 0, 8, 8)}, "--pad"),
+        ({"region": Region(0, 0, 8, 8)}, "--roi"),
+        ({"references": False}, "--no-reference-frames"),
+    ],
+)
+def test_a_resumed_training_keeps_its_settings(tmp_path, changed, option):
+    """Also where the option says what the default is; nothing is read before."""
+    with pytest.raises(UsageError, match=f"keeps its settings: leave out {option}$"):
+        prepare(TrainRequest(resume=tmp_path / "none.safetensors", data="digits", **changed))
+
+
+def test_a_finished_training_is_not_resumed(digits, tmp_path):
+    out = tmp_path / "c.safetensors"
+    train(small(digits), settings_for(digits, "digits", 0, epochs=1), out)
+    with pytest.raises(UsageError, match="finished: there is nothing to resume"):
+        prepare(TrainRequest(resume=out))
 
 
 def test_a_training_interrupted_before_its_calibration_is_finished_by_resuming(digits, tmp_path):

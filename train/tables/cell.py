@@ -37,11 +37,14 @@ from adae_edge.train.data.dataset import Dataset, Indices, read_batches
 from adae_edge.train.data.opening import load_dataset, whole_digest
 from adae_edge.train.data.splits import split
 from adae_edge.train.density import fit_density
+from adae_edge.train.distributed import Group
 from adae_edge.train.evaluate import all_scores
 from adae_edge.train.loading import load_frames, score_frames
-from adae_edge.train.settings import Settings, plan
+from adae_edge.train.metrics import Update, training_seconds
+from adae_edge.train.request import TrainRequest, plan
+from adae_edge.train.settings import Settings
 from adae_edge.train.tables.tables import find_table, locate
-from adae_edge.train.trainer import Update, train, training_seconds
+from adae_edge.train.trainer import train
 from adae_edge.train.unseen import training_digest
 
 
@@ -114,11 +117,17 @@ class Cell:
             UsageError, DatasetError: as ``plan``.
         """
         table, (spec, anomalous, modality) = find_table(self.table), self.location
-        return plan(
-            dataset, spec, anomalous, self.seed, recipe or self.recipe, self.epochs, table.network, table.side,
-            resize="stretch", pad_value=0.0, region=None, fpr=None, references=True,
+        request = TrainRequest(
+            data=spec,
+            anomalous=None if anomalous is None else str(anomalous),
             modality=modality,
-        )  # fmt: skip
+            recipe=recipe or self.recipe,
+            epochs=self.epochs,
+            side=table.side,
+            network=table.network,
+            seed=self.seed,
+        )
+        return plan(dataset, request)
 
 
 def run_cell(cell: Cell, on_update: Callable[[Update], None]) -> None:
@@ -205,7 +214,7 @@ def trained(
                 f"{path} was trained with other settings than this cell has: remove it"
             )
     if checkpoint is None or checkpoint.contract is None:
-        train(dataset, settings, path, checkpoint, on_update, device)
+        train(dataset, settings, path, checkpoint, on_update, Group(device))
         return Checkpoint.load(path)
     if checkpoint.training.get("data_sha256") != training_digest(dataset, settings.seed):
         raise CheckpointError(f"{path} was trained on other data than {settings.data}: remove it")

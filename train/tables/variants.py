@@ -30,9 +30,9 @@ from adae_edge.train.density import fit_density
 from adae_edge.train.evaluate import all_scores
 from adae_edge.train.loading import load_frames, unpack
 from adae_edge.train.recipes import RECIPES, Recipe
+from adae_edge.train.run import Run
 from adae_edge.train.settings import NETWORKS
 from adae_edge.train.tables.tables import DEVELOPMENT
-from adae_edge.train.trainer import Run
 
 SIDE = 32
 NETWORK = NETWORKS["a"]

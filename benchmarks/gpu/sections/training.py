@@ -18,8 +18,8 @@ from adae_edge.benchmarks.gpu.results import Results, Settings
 from adae_edge.model import ADAE, Preprocess
 from adae_edge.runtime import Scorer
 from adae_edge.train.recipes import RECIPES
+from adae_edge.train.run import Run
 from adae_edge.train.settings import NETWORKS
-from adae_edge.train.trainer import Run
 
 # Networks and the channels of their frames.
 MEASURED = (("a", 1), ("b", 3))
@@ -72,7 +72,7 @@ def _timed(chosen: Updates, seconds: float) -> dict[str, Any]:
     network, channels, batch, device, compiled = chosen
     model = ADAE(preprocess, channels, NETWORKS[network]).to(device)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = Run(model.train(), RECIPE, None, compiled)
+    run = Run(model.train(), RECIPE, compiled=compiled)
     frames = torch.randint(0, 256, (_FRAMES, channels, SIDE, SIDE), dtype=torch.uint8).to(device)
     order = torch.randint(_FRAMES, (4000, batch))
 

@@ -1,0 +1,226 @@
+"""A training as it is asked for, and how what was left open follows from the frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from adae_edge.contract import SCORES, Contract, Region, Window, valid_side
+from adae_edge.errors import DatasetError, FrameError, UsageError
+from adae_edge.formats.checkpoint import Checkpoint
+from adae_edge.train.data.dataset import Dataset
+from adae_edge.train.data.opening import class_number, load_dataset
+from adae_edge.train.distributed import ALONE, Group
+from adae_edge.train.metrics import Update
+from adae_edge.train.recipes import RECIPES
+from adae_edge.train.settings import NETWORKS, Settings, describe
+from adae_edge.train.trainer import train
+
+# Options of the command line that have other names than the fields below.
+_OPTIONS = {"references": "--no-reference-frames", "region": "--roi", "resize": "--pad"}
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What is asked of a training; None where it is left open.
+
+    Attributes:
+        data: digits, mnist:DIR, cifar10:DIR, brats:DIR, nifti:DIR, or a folder.
+        out: the checkpoint to write; else checkpoint.safetensors.
+        resume: an unfinished checkpoint to go on with. It keeps its settings, so that only the
+            place of its data may be given with it.
+        anomalous: the class that is held out of digits, mnist or cifar10, by number or name.
+        modality: which volumes of brats or nifti are taken.
+        recipe: one of ``RECIPES``; else default.
+        epochs: passes over the training frames; else the recipe's.
+        side: pixels that the network sees; else ``recommended_side``.
+        network: one of ``NETWORKS``; else as Appendix A has it for MNIST and CIFAR-10.
+        resize: "stretch" or "pad", as in the contract; else stretch.
+        pad_value: grey level of the padding; else 0.
+        region: region of interest; else the whole frame.
+        score: one of ``contract.SCORES``; else l2.
+        fpr: target false-positive rate; else 0.01, or the lowest that can be promised.
+        window: the window of grey values of DICOM files; else their own.
+        references: whether calibration normals travel in the checkpoint; else they do.
+        seed: for the split, the first weights and the order of batches; else 0.
+    """
+
+    data: str | None = None
+    out: Path | None = None
+    resume: Path | None = None
+    anomalous: str | None = None
+    modality: str | None = None
+    recipe: str | None = None
+    epochs: int | None = None
+    side: int | None = None
+    network: str | None = None
+    resize: str | None = None
+    pad_value: float | None = None
+    region: Region | None = None
+    score: str | None = None
+    fpr: float | None = None
+    window: Window | None = None
+    references: bool | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training that is ready to run.
+
+    Attributes:
+        dataset: the one that the settings name.
+        settings: everything that decides the outcome.
+        out: the checkpoint that it writes.
+        unfinished: the checkpoint that it goes on from, or None.
+    """
+
+    dataset: Dataset
+    settings: Settings
+    out: Path
+    unfinished: Checkpoint | None = None
+
+    def describe(self) -> str:
+        """What is about to be trained, in lines for the terminal.
+
+        Raises:
+            DatasetError: the frames cannot be split.
+        """
+        return describe(self.dataset, self.settings)
+
+    def run(
+        self,
+        on_update: Callable[[Update], None] = lambda update: None,
+        group: Group = ALONE,
+        compiled: bool = False,
+    ) -> Contract | None:
+        """Train, as ``train`` does."""
+        return train(
+            self.dataset, self.settings, self.out, self.unfinished, on_update, group, compiled
+        )
+
+
+def prepare(request: TrainRequest) -> Training:
+    """Check what is asked for, open the data set, and settle what was left open.
+
+    Raises:
+        UsageError: no data, a checkpoint that is there already or is finished, a setting beside
+            ``resume``, or as ``load_dataset`` and ``plan``.
+        CheckpointError: the checkpoint to resume is refused.
+        DatasetError: as ``load_dataset`` and ``plan``.
+    """
+    if request.resume is not None:
+        return _resumed(request, request.resume)
+    if request.data is None:
+        raise UsageError(
+            "name the data to train on: digits, mnist:DIR, cifar10:DIR, brats:DIR, nifti:DIR or a "
+            "folder"
+        )
+    out = request.out or Path("checkpoint.safetensors")
+    if out.exists():
+        raise UsageError(
+            f"{out} is there already: choose another --out, or finish it with --resume {out}"
+        )
+    chosen = class_number(request.data, request.anomalous)
+    dataset = load_dataset(request.data, chosen, request.window, request.modality)
+    return Training(dataset, plan(dataset, request), out)
+
+
+def _resumed(request: TrainRequest, path: Path) -> Training:
+    given = {field.name for field in fields(request) if getattr(request, field.name) is not None}
+    if kept := given - {"data", "resume"}:
+        options = sorted(_OPTIONS.get(name, f"--{name.replace('_', '-')}") for name in kept)
+        raise UsageError(f"a resumed training keeps its settings: leave out {options[0]}")
+    unfinished = Checkpoint.load(path)
+    if unfinished.contract is not None:
+        raise UsageError(f"{path} is finished: there is nothing to resume")
+    settings = Settings.from_header(unfinished.training)
+    settings = replace(settings, data=request.data or settings.data)
+    dataset = load_dataset(settings.data, settings.anomalous, settings.window, settings.modality)
+    return Training(dataset, settings, path, unfinished)
+
+
+def plan(dataset: Dataset, request: TrainRequest) -> Settings:
+    """The settings of a new training: names looked up, and what was left open settled.
+
+    Raises:
+        UsageError: no such class, recipe, score, network or side, or a grey level around frames
+            that have none.
+        DatasetError: the first frame, from which the side follows, cannot be decoded.
+    """
+    data = request.data or ""
+    recipe = _one_of(RECIPES, "recipe", request.recipe, "default")
+    score = _score(request.score, recipe)
+
+    # How frames get to the network's size
+    resize, pad_value = request.resize or "stretch", request.pad_value or 0.0
+    if dataset.kind == "modality":
+        if pad_value:
+            raise UsageError(
+                "--pad-value is a grey level, and slices of a volume are padded with its background"
+            )
+        resize = "pad"  # section 4.1
+
+    # The network, as Appendix A has it for MNIST and CIFAR-10
+    papers = "a" if dataset.small and dataset.channels == 1 else "b"
+    network = _one_of(NETWORKS, "network", request.network, papers)
+    side = recommended_side(dataset, request.region) if request.side is None else request.side
+    if not valid_side(side):
+        raise UsageError(f"a network's side is 8, 16, 32 ... 1024 pixels, and {side} is not")
+
+    return Settings(
+        data=data,
+        anomalous=class_number(data, request.anomalous),
+        seed=request.seed or 0,
+        recipe=RECIPES[recipe],
+        epochs=request.epochs,
+        network=NETWORKS[network],
+        side=side,
+        resize=resize,
+        pad_value=pad_value,
+        region=request.region,
+        fpr=request.fpr,
+        references=request.references is not False,
+        window=request.window,
+        modality=request.modality,
+        score=score,
+    )
+
+
+def recommended_side(dataset: Dataset, region: Region | None) -> int:
+    """The side that a training takes if it is told none.
+
+    The paper's 32 for small pictures and for slices; up to 256 for larger ones, so that a network
+    pixel spans 4 to 8 of theirs.
+
+    Raises:
+        DatasetError: the first frame cannot be decoded.
+    """
+    if dataset.small or dataset.kind == "modality":
+        return 32
+    try:
+        height, width, _ = dataset.frames[0].shape
+    except FrameError as error:
+        raise DatasetError(str(error)) from error
+    shorter = min(region.width, region.height) if region else min(height, width)
+    power_of_two = 1 << (max(shorter // 4, 1).bit_length() - 1)
+    return min(max(power_of_two, 32), 256)
+
+
+def _score(asked: str | None, recipe: str) -> str:
+    """The named score, of which the plain autoencoder has one alone."""
+    if recipe != "autoencoder":
+        return _one_of(SCORES, "score", asked, "l2")
+    if asked not in (None, "l2", "generator"):
+        raise UsageError(
+            f"the recipe autoencoder trains no D, so its score is generator, and not {asked}"
+        )
+    return "generator"
+
+
+def _one_of(known: Collection[str], what: str, asked: str | None, default: str) -> str:
+    name = default if asked is None else asked
+    if name not in known:
+        raise UsageError(f"there is no {what} {name}: choose {' or '.join(known)}")
+    return name
