@@ -1,4 +1,4 @@
-"""The density of normals: a Gaussian mixture over what the encoders of a trained network see in them."""
+"""The density of normals: a Gaussian mixture over what the trained encoders see in them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
@@ -22,8 +23,8 @@ DIMENSIONS = 48
 COMPONENTS = 30
 FRAMES_PER_COMPONENT = 400
 STEPS = 20
-# Of the first component's variance: what normals vary less by is rounding, which dividing by it
-# would blow up.
+# Part of the first component's variance: what normals vary less by is rounding, and dividing by it
+# would blow it up.
 NEGLIGIBLE = 1e-6
 # Added to the variances, which are 1 over all normals.
 REGULARISATION = 0.1
@@ -36,59 +37,64 @@ def fit_density(model: ADAE, frames: Tensor, seed: int) -> Density:
         model: trained, in eval mode.
         frames: of the training, as ``load_frames`` returns them, in random order; the first 12 000
             are used.
-        seed: of the mixture's first guess.
+        seed: for the mixture's first guess.
+
+    Returns:
+        The density, on the model's device.
 
     Raises:
         TrainingError: what the encoders see is not finite.
     """
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        parts = frames[:FRAMES].to(device).split(256)  # type: ignore[no-untyped-call]
-        activations = (
-            torch.cat([model.activations(unpack(part, model.preprocess)) for part in parts])
-            .cpu()
-            .numpy()
-        )
-    if not np.isfinite(activations).all():
-        raise TrainingError(
-            "the encoders' activations are not finite: train again with another --recipe or --seed"
-        )
+    # what the encoders see
+    activations = _activations(model, frames[:FRAMES])
     count, values = activations.shape
-    components = min(max(count // FRAMES_PER_COMPONENT, 1), COMPONENTS)
-    pca = PCA(min(DIMENSIONS, count // 2, values), svd_solver="randomized", random_state=seed).fit(
-        activations
-    )
-    variances = pca.explained_variance_[
-        pca.explained_variance_ >= NEGLIGIBLE * pca.explained_variance_[0]
-    ]
+
+    # fewer dimensions, each of variance 1
+    pca = PCA(min(DIMENSIONS, count // 2, values), svd_solver="randomized", random_state=seed)
+    pca.fit(activations)
+    variances = pca.explained_variance_
+    variances = variances[variances >= NEGLIGIBLE * variances[0]]
     dimensions = len(variances)
     basis = (pca.components_[:dimensions] / np.sqrt(variances + 1e-12)[:, None]).T
+    whitened = ((activations - pca.mean_) @ basis).astype(np.float64)
+
+    # the mixture
     mixture = GaussianMixture(
-        components,
+        min(max(count // FRAMES_PER_COMPONENT, 1), COMPONENTS),
         reg_covar=REGULARISATION,
         max_iter=STEPS,
         init_params="k-means++",
         random_state=seed,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", ConvergenceWarning
-        )  # a better fit of normals detects no more
-        mixture.fit(((activations - pca.mean_) @ basis).astype(np.float64))
+        # A better fit of normals detects no more.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        mixture.fit(whitened)
 
-    factors = (
-        mixture.precisions_cholesky_
-    )  # [K, D, D]: whitened distance = (components - mean) @ factor
+    # the products that the graph computes it by
+    factors = mixture.precisions_cholesky_  # [K, D, D]: distance = (whitened - mean) @ factor
     offsets = np.einsum("kd,kde->ke", mixture.means_, factors)
     peaks = np.log(mixture.weights_) + np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
     peaks -= np.logaddexp.reduce(peaks)
-    arrays = (
-        pca.mean_,
-        basis,
-        factors.transpose(1, 0, 2).reshape(dimensions, -1),
-        offsets.reshape(-1),
-        peaks,
-    )
-    return Density(
-        *(torch.from_numpy(np.ascontiguousarray(array, np.float32)) for array in arrays)
-    ).to(device)
+    factors = factors.transpose(1, 0, 2).reshape(dimensions, -1)
+    arrays = (pca.mean_, basis, factors, offsets.reshape(-1), peaks)
+    tensors = (torch.from_numpy(np.ascontiguousarray(array, np.float32)) for array in arrays)
+    return Density(*tensors).to(next(model.parameters()).device)
+
+
+def _activations(model: ADAE, frames: Tensor) -> NDArray[np.float32]:
+    """What the encoders see in packed frames, float32 [N, values].
+
+    Raises:
+        TrainingError: it is not finite.
+    """
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        batches = frames.to(device).split(256)  # type: ignore[no-untyped-call]
+        parts = [model.activations(unpack(batch, model.preprocess)) for batch in batches]
+        activations: NDArray[np.float32] = torch.cat(parts).cpu().numpy()
+    if not np.isfinite(activations).all():
+        raise TrainingError(
+            "the encoders' activations are not finite: train again with another --recipe or --seed"
+        )
+    return activations

@@ -1,4 +1,4 @@
-"""Evaluation of a checkpoint on frames with labels: AUROC, average precision, and the threshold at work."""
+"""Evaluation of a checkpoint on labelled frames: AUROC, average precision and the threshold."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Evaluation:
     Attributes:
         auroc, average_precision: None where one of the two kinds is missing.
         threshold: the score above which a frame is called anomalous.
-        false_positive_rate: of the normals, at the threshold; None without normals.
-        true_positive_rate: of the anomalous, at the threshold; None without anomalous.
+        false_positive_rate: part of the normals above the threshold; None without normals.
+        true_positive_rate: part of the anomalous above the threshold; None without anomalous.
         normals, anomalous: how many frames.
     """
 
@@ -58,18 +58,31 @@ class Evaluation:
 def measure(
     scores: NDArray[np.float32], anomalous: NDArray[np.bool_], threshold: float
 ) -> Evaluation:
-    """scores: float32 [N], higher is more anomalous; anomalous: bool [N]."""
+    """Measure how well scores separate two kinds of frames.
+
+    Args:
+        scores: float32 [N]; higher is more anomalous.
+        anomalous: bool [N].
+        threshold: the score above which a frame is called anomalous.
+    """
     called = scores > threshold
-    both = bool(anomalous.any() and not anomalous.all())
+    counts = {"normals": int((~anomalous).sum()), "anomalous": int(anomalous.sum())}
+    auroc = precision = None
+    if all(counts.values()):
+        auroc = float(roc_auc_score(anomalous, scores))
+        precision = float(average_precision_score(anomalous, scores))
     return Evaluation(
-        auroc=float(roc_auc_score(anomalous, scores)) if both else None,
-        average_precision=float(average_precision_score(anomalous, scores)) if both else None,
+        auroc=auroc,
+        average_precision=precision,
         threshold=threshold,
-        false_positive_rate=float(called[~anomalous].mean()) if not anomalous.all() else None,
-        true_positive_rate=float(called[anomalous].mean()) if anomalous.any() else None,
-        normals=int((~anomalous).sum()),
-        anomalous=int(anomalous.sum()),
+        false_positive_rate=_share(called[~anomalous]),
+        true_positive_rate=_share(called[anomalous]),
+        **counts,
     )
+
+
+def _share(called: NDArray[np.bool_]) -> float | None:
+    return float(called.mean()) if len(called) else None
 
 
 def roc_points(
@@ -85,11 +98,17 @@ def evaluate(
 ) -> tuple[Evaluation, NDArray[np.float32], UnseenFrames]:
     """Score the frames that the training has not seen with PyTorch, in eval mode.
 
+    Args:
+        checkpoint: a finished checkpoint.
+        data, window: as for ``unseen_frames``.
+
     Returns:
         The figures, the scores float32 [N], and the frames that they belong to.
 
     Raises:
-        As ``unseen_frames``, and CheckpointError for an unfinished checkpoint.
+        UsageError, DatasetError, CheckpointError: as ``unseen_frames``.
+        DatasetError: the training saw every frame.
+        CheckpointError: the training is unfinished.
     """
     model = load_network(checkpoint)
     assert checkpoint.contract is not None
@@ -99,23 +118,23 @@ def evaluate(
             "the training saw every one of these frames, so nothing is left to evaluate on"
         )
     scores, _ = score_frames(model, unseen.dataset, unseen.indices)
-    return (
-        measure(scores, unseen.anomalous, checkpoint.contract.calibration.threshold),
-        scores,
-        unseen,
-    )
+    threshold = checkpoint.contract.calibration.threshold
+    return measure(scores, unseen.anomalous, threshold), scores, unseen
 
 
 def all_scores(model: ADAE, dataset: Dataset, indices: Indices) -> dict[str, NDArray[np.float32]]:
-    """Every named score of the same frames, float32 [N] each, in the order of the indices, by one pass over them.
+    """Compute every named score of the same frames, by one pass over them.
 
     Args:
         model: in eval mode, with its density.
         dataset: the frames' data set.
-        indices: of the frames.
+        indices: which of its frames.
+
+    Returns:
+        float32 [N] for each score, in the order of the indices.
 
     Raises:
-        As ``score_frames``.
+        DatasetError, TrainingError: as ``score_frames``.
     """
     with torch.inference_mode():
         parts = [
@@ -136,7 +155,8 @@ def reconstructions(model: ADAE, inputs: list[Frame]) -> tuple[NDArray[np.float3
         inputs: one frame, as ``UnseenFrames.inputs`` gives it.
 
     Returns:
-        x, G(x), D(G(x)) float32 [S, S, C] in [-1, 1], and |x - D(G(x))| float32 [S, S], mean over channels.
+        x, G(x), D(G(x)) float32 [S, S, C] in [-1, 1], and |x - D(G(x))| float32 [S, S], the mean
+            over channels.
     """
     with torch.inference_mode():
         x = model.preprocess(*(torch.from_numpy(array.copy()) for array in inputs))

@@ -20,42 +20,52 @@ from adae_edge.train.data.splits import Split
 
 
 def load_frames(dataset: Dataset, parts: Split, preprocess: Preprocess) -> tuple[Tensor, Digest]:
-    """The training frames at the network's size, and the digest of all normals that shape the model.
+    """Read the normals that shape the model, and keep those that train at the network's size.
 
-    The resized frames are kept as 8 bits, or 16 for z-scores, to hold a large data set in memory;
-    calibration and evaluation score the raw frames instead.
+    They are kept as 8 bits, or 16 for z-scores, to hold a large data set in memory; calibration and
+    evaluation score the raw frames instead.
 
     Returns:
-        As ``unpack`` takes them, [N, C, S, S], and the digest of the raw training and calibration
-            frames.
+        The training frames as ``unpack`` takes them, [N, C, S, S], and the digest of the raw
+            training and calibration frames.
 
     Raises:
         DatasetError: frames that cannot be decoded, or that are too small for the region.
     """
     wanted = np.concatenate([parts.train, parts.calibration])
     resized: list[Tensor] = []
-    digest, at = Digest(), 0
+    digest, start = Digest(), 0
     for batch in read_batches(dataset, wanted):
         check_region(preprocess.region, batch.shape)
         digest.update(batch)
-        statistics = dataset.statistics_of(wanted[at : at + len(batch)])
-        at += len(batch)
-        resized.append(
-            pack(preprocess, torch.from_numpy(batch), *map(torch.from_numpy, statistics))
-        )
+        statistics = dataset.statistics_of(wanted[start : start + len(batch)])
+        start += len(batch)
+        tensors = map(torch.from_numpy, [batch, *statistics])
+        resized.append(pack(preprocess, *tensors))
     return torch.cat(resized)[: len(parts.train)], digest
 
 
 def pack(preprocess: Preprocess, frames: Tensor, *statistics: Tensor) -> Tensor:
-    """Raw frames -> [N, C, S, S] in few bytes: uint8 grey levels, or float16 z-scores in [-1, 1]."""
+    """Resize raw frames, and keep them in few bytes.
+
+    Args:
+        preprocess: the network's.
+        frames: [N, H, W, C], as a data set has them.
+        statistics: for frames in modality units, the means and standard deviations [N].
+
+    Returns:
+        [N, C, S, S]: uint8 grey levels, or float16 z-scores in [-1, 1].
+    """
     if statistics:
         return preprocess(frames, *statistics).to(torch.float16)  # type: ignore[no-any-return]
     return preprocess.resize(frames).round().to(torch.uint8)
 
 
 def unpack(frames: Tensor, preprocess: Preprocess) -> Tensor:
-    """What ``pack`` made -> float32 in [-1, 1], as the network sees it."""
-    return preprocess.normalise(frames) if frames.dtype == torch.uint8 else frames.float()
+    """What ``pack`` returned -> float32 [N, C, S, S] in [-1, 1], as the network sees it."""
+    if frames.dtype == torch.uint8:
+        return preprocess.normalise(frames)
+    return frames.float()
 
 
 def score_frames(
@@ -82,7 +92,12 @@ def score_frames(
 
 
 def inputs_of(model: ADAE, dataset: Dataset, indices: Indices) -> Iterator[tuple[Tensor, ...]]:
-    """What the network takes for the frames at ``indices``, in order, up to 256 frames at a time, on its device.
+    """Read what the network takes, up to 256 frames at a time, and put it on the network's device.
+
+    Args:
+        model: the network.
+        dataset: the frames' data set.
+        indices: which of its frames, in this order.
 
     Yields:
         Raw frames [n, H, W, C], and for frames in modality units the means and standard deviations
@@ -92,15 +107,14 @@ def inputs_of(model: ADAE, dataset: Dataset, indices: Indices) -> Iterator[tuple
         DatasetError: as ``score_frames``.
     """
     device = next(model.parameters()).device
-    at = 0
+    start = 0
     for batch in read_batches(dataset, indices):
         check_region(model.preprocess.region, batch.shape)
         batch = to_channels(batch, model.channels)
-        inputs = [batch, *dataset.statistics_of(indices[at : at + len(batch)])]
-        at += len(batch)
-        yield from zip(
-            *(torch.split(torch.from_numpy(array).to(device), 256) for array in inputs), strict=True
-        )
+        inputs = [batch, *dataset.statistics_of(indices[start : start + len(batch)])]
+        start += len(batch)
+        parts = [torch.split(torch.from_numpy(array).to(device), 256) for array in inputs]
+        yield from zip(*parts, strict=True)
 
 
 def check_finite(scores: NDArray[np.float32], indices: Indices) -> None:
@@ -112,8 +126,7 @@ def check_finite(scores: NDArray[np.float32], indices: Indices) -> None:
     if len(wrong := indices[~np.isfinite(scores)]):
         raise TrainingError(
             f"the network's score of frame {wrong[0]} is not a finite number: train again with "
-            "another --recipe "
-            "or --seed"
+            "another --recipe or --seed"
         )
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from adae_edge.errors import printable
-from adae_edge.train.trainer import Update
+from adae_edge.train.metrics import Update
 
 if TYPE_CHECKING:
     from typing import Self
@@ -37,7 +37,7 @@ class TrainingProgress(_Shown):
     """Shows each update; use as a context manager.
 
     Args:
-        shown: whether anything is; of several processes that train together, one shows it.
+        shown: whether anything is shown; of several processes that train together, one does.
 
     Attributes:
         epochs_done: whole epochs so far.
@@ -58,12 +58,13 @@ class TrainingProgress(_Shown):
 
     def show(self, update: Update) -> None:
         """Take in one update of the weights."""
-        losses = f"L_G {update.loss_g:.4f}  L_D {update.loss_d:.4f}  lr_G {update.lr_g:.1e}  lr_D {update.lr_d:.1e}"
-        epoch = f"{update.epoch + 1}/{update.epochs}"
-        total, done = (
-            update.epochs * update.updates,
-            update.epoch * update.updates + update.update + 1,
+        losses = (
+            f"L_G {update.loss_g:.4f}  L_D {update.loss_d:.4f}  "
+            f"lr_G {update.lr_g:.1e}  lr_D {update.lr_d:.1e}"
         )
+        epoch = f"{update.epoch + 1}/{update.epochs}"
+        total = update.epochs * update.updates
+        done = update.epoch * update.updates + update.update + 1
         self._bar.update(self._task, total=total, completed=done, epoch=epoch, losses=losses)
         if update.update + 1 == update.updates:
             self.epochs_done = update.epoch + 1
@@ -72,7 +73,10 @@ class TrainingProgress(_Shown):
 
 
 class TableProgress(_Shown):
-    """A table's cells: one bar over all of them, and a line for each that ends; every epoch is a line in a log."""
+    """Shows a table's cells: one bar over all of them, and a line for each that ends.
+
+    In a log, where there is no bar, every epoch is a line, too.
+    """
 
     def __init__(self, cells: int, finished: int) -> None:
         self._cells, self._finished = cells, finished
@@ -91,14 +95,14 @@ class TableProgress(_Shown):
         )
 
     def epoch(self, cell: object, epoch: int, epochs: int, loss_g: float, loss_d: float) -> None:
-        """An epoch of a cell is done."""
+        """Take in that an epoch of a cell is done."""
         self._running[cell] = epoch / epochs
         if self._bar.disable:
             self._say(f"{cell}: epoch {epoch}/{epochs}  L_G {loss_g:.4f}  L_D {loss_d:.4f}")
         self._show()
 
     def finished(self, cell: object, auroc: dict[str, float], seconds: float) -> None:
-        """A cell is done."""
+        """Take in that a cell is done."""
         self._running.pop(cell, None)
         self._finished += 1
         figures = "  ".join(f"{name} {figure:.4f}" for name, figure in auroc.items())
@@ -108,7 +112,7 @@ class TableProgress(_Shown):
         self._show()
 
     def failed(self, cell: object, reason: str) -> None:
-        """A cell ended without its figures."""
+        """Take in that a cell ended without its figures."""
         self._running.pop(cell, None)
         self._say(f"{cell} failed: {printable(reason)}")
         self._show()

@@ -35,19 +35,21 @@ class UnseenFrames:
 
     @property
     def anomalous(self) -> NDArray[np.bool_]:
-        """bool [N], in the order of the indices."""
+        """Which of the unseen frames are anomalous, bool [N], in the order of the indices."""
         return self.dataset.anomalous[self.indices]
 
-    def frame(self, at: int, channels: int) -> Frame:
-        """The frame at a place in the order of the indices, [H, W, channels]."""
-        return to_channels(self.dataset.frames[int(self.indices[at])], channels)
+    def frame(self, index: int, channels: int) -> Frame:
+        """The frame [H, W, channels] at an index into ``indices``."""
+        return to_channels(self.dataset.frames[int(self.indices[index])], channels)
 
-    def inputs(self, at: int, channels: int) -> list[Frame]:
-        """What the network takes for that frame alone: [1, H, W, channels], and mean and std [1] if it has them."""
-        return [
-            self.frame(at, channels)[None],
-            *self.dataset.statistics_of(self.indices[at : at + 1]),
-        ]
+    def inputs(self, index: int, channels: int) -> list[Frame]:
+        """What the network takes for that frame alone.
+
+        Returns:
+            [1, H, W, channels], and mean and std [1] for a frame in modality units.
+        """
+        statistics = self.dataset.statistics_of(self.indices[index : index + 1])
+        return [self.frame(index, channels)[None], *statistics]
 
 
 def unseen_frames(
@@ -60,24 +62,28 @@ def unseen_frames(
         data: where the data set is now, or another one; None for the one of the training. Of
             another data set, or a changed one, every frame is taken that did not train or
             calibrate.
-        window: centre and width of the grey values of DICOM files; None for what the training had.
+        window: the window of grey values of DICOM files; None for what the training had.
 
     Raises:
         UsageError, DatasetError: the data set cannot be opened.
         CheckpointError: the data set of the training has changed, so its test part is unknown.
     """
+    assert checkpoint.contract is not None
     settings = Settings.from_header(checkpoint.training)
+
+    # the data set
     spec = data or settings.data
     if Path(spec).is_dir():
         dataset = load_dataset(spec, window=window or settings.window, modality=settings.modality)
     else:
         dataset = load_dataset(spec, settings.anomalous, window, settings.modality)
-    assert checkpoint.contract is not None
     if dataset.kind != checkpoint.contract.kind:
         raise UsageError(
             f"the model takes frames of kind {checkpoint.contract.kind}, and {spec} has "
             f"{dataset.kind}"
         )
+
+    # its test part, or all of another one
     indices = np.arange(len(dataset.anomalous))
     if training_digest(dataset, settings.seed) == checkpoint.training.get("data_sha256"):
         indices = split(dataset.anomalous, settings.seed, dataset.groups).test
@@ -85,6 +91,8 @@ def unseen_frames(
         raise CheckpointError(
             f"{spec} is no longer the data of this training: name the data to evaluate on"
         )
+
+    # without frames that are equal to one of the training
     digest = Digest()
     for batch in read_batches(dataset, indices):
         digest.update(to_channels(batch, checkpoint.contract.channels))
@@ -94,10 +102,13 @@ def unseen_frames(
 
 
 def training_digest(dataset: Dataset, seed: int) -> str | None:
-    """The ``data_sha256`` of a training on the data set with this seed, or None where it has too few normals."""
+    """The ``data_sha256`` that a training on the data set with this seed has.
+
+    None where it has too few normals to have been trained on.
+    """
     try:
         parts = split(dataset.anomalous, seed, dataset.groups)
-    except DatasetError:  # too few normals to have been trained on
+    except DatasetError:
         return None
     digest = Digest()
     for batch in read_batches(dataset, np.concatenate([parts.train, parts.calibration])):
