@@ -64,7 +64,7 @@ def sealed(data):
 
 
 def with_more_in_graph(data, more):
-    """The same file with these bytes at the end of its graph, which may be too many for onnx or ourselves to read."""
+    """The same file with these bytes at the end of its graph, too many perhaps to be read."""
     model = ModelProto.FromString(data)
     graph = model.graph.SerializeToString()
     model.ClearField("graph")
@@ -312,10 +312,9 @@ def sum_of_a_column_and_a_row(model):
 
 @attack(CONSTANTS.format("ConvTranspose"))
 def spread_constant(model):
-    compute(
-        model, "ConvTranspose", tensor(np.ones((1, 1, 2, 2))), tensor(np.ones((1, 1, 1, 1)), name="kernel"),
-        strides=[HUGE, HUGE],
-    )  # fmt: skip
+    kernel = tensor(np.ones((1, 1, 1, 1)), name="kernel")
+    spread = tensor(np.ones((1, 1, 2, 2)))
+    compute(model, "ConvTranspose", spread, kernel, strides=[HUGE, HUGE])
 
 
 @attack(CONSTANTS.format("Concat"))

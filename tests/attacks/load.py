@@ -1,4 +1,4 @@
-"""Load a model file as a user's program does, and print as JSON what that took: run by test_attacks.py."""
+"""Loads a model file as a user's program does, and prints what that took, for test_attacks.py."""
 
 import json
 import resource
@@ -9,13 +9,15 @@ from pathlib import Path
 from adae_edge.errors import AdaeEdgeError
 from adae_edge.runtime import Scorer
 
-LIMIT = (
-    4 * 2**30
-)  # of addresses, so that an attack that succeeds takes this process and not the machine
+# Bytes of addresses, so that an attack that succeeds takes this process and not the machine.
+LIMIT = 4 * 2**30
 
 
 def peak():
-    """Bytes of memory that this process held at most; getrusage would also count the process that started it."""
+    """Bytes of memory that this process held at most.
+
+    getrusage would also count the process that started it.
+    """
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 

@@ -1,4 +1,4 @@
-"""Every hostile model file is refused with one sentence, in under a second and 200 MB, before it can do anything."""
+"""Every hostile model file is refused with one sentence, in under a second and 200 MB."""
 
 import json
 import subprocess
@@ -30,9 +30,8 @@ def test_refused_at_once(name, tmp_path):
     assert loaded["refusal"] is not None
     assert loaded["refusal"].startswith(f"{path} is refused: {reason}")
     assert loaded["refusal"].isprintable()
-    assert (
-        loaded["seconds"] < 1
-    )  # of this process; on a machine that does nothing else, the time that passes
+    # Of this process; on a machine that does nothing else, the time that passes.
+    assert loaded["seconds"] < 1
     assert loaded["bytes"] < 200e6
 
 

@@ -1,4 +1,4 @@
-"""The contract: what is read is what was written, and anything else is refused with one sentence."""
+"""The contract: what is read is what was written, and the rest is refused with one sentence."""
 
 import dataclasses
 import json
@@ -227,7 +227,7 @@ def test_nan_is_never_written(contract):
 
 
 def test_schema_1_is_read_as_what_it_said(contract):
-    """Its threshold held its rate on average over draws of normals, so there is no confidence to report."""
+    """Its threshold held its rate on average over draws of normals, so it reports no confidence."""
     read = Contract.from_json(json.dumps(as_schema_1(contract)))
     assert read.calibration.confidence is None
     assert read.calibration.promise == "false-positive rate at most 0.01 on average"
@@ -362,7 +362,7 @@ def test_json_that_is_no_object_is_refused(text):
 @pytest.mark.parametrize("name", ["schema", "side", "calibration"])
 @pytest.mark.parametrize("pair", ["[]", ('{"a":', "}")])
 def test_deep_nesting_is_refused(contract, name, pair):
-    """Shallow enough to be parsed, too deep for that, and the depths between, where repr() may be what fails."""
+    """Depths that are parsed, depths that are not, and those between, where repr() may fail."""
     text = json.dumps({**as_json(contract), name: "HERE"})
     for depth in [*range(100, 1100, 9), 100_000]:
         refusal(

@@ -65,7 +65,7 @@ def installed(path):
 
 
 def requirements(path):
-    """The same as packages of the index: the project's own, and those of its extras that are named."""
+    """What is installed as packages of the index, the project's own and its extras' resolved."""
     found = []
     for text in installed(path):
         if not text.startswith("."):
@@ -164,7 +164,7 @@ def test_the_index_has_every_package_and_extra_within_its_bounds(path, tmp_path)
 
 
 def test_what_the_image_for_cpus_installs_scores_pictures_and_videos(tmp_path):
-    """From the files that it copies, as its line says, in an environment without pip or any other build tool."""
+    """From the files that it copies, in an environment without pip or any other build tool."""
     dockerfile = ROOT / "deploy" / "cpu.Dockerfile"
     source = tmp_path / "source"
     for name in copied(dockerfile):
@@ -183,29 +183,21 @@ def test_what_the_image_for_cpus_installs_scores_pictures_and_videos(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     Image.fromarray(pixels).save(tmp_path / "b.gif")
-    command = [
-        python.with_name("adae-edge"),
-        "score",
-        "m.onnx",
-        "a.png",
-        "--to",
-        "jsonl:scores.jsonl",
-    ]
+    score = [python.with_name("adae-edge"), "score", "m.onnx"]
+    command = [*score, "a.png", "--to", "jsonl:scores.jsonl"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (row,) = (tmp_path / "scores.jsonl").read_text().splitlines()
     expected = float(Scorer(tmp_path / "m.onnx").score(pixels[None])[0])
     assert json.loads(row)["score"] == pytest.approx(expected, rel=1e-6)
-    command[3] = "camera:99"
+    command = [*score, "camera:99"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (
-        done.stderr.splitlines()[0]
-        == "adae-edge: there is no camera 99, or another program is using it"
-    )
+    sentence = "adae-edge: there is no camera 99, or another program is using it"
+    assert done.stderr.splitlines()[0] == sentence
 
 
 def written_commands():
-    """All adae-edge commands in the pages: in a shell line, after an image's name, or in a systemd unit."""
+    """All adae-edge commands in the pages: in a shell, after an image's name, in a systemd unit."""
     for page in ("deploy/README.md", "docs/jetson.md"):
         text = (ROOT / page).read_text().replace("\\\n", " ")
         for match in re.finditer(r"^ +.*?adae-edge(?::\w+)? ([a-z].*)$", text, re.MULTILINE):

@@ -1,4 +1,4 @@
-"""The pages say what is so: links, commands, options, modules, files, and a command for each figure."""
+"""The pages say what is so: links, commands, options, modules, files, commands for figures."""
 
 import importlib.util
 import re

@@ -1,4 +1,4 @@
-"""Engine files: what is written is read back, and what is cut, foreign or lying is refused with one sentence."""
+"""Engine files: what is written is read back, and what is cut, foreign or lying is refused."""
 
 import dataclasses
 import hashlib
@@ -18,15 +18,27 @@ from adae_edge.formats.enginefile import MAGIC, MAX_HEADER, Engine
 
 fuzz = settings(max_examples=300, deadline=None, database=None)
 PLAN = bytes(range(256)) * 4
+READING = """
+import sys
+from adae_edge.formats import enginefile
+enginefile.read("m.engine")
+packages = {"numpy", "torch", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx"}
+assert packages.isdisjoint(sys.modules)
+"""
 
 
 @pytest.fixture(scope="module")
 def engine(contract):
     return Engine(
         contract=dataclasses.replace(contract, form=Form(precision="fp16", size=(48, 64))),
-        flavour="tensorrt", version="10.3.0", gpu="Orin", compute_capability="8.7", onnx_sha256="a" * 64,
-        options={"batch": [1, 1, 16], "frame_size": [[64, 48], [64, 48], [64, 48]], "workspace_mb": None}, plan=PLAN,
-    )  # fmt: skip
+        flavour="tensorrt",
+        version="10.3.0",
+        gpu="Orin",
+        compute_capability="8.7",
+        onnx_sha256="a" * 64,
+        options={"batch": [1, 1, 16], "frame_size": [[64, 48]] * 3, "workspace_mb": None},
+        plan=PLAN,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -236,9 +248,4 @@ def test_no_file_does_anything_but_open_or_be_refused(data, draw):
 
 def test_reading_needs_no_package(tmp_path, data):
     (tmp_path / "m.engine").write_bytes(data)
-    code = (
-        "import sys; from adae_edge.formats import enginefile; enginefile.read('m.engine')\n"
-        "assert not {'numpy', 'torch', 'onnx', 'onnxruntime', 'tensorrt', 'tensorrt_rtx'} & "
-        "set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    subprocess.run([sys.executable, "-c", READING], cwd=tmp_path, check=True)

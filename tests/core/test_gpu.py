@@ -26,11 +26,14 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
     return 0;
 }
 """
-ASK = (
-    "from adae_edge.errors import DeviceError\nfrom adae_edge.gpu import ask_driver, first_gpu\n"
-    "try:\n    print(*ask_driver(), first_gpu())\n"
-    "except DeviceError as error:\n    print(error, first_gpu())"
-)
+ASK = """
+from adae_edge.errors import DeviceError
+from adae_edge.gpu import ask_driver, first_gpu
+try:
+    print(*ask_driver(), first_gpu())
+except DeviceError as error:
+    print(error, first_gpu())
+"""
 
 
 @pytest.fixture(scope="module")

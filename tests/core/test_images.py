@@ -1,4 +1,4 @@
-"""Decoding pictures: every kind by a fixed rule, and what is damaged or hostile refused with one sentence."""
+"""Decoding pictures: every kind by a fixed rule, and what is damaged or hostile is refused."""
 
 import io
 import struct

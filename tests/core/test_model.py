@@ -1,4 +1,4 @@
-"""The network as Appendix A reads, preprocessing against an independent definition, and the score."""
+"""The network as Appendix A reads, preprocessing by an independent definition, and the score."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Model files: what is written is scored, and what is damaged, foreign or hostile is refused with one sentence."""
+"""Model files: what is written is scored, and what is damaged, foreign or hostile is refused."""
 
 import dataclasses
 import hashlib
@@ -542,7 +542,10 @@ def test_new_contract_comes_in_front_of_the_graph_too(small_model, contract):
 
 
 def survives(data):
-    """Nothing worse than ModelFileError; if accepted, onnx too sees no foreign operators and no outside data."""
+    """Nothing worse than ModelFileError happens.
+
+    If the file is accepted, onnx too sees no foreign operators and no data outside of it.
+    """
     try:
         accepted = modelfile.check(data)
     except ModelFileError:

@@ -1,4 +1,4 @@
-"""The wheel, outside of the checkout: what it holds, that it type-checks, and that the core scores alone."""
+"""The wheel, outside of the checkout: what it holds, that it type-checks, that the core scores."""
 
 import os
 import subprocess
@@ -13,6 +13,15 @@ from adae_edge.runtime import Scorer
 from tests.support.checkout import ROOT, STAGES
 from tests.support.environments import environment
 from tests.support.models import mean_model
+
+# The command line where no extra but [cpu] is installed.
+WITHOUT_EXTRAS = """
+import importlib.util, sys
+for name in ("torch", "onnx", "cv2", "pydicom", "sklearn"):
+    assert importlib.util.find_spec(name) is None, name
+from adae_edge.cli import main
+main()
+"""
 
 
 def sources():
@@ -63,14 +72,9 @@ def test_a_clean_environment_with_the_cpu_extra_scores_pictures(wheel, tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     Image.fromarray(pixels).save(frames / "a.png")
     Image.fromarray(pixels).save(frames / "b.jpg")
-    code = (
-        "import importlib.util, sys\n"
-        "for name in ('torch', 'onnx', 'cv2', 'pydicom', 'sklearn'):\n"
-        "    assert importlib.util.find_spec(name) is None, name\n"
-        "from adae_edge.cli import main\nmain()"
-    )
     scores = tmp_path / "scores.csv"
-    command = [str(python), "-c", code, "score", str(model), str(frames), "--to", f"csv:{scores}"]
+    score = ["score", str(model), str(frames), "--to", f"csv:{scores}"]
+    command = [str(python), "-c", WITHOUT_EXTRAS, *score]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = scores.read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Real normals that neither trained nor calibrated exceed the threshold as rarely as it promises."""
+"""Real normals that neither trained nor calibrated exceed a threshold as rarely as it promises."""
 
 import dataclasses
 import math
@@ -22,7 +22,7 @@ FPR = 0.1
 
 @pytest.fixture(scope="module", params=["digits", "mnist"])
 def trained(request, tmp_path_factory):
-    """A trained model's contract, and the scores of its unseen normals: those that calibrated, and the test part's."""
+    """A trained contract, and the scores of normals that calibrated and of the test part."""
     data = f"mnist:{real('mnist')}" if request.param == "mnist" else request.param
     dataset = load_dataset(data, 0)
     dataset = dataclasses.replace(
@@ -49,7 +49,10 @@ def test_held_out_normals_show_the_promised_rate(trained):
 
 @pytest.mark.parametrize(("normals", "fpr"), [(150, 0.05), (300, 0.1)])
 def test_most_draws_of_real_normals_keep_the_rate(trained, normals, fpr):
-    """Draws from all unseen normals, so the rate among them is known; a bound on the mean alone would not do."""
+    """The draws are from all unseen normals, so that the rate among them is known.
+
+    A bound on the mean alone would not do.
+    """
     population = np.concatenate(trained[1:])
     draws = np.random.default_rng(0).choice(population, (2000, normals))
     margin = 4 * math.sqrt(0.95 * 0.05 / len(draws))

@@ -37,9 +37,9 @@ def test_density_is_the_mixture_s():
     weights, centre, basis = np.array([0.3, 0.7]), random.normal(size=5), random.normal(size=(5, 3))
     peaks = np.log(weights) + np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(1)
     peaks -= np.logaddexp.reduce(peaks)
-    arrays = (
-        centre, basis, factors.transpose(1, 0, 2).reshape(3, 6), np.einsum("kd,kde->ke", means, factors).ravel(), peaks
-    )  # fmt: skip
+    side_by_side = factors.transpose(1, 0, 2).reshape(3, 6)
+    offsets = np.einsum("kd,kde->ke", means, factors).ravel()
+    arrays = (centre, basis, side_by_side, offsets, peaks)
     density = Density(*(torch.from_numpy(array).float() for array in arrays))
     points = random.normal(size=(50, 5))
     gaussians = [
@@ -77,7 +77,7 @@ def test_fit_is_the_same_every_time():
 
 
 def test_components_that_normals_hardly_vary_in_are_left_out():
-    """Copies among few frames leave components whose variance is rounding, and dividing by it makes scores of that."""
+    """Copies among few frames leave components whose variance is rounding: it is no divisor."""
     torch.manual_seed(0)
     model = ADAE(Preprocess(32), 1, Network(4, 4)).eval()
     frames = torch.randint(

@@ -23,10 +23,15 @@ def site(wheel, tmp_path_factory):
 
 def lint_imports(site):
     """Ask import-linter for the rules of pyproject.toml."""
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
     return subprocess.run(
-        [Path(sys.executable).with_name("lint-imports"), "--no-cache", ROOT / "pyproject.toml"],
-        cwd=site, env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [*command, ROOT / "pyproject.toml"],
+        cwd=site,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_the_rules_between_the_rooms_are_kept(site):
@@ -91,43 +96,35 @@ def test_nothing_unsafe_is_used(path):
 
 
 def run(code):
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout
+    """What a program prints."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+HELPING = """
+import sys
+sys.argv = ["adae-edge", "--help"]
+from adae_edge.cli import main
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code
+print("LOADED", *sys.modules)
+"""
 
 
 def test_help_loads_no_stage_and_nothing_heavy():
-    code = (
-        "import sys\nsys.argv = ['adae-edge', '--help']\n"
-        "from adae_edge.cli import main\n"
-        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code\n"
-        "print('LOADED', *sys.modules)"
-    )
-    output, _, loaded = run(code).partition("LOADED")
+    output, _, loaded = run(HELPING).partition("LOADED")
     heads = {name.partition(".")[0] for name in loaded.split()}
     assert "Commands" in output
-    assert heads.isdisjoint(
-        {
-            "torch",
-            "onnx",
-            "onnxruntime",
-            "cv2",
-            "numpy",
-            "sklearn",
-            "pydicom",
-            "nibabel",
-            "matplotlib",
-            "PIL",
-        }
-    )
+    assert heads.isdisjoint({"torch", "onnx", "onnxruntime", "cv2", "numpy", "sklearn", "PIL"})
+    assert heads.isdisjoint({"pydicom", "nibabel", "matplotlib"})
     assert not {f"adae_edge.{stage}" for stage in STAGES} & set(loaded.split())
 
 
 def test_the_runtime_loads_neither_torch_nor_onnx():
-    loaded = run(
-        "import sys, adae_edge.runtime, adae_edge.runtime.stream, "
-        "adae_edge.runtime.calibrate\nprint(*sys.modules)"
-    )
+    modules = ("adae_edge.runtime", "adae_edge.runtime.stream", "adae_edge.runtime.calibrate")
+    loaded = run(f"import sys, {', '.join(modules)}; print(*sys.modules)")
     assert "adae_edge.runtime.scorer" in loaded.split()
     heads = {name.partition(".")[0] for name in loaded.split()}
     assert heads.isdisjoint(

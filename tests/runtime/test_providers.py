@@ -1,4 +1,4 @@
-"""ONNX Runtime's other packages, each installed for real: OpenVINO's scores are the CPU's, and nothing falls back."""
+"""ONNX Runtime's other packages, installed for real: equal scores, and nothing falls back."""
 
 import platform
 import subprocess
@@ -33,15 +33,18 @@ from adae_edge.runtime import Scorer
 model, frames, scores, device = sys.argv[1:]
 scorer = Scorer(model, device, threads=2)
 named = np.load(frames)
-found = {}
+scored = {}
 for name in sorted(name for name in named.files if name.startswith("frames")):
     parts = [name.replace("frames", part) for part in ("frames", "mean", "std")]
     inputs = [named[part] for part in parts if part in named]
-    for size in (1, 2, 7, len(inputs[0])):
-        parts = [scorer.score(*(array[at : at + size] for array in inputs)) for at in range(0, len(inputs[0]), size)]
-        found[f"{name} in batches of {size}"] = np.concatenate(parts)
-np.savez(scores, **found)
-assert all(os.sched_getaffinity(int(task)) == os.sched_getaffinity(0) for task in os.listdir("/proc/self/task"))
+    count = len(inputs[0])
+    for size in (1, 2, 7, count):
+        places = [slice(index, index + size) for index in range(0, count, size)]
+        parts = [scorer.score(*(array[place] for array in inputs)) for place in places]
+        scored[f"{name} in batches of {size}"] = np.concatenate(parts)
+np.savez(scores, **scored)
+for task in os.listdir("/proc/self/task"):
+    assert os.sched_getaffinity(int(task)) == os.sched_getaffinity(0)
 print(scorer.backend.name)
 """
 
@@ -71,7 +74,7 @@ def gpu(wheel, tmp_path_factory):
 
 
 def digits(folder):
-    """A model with the score density, whose mixture has two Gaussians, and frames: real, and of other sizes."""
+    """A model with the score density, of two Gaussians, and frames: real, and of other sizes."""
     train_on("digits", folder / "c.safetensors", anomalous=0, epochs=2, score="density")
     random = np.random.default_rng(0)
     frames = [np.stack([load_dataset("digits", 0).frames[index] for index in range(60)])]
@@ -82,7 +85,7 @@ def digits(folder):
 
 
 def slices(folder):
-    """A model of brain volumes with the paper's score, and slices of a tumour that it did not see."""
+    """A model of brain volumes with the paper's score, and slices of a tumour that is new to it."""
     patients = write_patients(folder / "brats")
     train_on(f"brats:{patients}", folder / "c.safetensors", side=16)
     volume = head(77, tumour=True)[0].astype(np.float32)
@@ -120,7 +123,7 @@ def test_openvino_gives_the_scores_of_the_cpu(openvino, tmp_path, made):
 
 
 def test_openvino_refuses_what_it_would_leave_to_the_cpu_or_compute_wrongly(openvino, tmp_path):
-    """Of a float32 product it takes every operator, so that the last one alone is what it computes wrongly."""
+    """Of a float32 product it takes every operator, so that only the last one is at fault."""
     axes = numpy_helper.from_array(np.array([1, 2, 3]), "axes")
     refused = {
         "would run MatMul elsewhere": (TensorProto.DOUBLE, "ReduceMean"),
@@ -148,17 +151,8 @@ def test_openvino_refuses_what_it_would_leave_to_the_cpu_or_compute_wrongly(open
         onnx.checker.check_model(model)
         path = tmp_path / f"{number}.onnx"
         path.write_bytes(modelfile.with_contract(model.SerializeToString(), a_contract()))
-        done = run(
-            openvino,
-            "-m",
-            "adae_edge",
-            "score",
-            path,
-            tmp_path,
-            "--device",
-            "openvino",
-            cwd=tmp_path,
-        )
+        score = ["-m", "adae_edge", "score", path, tmp_path, "--device", "openvino"]
+        done = run(openvino, *score, cwd=tmp_path)
         assert done.returncode == 1
         assert "openvino cannot be used, and nothing else is used in its place" in done.stderr
         assert sentence in done.stderr
@@ -167,19 +161,10 @@ def test_openvino_refuses_what_it_would_leave_to_the_cpu_or_compute_wrongly(open
 
 @pytest.mark.parametrize("device", ["cuda", "tensorrt"])
 def test_a_gpu_that_is_not_there_is_never_the_cpu(gpu, tmp_path, device):
-    """TensorRT's provider falls back to the CPU with a line on the standard output, if it is let."""
+    """TensorRT's provider would fall back to the CPU with a line on the standard output."""
     (tmp_path / "m.onnx").write_bytes(mean_model())
-    done = run(
-        gpu,
-        "-m",
-        "adae_edge",
-        "score",
-        tmp_path / "m.onnx",
-        tmp_path,
-        "--device",
-        device,
-        cwd=tmp_path,
-    )
+    score = ["-m", "adae_edge", "score", tmp_path / "m.onnx", tmp_path, "--device", device]
+    done = run(gpu, *score, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert (
         f"{device} cannot be used, and nothing else is used in its place: Failed to load lib"
