@@ -79,12 +79,7 @@ class Preprocess(nn.Module):
     def standardise(self, frames: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         """Turn values in modality units into clipped z-scores, and the background into -1.
 
-        Args:
-            frames: float32 [N, H, W, 1], modality units.
-            mean, std: float32 [N], modality units.
-
-        Returns:
-            float32 [N, H, W, 1] in [-1, 1].
+        Frames are float32 [N, H, W, 1], mean and std [N]; the result is in [-1, 1].
         """
         assert self.z_range is not None
         z = (frames - mean.reshape(-1, 1, 1, 1)) / (self.z_range * std.reshape(-1, 1, 1, 1))
@@ -122,12 +117,7 @@ class Preprocess(nn.Module):
     def restore(self, x: Tensor, height: int, width: int) -> Tensor:
         """Put values of the network's pixels where a frame has them, bilinear.
 
-        Args:
-            x: float32 [N, side, side].
-            height, width: of the frames, pixels.
-
-        Returns:
-            float32 [N, height, width], 0 outside of the region.
+        float32 [N, side, side] become float32 [N, height, width], 0 outside of the region.
         """
         left, top, inner_width, inner_height = self.region or (0, 0, width, height)
         square = torch.sym_max(inner_height, inner_width)  # type: ignore[no-untyped-call]
@@ -234,14 +224,7 @@ class Autoencoder(nn.Sequential):
         self.halving = 3 * stages - 1
 
     def activations(self, x: Tensor) -> Tensor:
-        """What the encoder's 4x4 stage sees in images.
-
-        Args:
-            x: float32 [N, channels, side, side].
-
-        Returns:
-            float32 [N, V].
-        """
+        """What the encoder's 4x4 stage sees in images [N, channels, side, side]: float32 [N, V]."""
         for layer in itertools.islice(self, self.halving):
             x = layer(x)
         return x.flatten(1)
@@ -275,14 +258,11 @@ class ADAE(nn.Module):
         return self.score_of(self.preprocess(frames, mean, std), self.score)
 
     def score_of(self, x: Tensor, name: str) -> Tensor:
-        """Score what the network sees.
+        """Score what the network sees: float32 [N], higher is more anomalous.
 
         Args:
             x: float32 [N, C, S, S] in [-1, 1].
             name: one of ``contract.SCORES``.
-
-        Returns:
-            float32 [N], higher is more anomalous.
         """
         if name == "density":
             assert self.density is not None
@@ -299,11 +279,7 @@ class ADAE(nn.Module):
         return rebuilt
 
     def every_score(self, x: Tensor) -> dict[str, Tensor]:
-        """All of ``contract.SCORES`` by name, float32 [N] each, from one pass through G.
-
-        Args:
-            x: as for ``score_of``.
-        """
+        """All of ``contract.SCORES`` by name, float32 [N] each, from one pass through G."""
         generated = self.generator(x)
         return {
             "l2": anomaly_score(x, self.discriminator(generated)),
@@ -359,29 +335,19 @@ class Density(nn.Module):
 
 
 def anomaly_score(x: Tensor, reconstruction: Tensor) -> Tensor:
-    """The L2 norm of the difference of images and their reconstructions (section 3.1).
+    """The L2 norm of images minus their reconstructions (section 3.1): float32 [N].
 
-    It is always computed in float32: over 256x256x3 the sum of squares passes float16's largest
-    number.
-
-    Args:
-        x, reconstruction: float [N, C, S, S] in [-1, 1].
-
-    Returns:
-        float32 [N].
+    Both are float [N, C, S, S] in [-1, 1]. The norm is always computed in float32: over 256x256x3
+    the sum of squares passes float16's largest number.
     """
     difference = x.float() - reconstruction.float()
     return difference.square().sum(dim=(1, 2, 3)).sqrt()
 
 
 def anomaly_map(x: Tensor, reconstruction: Tensor) -> Tensor:
-    """The norm of the same difference over the channels alone, whose own norm is the score.
+    """The norm of the same difference over the channels alone: float32 [N, S, S].
 
-    Args:
-        x, reconstruction: as for ``anomaly_score``.
-
-    Returns:
-        float32 [N, S, S].
+    Its own norm is the score.
     """
     difference = x.float() - reconstruction.float()
     return difference.square().sum(dim=1).sqrt()

@@ -17,7 +17,7 @@ from adae_edge.formats import enginefile
 from adae_edge.formats.enginefile import Engine
 from adae_edge.formats.modelfile import ModelFile
 from adae_edge.interface import outputs_of
-from adae_edge.runtime.backends.backend import Backend
+from adae_edge.runtime.backends.backend import Backend, ms_since
 from adae_edge.runtime.backends.onnxruntime import OnnxRuntime
 from adae_edge.runtime.backends.tensorrt import TensorRT
 
@@ -79,13 +79,8 @@ class Scorer:
                 self.backend = TensorRT(file)
         except ModelFileError as error:
             raise type(error)(f"{path} is refused: {error}") from error
-        _logger.info(
-            "%s scores frames of kind %s by %s, ready after %.0f ms",
-            path,
-            self.contract.kind,
-            self.backend.name,
-            (time.perf_counter() - started) * 1e3,
-        )
+        ready = self.contract.kind, self.backend.name, ms_since(started)
+        _logger.info("%s scores frames of kind %s by %s, ready after %.0f ms", path, *ready)
 
     def __enter__(self) -> Scorer:
         return self

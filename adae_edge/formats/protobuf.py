@@ -17,6 +17,7 @@ _MAX_FIELD_NUMBER = 2**29 - 1
 # Wire types: how a field's value is encoded.
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _CONTINUED = bytes(range(0x80, 0x100))  # bytes of a varint that are not its last
+_PIECE = 2**20  # bytes that are copied at a time
 
 
 class Reader:
@@ -40,31 +41,30 @@ class Reader:
         Raises:
             ModelFileError: no protobuf message, cut short, or with too many fields.
         """
-        at = start
-        while at < end:
+        position = start
+        while position < end:
             self.count += 1
             if self.count > MAX_FIELDS:
                 raise ModelFileError("it has more parts than any network of this kind")
-            begin = at
-            tag, at = self._varint(at, end)
+            begin = position
+            tag, first = self._varint(begin, end)
             number, wire = tag >> 3, tag & 7
             if wire == VARINT:
-                first = at
-                _, at = self._varint(at, end)
+                _, position = self._varint(first, end)
             elif wire == FIXED64:
-                first, at = at, at + 8
+                position = first + 8
             elif wire == FIXED32:
-                first, at = at, at + 4
+                position = first + 4
             elif wire == BYTES:
-                size, first = self._varint(at, end)
-                at = first + size
+                size, first = self._varint(first, end)
+                position = first + size
             else:
                 raise ModelFileError("it is no ONNX file, or a damaged one")
             # A larger number means a field of the standard to protobuf in C++, which keeps 32 bits
             # of it.
-            if at > end or not 0 < number <= _MAX_FIELD_NUMBER:
+            if position > end or not 0 < number <= _MAX_FIELD_NUMBER:
                 raise ModelFileError("it is no ONNX file, or was cut short")
-            yield number, first, at, begin
+            yield number, first, position, begin
 
     def wire(self, begin: int) -> int:
         """The wire type of the field that begins here."""
@@ -108,19 +108,21 @@ class Reader:
 
     def count_varints(self, first: int, last: int) -> int:
         """How many values a packed field of varints has."""
-        pieces = (self.data[at : min(at + 2**20, last)] for at in range(first, last, 2**20))
+        starts = range(first, last, _PIECE)
+        pieces = (self.data[start : min(start + _PIECE, last)] for start in starts)
         return sum(len(piece.translate(None, delete=_CONTINUED)) for piece in pieces)
 
-    def _varint(self, at: int, end: int) -> tuple[int, int]:
+    def _varint(self, position: int, end: int) -> tuple[int, int]:
+        """The number that begins here, and where it ends."""
         value = 0
         for shift in range(0, 70, 7):
-            if at >= end:
+            if position >= end:
                 raise ModelFileError("it is no ONNX file, or was cut short")
-            byte = self.data[at]
-            at += 1
+            byte = self.data[position]
+            position += 1
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
-                return value, at
+                return value, position
         raise ModelFileError("it is no ONNX file, or a damaged one")
 
 

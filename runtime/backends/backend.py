@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -43,6 +44,11 @@ class Backend(Protocol):
     def close(self) -> None:
         """Give back what the backend holds; a second time does nothing."""
         ...
+
+
+def ms_since(started: float) -> float:
+    """Milliseconds since a reading of ``time.perf_counter``, for the log."""
+    return (time.perf_counter() - started) * 1e3
 
 
 def closed() -> UsageError:

@@ -20,7 +20,7 @@ from adae_edge.errors import DeviceError, ModelFileError, UsageError, first_line
 from adae_edge.extras import needs
 from adae_edge.interface import Port, inputs_of, outputs_of
 from adae_edge.machine import available_threads
-from adae_edge.runtime.backends.backend import closed
+from adae_edge.runtime.backends.backend import closed, ms_since
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -95,13 +95,8 @@ class OnnxRuntime:
         self._inputs = [value.name for value in session.get_inputs()]
         self.name = f"onnxruntime {onnxruntime.__version__} {DEVICES[device].provider}"
         self.max_batch: int | None = None
-        _logger.info(
-            "%s loaded a graph of %d bytes in %.0f ms, %d threads a run",
-            self.name,
-            len(model),
-            (time.perf_counter() - started) * 1e3,
-            options.intra_op_num_threads,
-        )
+        loaded = len(model), ms_since(started), options.intra_op_num_threads
+        _logger.info("%s loaded %d bytes in %.0f ms, %d threads a run", self.name, *loaded)
 
     @property
     def session(self) -> onnxruntime.InferenceSession:

@@ -29,7 +29,7 @@ from adae_edge.errors import (
 from adae_edge.formats.enginefile import Engine
 from adae_edge.gpu import first_gpu
 from adae_edge.interface import Port, inputs_of, outputs_of
-from adae_edge.runtime.backends.backend import closed
+from adae_edge.runtime.backends.backend import closed, ms_since
 from adae_edge.tensorrt import MODULES, load_flavour, log_of
 
 # Sizes and batches that stay recorded, the latest ones; each keeps its frames' memory on both
@@ -101,12 +101,8 @@ class TensorRT:
         closing.callback(cuda.cudaFree, self._scratch)
         self._recorded: dict[Any, _Recording] = {}
         closing.callback(_close_all, self._recorded)
-        _logger.info(
-            "%s loaded a plan of %d bytes in %.0f ms",
-            self.name,
-            len(engine.plan),
-            (time.perf_counter() - started) * 1e3,
-        )
+        loaded = len(engine.plan), ms_since(started)
+        _logger.info("%s loaded a plan of %d bytes in %.0f ms", self.name, *loaded)
 
     def __enter__(self) -> TensorRT:
         return self
@@ -153,14 +149,8 @@ class TensorRT:
         started = time.perf_counter()
         recording = _Recording(self, inputs, outputs)
         count, height, width, _ = inputs[0].shape
-        _logger.info(
-            "%s recorded runs of %d frames of %d x %d pixels in %.0f ms",
-            self.name,
-            count,
-            width,
-            height,
-            (time.perf_counter() - started) * 1e3,
-        )
+        frames = f"{count} frames of {width} x {height} pixels"
+        _logger.info("%s recorded runs of %s in %.0f ms", self.name, frames, ms_since(started))
         return recording
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
