@@ -160,7 +160,12 @@ def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
 def provider_options(device: str, threads: int) -> dict[str, str]:
     """The provider's options with which it computes in float32 and writes no file."""
     if device == "cuda":
-        return {"use_tf32": "0"}  # products would keep 10 bits of their factors
+        return {
+            "use_tf32": "0",  # products would keep 10 bits of their factors
+            # The exhaustive search starts anew with each number of frames: 0.4 s on an H100 where
+            # batches of 10 and 6 take turns, and its choice for 4096 frames is 2.4 times slower.
+            "cudnn_conv_algo_search": "HEURISTIC",
+        }
     if device == "tensorrt":
         # TensorRT has no option against TF32, but reads this variable of NVIDIA's when it builds an
         # engine.
