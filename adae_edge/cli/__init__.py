@@ -1,4 +1,4 @@
-"""The command line: parses, calls one function of one stage, prints, and maps errors to exit codes."""
+"""The command line: parses, calls one stage, prints, and maps errors to exit codes."""
 
 from adae_edge.cli.app import main
 

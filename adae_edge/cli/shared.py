@@ -32,7 +32,7 @@ OtherWindow = Annotated[
 BrainMask = Annotated[
     Path | None,
     typer.Option(
-        help="Where the brain is, for NIfTI volumes with skull: a mask, or a folder with "
+        help="Brain mask for NIfTI volumes that show the skull: one mask file, or a folder with "
         "VOLUME_*.nii.gz."
     ),
 ]
@@ -41,8 +41,7 @@ Device = Annotated[
     str | None,
     typer.Option(
         help="cpu, cuda, tensorrt (builds an engine for each new size) or openvino; never another "
-        "one in its place. "
-        "An engine file has its own [default: cpu]."
+        "one in its place. An engine file has its own [default: cpu]."
     ),
 ]
 

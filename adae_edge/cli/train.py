@@ -1,4 +1,4 @@
-"""The commands around training: download, train, evaluate and reproduce."""
+"""The commands of the training stage: download, train, evaluate and reproduce."""
 
 from __future__ import annotations
 
@@ -28,9 +28,12 @@ TorchDevice = Annotated[str, typer.Option(help="Torch device: cpu, cuda, cuda:1 
 
 def download(
     name: Annotated[str, typer.Argument(help="mnist or cifar10.")],
-    folder: Annotated[Path, typer.Argument(help="Where the files go.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the files.")],
 ) -> None:
-    """Fetch the official files of a data set and verify them: the one command that needs a network."""
+    """Fetch the official files of a data set and verify them.
+
+    It is the one command that needs a network.
+    """
     with needs("Downloading", "train"):
         from adae_edge.train.data.download import download as run_download
     for path in run_download(name, folder):
@@ -48,16 +51,16 @@ def train(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="The checkpoint to write [default: checkpoint.safetensors]."),
+        typer.Option(help="Checkpoint to write [default: checkpoint.safetensors]."),
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(help="Go on with this unfinished checkpoint; only DATA may be given with it."),
+        typer.Option(help="Unfinished checkpoint to go on with; only DATA may be given with it."),
     ] = None,
     anomalous: Annotated[
         str | None,
         typer.Option(
-            help="The class that is held out of digits, mnist or cifar10: 0 to 9, or cat, dog ..."
+            help="Class that is held out of digits, mnist or cifar10: 0 to 9, or cat, dog ..."
         ),
     ] = None,
     modality: Annotated[
@@ -67,7 +70,7 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="default; paper, the paper's own settings; or autoencoder, G alone "
+            help="Hyper-parameters: default; paper, the paper's own; or autoencoder, G alone "
             "[default: default]."
         ),
     ] = None,
@@ -81,7 +84,8 @@ def train(
     network: Annotated[
         str | None,
         typer.Option(
-            help="a or b, the paper's Appendix A [default: a for digits and mnist, else b]."
+            help="Networks of the paper's Appendix A, a or b [default: a for digits and mnist, "
+            "else b]."
         ),
     ] = None,
     pad: Annotated[
@@ -102,8 +106,8 @@ def train(
     score: Annotated[
         str | None,
         typer.Option(
-            help="l2, the paper's; generator; or density, the best on MNIST: see docs/method.md "
-            "[default: l2]."
+            help="Score: l2, the paper's; generator; or density, the best on MNIST: see "
+            "docs/method.md [default: l2]."
         ),
     ] = None,
     fpr: Annotated[
@@ -156,8 +160,9 @@ def train(
             try:
                 contract = training.run(progress.show, group, compiled)
             except Stopped:
-                if kept := group.first and progress.epochs_done:
-                    complain(f"{kept} epochs are kept: adae-edge train --resume {training.out}")
+                if progress.epochs_done and group.first:
+                    resumed = f"adae-edge train --resume {training.out}"
+                    complain(f"{progress.epochs_done} epochs are kept: {resumed}")
                 raise
     if contract is not None:
         typer.echo(calibrated(contract))
@@ -174,7 +179,10 @@ def evaluate(
     ] = None,
     window: OtherWindow = None,
 ) -> None:
-    """Measure a checkpoint on labelled frames that its training did not see: AUROC, the threshold at work."""
+    """Measure a checkpoint on labelled frames that its training did not see.
+
+    It tells the AUROC, the average precision, and the rates at the threshold.
+    """
     with needs("Evaluation", "train"):
         from adae_edge.train.report import run_evaluation
     evaluation, unseen = run_evaluation(checkpoint, data, out, window_of(window))
@@ -197,11 +205,13 @@ def reproduce(
         typer.Option(help="Folder of the table; what is finished in it stays [default: TABLE]."),
     ] = None,
     classes: Annotated[
-        str | None, typer.Option(help="Some of the table's classes, as 0,1 [default: all].")
+        str | None, typer.Option(help="Classes of the table, as 0,1 [default: all].")
     ] = None,
-    seeds: Annotated[str | None, typer.Option(help="As 0,1,2 [default: the table's].")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Random seeds, as 0,1,2 [default: the table's].")
+    ] = None,
     recipe: Annotated[
-        str, typer.Option(help="default, or paper for the paper's own settings.")
+        str, typer.Option(help="Hyper-parameters: default, or paper, the paper's own.")
     ] = "default",
     epochs: Epochs = None,
     jobs: Annotated[
@@ -210,7 +220,10 @@ def reproduce(
     ] = None,
     device: TorchDevice = "cpu",
 ) -> None:
-    """Run a table of the paper, a training for each class and seed; the same command goes on where it was stopped."""
+    """Run a table of the paper: a training for each class and seed.
+
+    The same command goes on where it was stopped.
+    """
     from adae_edge.train.tables.tables import make_request
 
     request = make_request(table, data, out, classes, seeds, recipe, epochs, jobs, device)

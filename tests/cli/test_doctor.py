@@ -36,7 +36,8 @@ WORKSTATION = {
 def packaged(folder, *packages, **modules):
     """A folder for PYTHONPATH, with metadata of packages as pip writes it, and modules.
 
-    A package is given as "NAME-VERSION MODULE", and a module by its name and its code. In the place of torch and onnx, which take seconds to load, stand empty ones.
+    A package is given as "NAME-VERSION MODULE", and a module by its name and its code. In the place
+    of torch and onnx, which take seconds to load, stand empty ones.
     """
     folder.mkdir()
     modules = {"torch": "", "onnx": ""} | modules

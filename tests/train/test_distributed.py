@@ -19,7 +19,7 @@ from adae_edge.train.distributed import Group, joined
 from adae_edge.train.evaluate import evaluate
 from adae_edge.train.metrics import metrics_path
 from adae_edge.train.trainer import train
-from tests.support.models import run
+from tests.support.models import HANGS_S, run
 from tests.support.trained import settings_for
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -47,7 +47,8 @@ losses = expected.update(batch, progress=0.0)
 with joined("cpu") as group:
     run = Run(shared, RECIPES["default"], group)
     run.balance.fake_weight = 0.3
-    assert torch.allclose(torch.tensor(run.update(group.slice(batch), progress=0.0)), torch.tensor(losses), rtol=1e-5)
+    shared_losses = run.update(group.slice(batch), progress=0.0)
+    assert torch.allclose(torch.tensor(shared_losses), torch.tensor(losses), rtol=1e-5)
     assert abs(run.balance.fake_weight - expected.balance.fake_weight) < 1e-6
     assert abs(run.lr_d - expected.lr_d) < 1e-7
     for one, other in zip(alone.parameters(), shared.parameters(), strict=True):
@@ -83,14 +84,15 @@ def digits():
 def torchrun(*arguments):
     """The command line of two processes of adae-edge."""
     launcher = [
-        sys.executable,
         "-m",
         "torch.distributed.run",
         "--standalone",
         "--nproc-per-node",
         "2",
+        "-m",
+        "adae_edge",
     ]
-    return [*launcher, "-m", "adae_edge", *map(str, arguments)]
+    return [sys.executable, *launcher, *map(str, arguments)]
 
 
 def test_two_processes_have_one_batch_s_losses_gradients_and_statistics_and_notice_a_missing_one():
@@ -106,7 +108,7 @@ def test_two_processes_have_one_batch_s_losses_gradients_and_statistics_and_noti
         )
         for rank in "01"
     ]
-    errors = [process.communicate(timeout=120)[1] for process in processes]
+    errors = [process.communicate(timeout=HANGS_S)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
 
 
@@ -115,30 +117,19 @@ def test_two_processes_that_were_stopped_and_resumed_give_what_one_gives(digits,
     alone, out = tmp_path / "alone.safetensors", tmp_path / "two.safetensors"
     train(digits, settings_for(digits, "digits", 0, recipe="paper", epochs=5), alone)
 
-    arguments = [
-        "train",
-        "digits",
-        "--anomalous",
-        0,
-        "--recipe",
-        "paper",
-        "--epochs",
-        5,
-        "--out",
-        out,
-    ]
+    arguments = ["train", "digits", "--anomalous", "0", "--recipe", "paper", "--epochs", "5"]
     process = subprocess.Popen(
-        torchrun(*arguments),
+        torchrun(*arguments, "--out", out),
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    until = time.monotonic() + 120
+    until = time.monotonic() + HANGS_S
     while not out.exists() and time.monotonic() < until and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=HANGS_S)
     assert process.returncode != 0
     assert errors.count(f"adae-edge train --resume {out}") == 1
     assert errors.count("epoch 1/5 ") == 1
@@ -152,7 +143,7 @@ def test_two_processes_that_were_stopped_and_resumed_give_what_one_gives(digits,
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=HANGS_S,
     )
     assert resumed.returncode == 0, resumed.stderr
     assert resumed.stdout.count(f"wrote {out}") == resumed.stdout.count("normal and") == 1
@@ -161,13 +152,12 @@ def test_two_processes_that_were_stopped_and_resumed_give_what_one_gives(digits,
     first, second = Checkpoint.load(alone), Checkpoint.load(out)
     assert first.weights.keys() == second.weights.keys()
     assert first.training == second.training | {"settings": first.training["settings"]}
-    for one, other in zip(
-        *(metrics_path(path).read_text().splitlines() for path in (alone, out)), strict=True
-    ):
-        one, other = json.loads(one), json.loads(other)
+    rows = [metrics_path(path).read_text().splitlines() for path in (alone, out)]
+    for expected, row in zip(*rows, strict=True):
+        expected, row = json.loads(expected), json.loads(row)
         for name in ("epoch", "loss_real", "loss_fake", "loss_generator"):
-            assert other[name] == pytest.approx(one[name], rel=1e-4)
-        assert other["lr_d"] == pytest.approx(one["lr_d"], abs=1e-8)
+            assert row[name] == pytest.approx(expected[name], rel=1e-4)
+        assert row["lr_d"] == pytest.approx(expected["lr_d"], abs=1e-8)
     for name, weights in first.weights.items():
         assert np.allclose(second.weights[name], weights, rtol=1e-2, atol=1e-4), name
     aurocs = [evaluate(checkpoint)[0].auroc for checkpoint in (first, second)]
@@ -209,22 +199,18 @@ def test_compile_without_a_compiler_is_refused_in_a_sentence(tmp_path):
 def test_a_compiled_training_makes_the_same_checkpoint(digits, tmp_path):
     """The plain autoencoder, because it is one network to compile."""
     out = tmp_path / "compiled.safetensors"
-    arguments = (
+    arguments = [
         "train",
         "digits",
         "--anomalous",
-        0,
+        "0",
         "--recipe",
         "autoencoder",
         "--epochs",
-        1,
-        "--out",
-        out,
-    )
-    command = [sys.executable, "-m", "adae_edge", *map(str, arguments), "--compile"]
-    done = subprocess.run(
-        command, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=400
-    )
+        "1",
+        "--compile",
+    ]
+    done = run(*arguments, "--out", out, cwd=tmp_path, OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
     plain = tmp_path / "plain.safetensors"
     train(digits, settings_for(digits, "digits", 0, recipe="autoencoder", epochs=1), plain)

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from adae_edge.train.run import Run
 from adae_edge.train.settings import Settings
 from adae_edge.train.trainer import train
 from adae_edge.train.unseen import unseen_frames
+from tests.support.models import HANGS_S, command, run
 from tests.support.pictures import write_pictures
 from tests.support.trained import settings_for, train_on
 
@@ -47,7 +47,7 @@ def small(dataset, count=200):
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 def test_one_backward_pass_gives_both_losses_gradients(weight):
-    """L_D moves D alone and L_G moves G alone, as if each were differentiated for itself (section 3)."""
+    """L_D moves D alone and L_G moves G alone, as if each were differentiated alone (section 3)."""
     torch.manual_seed(0)
     model = ADAE(Preprocess(32), 1, Network(16, 32)).train()
     twin = ADAE(Preprocess(32), 1, Network(16, 32)).train()
@@ -359,16 +359,15 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, content):
 
 def test_ctrl_c_keeps_the_finished_epochs_and_says_how_to_go_on(tmp_path):
     out = tmp_path / "c.safetensors"
-    command = [sys.executable, "-m", "adae_edge", "train"]
-    arguments = ["digits", "--anomalous", "0", "--epochs", "200", "--out", str(out)]
+    arguments = ("train", "digits", "--anomalous", 0, "--epochs", 200, "--out", out)
     process = subprocess.Popen(
-        [*command, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command(*arguments), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    until = time.monotonic() + 60
+    until = time.monotonic() + HANGS_S
     while not out.exists() and time.monotonic() < until:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=HANGS_S)
     assert process.returncode == 130
     assert f"adae-edge train --resume {out}" in errors
     assert "Traceback" not in errors
@@ -376,11 +375,10 @@ def test_ctrl_c_keeps_the_finished_epochs_and_says_how_to_go_on(tmp_path):
     assert checkpoint.contract is None
     assert checkpoint.training["epoch"] >= 1
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".tmp"]
-    refused = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    refused = run(*arguments, cwd=tmp_path)
     assert refused.returncode == 2
     assert "--resume" in refused.stderr
-    export = [sys.executable, "-m", "adae_edge", "export", str(out)]
-    refused = subprocess.run(export, capture_output=True, text=True, check=False)
+    refused = run("export", out, cwd=tmp_path)
     assert refused.returncode == 1
     assert "unfinished" in refused.stderr
 
