@@ -31,7 +31,7 @@ from adae_edge.fields import (
     whole,
 )
 
-SCHEMA = 3
+SCHEMA = 4
 QUANTILES = 101
 
 # Standard deviations that become the network's -1 to 1, for frames of kind "modality": in the ten
@@ -45,6 +45,7 @@ SCORES = {
     "l2": "||x - D(G(x))||, the paper's",
     "generator": "||x - G(x)||",
     "density": "how rare normals make what the encoders of G and D see in x",
+    "local": "how rare normals make the rarest places of x",
 }
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -115,13 +116,27 @@ class Network:
     """The size of G and of D, Appendix A."""
 
     width: Annotated[
-        int, whole(1, 1024), "channels of the first layer; 16 in the paper's network (a), 64 in (b)"
+        int | None,
+        nullable(whole(1, 1024)),
+        "channels of the first layer; 16 in the paper's network (a), 64 in (b); null: it is linear",
     ]
     latent: Annotated[
         int,
         whole(1, 4096),
-        "size of the narrowest layer; 32 in the paper's network (a), 128 in (b)",
+        "size of the narrowest layer; 32 in the paper's network (a), 128 in (b); of a linear one "
+        "the number of components",
     ]
+
+    @property
+    def linear(self) -> bool:
+        """Whether G and D are principal components in place of convolutions."""
+        return self.width is None
+
+    def __str__(self) -> str:
+        """Its size in words for the terminal."""
+        if self.linear:
+            return f"linear, {self.latent} components"
+        return f"width {self.width}, latent {self.latent}"
 
 
 @dataclass(frozen=True)
@@ -277,6 +292,8 @@ class Contract:
             fields = _from_schema_1(fields)
         if schema < 3:
             fields = _with_added(fields, "the contract", 3, graph=None)
+        if schema < 4:
+            _check_before_4(fields, schema)
         values = _read(Contract, fields, "the contract")
         _check_kind(fields)
         values["network"] = Network(**_read(Network, values["network"], "the contract's network"))
@@ -316,6 +333,20 @@ def _from_schema_1(fields: dict[str, Any]) -> dict[str, Any]:
             f"the contract has score = {fields['score']!r:.60}, which schema 1 does not know"
         )
     return _with_added(fields, "the contract", 2, z_range=None, modality=None, window=None)
+
+
+def _check_before_4(fields: dict[str, Any], schema: int) -> None:
+    """Refuse values that came with schema 4 in the contract of an older one."""
+    score, network = fields.get("score"), fields.get("network")
+    linear = isinstance(network, dict) and network.get("width", 1) is None
+    for name, value, newer in (
+        ("score", score, score == "local"),
+        ("network.width", None, linear),
+    ):
+        if newer:
+            raise ContractError(
+                f"the contract has {name} = {value!r}, which schema {schema} does not know"
+            )
 
 
 def _with_added(fields: dict[str, Any], where: str, schema: int, **added: Any) -> dict[str, Any]:

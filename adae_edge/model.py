@@ -1,7 +1,8 @@
 """The network: preprocessing, the autoencoders G and D, and the score that the graph returns.
 
-The only module of this package that imports torch. Training, evaluation and export all use
-these same modules, so a score cannot depend on who computed it.
+This module and the parts that it is made of (``linear.py``, ``density.py``, ``local.py``) alone
+import torch in this package. Training, evaluation and export all use these same modules, so a score
+cannot depend on who computed it.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from adae_edge.contract import Network, Region
+from adae_edge.density import DENSITY, Density
 from adae_edge.errors import CheckpointError
 from adae_edge.formats.checkpoint import Checkpoint
+from adae_edge.linear import LinearAutoencoder
+from adae_edge.local import Local
 
-DENSITY = ("centre", "basis", "factors", "offsets", "peaks")
+# The scores that G and D give; "local" depends on neither.
+NETWORK_SCORES = ("l2", "generator", "density")
 
 
 class Preprocess(nn.Module):
@@ -193,6 +198,7 @@ class Autoencoder(nn.Sequential):
 
     def __init__(self, channels: int, side: int, network: Network) -> None:
         width, latent = network.width, network.latent
+        assert width is not None, "a linear network has no layers"
         stages = (side // 4).bit_length() - 1
         widths = [width * min(stage + 1, 3) for stage in range(stages)]
 
@@ -237,18 +243,26 @@ class ADAE(nn.Module):
 
     Attributes:
         score: which of ``contract.SCORES`` it returns.
-        density: what the score of that name needs, or None.
+        density, local: what the scores of these names need, or None.
     """
 
+    generator: Autoencoder | LinearAutoencoder
+    discriminator: Autoencoder | LinearAutoencoder
     density: Density | None
+    local: Local | None
 
     def __init__(self, preprocess: Preprocess, channels: int, network: Network) -> None:
         super().__init__()
         self.preprocess = preprocess
         self.channels = channels
-        self.generator = Autoencoder(channels, preprocess.side, network)
-        self.discriminator = Autoencoder(channels, preprocess.side, network)
+        side = preprocess.side
+        if network.linear:
+            self.generator = self.discriminator = LinearAutoencoder(channels, side, network.latent)
+        else:
+            self.generator = Autoencoder(channels, side, network)
+            self.discriminator = Autoencoder(channels, side, network)
         self.density = None
+        self.local = None
         self.score = "l2"
 
     def forward(
@@ -268,6 +282,10 @@ class ADAE(nn.Module):
             assert self.density is not None
             score: Tensor = self.density(self.activations(x))
             return score
+        if name == "local":
+            assert self.local is not None
+            score = self.local(x)
+            return score
         return anomaly_score(x, self.reconstruction(x, name))
 
     def reconstruction(self, x: Tensor, name: str) -> Tensor:
@@ -279,7 +297,7 @@ class ADAE(nn.Module):
         return rebuilt
 
     def every_score(self, x: Tensor) -> dict[str, Tensor]:
-        """All of ``contract.SCORES`` by name, float32 [N] each, from one pass through G."""
+        """``NETWORK_SCORES`` by name, float32 [N] each, from one pass through G."""
         generated = self.generator(x)
         return {
             "l2": anomaly_score(x, self.discriminator(generated)),
@@ -290,48 +308,6 @@ class ADAE(nn.Module):
     def activations(self, x: Tensor) -> Tensor:
         """What both encoders see in ``x``, float32 [N, C, S, S] in [-1, 1]: float32 [N, V]."""
         return torch.cat([self.generator.activations(x), self.discriminator.activations(x)], dim=1)
-
-
-class Density(nn.Module):
-    """Tells how rare a frame is among normals, by what both encoders see in it.
-
-    A mixture of K Gaussians over the D principal components of the activations, fitted to normals
-    by ``train/density.py``. The score is sqrt(-2 log(p / p_max)), where p_max is the sum of the
-    Gaussians' peaks. With one Gaussian it is the Mahalanobis distance. It is never negative.
-
-    Attributes:
-        centre: float32 [V], the mean activations.
-        basis: float32 [V, D], principal components, each divided by its standard deviation.
-        factors: float32 [D, K * D], from components to the K whitened distances.
-        offsets: float32 [K * D], the Gaussians' means in those.
-        peaks: float32 [K], logarithms of the Gaussians' peaks as shares of p_max.
-    """
-
-    centre: Tensor
-    basis: Tensor
-    factors: Tensor
-    offsets: Tensor
-    peaks: Tensor
-
-    def __init__(
-        self, centre: Tensor, basis: Tensor, factors: Tensor, offsets: Tensor, peaks: Tensor
-    ) -> None:
-        super().__init__()
-        for name, value in zip(DENSITY, (centre, basis, factors, offsets, peaks), strict=True):
-            self.register_buffer(name, value)
-
-    def forward(self, activations: Tensor) -> Tensor:
-        """Score activations float32 [N, V]: float32 [N]."""
-        components = torch.matmul(activations - self.centre, self.basis)
-        distances = torch.matmul(components, self.factors) - self.offsets
-        squared = distances.reshape(-1, self.peaks.shape[0], self.basis.shape[1]).square()
-        # Written out for OpenVINO: where the sum drops its dimension itself it takes the peaks of
-        # other Gaussians, and the operator of torch.logsumexp adds up exponentials without taking
-        # the largest out first.
-        logs = self.peaks - 0.5 * squared.sum(dim=2, keepdim=True).flatten(1)
-        largest = logs.amax(dim=1)
-        log_share = (logs - largest[:, None]).exp().sum(dim=1).log() + largest
-        return (-2.0 * log_share).clamp(min=0.0).sqrt()
 
 
 def anomaly_score(x: Tensor, reconstruction: Tensor) -> Tensor:
@@ -384,8 +360,10 @@ def load_network(checkpoint: Checkpoint) -> ADAE:
             model.density = Density(
                 *(torch.zeros_like(weights[f"density.{name}"]) for name in DENSITY)
             )
+        if contract.score == "local":
+            model.local = Local(contract.side, weights["local.whole.basis"].shape[1])
         model.load_state_dict(weights)
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, IndexError, RuntimeError) as error:
         raise CheckpointError(
             "the weights do not fit the network that the contract describes"
         ) from error

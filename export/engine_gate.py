@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from adae_edge.errors import FrameError, ParityError
-from adae_edge.export.extremes import TOLERANCES, as_inputs, extreme_frames
+from adae_edge.export.extremes import as_inputs, extreme_frames, tolerance_of
 from adae_edge.runtime import Scorer
 
 
@@ -28,7 +28,7 @@ def compare(path: Path, model: Path) -> tuple[int, float]:
         AdaeEdgeError: one of the files cannot be run on this machine.
     """
     scorer, reference = Scorer(path), Scorer(model)
-    allowed = TOLERANCES[reference.form.precision][1]
+    allowed = tolerance_of(reference.contract)[1]
     errors = []
     for name, frame in extreme_frames(reference.contract):
         inputs = [np.asarray(part)[None] for part in as_inputs(frame, reference.contract)]

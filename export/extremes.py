@@ -21,7 +21,14 @@ Inputs = Sequence[Any]
 # INT8 knows only activations as in the reference frames: of any frame it promises no more than a
 # finite score.
 TOLERANCES = {"fp32": (1e-5, 1e-5), "fp16": (4e-3, 2e-2), "int8": (0.1, math.inf)}
+# The score local divides by what normals vary, which in a still scene is little more than rounding.
+LOCAL_TOLERANCE = 1e-4, 1e-3
 LARGEST = 8192
+
+
+def tolerance_of(contract: Contract) -> tuple[float, float]:
+    """How far scores of nine reference frames in ten, and of any frame, may be from PyTorch's."""
+    return LOCAL_TOLERANCE if contract.score == "local" else TOLERANCES[contract.form.precision]
 
 
 def as_inputs(frame: Frame, contract: Contract) -> Inputs:

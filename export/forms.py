@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from adae_edge.contract import Form
+from adae_edge.linear import LinearAutoencoder
 from adae_edge.model import ADAE, Autoencoder, anomaly_map, anomaly_score
 
 # The error of the scores that 90 % of the real frames keep to, relative to the score: layers that
@@ -42,13 +43,16 @@ class Fused(nn.Module):
         x = model.preprocess(frames, mean, std)
         if self.resolution is None:
             return (model.score_of(x, model.score),)
-        reconstruction = model.reconstruction(x, model.score)
-        score = (
-            model.score_of(x, "density")
-            if model.score == "density"
-            else anomaly_score(x, reconstruction)
-        )
-        pixels = anomaly_map(x, reconstruction)
+        if model.local is not None:
+            score, pixels = model.local.with_map(x)
+        else:
+            reconstruction = model.reconstruction(x, model.score)
+            score = (
+                model.score_of(x, "density")
+                if model.score == "density"
+                else anomaly_score(x, reconstruction)
+            )
+            pixels = anomaly_map(x, reconstruction)
         if self.resolution == "frame":
             pixels = model.preprocess.restore(pixels, frames.shape[1], frames.shape[2])
         return score, pixels
@@ -68,6 +72,8 @@ def in_form(model: ADAE, graph: Form, x: Tensor) -> ADAE:
     model = copy.deepcopy(model)
     networks = model.generator, model.discriminator
     for network in networks:
+        if isinstance(network, LinearAutoencoder):
+            continue
         fold_batch_norm(network)
         if graph.target == "openvino" or graph.precision == "int8":
             rewrite_transposed(network)
@@ -77,7 +83,11 @@ def in_form(model: ADAE, graph: Form, x: Tensor) -> ADAE:
         kind: type[Half | FakeQuantised] = Half
         if graph.precision == "int8":
             kind = FakeQuantisedSymmetric if graph.target == "tensorrt" else FakeQuantised
-        staged = [Staged(network, kind, y) for network, y in zip(networks, seen, strict=True)]
+        staged = [
+            Staged(network, kind, y)
+            for network, y in zip(networks, seen, strict=True)
+            if isinstance(network, Autoencoder)
+        ]
         lower(model, staged, x, ERRORS[graph.precision])
         if graph.precision == "int8":
             for one in staged:

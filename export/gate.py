@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from adae_edge.devices import DEVICES
 from adae_edge.errors import AdaeEdgeError, ParityError
-from adae_edge.export.extremes import TOLERANCES, Inputs, as_inputs, extreme_frames
+from adae_edge.export.extremes import Inputs, as_inputs, extreme_frames, tolerance_of
 from adae_edge.export.forms import Fused
 from adae_edge.formats.modelfile import ModelFile
 from adae_edge.model import ADAE
@@ -69,7 +69,7 @@ def check_parity(
     """
     contract, form = exported.contract, exported.contract.form
     assert form is not None
-    typical, largest = TOLERANCES[form.precision]
+    typical, largest = tolerance_of(contract)
     groups: dict[tuple[int, ...], list[tuple[str, Inputs]]] = defaultdict(list)
     extremes = [(name, as_inputs(frame, contract)) for name, frame in extreme_frames(contract)]
     for name, inputs in [
@@ -176,7 +176,7 @@ def _check_maps(
         _, found = scorer.score_with_map(*alone)
         with torch.inference_mode():
             expected = fused(*map(torch.from_numpy, alone))[1].numpy()
-        error = float(np.abs(found - expected).max() / max(float(expected.max()), 1e-3))
+        error = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-3))
         if found.shape != expected.shape or not (error <= allowed and math.isfinite(error)):
             raise ParityError(
                 f"the anomaly map of {name} by {by} is {error:.1e} of its largest value from the "

@@ -113,6 +113,12 @@ def _check_form(contract: Contract) -> None:
     """Refuse a form that could never score a frame."""
     if contract.form.size is not None and contract.region is not None:
         contract.region.check(*contract.form.size, UsageError)
+    if contract.form.precision != "fp32":
+        lower = f"{contract.form.precision} is for the convolutions of G and D, and "
+        if contract.score == "local":
+            raise UsageError(f"{lower}the score local takes none: export fp32")
+        if contract.network.linear:
+            raise UsageError(f"{lower}a linear network has none: export fp32")
 
 
 def _check_sizes(contract: Contract, frames: Sequence[Inputs]) -> None:

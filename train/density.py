@@ -12,8 +12,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
+from adae_edge.density import Density
 from adae_edge.errors import TrainingError
-from adae_edge.model import ADAE, Density
+from adae_edge.model import ADAE
 from adae_edge.train.loading import unpack
 
 # Chosen on a development part of MNIST, see docs/ablations.md. A Gaussian of 48 dimensions wants

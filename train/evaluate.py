@@ -123,7 +123,7 @@ def evaluate(
 
 
 def all_scores(model: ADAE, dataset: Dataset, indices: Indices) -> dict[str, NDArray[np.float32]]:
-    """Compute every named score of the same frames, by one pass over them.
+    """Compute all of ``NETWORK_SCORES`` of the same frames, by one pass over them.
 
     Args:
         model: in eval mode, with its density.

@@ -54,7 +54,7 @@ class TrainingProgress(_Shown):
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task("", epoch="1", losses="")
+        self._task = self._bar.add_task("", epoch="1", losses="", visible=False)
 
     def show(self, update: Update) -> None:
         """Take in one update of the weights."""
@@ -65,7 +65,9 @@ class TrainingProgress(_Shown):
         epoch = f"{update.epoch + 1}/{update.epochs}"
         total = update.epochs * update.updates
         done = update.epoch * update.updates + update.update + 1
-        self._bar.update(self._task, total=total, completed=done, epoch=epoch, losses=losses)
+        self._bar.update(
+            self._task, total=total, completed=done, epoch=epoch, losses=losses, visible=True
+        )
         if update.update + 1 == update.updates:
             self.epochs_done = update.epoch + 1
             if self._bar.disable:

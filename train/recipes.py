@@ -32,7 +32,9 @@ class Recipe:
 
     def epochs_for(self, updates_per_epoch: int) -> int:
         """The number of epochs for a training set of this many updates."""
-        return self.epochs or min(max(-(-2500 // updates_per_epoch), 4), 200)
+        if self.epochs is not None:
+            return self.epochs
+        return min(max(-(-2500 // updates_per_epoch), 4), 200)
 
 
 _DEFAULT = Recipe(4e-3, beta1=0.5, batch=64, epochs=None, slope=20.0, gamma=1.0, cosine=True)
@@ -44,4 +46,6 @@ RECIPES = {
     "default": _DEFAULT,
     # G alone, the baseline of Figure 3; its score is ||x - G(x)||.
     "autoencoder": replace(_DEFAULT, adversarial=0.0),
+    # G and D are principal components, in closed form; no other value of it is looked at.
+    "linear": replace(_DEFAULT, epochs=0),
 }

@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from adae_edge.contract import SCORES, Contract, Region, Window, valid_side
+from adae_edge.contract import SCORES, Contract, Network, Region, Window, valid_side
 from adae_edge.errors import DatasetError, FrameError, UsageError
 from adae_edge.formats.checkpoint import Checkpoint
+from adae_edge.local import COARSE_SIDE, FINE_SIDE
 from adae_edge.train.data.dataset import Dataset
 from adae_edge.train.data.opening import class_number, load_dataset
 from adae_edge.train.distributed import ALONE, Group
@@ -152,6 +153,8 @@ def plan(dataset: Dataset, request: TrainRequest) -> Settings:
     data = request.data or ""
     recipe = _one_of(RECIPES, "recipe", request.recipe, "default")
     score = _score(request.score, recipe)
+    if recipe == "linear" and request.epochs is not None:
+        raise UsageError("the recipe linear is fitted without epochs: leave out --epochs")
 
     # How frames get to the network's size
     resize, pad_value = request.resize or "stretch", request.pad_value or 0.0
@@ -164,10 +167,18 @@ def plan(dataset: Dataset, request: TrainRequest) -> Settings:
 
     # The network, as Appendix A has it for MNIST and CIFAR-10
     papers = "a" if dataset.small and dataset.channels == 1 else "b"
-    network = _one_of(NETWORKS, "network", request.network, papers)
-    side = recommended_side(dataset, request.region) if request.side is None else request.side
+    network = NETWORKS[_one_of(NETWORKS, "network", request.network, papers)]
+    if recipe == "linear":
+        network = Network(None, network.latent)
+    side = request.side
+    if side is None:
+        local = recipe == "linear" and score == "local"
+        side = recommended_side(dataset, request.region, 1 if local else 4)
+        side = min(side, FINE_SIDE) if local else side
     if not valid_side(side):
         raise UsageError(f"a network's side is 8, 16, 32 ... 1024 pixels, and {side} is not")
+    if score == "local" and side < COARSE_SIDE:
+        raise UsageError(f"the score local needs a side of {COARSE_SIDE} pixels or more")
 
     return Settings(
         data=data,
@@ -175,7 +186,7 @@ def plan(dataset: Dataset, request: TrainRequest) -> Settings:
         seed=request.seed or 0,
         recipe=RECIPES[recipe],
         epochs=request.epochs,
-        network=NETWORKS[network],
+        network=network,
         side=side,
         resize=resize,
         pad_value=pad_value,
@@ -188,11 +199,11 @@ def plan(dataset: Dataset, request: TrainRequest) -> Settings:
     )
 
 
-def recommended_side(dataset: Dataset, region: Region | None) -> int:
+def recommended_side(dataset: Dataset, region: Region | None, span: int = 4) -> int:
     """The side that a training takes if it is told none.
 
     The paper's 32 for small pictures and for slices; up to 256 for larger ones, so that a network
-    pixel spans 4 to 8 of theirs.
+    pixel spans ``span`` to twice as many of theirs.
 
     Raises:
         DatasetError: the first frame cannot be decoded.
@@ -204,7 +215,7 @@ def recommended_side(dataset: Dataset, region: Region | None) -> int:
     except FrameError as error:
         raise DatasetError(str(error)) from error
     shorter = min(region.width, region.height) if region else min(height, width)
-    power_of_two = 1 << (max(shorter // 4, 1).bit_length() - 1)
+    power_of_two = 1 << (max(shorter // span, 1).bit_length() - 1)
     return min(max(power_of_two, 32), 256)
 
 
@@ -212,6 +223,8 @@ def _score(asked: str | None, recipe: str) -> str:
     """The named score, of which the plain autoencoder has one alone."""
     if recipe != "autoencoder":
         return _one_of(SCORES, "score", asked, "l2")
+    if asked == "local":
+        return "local"
     if asked not in (None, "l2", "generator"):
         raise UsageError(
             f"the recipe autoencoder trains no D, so its score is generator, and not {asked}"

@@ -79,7 +79,8 @@ def describe(dataset: Dataset, settings: Settings) -> str:
     normals = int((~dataset.anomalous).sum())
     anomalous = len(dataset.anomalous) - normals
     colours = "grey" if dataset.channels == 1 else "colour"
-    network = next((name for name, size in NETWORKS.items() if size == settings.network), "")
+    known = (name for name, size in NETWORKS.items() if size == settings.network)
+    network = "linear" if settings.network.linear else next(known, "")
     first = (
         f"{normals} normal and {anomalous} anomalous {colours} frames; network {network}, "
         f"{settings.side} x {settings.side} pixels"

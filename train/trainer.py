@@ -20,13 +20,16 @@ from adae_edge.calibration import calibrate
 from adae_edge.contract import Z_RANGE, Calibration, Contract
 from adae_edge.errors import CheckpointError, TrainingError, UsageError
 from adae_edge.formats.checkpoint import Checkpoint
+from adae_edge.linear import LinearAutoencoder
 from adae_edge.model import ADAE, Preprocess, weights_digest
 from adae_edge.train.data.dataset import Dataset
 from adae_edge.train.data.splits import split, without_copies
 from adae_edge.train.density import fit_density
 from adae_edge.train.device import check_compiler, check_device
 from adae_edge.train.distributed import ALONE, Group
+from adae_edge.train.linear import components_for, fit_linear
 from adae_edge.train.loading import load_frames, score_frames, unpack
+from adae_edge.train.local import fit_local
 from adae_edge.train.metrics import Metrics, Update
 from adae_edge.train.run import Run, arrays
 from adae_edge.train.settings import Settings
@@ -82,11 +85,16 @@ def train(
     # Too few normals are refused now, and not after the training.
     calibrate(np.zeros(len(parts.calibration), np.float32), settings.fpr)
     frames = frames.to(group.device)
+    if settings.network.linear:
+        network = components_for(settings.network, len(frames))
+        settings = replace(settings, network=network)
 
     # networks
     torch.manual_seed(settings.seed)
     model = ADAE(preprocess, dataset.channels, settings.network).to(group.device)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if isinstance(model.generator, LinearAutoencoder):
+        fit_linear(model.generator, frames, preprocess)
     run = Run(model, settings.recipe, group, compiled)
     done = 0
     if resume is not None:
@@ -99,7 +107,7 @@ def train(
     header = {"settings": asdict(settings), "epochs": schedule.epochs, "data_sha256": data_sha256}
     header |= run.position(done)
     _agree(group, schedule, settings, header, model)
-    metrics = Metrics(out, done) if group.first else None
+    metrics = Metrics(out, done) if group.first and schedule.epochs else None
     for epoch in range(done, schedule.epochs):
         update = _run_epoch(run, frames, schedule, epoch, on_update)
         header |= run.position(epoch + 1)
@@ -115,6 +123,8 @@ def train(
     model.score = settings.score
     if settings.score == "density":
         model.density = fit_density(model, frames, settings.seed)
+    if settings.score == "local":
+        model.local = fit_local(model, dataset, parts.train)
     scores, references = score_frames(model, dataset, parts.calibration)
     calibration = calibrate(scores, settings.fpr)
 

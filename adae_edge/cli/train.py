@@ -70,8 +70,8 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="Hyper-parameters: default; paper, the paper's own; or autoencoder, G alone "
-            "[default: default]."
+            help="Hyper-parameters: default; paper, the paper's own; autoencoder, G alone; or linear, "
+            "fitted in seconds [default: default]."
         ),
     ] = None,
     epochs: Epochs = None,
@@ -106,8 +106,8 @@ def train(
     score: Annotated[
         str | None,
         typer.Option(
-            help="Score: l2, the paper's; generator; or density, the best on MNIST: see "
-            "docs/method.md [default: l2]."
+            help="Score: l2, the paper's; generator; density, the best on MNIST; or local, for "
+            "small defects: see docs/method.md [default: l2]."
         ),
     ] = None,
     fpr: Annotated[

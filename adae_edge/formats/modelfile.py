@@ -203,8 +203,7 @@ def describe_contract(contract: Contract) -> dict[str, str]:
         "threshold": f"{calibration.threshold:.6g}, {contract.promise}",
         "normals": f"{calibration.normals} scored {quantiles[0]:.4g} to {quantiles[-1]:.4g}, "
         f"median {quantiles[50]:.4g}",
-        "network": f"width {contract.network.width}, latent {contract.network.latent}, "
-        f"{form.precision}, {form.target}",
+        "network": f"{contract.network}, {form.precision}, {form.target}",
         "verified": verified,
         "weights": f"sha256 {contract.weights_sha256}",
         "data": f"sha256 {contract.data_sha256}",

@@ -32,7 +32,7 @@ _BY_KIND = {
     "element by element": "Abs Add And Ceil Clip Div Equal Exp Floor Greater GreaterOrEqual "
     "Identity Less LessOrEqual Log Max Min Mul Neg Not Or Pow Reciprocal Sqrt Sub Where",
     "reductions": "ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceSum "
-    "ReduceSumSquare",
+    "ReduceSumSquare TopK",
     "sizes and places": "Concat Expand Flatten Pad Range Reshape Shape Slice Split Squeeze "
     "Transpose Unsqueeze",
     "precision": "Cast DequantizeLinear QuantizeLinear",

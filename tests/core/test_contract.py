@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adae_edge.contract import Contract, Form, Region
+from adae_edge.contract import SCHEMA, Contract, Form, Network, Region
 from adae_edge.errors import ContractError
 from tests.support.models import as_schema_1
 
@@ -100,7 +100,7 @@ def test_missing_inner_field_is_named(contract, part, name):
 def test_unknown_field_is_named(contract, part):
     fields = as_json(contract)
     (fields[part] if part else fields)["mean\x1b[2J"] = 1
-    assert "field that schema 3 does not know: 'mean\\x1b[2J'" in refusal(fields)
+    assert f"field that schema {SCHEMA} does not know: 'mean\\x1b[2J'" in refusal(fields)
 
 
 @pytest.mark.parametrize(
@@ -218,6 +218,23 @@ def test_numbers_that_are_not_finite_are_refused(contract, name, number):
     assert f"has {name} = " in refusal(json.dumps(fields).replace('"HERE"', number))
 
 
+def test_schema_3_knows_neither_the_score_local_nor_a_linear_network(contract):
+    fields = as_json(contract) | {"schema": 3}
+    assert Contract.from_json(json.dumps(fields)) == contract
+    sentence = refusal(fields | {"score": "local"})
+    assert sentence == "the contract has score = 'local', which schema 3 does not know"
+    sentence = refusal(fields | {"network": {"width": None, "latent": 5}})
+    assert sentence == "the contract has network.width = None, which schema 3 does not know"
+
+
+def test_a_linear_network_says_how_many_components_it_has(contract):
+    linear = dataclasses.replace(contract, network=Network(None, 5), score="local")
+    read = Contract.from_json(linear.to_json())
+    assert read == linear
+    assert read.network.linear
+    assert str(read.network) == "linear, 5 components"
+
+
 def test_nan_is_never_written(contract):
     broken = contract.with_calibration(
         dataclasses.replace(contract.calibration, threshold=float("nan"))
@@ -235,7 +252,7 @@ def test_schema_1_is_read_as_what_it_said(contract):
     assert read == before.with_calibration(
         dataclasses.replace(contract.calibration, confidence=None)
     )
-    assert json.loads(read.to_json())["schema"] == 3
+    assert json.loads(read.to_json())["schema"] == SCHEMA
     assert Contract.from_json(read.to_json()) == read
 
 
@@ -285,10 +302,10 @@ def test_a_graph_is_whole(contract, name):
         name: None if name in ("size", "batch", "anomaly_map") else fields["graph"].get(name),
         "more": 1,
     }
-    assert "the contract's graph has a field that schema 3 does not know: 'more'" in refusal(fields)
+    assert "the contract's graph has a field that schema 4 does not know: 'more'" in refusal(fields)
 
 
-def test_schema_3_must_say_what_it_added(contract):
+def test_schema_3_and_newer_must_say_what_3_added(contract):
     fields = as_json(contract)
     del fields["graph"]
     assert refusal(fields) == "the contract lacks graph"
@@ -301,12 +318,12 @@ def test_schema_2_must_say_what_it_added(contract):
 
 
 @pytest.mark.parametrize(
-    "schema", [0, 4, "1", "2", None, True, 1.5, [1], {"schema": 1}, "\x1b[2J" * 99]
+    "schema", [0, 5, "1", "2", None, True, 1.5, [1], {"schema": 1}, "\x1b[2J" * 99]
 )
 def test_unknown_schema_says_what_to_install(contract, schema):
     sentence = refusal({**as_json(contract), "schema": schema})
     assert sentence.startswith("the contract has schema ")
-    assert "this version reads 1 to 3: install" in sentence
+    assert "this version reads 1 to 4: install" in sentence
 
 
 @pytest.mark.parametrize(

@@ -30,3 +30,25 @@ def write_pictures(folder: Path, count: int, shape=(40, 56, 3), anomalous: int =
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture.clip(0, 255).astype(np.uint8).squeeze()).save(path)
     return folder
+
+
+def write_scratched(folder: Path, count: int, anomalous: int, channels: int = 1) -> Path:
+    """A folder of woven parts under changing light, and the same with a faint small scratch.
+
+    What normals differ by, light and grain, is much more than the scratch.
+    """
+    random = np.random.default_rng(1)
+    rows, columns = np.mgrid[:48, :64]
+    weave = 25 * np.sin(rows * 0.8) * np.sin(columns * 0.8)
+    for index in range(count + anomalous):
+        light = random.uniform(0.7, 1.3) * (1 + random.uniform(-0.2, 0.2) * (columns / 64 - 0.5))
+        grain = random.uniform(2, 14) * random.normal(size=weave.shape)
+        picture = (110 + weave) * light + grain
+        kind = "normal" if index < count else "anomalous"
+        if kind == "anomalous":
+            top, left = random.integers(8, 34), random.integers(8, 50)
+            picture[top : top + 7, left : left + 3] -= 55
+        shades = [picture * (1 + 0.1 * channel) for channel in range(channels)]
+        pixels = np.stack(shades, axis=2).clip(0, 255).astype(np.uint8).squeeze()
+        save(folder / kind / f"{index:03}.png", pixels)
+    return folder

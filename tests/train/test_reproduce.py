@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from adae_edge.contract import SCORES
 from adae_edge.errors import AdaeEdgeError, CheckpointError, UsageError
 from adae_edge.formats.checkpoint import Checkpoint
-from adae_edge.model import load_network
+from adae_edge.model import NETWORK_SCORES, load_network
 from adae_edge.train.data.opening import load_dataset
 from adae_edge.train.evaluate import evaluate
 from adae_edge.train.loading import score_frames
@@ -127,7 +126,7 @@ def test_every_score_of_every_test_frame_is_kept(table):
     header, *lines = (folder / "table" / "scores.csv").read_text().splitlines()
     summary = json.loads((folder / "table" / "digits.json").read_text())
     assert header == ",".join(["class", "seed", "frame", "label", *summary["scores"]])
-    assert set(summary["scores"]) == set(SCORES)
+    assert set(summary["scores"]) == set(NETWORK_SCORES)
     rows = np.array([line.split(",") for line in lines], float)
     for column, own in enumerate(summary["scores"].values(), start=4):
         for class_name, (auroc,) in own["auroc"].items():
@@ -529,7 +528,7 @@ def test_the_area_of_the_brain_and_a_plain_autoencoder_stand_beside_the_scores(b
     folder, _ = brain_table
     place = folder / "table" / "cells"
     summary = json.loads((folder / "table" / "brats.json").read_text())
-    assert list(summary["scores"]) == [*SCORES, "autoencoder", "area"]
+    assert list(summary["scores"]) == [*NETWORK_SCORES, "autoencoder", "area"]
     dataset = load_dataset(f"brats:{folder / 'brats'}", modality="t1")
     rows = np.genfromtxt(place / "t1-1.csv", delimiter=",", names=True)
     frames = rows["frame"].astype(int)

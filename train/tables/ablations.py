@@ -25,10 +25,10 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from adae_edge.contract import SCORES
 from adae_edge.errors import AdaeEdgeError
 from adae_edge.formats.files import write_atomically
 from adae_edge.machine import machine
+from adae_edge.model import NETWORK_SCORES
 from adae_edge.train.tables.variants import DEFAULT, VARIANTS, development_part
 
 
@@ -171,11 +171,11 @@ def as_markdown(table: dict[str, Any]) -> str:
     """A row for each variant, in the order of ``VARIANTS``: each AUROC is a mean over seeds."""
     done = [name for name in VARIANTS if classes_of(table, name)]
     digits = sorted({digit for name in done for digit in classes_of(table, name)})
-    heads = " | ".join(f"{score}: mean ({', '.join(digits)})" for score in SCORES)
-    lines = [f"| variant | {heads} | what it changes |", f"|---|{'---|' * len(SCORES)}---|"]
+    heads = " | ".join(f"{score}: mean ({', '.join(digits)})" for score in NETWORK_SCORES)
+    lines = [f"| variant | {heads} | what it changes |", f"|---|{'---|' * len(NETWORK_SCORES)}---|"]
     for name in done:
         classes, cells = classes_of(table, name), []
-        for score in SCORES:
+        for score in NETWORK_SCORES:
             means = {
                 digit: fmean(run[score] for run in runs.values()) for digit, runs in classes.items()
             }

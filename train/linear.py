@@ -1,0 +1,36 @@
+"""The fit of the linear network: principal components of the training frames, no epochs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from adae_edge.contract import Network
+from adae_edge.linear import LinearAutoencoder
+from adae_edge.model import Preprocess
+from adae_edge.train.components import principal_components
+from adae_edge.train.loading import unpack
+
+# More frames change the components little, and 2000 of 256 x 256 pixels are half a gigabyte.
+FRAMES = 2000
+
+
+def components_for(network: Network, count: int) -> Network:
+    """The network with as many components as ``count`` training frames can give: half of them."""
+    return Network(None, max(min(network.latent, min(count, FRAMES) // 2), 1))
+
+
+def fit_linear(network: LinearAutoencoder, frames: Tensor, preprocess: Preprocess) -> None:
+    """Give the network the mean and the components of training frames, in closed form.
+
+    Args:
+        network: whose numbers are replaced.
+        frames: of the training, as ``load_frames`` returns them, in random order; the first 2000
+            are used.
+        preprocess: what made them.
+    """
+    pictures = unpack(frames[:FRAMES].cpu(), preprocess).flatten(1)
+    centre, basis = principal_components(pictures, len(network.basis))
+    with torch.no_grad():
+        network.centre.copy_(centre)
+        network.basis.copy_(basis.T)
