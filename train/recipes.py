@@ -10,8 +10,8 @@ class Recipe:
     """Every hyper-parameter of the training.
 
     Attributes:
-        learning_rate: highest rate that G's and D's rates add up to.
-        beta1: of Adam.
+        learning_rate: the sum of G's and D's rates, at its highest.
+        beta1: Adam's decay of the first moment.
         batch: frames per update.
         epochs: passes over the training frames; None for as many as 2500 updates take, 4 to 200.
         slope: steepness of the sigmoid that shares the learning rate between G and D.

@@ -16,7 +16,7 @@ from PIL import Image
 
 from adae_edge.errors import AdaeEdgeError, UsageError
 from adae_edge.formats.checkpoint import Checkpoint
-from adae_edge.formats.files import write_atomically
+from adae_edge.formats.files import write_json
 from adae_edge.model import load_network
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.train.evaluate import measure
@@ -90,7 +90,7 @@ def run_demo(out: Path, seed: int) -> None:
     following = _following(checkpoint, model)
     network = load_network(Checkpoint.load(checkpoint))
     write_report(out / "report.html", title, evaluation, scores, unseen, network, shown, following)
-    write_atomically(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    write_json(out / "summary.json", summary)
     typer.echo(f"\n{title}, scored by the exported graph in a process without torch:")
     typer.echo(evaluation.table())
     typer.echo(f"{'latency':<21}{summary['latency_p50_ms']} ms a frame at the median")
