@@ -1,4 +1,4 @@
-"""Data sets of brain volumes: patients with tumours (``brats:DIR``) and healthy people (``nifti:DIR``).
+"""Data sets of brain volumes: patients with tumours, brats:DIR, and healthy people, nifti:DIR.
 
 A frame is one axial slice in the volume's own units, with the mean and the standard deviation of
 the volume's brain. All slices are held in memory, about 15 MB for a patient of BraTS.
@@ -17,7 +17,6 @@ from typing import NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge.decoding.images import is_nifti
 from adae_edge.decoding.nifti import Brain, read_brain, read_volume
 from adae_edge.decoding.volume_names import (
     BRAIN_MASK,
@@ -30,26 +29,42 @@ from adae_edge.decoding.volume_names import (
 )
 from adae_edge.errors import DatasetError, FrameError, UsageError
 from adae_edge.train.data.dataset import Dataset, Frame, Indices
+from adae_edge.train.data.folders import nifti_files
 
 # A slice with fewer tumour voxels, but some, is neither normal nor anomalous, and left out: 20 are
 # 20 mm2 at the 1 mm of BraTS, about what two readers differ by along a tumour's edge.
 MIN_TUMOUR = 20
 
-_TIMEPOINT = re.compile(r"(BraTS-[A-Z]+-\d+)-\d+")
+# A patient who was examined again has the same name up to the last number.
+_EXAMINATION = re.compile(r"(BraTS-[A-Z]+-\d+)-\d+")
+
+_Volume = NDArray[np.int16] | NDArray[np.float32]
 
 
-class _Patient(NamedTuple):
-    """One examination: whose it is, its volume and the mask that goes with it."""
+class _Examination(NamedTuple):
+    """One volume of one person.
 
-    name: str
+    Attributes:
+        person: the same for all examinations of a person.
+        volume: file of the volume.
+        mask: file of the tumour's mask for BraTS, else of the brain's, or None.
+    """
+
+    person: str
     volume: Path
     mask: Path | None
 
 
 class _Slices(NamedTuple):
-    """What one volume gives: frames [K, H, W], anomalous bool [K], and the mean and std of its brain."""
+    """The slices of one volume that belong to the data set.
 
-    frames: NDArray[np.int16] | NDArray[np.float32]
+    Attributes:
+        frames: [K, H, W] in the volume's units.
+        anomalous: bool [K].
+        statistics: mean and standard deviation of the volume's brain.
+    """
+
+    frames: _Volume
     anomalous: NDArray[np.bool_]
     statistics: tuple[float, float]
 
@@ -66,65 +81,79 @@ def load_brains(spec: str, modality: str | None = None) -> Dataset:
         UsageError: no such folder or modality.
         DatasetError: a volume or a mask is missing, damaged, empty or of another shape.
     """
+    # which files there are
     kind, _, place = spec.partition(":")
-    modality = modality or "flair"
     folder = Path(place or ".")
+    modality = modality or "flair"
     if modality not in MODALITIES:
         raise UsageError(f"there is no modality {modality}: choose {', '.join(MODALITIES)}")
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}")
-    files = sorted(path for path in folder.rglob("*") if is_nifti(path) and path.is_file())
+    files = nifti_files(folder)
     if not files:
         raise DatasetError(f"there are no NIfTI volumes in {folder}")
+
+    # read every volume
     try:
-        patients = (
-            _with_tumours(files, modality) if kind == "brats" else _healthy(files, modality, folder)
-        )
-        read = _read_tumour if kind == "brats" else _read_healthy
+        if kind == "brats":
+            examinations, read = _with_tumours(files, modality), _read_tumour
+        else:
+            examinations, read = _healthy(files, modality, folder), _read_healthy
         with ThreadPoolExecutor(4) as pool:
-            slices = list(pool.map(read, patients))
+            volumes = list(pool.map(read, examinations))
     except FrameError as error:
-        raise DatasetError(str(error)) from None
-    counts = [len(volume.frames) for volume in slices]
-    _, patient_of = np.unique([patient.name for patient in patients], return_inverse=True)
+        raise DatasetError(str(error)) from error
+
+    # a row for each slice
+    counts = [len(volume.frames) for volume in volumes]
+    people = [examination.person for examination in examinations]
+    _, number_of_person = np.unique(people, return_inverse=True)
+    statistics = np.array([volume.statistics for volume in volumes], np.float32)
     return Dataset(
-        _Frames([volume.frames for volume in slices]),
-        np.concatenate([volume.anomalous for volume in slices]),
+        _Frames([volume.frames for volume in volumes]),
+        np.concatenate([volume.anomalous for volume in volumes]),
         channels=1,
         small=False,
         kind="modality",
         modality=modality,
-        groups=np.repeat(patient_of, counts),
-        statistics=np.repeat(
-            np.array([volume.statistics for volume in slices], np.float32), counts, axis=0
-        ),
+        groups=np.repeat(number_of_person, counts),
+        statistics=np.repeat(statistics, counts, axis=0),
     )
 
 
-def _with_tumours(files: list[Path], modality: str) -> list[_Patient]:
+def _with_tumours(files: list[Path], modality: str) -> list[_Examination]:
     """The patients of a BraTS folder: each folder that holds volumes is one examination."""
     folders: dict[Path, list[Path]] = defaultdict(list)
     for path in files:
         folders[path.parent].append(path)
-    patients = []
+
+    examinations = []
     for folder, inside in folders.items():
-        volumes = volumes_of(inside, modality)
         masks = [path for path in inside if TUMOUR_MASK & set(words(path)[-2:])]
-        for what, found in ((f"{modality} volume", volumes), ("mask of the tumour", masks)):
-            if not found:
-                raise DatasetError(f"{folder} has no {what}")
-            if len(found) > 1:
-                raise DatasetError(
-                    f"{folder} has more than one {what}: {found[0].name} and {found[1].name}"
-                )
-        timepoint = _TIMEPOINT.fullmatch(
-            folder.name
-        )  # a patient who was examined again is the same patient
-        patients.append(_Patient(timepoint[1] if timepoint else str(folder), volumes[0], masks[0]))
-    return patients
+        volume = _only(volumes_of(inside, modality), folder, f"{modality} volume")
+        mask = _only(masks, folder, "mask of the tumour")
+        known = _EXAMINATION.fullmatch(folder.name)
+        person = known[1] if known else str(folder)
+        examinations.append(_Examination(person, volume, mask))
+    return examinations
 
 
-def _healthy(files: list[Path], modality: str, folder: Path) -> list[_Patient]:
+def _only(paths: list[Path], folder: Path, what: str) -> Path:
+    """The one file of its kind in a folder.
+
+    Raises:
+        DatasetError: there is none, or there are several.
+    """
+    if not paths:
+        raise DatasetError(f"{folder} has no {what}")
+    if len(paths) > 1:
+        raise DatasetError(
+            f"{folder} has more than one {what}: {paths[0].name} and {paths[1].name}"
+        )
+    return paths[0]
+
+
+def _healthy(files: list[Path], modality: str, folder: Path) -> list[_Examination]:
     """Volumes of healthy people, and the masks of their brains where there are any.
 
     Where several folders beneath ``folder`` hold volumes, as HCP's do, each is a person, however
@@ -134,52 +163,56 @@ def _healthy(files: list[Path], modality: str, folder: Path) -> list[_Patient]:
     volumes = volumes_of(files, modality)
     if not volumes:
         raise DatasetError(f"there are no {modality} volumes in {folder}")
-    # IXI's masks bear the volumes' names; HCP's lie beside them.
-    beside = {mask.parent: mask for mask in masks if stem(mask) == "brainmask_fs"}
+
     people = [path.relative_to(folder).parts[0] for path in volumes]
     if len(set(people)) == 1:
         people = [str(path) for path in volumes]
-    patients = [
-        _Patient(person, path, mask_of(path, masks) or beside.get(path.parent))
-        for person, path in zip(people, volumes, strict=True)
-    ]
-    masked = [patient for patient in patients if patient.mask]
-    if masked and len(masked) < len(patients):
-        missing = next(patient for patient in patients if not patient.mask)
-        raise DatasetError(f"there is no brain mask for {missing.volume}, and others have one")
-    return patients
+
+    # IXI's masks bear the volumes' names; HCP's lie beside them.
+    beside = {mask.parent: mask for mask in masks if stem(mask) == "brainmask_fs"}
+    examinations = []
+    for person, path in zip(people, volumes, strict=True):
+        mask = mask_of(path, masks) or beside.get(path.parent)
+        examinations.append(_Examination(person, path, mask))
+
+    unmasked = [examination for examination in examinations if examination.mask is None]
+    if unmasked and len(unmasked) < len(examinations):
+        raise DatasetError(f"there is no brain mask for {unmasked[0].volume}, and others have one")
+    return examinations
 
 
-def _read_tumour(patient: _Patient) -> _Slices:
-    brain = read_brain(patient.volume)
-    assert patient.mask is not None
-    tumour = read_volume(patient.mask) > 0
+def _read_tumour(examination: _Examination) -> _Slices:
+    """Read the slices with a tumour, which are anomalous, and those without."""
+    brain = read_brain(examination.volume)
+    assert examination.mask is not None
+    tumour = read_volume(examination.mask) > 0
     if tumour.shape != brain.slices.shape:
-        raise DatasetError(f"{patient.mask} has another shape than {patient.volume}")
+        raise DatasetError(f"{examination.mask} has another shape than {examination.volume}")
     area = tumour.sum(axis=(1, 2))[brain.shown]
     decided = (area == 0) | (area >= MIN_TUMOUR)
-    return _kept(brain, brain.shown[decided], area[decided] > 0)
+    return _chosen(brain, brain.shown[decided], area[decided] > 0)
 
 
-def _read_healthy(patient: _Patient) -> _Slices:
-    brain = read_brain(patient.volume, patient.mask)
-    return _kept(brain, brain.shown, np.zeros(len(brain.shown), np.bool_))
+def _read_healthy(examination: _Examination) -> _Slices:
+    """Read the slices of a healthy person, all of them normal."""
+    brain = read_brain(examination.volume, examination.mask)
+    return _chosen(brain, brain.shown, np.zeros(len(brain.shown), np.bool_))
 
 
-def _kept(brain: Brain, chosen: Indices, anomalous: NDArray[np.bool_]) -> _Slices:
-    """The chosen slices, in 16 bits where they hold the values exactly."""
-    frames = brain.slices[chosen]
-    if np.abs(frames).max(initial=0) < 2**15 and np.array_equal(
-        frames, small := frames.astype(np.int16)
-    ):
-        return _Slices(small, anomalous, (brain.mean, brain.std))
+def _chosen(brain: Brain, indices: Indices, anomalous: NDArray[np.bool_]) -> _Slices:
+    """Slices of a volume, in 16 bits where those hold the values exactly."""
+    frames: _Volume = brain.slices[indices]
+    if np.abs(frames).max(initial=0) < 2**15:
+        small = frames.astype(np.int16)
+        if np.array_equal(frames, small):
+            frames = small
     return _Slices(frames, anomalous, (brain.mean, brain.std))
 
 
 class _Frames(Sequence[Frame]):
     """Slices of several volumes, one after another, as float32 [H, W, 1]."""
 
-    def __init__(self, volumes: list[NDArray[np.int16] | NDArray[np.float32]]) -> None:
+    def __init__(self, volumes: list[_Volume]) -> None:
         self._volumes = volumes
         self._ends = np.cumsum([len(volume) for volume in volumes]).tolist()
 
@@ -192,8 +225,8 @@ class _Frames(Sequence[Frame]):
     def __getitem__(self, index: slice) -> Sequence[Frame]: ...
     def __getitem__(self, index: int | slice) -> Frame | Sequence[Frame]:
         if isinstance(index, slice):
-            return [self[at] for at in range(len(self))[index]]
-        at = range(len(self))[index]
-        volume = bisect.bisect_right(self._ends, at)
-        frame: Frame = self._volumes[volume][at - self._ends[volume]].astype(np.float32)[..., None]
-        return frame
+            return [self[position] for position in range(len(self))[index]]
+        index = range(len(self))[index]  # counts negative ones from the end
+        number = bisect.bisect_right(self._ends, index)
+        frame: Frame = self._volumes[number][index - self._ends[number]].astype(np.float32)
+        return frame[..., None]

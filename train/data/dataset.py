@@ -13,11 +13,10 @@ from adae_edge.errors import FrameError
 from adae_edge.train.data.folders import unusable
 
 Frame = NDArray[np.uint8 | np.float32]
-
 Indices = NDArray[np.intp]
 
-
 _BATCH_BYTES = 32 * 2**20
+_READ_AHEAD = 32
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,12 @@ class Dataset:
             FrameError.
         anomalous: bool [N].
         channels: 1 or 3, the same for all frames.
-        small: frames so small that the network's paper side of 32 shows everything.
+        small: whether the paper's network side of 32 shows everything in the frames.
         note: what is to be said beside every figure, or "".
-        kind, modality: of the frames, as in the contract.
-        groups: int [N], whose frame each is, where several are of one patient; or None.
-        statistics: float32 [N, 2], mean and standard deviation for each frame of kind "modality";
+        kind, modality: as in the contract.
+        groups: int [N], the number of the patient whom each frame shows, or None where every frame
+            stands alone.
+        statistics: float32 [N, 2], mean and standard deviation for each frame of kind "modality",
             or None.
     """
 
@@ -48,12 +48,16 @@ class Dataset:
     statistics: NDArray[np.float32] | None = None
 
     def statistics_of(self, indices: Indices) -> list[NDArray[np.float32]]:
-        """Of these frames, the mean and the standard deviation, float32 [n] each; nothing for images."""
-        return [] if self.statistics is None else list(self.statistics[indices].T)
+        """Return mean and standard deviation of these frames, float32 [n] each; [] for images."""
+        if self.statistics is None:
+            return []
+        return list(self.statistics[indices].T)
 
 
 def read_batches(dataset: Dataset, indices: Indices) -> Iterator[Frame]:
-    """The frames at ``indices``, in order, stacked where neighbours share a size: [n, H, W, C].
+    """Read the frames at ``indices`` in order, neighbours of one size stacked to [n, H, W, C].
+
+    A batch has at most 32 MiB, or one frame.
 
     Raises:
         DatasetError: some frames cannot be decoded; names them.
@@ -75,7 +79,11 @@ def read_batches(dataset: Dataset, indices: Indices) -> Iterator[Frame]:
 def _read(
     frames: Sequence[Frame] | Frame, indices: Indices, failures: list[FrameError]
 ) -> Iterator[Frame]:
-    """Frames in order, decoded by a few threads; what cannot be decoded goes to ``failures``."""
+    """Read frames in order, in a few threads; the errors of those that fail go to ``failures``."""
+    if isinstance(frames, np.ndarray):
+        for index in indices:
+            yield frames[index]
+        return
 
     def read(index: int) -> Frame | FrameError:
         try:
@@ -83,12 +91,9 @@ def _read(
         except FrameError as error:
             return error
 
-    if isinstance(frames, np.ndarray):
-        yield from (frames[index] for index in indices)
-        return
     with ThreadPoolExecutor() as pool:
-        for start in range(0, len(indices), 32):
-            for frame in pool.map(read, indices[start : start + 32]):
+        for start in range(0, len(indices), _READ_AHEAD):
+            for frame in pool.map(read, indices[start : start + _READ_AHEAD]):
                 if isinstance(frame, FrameError):
                     failures.append(frame)
                 else:

@@ -18,7 +18,7 @@ class Digest:
         self._frames: list[bytes] = []
 
     def update(self, batch: Frame) -> None:
-        """Take in frames [n, H, W, C]; how frames are stacked makes no difference."""
+        """Add frames [n, H, W, C]; how frames are stacked makes no difference."""
         for frame in batch:
             sha = hashlib.sha256(str(frame.shape).encode())
             sha.update(np.ascontiguousarray(frame).data)
@@ -26,9 +26,9 @@ class Digest:
             self._frames.append(sha.digest()[:8])
 
     def hexdigest(self) -> str:
-        """Of all frames so far."""
+        """Return the digest of all frames so far, 64 hexadecimal digits."""
         return self._sha.hexdigest()
 
     def frames(self) -> NDArray[np.uint8]:
-        """uint8 [N, 8], the beginning of each frame's own SHA-256."""
+        """Return the first bytes of each frame's own SHA-256: uint8 [N, 8]."""
         return np.frombuffer(b"".join(self._frames), np.uint8).reshape(-1, 8)

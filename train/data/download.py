@@ -1,4 +1,4 @@
-"""Fetching MNIST and CIFAR-10, by explicit command alone: the one file that opens a network connection."""
+"""Fetching MNIST and CIFAR-10, by explicit command alone; no other file opens a connection."""
 
 from __future__ import annotations
 
@@ -64,11 +64,13 @@ OFFICIAL = {
 
 
 def download(name: str, folder: Path, sources: Mapping[str, Source] = OFFICIAL) -> list[Path]:
-    """Fetch a data set's files, each verified before it gets its name; what is there already is verified and stays.
+    """Fetch a data set's files, each verified before it gets its name.
+
+    Files that are there already are verified, too, and stay.
 
     Args:
-        name: of the data set, "mnist" or "cifar10".
-        folder: is made where it is missing.
+        name: "mnist" or "cifar10".
+        folder: where the files go; it is made where it is missing.
         sources: where they are published.
 
     Returns:
@@ -82,7 +84,10 @@ def download(name: str, folder: Path, sources: Mapping[str, Source] = OFFICIAL) 
     if name not in sources:
         raise UsageError(f"there is no data set {name} to download: choose {' or '.join(sources)}")
     source = sources[name]
-    results = [folder / result for result in ([source.unpacked] if source.unpacked else source.md5)]
+    names = [source.unpacked] if source.unpacked else list(source.md5)
+    results = [folder / name for name in names]
+
+    # what is there has to be what was published
     for path in results:
         if path.exists() and (wrong := _wrong(path, source)):
             what = "is" if wrong == path else f"its {wrong.name} is missing or"
@@ -90,12 +95,13 @@ def download(name: str, folder: Path, sources: Mapping[str, Source] = OFFICIAL) 
                 f"{path} is there already, and {what} another one: remove it, or choose another "
                 "folder"
             )
-    missing = [path for path in results if not path.exists()]
+
+    # what is missing gets its name once it is whole and verified
+    missing = [path.name for path in results if not path.exists()]
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
-        # Everything comes into being in here, and is renamed once it is whole and verified.
         with _workshop(folder, f".download-{name}-") as temporary:
-            for file in source.md5 if source.unpacked else [path.name for path in missing]:
+            for file in source.md5 if source.unpacked else missing:
                 fetched = _fetch(source.base + file, source.md5[file], temporary)
                 if source.unpacked:
                     fetched = _unpack(fetched) / source.unpacked
@@ -106,20 +112,20 @@ def download(name: str, folder: Path, sources: Mapping[str, Source] = OFFICIAL) 
 
 
 def _wrong(path: Path, source: Source) -> Path | None:
-    """A file that is not the published one, of a result that is there; None if there is none."""
-    files = (
-        {path / name: md5 for name, md5 in source.inside.items()}
-        if source.unpacked
-        else {path: source.md5[path.name]}
-    )
-    return next(
-        (file for file, md5 in files.items() if not (file.is_file() and _md5(file) == md5)), None
-    )
+    """Find a file, of a result that is there, which is not the published one; None if all are."""
+    if source.unpacked:
+        files = {path / name: md5 for name, md5 in source.inside.items()}
+    else:
+        files = {path: source.md5[path.name]}
+    for file, md5 in files.items():
+        if not file.is_file() or _md5(file) != md5:
+            return file
+    return None
 
 
 @contextlib.contextmanager
 def _workshop(folder: Path, prefix: str) -> Iterator[Path]:
-    """A temporary folder, after those of killed downloads, which nobody locks any more, are removed."""
+    """Make a temporary folder, and remove those of killed downloads, which nobody locks."""
     for left in folder.glob(f"{prefix}*"):
         with (
             contextlib.suppress(Timeout, FileNotFoundError),
@@ -137,6 +143,7 @@ def _workshop(folder: Path, prefix: str) -> Iterator[Path]:
 
 
 def _fetch(url: str, md5: str, folder: Path) -> Path:
+    """Download one file and verify it."""
     pooch.get_logger().setLevel(logging.WARNING)
     console = Console(stderr=True)
     columns = (
@@ -150,12 +157,12 @@ def _fetch(url: str, md5: str, folder: Path) -> Path:
         downloader = pooch.HTTPDownloader(progressbar=_Bar(progress, name), chunk_size=2**16)
         try:
             path = Path(pooch.retrieve(url, f"md5:{md5}", name, folder, downloader=downloader))
-        except ValueError:
+        except ValueError as error:
             raise DatasetError(
                 f"{url} is refused: its checksum is not {md5}, so it is damaged or another file"
-            ) from None
+            ) from error
         except OSError as error:  # what the connection raises is one, too
-            raise DatasetError(f"{url} cannot be downloaded: {error}") from None
+            raise DatasetError(f"{url} cannot be downloaded: {error}") from error
     path.chmod(0o644)  # temporary files are for their owner alone
     return path
 
@@ -179,12 +186,13 @@ class _Bar:
 
 
 def _unpack(archive: Path) -> Path:
+    """Unpack an archive into a folder beside it."""
     folder = archive.parent / "unpacked"
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")  # refuses what would land outside the folder
     except (tarfile.TarError, EOFError) as error:
-        raise DatasetError(f"{archive.name} cannot be unpacked: {error}") from None
+        raise DatasetError(f"{archive.name} cannot be unpacked: {error}") from error
     return folder
 
 

@@ -22,6 +22,9 @@ from adae_edge.extras import needs
 CIFAR10_CLASSES = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_PIXELS = 3 * 32 * 32
 
+# The opcodes that hold a whole number.
+_INTEGERS = ("BININT1", "BININT2", "BININT")
+
 _Bytes = NDArray[np.uint8]
 _Numbers = NDArray[np.integer[Any]]
 _Reader = Callable[[Path], tuple[_Numbers, _Bytes]]
@@ -42,7 +45,7 @@ class Labelled(NamedTuple):
 
 
 def digits() -> Labelled:
-    """scikit-learn's 1797 handwritten digits of 8 x 8, which come with the package.
+    """Read scikit-learn's 1797 handwritten digits of 8 x 8, which come with its package.
 
     Raises:
         MissingExtra: scikit-learn is not installed.
@@ -55,7 +58,7 @@ def digits() -> Labelled:
 
 
 def mnist(folder: Path) -> Labelled:
-    """MNIST's training and test files together, as the paper takes them (section 4.1).
+    """Read MNIST's training and test files together, as the paper takes them (section 4.1).
 
     Raises:
         DatasetError: a file is missing, damaged, or not what it should be.
@@ -65,14 +68,12 @@ def mnist(folder: Path) -> Labelled:
         pictures, path = _idx(folder / f"{part}-images-idx3-ubyte", dimensions=3)
         classes, labels_path = _idx(folder / f"{part}-labels-idx1-ubyte", dimensions=1)
         if pictures.shape[1:] != (28, 28):
-            raise DatasetError(
-                f"{path} has pictures of {pictures.shape[2]} x {pictures.shape[1]} pixels, not 28 "
-                "x 28"
-            )
+            height, width = pictures.shape[1:]
+            raise DatasetError(f"{path} has pictures of {width} x {height} pixels, not 28 x 28")
         if len(pictures) != len(classes):
             raise DatasetError(
-                f"{path} has {len(pictures)} images, and {labels_path.name} has {len(classes)} "
-                "labels"
+                f"{path} has {len(pictures)} images, and {labels_path.name} has "
+                f"{len(classes)} labels"
             )
         frames.append(pictures)
         labels.append(_labels(classes, labels_path))
@@ -80,11 +81,11 @@ def mnist(folder: Path) -> Labelled:
 
 
 def cifar10(folder: Path) -> Labelled:
-    """CIFAR-10's five training batches and its test batch together, as the paper takes MNIST and CIFAR-10.
+    """Read CIFAR-10's training and test batches together, as the paper takes MNIST (section 4.1).
 
     Args:
-        folder: of the batches, ``cifar-10-batches-bin`` or ``cifar-10-batches-py``, or the one that
-            holds it. The test batch may be absent, which the note says.
+        folder: the batches' own, ``cifar-10-batches-bin`` or ``cifar-10-batches-py``, or the one
+            around it. The test batch may be absent, which the note says.
 
     Raises:
         DatasetError: a training batch is missing, or a batch is damaged or not what it should be.
@@ -93,104 +94,111 @@ def cifar10(folder: Path) -> Labelled:
     frames, labels = [], []
     for path in batches:
         classes, pixels = read(path)
-        frames.append(np.ascontiguousarray(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)))
+        planes = pixels.reshape(-1, 3, 32, 32)
+        frames.append(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)))
         labels.append(_labels(classes, path))
         if len(classes) != len(labels[0]):
             raise DatasetError(
                 f"{path} has {len(classes)} images, and {batches[0].name} has {len(labels[0])}: "
                 "one is truncated"
             )
-    total = sum(map(len, labels))
-    without = (
-        f"the folder has no test batch: the {total} training images of CIFAR-10 are all there is"
-    )
-    return Labelled(
-        np.concatenate(frames), np.concatenate(labels), without if len(batches) == 5 else ""
-    )
+    note = ""
+    if len(batches) == 5:
+        total = sum(map(len, labels))
+        note = (
+            f"the folder has no test batch: the {total} training images of CIFAR-10 are all there "
+            "is"
+        )
+    return Labelled(np.concatenate(frames), np.concatenate(labels), note)
 
 
 def _idx(path: Path, dimensions: int) -> tuple[_Bytes, Path]:
-    """Read an idx file of bytes, gzipped (.gz) or not; the array and the file that it came from."""
-    for candidate in (path, path.with_name(path.name + ".gz")):
-        if candidate.is_file():
-            break
+    """Read an idx file of bytes, gzipped (.gz) or not: its array, and which file it was."""
+    # the file, or the gzipped one
+    gzipped = path.with_name(path.name + ".gz")
+    if path.is_file():
+        data = _read(path)
+    elif gzipped.is_file():
+        path = gzipped
+        try:
+            data = gzip.decompress(_read(path))
+        except (OSError, EOFError, zlib.error) as error:
+            raise DatasetError(f"{path} is damaged: it cannot be decompressed") from error
     else:
         raise DatasetError(f"there is no {path.name} or {path.name}.gz in {path.parent}")
-    data = _read(candidate)
-    if candidate.suffix == ".gz":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error):
-            raise DatasetError(f"{candidate} is damaged: it cannot be decompressed") from None
+
+    # its header: two zeros, the type, the number of dimensions, and the size of each
     header = 4 + 4 * dimensions
     if data[:4] != bytes([0, 0, 8, dimensions]) or len(data) < header:
         raise DatasetError(
-            f"{candidate} is no idx file of bytes in {dimensions} dimension{'s' * (dimensions > 1)}"
+            f"{path} is no idx file of bytes in {dimensions} dimension{'s' * (dimensions > 1)}"
         )
-    shape = [int.from_bytes(data[at : at + 4], "big") for at in range(4, header, 4)]
-    size = int(np.prod(shape, dtype=object))
+    shape = [int.from_bytes(data[start : start + 4], "big") for start in range(4, header, 4)]
+    size = int(np.prod(shape, dtype=object))  # Python's integers, which do not overflow
     if len(data) - header != size:
-        raise DatasetError(f"{candidate} declares {size} bytes and has {len(data) - header}")
+        raise DatasetError(f"{path} declares {size} bytes and has {len(data) - header}")
     if not size:
-        raise DatasetError(f"{candidate} is an idx file with nothing in it")
-    return np.frombuffer(data, np.uint8, offset=header).reshape(shape), candidate
+        raise DatasetError(f"{path} is an idx file with nothing in it")
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape), path
 
 
 def _cifar10_batches(folder: Path) -> tuple[list[Path], _Reader]:
-    """The batches that are there, the test batch last, and what reads them."""
+    """Find the batches that are there, the test batch last, and what reads them."""
     for name, end, read in (("bin", ".bin", _binary_batch), ("py", "", _python_batch)):
         for place in (folder, folder / f"cifar-10-batches-{name}"):
             training = [place / f"data_batch_{number}{end}" for number in range(1, 6)]
-            test = place / f"test_batch{end}"
-            if not any(path.is_file() for path in training):
+            missing = [path for path in training if not path.is_file()]
+            if len(missing) == len(training):
                 continue
-            for path in training:
-                if not path.is_file():
-                    raise DatasetError(
-                        f"there is no {path.name} in {place}, where other batches of CIFAR-10 are"
-                    )
+            if missing:
+                raise DatasetError(
+                    f"there is no {missing[0].name} in {place}, where other batches of CIFAR-10 are"
+                )
+            test = place / f"test_batch{end}"
             return [*training, test] if test.is_file() else training, read
     raise DatasetError(f"there is no data_batch_1.bin or data_batch_1 of CIFAR-10 in {folder}")
 
 
 def _binary_batch(path: Path) -> tuple[_Numbers, _Bytes]:
-    """Labels, integers [N], and pixels uint8 [N, 3072], red, green and blue planes, of a binary batch."""
+    """Read a binary batch.
+
+    Returns:
+        Labels, integers [N], and pixels, uint8 [N, 3072]: planes of red, green and blue.
+    """
     data = _read(path)
     record = 1 + CIFAR10_PIXELS
     if not data or len(data) % record:
         raise DatasetError(
             f"{path} has {len(data)} bytes, which is no number of whole CIFAR-10 records of "
-            f"{record}: "
-            "it is truncated or another file"
+            f"{record}: it is truncated or another file"
         )
     records = np.frombuffer(data, np.uint8).reshape(-1, record)
     return records[:, 0], records[:, 1:]
 
 
 def _python_batch(path: Path) -> tuple[_Numbers, _Bytes]:
-    """As ``_binary_batch``, of a batch in Python's serialisation of {"labels": list, "data": array, ...}.
+    """Read a batch in Python's serialisation of {"labels": list, "data": array, ...}.
 
     The array's bytes are the one long string, and the labels are the numbers between their key and
     the next string. Reading a stream of opcodes needs no more than that, and calls nothing.
+
+    Returns:
+        Labels, integers [N], and pixels, uint8 [N, 3072]: planes of red, green and blue.
     """
-    pixels, in_labels = b"", False
+    pixels = b""
     labels: list[int] = []
+    in_labels = False
     try:
         for opcode, argument, _ in pickletools.genops(_read(path)):
             if isinstance(argument, str | bytes):
                 in_labels = argument in ("labels", b"labels")
                 if len(argument) >= CIFAR10_PIXELS:
                     pixels = argument.encode("latin-1") if isinstance(argument, str) else argument
-            elif (
-                in_labels
-                and isinstance(argument, int)
-                and opcode.name in ("BININT1", "BININT2", "BININT")
-            ):
+            elif in_labels and opcode.name in _INTEGERS and isinstance(argument, int):
                 labels.append(argument)
-    except (ValueError, OverflowError, MemoryError):
-        raise DatasetError(
-            f"{path} is damaged: it is no batch of CIFAR-10 in Python's form"
-        ) from None
+    except (ValueError, OverflowError, MemoryError) as error:
+        message = f"{path} is damaged: it is no batch of CIFAR-10 in Python's form"
+        raise DatasetError(message) from error
     if not labels or len(pixels) != len(labels) * CIFAR10_PIXELS:
         raise DatasetError(
             f"{path} has {len(labels)} labels and {len(pixels)} bytes of pixels, and a label "
@@ -203,7 +211,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}") from None
+        raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _labels(numbers: NDArray[np.integer[Any]], path: Path) -> _Bytes:

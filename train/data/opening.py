@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from adae_edge.contract import Window
-from adae_edge.decoding.images import is_nifti
 from adae_edge.errors import DatasetError, UsageError
 from adae_edge.train.data import official
 from adae_edge.train.data.dataset import Dataset
-from adae_edge.train.data.folders import open_folder
+from adae_edge.train.data.folders import nifti_files, open_folder
 from adae_edge.train.data.official import CIFAR10_CLASSES, Labelled
 
 # Data sets with ten classes: what reads them from a folder.
@@ -22,6 +21,9 @@ _READERS: dict[str, Callable[[Path], Labelled]] = {
     "mnist": official.mnist,
     "cifar10": official.cifar10,
 }
+
+# The classes of CIFAR-10 that its official files call otherwise.
+_OFFICIAL_NAMES = {"airplane": "plane", "automobile": "car"}
 
 
 def load_dataset(
@@ -68,20 +70,20 @@ def load_dataset(
 
 
 def class_number(spec: str, anomalous: str | None) -> int | None:
-    """The class that ``--anomalous`` chooses by its number or, for cifar10, by its name.
+    """Return the class that ``--anomalous`` chooses by its number or, for cifar10, by its name.
 
     Raises:
         UsageError: it is neither.
     """
-    if anomalous is None or anomalous.isdecimal():
-        return None if anomalous is None else int(anomalous)
+    if anomalous is None:
+        return None
+    if anomalous.isdecimal():
+        return int(anomalous)
     if spec.partition(":")[0] != "cifar10":
         raise UsageError(
             f"--anomalous takes a class by its number, 0 to 9, and {anomalous} is none"
         )
-    name = {"airplane": "plane", "automobile": "car"}.get(
-        anomalous, anomalous
-    )  # as the official files call them
+    name = _OFFICIAL_NAMES.get(anomalous, anomalous)
     if name not in CIFAR10_CLASSES:
         raise UsageError(
             f"cifar10 has no class {name}: choose 0 to 9 or {', '.join(CIFAR10_CLASSES)}"
@@ -90,11 +92,13 @@ def class_number(spec: str, anomalous: str | None) -> int | None:
 
 
 def whole_digest(spec: str) -> str:
-    """SHA-256 of a whole data set, the same for every class or modality that may be taken of it.
+    """Return the SHA-256 of a whole data set, whichever class or modality is taken of it.
+
+    Of data sets with classes it is over pictures and labels. Of brain volumes it is over the files'
+    names, which tell the patients, and their contents.
 
     Args:
-        spec: as for ``load_dataset``: pictures and labels of data sets with classes; names and
-            contents of the files of brain volumes, since their names tell the patients.
+        spec: as for ``load_dataset``, without a folder of images.
 
     Raises:
         DatasetError: as ``load_dataset``.
@@ -107,11 +111,10 @@ def whole_digest(spec: str) -> str:
             sha.update(str(array.shape).encode())
             sha.update(np.ascontiguousarray(array).data)
         return sha.hexdigest()
-    for path in sorted(path for path in folder.rglob("*") if is_nifti(path) and path.is_file()):
+    for path in nifti_files(folder):
         with path.open("rb") as file:
-            sha.update(
-                f"{path.relative_to(folder)} {hashlib.file_digest(file, 'sha256').hexdigest()}".encode()
-            )
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        sha.update(f"{path.relative_to(folder)} {content}".encode())
     return sha.hexdigest()
 
 
@@ -125,9 +128,8 @@ def _with_classes(name: str, labelled: Labelled, anomalous: int) -> Dataset:
         raise DatasetError(
             f"{name} has only images of the class {anomalous}, so nothing would be normal"
         )
-    return Dataset(
-        labelled.frames, held_out, labelled.frames.shape[3], small=True, note=labelled.note
-    )
+    channels = labelled.frames.shape[3]
+    return Dataset(labelled.frames, held_out, channels, small=True, note=labelled.note)
 
 
 def _folder(folder: Path, window: Window | None) -> Dataset:

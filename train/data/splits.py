@@ -15,7 +15,13 @@ _FOLDS = 5
 
 @dataclass(frozen=True)
 class Split:
-    """Indices into a data set: 80 % of the normals train, 10 % of those calibrate in their place."""
+    """Indices into a data set for each part, int [n].
+
+    Attributes:
+        train: frames that train.
+        calibration: normals that set the threshold.
+        test: normals and all anomalous frames that measure.
+    """
 
     train: Indices
     calibration: Indices
@@ -23,9 +29,15 @@ class Split:
 
 
 def split(anomalous: NDArray[np.bool_], seed: int, groups: Indices | None = None) -> Split:
-    """The paper's protocol: 80 % of the normals train, the others and all anomalous are the test.
+    """Split by the paper's protocol: 80 % of the normals train, all other frames are the test.
 
-    With ``groups`` patients are divided and not frames, as ``_split_groups`` says.
+    Of the 80 %, the last tenth calibrates and does not train.
+
+    Args:
+        anomalous: bool [N].
+        seed: of the random order.
+        groups: int [N], the patient of each frame. Patients are divided then, and not frames: five
+            folds of whole patients, of which one is the test.
 
     Raises:
         DatasetError: fewer than 8 normals or 5 patients, so that a part would be empty.
@@ -45,32 +57,32 @@ def split(anomalous: NDArray[np.bool_], seed: int, groups: Indices | None = None
 
 
 def without_copies(parts: Split, digests: NDArray[np.uint8], data: str) -> Split:
-    """Take frames out of the calibration that the training sees, too: their scores are lower than a new frame's.
+    """Take copies of training frames out of the calibration, as they score lower than new frames.
 
     Args:
-        parts: as split.
+        parts: the split.
         digests: uint8 [N, 8], of the training frames and then the calibration frames
             (``Digest.frames``).
         data: what the message calls the data set.
 
     Raises:
-        DatasetError: of ten calibration frames nine or more are such copies, as where one image was
-            stored many times.
+        DatasetError: more than nine of ten calibration frames are such copies, as where one image
+            was stored many times.
     """
-    rows = [row.tobytes() for row in digests]
-    trained = set(rows[: len(parts.train)])
-    new = np.array([row not in trained for row in rows[len(parts.train) :]])
+    frames = [digest.tobytes() for digest in digests]
+    trained = set(frames[: len(parts.train)])
+    new = np.array([frame not in trained for frame in frames[len(parts.train) :]])
     if new.sum() * 10 < len(new):
+        different = len(set(frames))
         raise DatasetError(
-            f"{data} holds {len(set(rows))} different {images_word(len(set(rows)))} among "
-            f"{len(rows)} that would train "
-            "and calibrate: remove the copies"
+            f"{data} holds {different} different {images_word(different)} among {len(frames)} that "
+            "would train and calibrate: remove the copies"
         )
     return replace(parts, calibration=parts.calibration[new])
 
 
 def _split_groups(anomalous: NDArray[np.bool_], seed: int, groups: Indices) -> Split:
-    """Five folds of whole patients: every slice of one fold is the test, normals of the others train.
+    """Split whole patients in five folds: one is the test, normals of the others train.
 
     Seeds 0 to 4 are the folds of one permutation of the patients, so together they test each
     patient once; seeds 5 to 9 those of another one, and so on. The last tenth of the training
@@ -87,13 +99,13 @@ def _split_groups(anomalous: NDArray[np.bool_], seed: int, groups: Indices) -> S
 
     random = np.random.default_rng(seed)
 
-    def normals_of(some: Indices) -> Indices:
-        return random.permutation(np.flatnonzero(np.isin(groups, some) & ~anomalous))
+    def normals_of(chosen: Indices) -> Indices:
+        return random.permutation(np.flatnonzero(np.isin(groups, chosen) & ~anomalous))
 
     parts = Split(
-        normals_of(others[:fitted]),
-        normals_of(others[fitted:]),
-        np.flatnonzero(np.isin(groups, tested)),
+        train=normals_of(others[:fitted]),
+        calibration=normals_of(others[fitted:]),
+        test=np.flatnonzero(np.isin(groups, tested)),
     )
     if not (len(parts.train) and len(parts.calibration)):
         raise DatasetError(
