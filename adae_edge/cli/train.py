@@ -224,14 +224,15 @@ def reproduce(
 
     The same command goes on where it was stopped.
     """
-    from adae_edge.train.tables.tables import make_request
+    from adae_edge.train.tables.request import TableRequest, plan_table
 
-    request = make_request(table, data, out, classes, seeds, recipe, epochs, jobs, device)
+    request = TableRequest(table, data, out, classes, seeds, recipe, epochs, jobs, device)
+    plan = plan_table(request)
     with needs("Reproducing a table", "train"):
         from adae_edge.train.tables.reproduce import reproduce as run_table
     try:
-        typer.echo(run_table(request))
+        typer.echo(run_table(plan))
     except Stopped:
         complain("finished cells and epochs are kept: the same command goes on")
         raise
-    typer.echo(f"wrote {request.out / table}.json and .md, scores.csv and pictures beside them")
+    typer.echo(f"wrote {plan.out / table}.json and .md, scores.csv and pictures beside them")

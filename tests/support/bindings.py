@@ -36,7 +36,11 @@ SYMBOLS = (
 
 
 def install_bindings(folder: Path, package: str) -> dict[str, str]:
-    """The environment variables with which Python imports this package's ``tensorrt_bindings``; may skip."""
+    """Install the bindings, or skip the test where they cannot be had.
+
+    Returns:
+        The environment variables with which Python imports ``tensorrt_bindings``.
+    """
     if not shutil.which("gcc"):
         pytest.skip("there is no C compiler")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"]

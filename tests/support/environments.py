@@ -10,7 +10,7 @@ from tests.support.checkout import ROOT
 
 
 def build_wheel(folder: Path) -> Path:
-    """Built from a copy, so that the build leaves nothing in the checkout."""
+    """Build the package's wheel, from a copy, so that the build leaves nothing in the checkout."""
     copy, out = folder / "source", folder / "wheel"
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"],
@@ -31,43 +31,33 @@ def build_wheel(folder: Path) -> Path:
 
 
 def environment(folder: Path, requirement: str) -> Path:
-    """Install the requirement at the pinned versions into a new environment; its python. Skips without a network."""
+    """Install the requirement at the pinned versions into a new environment.
+
+    The test is skipped without a network.
+
+    Returns:
+        The environment's Python.
+    """
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     python = folder / "bin" / "python"
-    options = ["--quiet", "--no-compile", "-c", str(ROOT / "constraints.txt")]
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        str(python),
-        "install",
-        *options,
-        requirement,
-    ]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode and "connection" in done.stderr.lower():
-        pytest.skip("the package index cannot be reached")
-    assert done.returncode == 0, done.stderr
+    _pip(folder, "--python", str(python), "install", requirement)
     return python
 
 
 def unpacked(folder: Path, requirement: str) -> Path:
-    """One package without those that it needs, in a folder of its own, to read its files. Skips without a network."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-compile",
-        "--target",
-        str(folder),
-    ]
-    command += ["-c", str(ROOT / "constraints.txt"), requirement]
+    """Put one package, without those that it needs, into a folder, to read its files.
+
+    The test is skipped without a network.
+    """
+    _pip(folder, "install", "--no-deps", "--target", str(folder), requirement)
+    return folder
+
+
+def _pip(folder: Path, *arguments: str) -> None:
+    """Run pip with the pinned versions."""
+    command = [sys.executable, "-m", "pip", *arguments]
+    command += ["--quiet", "--no-compile", "-c", str(ROOT / "constraints.txt")]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode and "connection" in done.stderr.lower():
         pytest.skip("the package index cannot be reached")
     assert done.returncode == 0, done.stderr
-    return folder

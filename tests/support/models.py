@@ -57,7 +57,7 @@ def as_schema_1(contract):
 
 
 def mean_model(channels=1, threshold=100.0, region=None, last="Identity"):
-    """The bytes of a valid model file: a frame's score is the mean of its values, after ``last``."""
+    """The bytes of a model file that scores a frame by the mean of its values, after ``last``."""
     graph = helper.make_graph(
         [
             helper.make_node("Cast", ["frames"], ["float"], to=TensorProto.FLOAT),
@@ -92,7 +92,7 @@ def run(*arguments, cwd, **environment):
 
 
 def complaints(process):
-    """The lines of its errors that are complaints; a traceback, or anything else unforeseen, fails."""
+    """The complaints among its errors; a traceback, or anything else unforeseen, fails."""
     lines = process.stderr.splitlines()
     known = [line for line in lines if line.startswith("adae-edge: ") or " frames scored, " in line]
     assert lines == known

@@ -13,7 +13,7 @@ def write_idx(path, array, magic=None, compress=False):
 
 
 def batch(number, count=20):
-    """Labels and pixels of a small batch; its pictures are ramps that tell rows, columns and colours apart."""
+    """Labels and pixels of a small batch: ramps that tell rows, columns and colours apart."""
     labels = (np.arange(count) + number) % 10
     red = np.add.outer(np.arange(32) * 2, np.arange(32)) + np.arange(count)[:, None, None]
     frames = np.stack([red + number, red * 2, 255 - red], axis=-1).astype(np.uint8)
@@ -30,7 +30,7 @@ def write_binary(path, labels, frames):
 
 
 def write_python(path, labels, frames):
-    """The opcodes of the official files: Python 2, protocol 2, a dict with a numpy array of bytes."""
+    """Write the official files' opcodes: Python 2, protocol 2, a dict with an array of bytes."""
     memo = iter(range(10**6))
 
     def put():
@@ -45,20 +45,25 @@ def write_python(path, labels, frames):
 
     pixels = planes(frames).tobytes()
     names = b"".join(text(b"camion_s_%06d.png" % index) for index in range(len(labels)))
+    numbers = b"".join(integer(int(label)) for label in labels)
     array = (
-        b"cnumpy.core.multiarray\n_reconstruct\n" + put() + b"cnumpy\nndarray\n" + put() + b"K\x00\x85" + put()
+        b"cnumpy.core.multiarray\n_reconstruct\n" + put()
+        + b"cnumpy\nndarray\n" + put() + b"K\x00\x85" + put()
         + text(b"b") + b"\x87" + put() + b"R" + put()
         + b"(K\x01" + integer(len(labels)) + integer(3072) + b"\x86" + put()
         + b"cnumpy\ndtype\n" + put() + text(b"u1") + b"K\x00K\x01\x87" + put() + b"R" + put()
         + b"(K\x03" + text(b"|") + b"NNN" + b"J\xff\xff\xff\xff" * 2 + b"K\x00t" + put() + b"b\x89"
         + b"T" + struct.pack("<I", len(pixels)) + pixels + put() + b"t" + put() + b"b"
     )  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(
-        b"\x80\x02}" + put() + b"(" + text(b"batch_label") + text(b"training batch 1 of 5")
-        + text(b"labels") + b"]" + put() + b"(" + b"".join(integer(int(label)) for label in labels) + b"e"
-        + text(b"data") + array + text(b"filenames") + b"]" + put() + b"(" + names + b"eu."
+    whole = (
+        b"\x80\x02}" + put() + b"("
+        + text(b"batch_label") + text(b"training batch 1 of 5")
+        + text(b"labels") + b"]" + put() + b"(" + numbers + b"e"
+        + text(b"data") + array
+        + text(b"filenames") + b"]" + put() + b"(" + names + b"eu."
     )  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(whole)
 
 
 FORMS = {"bin": (".bin", write_binary), "py": ("", write_python)}

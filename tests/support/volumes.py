@@ -8,7 +8,14 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 
 def write_volume(path: Path, values, axes="LPS", dtype=np.int16) -> Path:
-    """Write values [X, Y, Z], whose axes go to the right, to the front and up, stored along other axes."""
+    """Write a volume, stored along other axes than those that its values have.
+
+    Args:
+        path: the file.
+        values: [X, Y, Z], whose axes go to the right, to the front and up.
+        axes: where the axes of the file go, in nibabel's letters.
+        dtype: of the file.
+    """
     image = nibabel.Nifti1Image(np.asarray(values, dtype), np.diag([1.0, 1.0, 2.0, 1.0]))
     image = image.as_reoriented(
         ornt_transform(io_orientation(image.affine), axcodes2ornt(tuple(axes)))

@@ -10,15 +10,8 @@ import typer
 from adae_edge.model import ADAE, Preprocess
 from adae_edge.train.run import Run
 from adae_edge.train.tables.ablations import main
-from adae_edge.train.tables.variants import (
-    DEFAULT,
-    NETWORK,
-    VARIANTS,
-    Changed,
-    Margin,
-    damaged,
-    rectangles,
-)
+from adae_edge.train.tables.runs import ChangedRun, Margin, damaged, rectangles
+from adae_edge.train.tables.variants import DEFAULT, NETWORK, VARIANTS
 
 
 @pytest.fixture
@@ -33,7 +26,7 @@ def model():
 
 
 def test_without_a_change_the_gradients_are_those_of_the_product(x):
-    runs = [kind(model(), DEFAULT) for kind in (Run, Changed)]
+    runs = [kind(model(), DEFAULT) for kind in (Run, ChangedRun)]
     for run in runs:
         run.balance.fake_weight = 0.3
         run.update(x, progress=0.0)

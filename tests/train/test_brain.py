@@ -1,4 +1,4 @@
-"""Brain data sets: layouts, labels, the split by patient, refusals, and the whole line from volumes to scores."""
+"""Brain data sets: layouts, labels, the split by patient, refusals, and from volumes to scores."""
 
 import dataclasses
 import json

@@ -24,7 +24,7 @@ CONTENT = {"one.gz": b"1" * 300_000, "two.gz": b"2" * 10}
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Serves files; one of these names ends early, or stops in the middle until the test is over."""
+    """Serves files; one name ends early, or stops in the middle until the test is over."""
 
     cut, stalled = "", ""
 

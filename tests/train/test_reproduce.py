@@ -1,4 +1,4 @@
-"""A table as its user runs it: what it writes, that it survives every kind of stop, and what it refuses."""
+"""A table as its user runs it: what it writes, how it survives any stop, and what it refuses."""
 
 import fcntl
 import json
@@ -23,9 +23,12 @@ from adae_edge.train.evaluate import evaluate
 from adae_edge.train.loading import score_frames
 from adae_edge.train.metrics import training_seconds
 from adae_edge.train.tables import reproduce as reproduce_module
-from adae_edge.train.tables.cell import Cell, as_csv, read_scores, run_cell
-from adae_edge.train.tables.summary import as_markdown, summarise, write_scores
-from adae_edge.train.tables.tables import TABLES, make_request
+from adae_edge.train.tables.cell import Cell, Scores
+from adae_edge.train.tables.markdown import as_markdown
+from adae_edge.train.tables.request import TableRequest, plan_table
+from adae_edge.train.tables.summary import summarise, write_scores
+from adae_edge.train.tables.tables import TABLES
+from adae_edge.train.tables.worker import run_cell
 from tests.support.models import BUFFERED, HANGS_S, command, complaints, run
 from tests.support.official import write_idx
 from tests.support.volumes import head, write_patients, write_volume
@@ -35,9 +38,13 @@ OPTIONS = ["--classes", "0,1", "--seeds", "3", "--epochs", "4"]
 
 def start(folder, *options):
     return subprocess.Popen(
-        command("reproduce", "digits", "--out", "table", *options), cwd=folder, env=BUFFERED, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        command("reproduce", "digits", "--out", "table", *options),
+        cwd=folder,
+        env=BUFFERED,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def wait_for(happened, process):
@@ -58,24 +65,20 @@ def cells(folder):
     return {path.name: path for path in (folder / "table" / "cells").iterdir()}
 
 
-def request_for(out, **changed):
-    options = {
-        "name": "digits", "data": None, "out": out, "classes": None, "seeds": None, "recipe": "default",
-        "epochs": None, "jobs": None, "device": "cpu",
-    }  # fmt: skip
-    return make_request(**(options | changed))
+def plan_for(out, **changed):
+    return plan_table(TableRequest(**({"name": "digits", "out": out} | changed)))
 
 
 def a_cell(folder, class_name="0", seed=0):
     return Cell(
-        "digits",
-        class_name,
-        seed,
-        None,
-        "default",
-        None,
-        "cpu",
-        str(folder),
+        table="digits",
+        class_name=class_name,
+        seed=seed,
+        data=None,
+        recipe="default",
+        epochs=None,
+        device="cpu",
+        folder=str(folder),
         settings_sha256="0" * 64,
     )
 
@@ -168,7 +171,7 @@ def test_a_finished_cell_is_never_run_again(table):
 
 
 def test_a_stopped_and_then_a_killed_table_end_as_the_uninterrupted_one(table, tmp_path):
-    """Ctrl-C first, SIGKILL in the middle next, half-written files on top; one cell at a time, too."""
+    """Ctrl-C first, then SIGKILL in the middle, half-written files, and one cell at a time."""
     process = start(tmp_path, *OPTIONS)
     wait_for((tmp_path / "table" / "cells" / "0-3.safetensors").exists, process)
     process.send_signal(signal.SIGINT)
@@ -259,7 +262,7 @@ def test_wrong_use_is_one_sentence_and_harms_nothing(tmp_path, monkeypatch, chan
     Path("foreign").mkdir()
     Path("foreign/precious.txt").write_text("mine")
     with pytest.raises(UsageError, match=sentence):
-        reproduce_module.reproduce(request_for(**{"out": Path("new"), **changed}))
+        reproduce_module.reproduce(plan_for(**{"out": Path("new"), **changed}))
     assert [path.name for path in Path("foreign").iterdir()] == ["precious.txt"]
     assert Path("file").read_text() == "something"
     assert not list(Path().glob("new/cells/*.*"))
@@ -291,12 +294,12 @@ def test_another_recipe_in_the_same_folder_is_refused(table, options, difference
 def test_one_folder_is_worked_on_by_one_command(table, tmp_path, monkeypatch):
     shutil.copytree(table[0] / "table", tmp_path / "table")
     monkeypatch.setattr(reproduce_module, "_LOCK_WAIT_S", 0.2)
-    request = request_for(tmp_path / "table", classes="0", seeds="3", epochs=4)
+    plan = plan_for(tmp_path / "table", classes="0", seeds="3", epochs=4)
     with (tmp_path / "table" / ".lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(UsageError, match="another adae-edge reproduce is at work"):
-            reproduce_module.reproduce(request)
-    assert "| 0        |" in reproduce_module.reproduce(request)
+            reproduce_module.reproduce(plan)
+    assert "| 0        |" in reproduce_module.reproduce(plan)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"table": "digits"}'])
@@ -304,9 +307,7 @@ def test_a_damaged_result_is_named(table, tmp_path, content):
     shutil.copytree(table[0] / "table", tmp_path / "table")
     cells(tmp_path)["0-3.json"].write_text(content)
     with pytest.raises(UsageError, match=r"0-3\.json is no finished cell"):
-        reproduce_module.reproduce(
-            request_for(tmp_path / "table", classes="0", seeds="3", epochs=4)
-        )
+        reproduce_module.reproduce(plan_for(tmp_path / "table", classes="0", seeds="3", epochs=4))
 
 
 def a_result(auroc, device="cpu", gpu=None, torch="2.6.0", note=""):
@@ -319,19 +320,25 @@ def a_result(auroc, device="cpu", gpu=None, torch="2.6.0", note=""):
         "adae_edge": "0.2.0",
     }
     return {
-        "auroc": {"l2": auroc}, "epochs": 6, "training_seconds": 10.0, "device": device, "machine": machine,
-        "test": {"normals": 7, "anomalous": 9}, "patients": None, "note": note,
-    }  # fmt: skip
+        "auroc": {"l2": auroc},
+        "epochs": 6,
+        "training_seconds": 10.0,
+        "device": device,
+        "machine": machine,
+        "test": {"normals": 7, "anomalous": 9},
+        "patients": None,
+        "note": note,
+    }
 
 
 SETTINGS = {"recipe": {}, "data_sha256": "0" * 64}
 
 
 def test_means_and_spreads_are_over_seeds_and_what_is_missing_is_null(tmp_path):
-    request = request_for(tmp_path, classes="0,1", seeds="0,1")
+    plan = plan_for(tmp_path, classes="0,1", seeds="0,1")
     figures = {("0", 0): 0.9, ("0", 1): 0.8, ("1", 0): 0.6}
     finished = {a_cell(tmp_path, *key): a_result(auroc) for key, auroc in figures.items()}
-    summary = summarise(request, SETTINGS, finished)
+    summary = summarise(plan, SETTINGS, finished)
     own = summary["scores"]["l2"]
     assert own["auroc"] == {"0": [0.9, 0.8], "1": [0.6, None]}
     assert own["class_mean"] == {"0": pytest.approx(0.85), "1": 0.6}
@@ -341,23 +348,23 @@ def test_means_and_spreads_are_over_seeds_and_what_is_missing_is_null(tmp_path):
     }
     assert own["mean"] == pytest.approx((0.85 + 0.6) / 2)
     assert own["spread"] == pytest.approx(np.std([0.75, 0.8], ddof=1), abs=1e-5)
-    page = as_markdown(request, summary)
+    page = as_markdown(plan, summary)
     assert "| 0        | 0.850 ± 0.071     |" in page
     assert "3 of 4 cells are finished" in page
 
 
 def test_the_papers_columns_stand_beside_ours(tmp_path):
-    request = request_for(tmp_path / "out", name="mnist", data=tmp_path, classes="9,1", seeds="0")
-    assert request.classes == ["1", "9"]
-    assert request.command([]) == "adae-edge reproduce mnist DIR --out out --classes 1,9 --seeds 0"
-    summary = summarise(request, SETTINGS, {})
+    plan = plan_for(tmp_path / "out", name="mnist", data=tmp_path, classes="9,1", seeds="0")
+    assert plan.classes == ["1", "9"]
+    assert plan.command([]) == "adae-edge reproduce mnist DIR --out out --classes 1,9 --seeds 0"
+    summary = summarise(plan, SETTINGS, {})
     assert summary["scores"] == {}
     assert summary["paper"]["ADAE"] == {
         "auroc": {"1": 0.821, "9": 0.631},
         "mean": pytest.approx(0.726),
     }
-    assert "ADAE, paper" in as_markdown(request, summary)
-    assert "AUROC where one class is anomalous" in as_markdown(request, summary)
+    assert "ADAE, paper" in as_markdown(plan, summary)
+    assert "AUROC where one class is anomalous" in as_markdown(plan, summary)
     for name in ("mnist", "cifar10"):
         for method, figures in TABLES[name].paper.items():
             by_class, average = TABLES[name].paper_figures(method, list(TABLES[name].classes))
@@ -367,28 +374,27 @@ def test_the_papers_columns_stand_beside_ours(tmp_path):
 
 def test_a_table_tells_where_its_cells_were_made_and_what_is_to_be_said_of_their_data(tmp_path):
     """Not where the command ran last: a finished table can be written again on any machine."""
-    request = request_for(tmp_path, classes="0,1", seeds="0")
+    plan = plan_for(tmp_path, classes="0,1", seeds="0")
     note = "the folder has no test batch: the 50000 training images of CIFAR-10 are all there is"
     on_gpu = a_result(0.9, "cuda", "H100", note=note)
-    summary = summarise(request, SETTINGS, {a_cell(tmp_path, name): on_gpu for name in "01"})
+    summary = summarise(plan, SETTINGS, {a_cell(tmp_path, name): on_gpu for name in "01"})
     assert summary["command"].endswith(" --device cuda")
-    page = as_markdown(request, summary)
+    page = as_markdown(plan, summary)
     assert "- 2 cells: H100, a CPU, 2 CPUs; PyTorch 2.6.0, Python 3.11.7, adae-edge 0.2.0\n" in page
     assert (
         " The folder has no test batch: the 50000 training images of CIFAR-10 are all there is.\n"
         in page
     )
     mixed = {a_cell(tmp_path, "0"): on_gpu, a_cell(tmp_path, "1"): a_result(0.8, torch="2.7.0")}
-    summary = summarise(replace(request, device="cuda"), SETTINGS, mixed)
+    summary = summarise(replace(plan, device="cuda"), SETTINGS, mixed)
     assert "--device" not in summary["command"]
     made = {(machine["gpu"], machine["torch"]) for machine in summary["machines"]}
     assert made == {("H100", "2.6.0"), (None, "2.7.0")}
 
 
 def test_each_table_has_the_network_that_the_paper_names():
-    assert {name: table.network for name, table in TABLES.items()} == {
-        "mnist": "a", "cifar10": "b", "brats": "b", "digits": "a"
-    }  # fmt: skip
+    networks = {name: table.network for name, table in TABLES.items()}
+    assert networks == {"mnist": "a", "cifar10": "b", "brats": "b", "digits": "a"}
 
 
 ONE_CELL = ("--out", "table", "--classes", "4", "--seeds", "0", "--epochs", "1")
@@ -396,7 +402,7 @@ ONE_CELL = ("--out", "table", "--classes", "4", "--seeds", "0", "--epochs", "1")
 
 @pytest.fixture(scope="module")
 def small_mnist(tmp_path_factory):
-    """A table of one cell on data in MNIST's form, and other data of the same shape in the folder other."""
+    """A table of one cell on data in MNIST's form, with other data of the same shape beside it."""
     folder = tmp_path_factory.mktemp("mnist")
     for number, place in enumerate(("mnist", "other")):
         (folder / place).mkdir()
@@ -434,16 +440,8 @@ def test_other_data_in_the_same_folder_are_refused(small_mnist):
 def test_a_finished_checkpoint_of_other_data_or_settings_is_not_scored(small_mnist, tmp_path):
     folder, _ = small_mnist
     shutil.copytree(folder / "table" / "cells", tmp_path / "cells")
-    cell = Cell(
-        "mnist",
-        "4",
-        0,
-        str(folder / "other"),
-        "default",
-        1,
-        "cpu",
-        str(tmp_path / "cells"),
-        "0" * 64,
+    cell = replace(
+        a_cell(tmp_path / "cells", "4"), table="mnist", data=str(folder / "other"), epochs=1
     )
     with pytest.raises(
         CheckpointError, match=r"4-0\.safetensors was trained on other data than mnist:.*other"
@@ -510,15 +508,10 @@ def test_the_papers_single_figure_for_tumours_stands_beside_the_mean(brain_table
     folder, page = brain_table
     summary = json.loads((folder / "table" / "brats.json").read_text())
     assert summary["paper"] == {"ADAE": {"auroc": {}, "mean": 0.892}}
-    rows = {
-        cells[1].strip(): cells[2].strip()
-        for line in page.splitlines()
-        if len(cells := line.split("|")) > 3
-    }
-    assert (
-        rows.items()
-        >= {"volumes": "ADAE, paper", "FLAIR": "-", "T1": "-", "**mean**": "0.892"}.items()
-    )
+    lines = [line.split("|") for line in page.splitlines() if line.count("|") > 2]
+    rows = {line[1].strip(): line[2].strip() for line in lines}
+    printed = {"volumes": "ADAE, paper", "FLAIR": "-", "T1": "-", "**mean**": "0.892"}
+    assert rows.items() >= printed.items()
     assert "AUROC of slices with tumour among those without" in page
     assert "BRATS 2017" in page
     assert "; 6 patients in all cells together." in page
@@ -573,8 +566,8 @@ def test_scores_read_back_as_they_were(tmp_path):
         "other": random.random(50, np.float32) * np.float32(1e-30),
     }
     labels = random.random(50) > 0.5
-    cell.scores.write_bytes(as_csv(np.arange(50), labels, scores))
-    frames, again, read = read_scores(cell)
+    cell.scores.write_bytes(Scores(np.arange(50), labels, scores).as_csv())
+    frames, again, read = Scores.read(cell.scores)
     assert np.array_equal(frames, np.arange(50))
     assert np.array_equal(again, labels)
     assert all(np.array_equal(read[name], scores[name]) for name in scores)
@@ -597,16 +590,14 @@ def test_cells_that_failed_are_named_first_where_the_others_cannot_be_put_togeth
     with pytest.raises(
         AdaeEdgeError, match=r"^1 of 2 cells failed \(class 1, seed 3\).*; and the scores differ$"
     ):
-        reproduce_module.reproduce(
-            request_for(tmp_path / "table", classes="0,1", seeds="3", epochs=4)
-        )
+        reproduce_module.reproduce(plan_for(tmp_path / "table", classes="0,1", seeds="3", epochs=4))
 
 
 def test_cells_with_other_scores_are_not_mixed(tmp_path):
     first, second = a_cell(tmp_path), a_cell(tmp_path, seed=1)
     values = np.ones(2, np.float32)
-    first.scores.write_bytes(as_csv(np.arange(2), values > 0, {"l2": values, "other": values}))
-    second.scores.write_bytes(as_csv(np.arange(2), values > 0, {"other": values}))
+    for cell, named in ((first, {"l2": values, "other": values}), (second, {"other": values})):
+        cell.scores.write_bytes(Scores(np.arange(2), values > 0, named).as_csv())
     with pytest.raises(AdaeEdgeError, match="scores them again without training"):
         write_scores(tmp_path / "scores.csv", [first, second])
     write_scores(tmp_path / "scores.csv", [first, replace(first, class_name="0")])

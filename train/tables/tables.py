@@ -1,15 +1,14 @@
-"""The paper's tables: which classes they have, what the paper reports, and what of them was asked for."""
+"""The paper's tables: which classes they have, how they are trained, and what the paper reports."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from adae_edge.errors import UsageError
-from adae_edge.machine import available_threads
 from adae_edge.train.data.official import CIFAR10_CLASSES
 
-JOBS_ON_A_GPU = 5
 # Frames whose number this divides are the development part of MNIST, on which hyper-parameters were
 # chosen (see train/tables/variants.py).
 DEVELOPMENT = 3
@@ -20,18 +19,18 @@ class Table:
     """One of the paper's tables, a network for each class and seed.
 
     Attributes:
-        title: for people.
+        title: name for people.
         classes: title of each class by its name on the command line, in the table's order.
         network, side: as for ``train``.
         seeds: those of the whole table.
-        paper: the paper's figures by method, a figure for each class and then its average as
-            printed, or that average alone.
-        heading, measured: what the classes are, and what an AUROC is of, in words for people.
+        paper: the paper's figures by method: one for each class and then their average as printed,
+            or an average alone.
+        heading: what the classes are, in a word for people.
+        measured: what an AUROC is of, in words for people.
         note: how the protocol differs from the paper's, if it does.
-        autoencoder: whether a plain autoencoder, G trained without D, stands beside the scores
-            under this name.
-        development: the frames whose number this divides chose hyper-parameters, and the means over
-            the others are given, too; None where no frame chose any.
+        autoencoder: whether a plain autoencoder, G trained without D, is compared with.
+        development: the number that divides those of the frames that chose hyper-parameters, whose
+            complement gets a mean of its own; None where no frame chose any.
         needs_data: whether the data set is in a folder of the user's.
     """
 
@@ -40,7 +39,7 @@ class Table:
     network: str = "a"
     side: int = 32
     seeds: tuple[int, ...] = (0, 1, 2)
-    paper: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    paper: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     heading: str = "anomaly"
     measured: str = "where one class is anomalous"
     note: str = ""
@@ -49,7 +48,7 @@ class Table:
     needs_data: bool = True
 
     def paper_figures(self, method: str, classes: list[str]) -> tuple[dict[str, float], float]:
-        """The paper's AUROC for each of the classes, as far as it has them, and its average over them."""
+        """Return the paper's AUROC of each class, as far as it has them, and their average."""
         *figures, average = self.paper[method]
         if not figures:
             return {}, average
@@ -65,69 +64,36 @@ class Table:
 
 _DIGITS = {str(digit): str(digit) for digit in range(10)}
 
+_MNIST = {
+    "AnoGAN": (0.610, 0.300, 0.535, 0.440, 0.430, 0.420, 0.475, 0.355, 0.400, 0.335, 0.430),
+    "EGBAD": (0.775, 0.290, 0.670, 0.520, 0.450, 0.430, 0.570, 0.400, 0.545, 0.345, 0.500),
+    "GANomaly": (0.880, 0.650, 0.940, 0.780, 0.870, 0.840, 0.830, 0.660, 0.830, 0.520, 0.780),
+    "IGMM-GAN": (0.955, 0.900, 0.930, 0.820, 0.830, 0.900, 0.930, 0.900, 0.780, 0.570, 0.852),
+    "ADAE": (0.951, 0.821, 0.948, 0.889, 0.819, 0.906, 0.889, 0.803, 0.925, 0.631, 0.858),
+}
+
+_CIFAR10 = {
+    "AnoGAN": (0.516, 0.492, 0.411, 0.399, 0.335, 0.393, 0.321, 0.399, 0.567, 0.511, 0.434),
+    "EGBAD": (0.577, 0.514, 0.383, 0.448, 0.374, 0.481, 0.353, 0.526, 0.413, 0.555, 0.462),
+    "GANomaly": (0.625, 0.629, 0.505, 0.577, 0.593, 0.633, 0.653, 0.601, 0.622, 0.614, 0.605),
+    "ADAE": (0.633, 0.729, 0.550, 0.580, 0.496, 0.599, 0.590, 0.610, 0.619, 0.697, 0.610),
+}
+
 TABLES = {
     "mnist": Table(
         "MNIST (the paper's Table 1)",
         _DIGITS,
-        paper={
-            "AnoGAN": (0.610, 0.300, 0.535, 0.440, 0.430, 0.420, 0.475, 0.355, 0.400, 0.335, 0.430),
-            "EGBAD": (0.775, 0.290, 0.670, 0.520, 0.450, 0.430, 0.570, 0.400, 0.545, 0.345, 0.500),
-            "GANomaly": (
-                0.880,
-                0.650,
-                0.940,
-                0.780,
-                0.870,
-                0.840,
-                0.830,
-                0.660,
-                0.830,
-                0.520,
-                0.780,
-            ),
-            "IGMM-GAN": (
-                0.955,
-                0.900,
-                0.930,
-                0.820,
-                0.830,
-                0.900,
-                0.930,
-                0.900,
-                0.780,
-                0.570,
-                0.852,
-            ),
-            "ADAE": (0.951, 0.821, 0.948, 0.889, 0.819, 0.906, 0.889, 0.803, 0.925, 0.631, 0.858),
-        },
+        paper=_MNIST,
         development=DEVELOPMENT,
         note="The density's sizes were chosen on every third image, and the last row is of the "
-        "test images that are "
-        "not among those. The recipe's own choices saw more: see what was looked at in "
-        "docs/ablations.md.",
+        "test images that are not among those. The recipe's own choices saw more: see what was "
+        "looked at in docs/ablations.md.",
     ),
     "cifar10": Table(
         "CIFAR-10 (the paper's Table 2)",
         dict(zip(_DIGITS, CIFAR10_CLASSES, strict=True)),
         network="b",
-        paper={
-            "AnoGAN": (0.516, 0.492, 0.411, 0.399, 0.335, 0.393, 0.321, 0.399, 0.567, 0.511, 0.434),
-            "EGBAD": (0.577, 0.514, 0.383, 0.448, 0.374, 0.481, 0.353, 0.526, 0.413, 0.555, 0.462),
-            "GANomaly": (
-                0.625,
-                0.629,
-                0.505,
-                0.577,
-                0.593,
-                0.633,
-                0.653,
-                0.601,
-                0.622,
-                0.614,
-                0.605,
-            ),
-            "ADAE": (0.633, 0.729, 0.550, 0.580, 0.496, 0.599, 0.590, 0.610, 0.619, 0.697, 0.610),
-        },
+        paper=_CIFAR10,
         note="The paper pools the training and the test images, and these figures are of all "
         "images that DIR has.",
     ),
@@ -141,13 +107,10 @@ TABLES = {
         measured="of slices with tumour among those without",
         autoencoder=True,
         note="The paper trains on healthy brains of HCP, tests on the patients of BRATS 2017 and "
-        "names no modality. "
-        "Here the patients of DIR are divided in five folds, which are the seeds 0 to 4: slices "
-        "without tumour of four "
-        "train, and all slices of the fifth are the test. Slices with tumour lie where the head "
-        "is wide: area, the "
-        "number of voxels of brain in a slice, is no method but what the others are to be "
-        "compared with.",
+        "names no modality. Here the patients of DIR are divided in five folds, which are the "
+        "seeds 0 to 4: slices without tumour of four train, and all slices of the fifth are the "
+        "test. Slices with tumour lie where the head is wide: area, the number of voxels of brain "
+        "in a slice, is no method but what the others are to be compared with.",
     ),
     "digits": Table(
         "scikit-learn's 8x8 digits, to try the command (no table of the paper)",
@@ -170,125 +133,12 @@ def find_table(name: str) -> Table:
 
 
 def locate(name: str, class_name: str, data: Path | None) -> tuple[str, int | None, str | None]:
-    """What ``load_dataset`` takes for one class of a table: the data set's name, the anomalous class, the modality."""
+    """Tell what ``load_dataset`` takes for one class of a table.
+
+    Returns:
+        The data set's name, the class that is anomalous, and the modality.
+    """
     spec = name if data is None else f"{name}:{data}"
-    return (spec, None, class_name) if name == "brats" else (spec, int(class_name), None)
-
-
-@dataclass(frozen=True)
-class Request:
-    """A table as it was asked for.
-
-    Attributes:
-        name: of the table.
-        data: the data set's folder, or None where the table needs none.
-        out: the table's folder.
-        classes, seeds: those that are wanted, in the table's order.
-        recipe, epochs, device: as for ``train``.
-        jobs: cells at a time.
-    """
-
-    name: str
-    data: Path | None
-    out: Path
-    classes: list[str]
-    seeds: list[int]
-    recipe: str
-    epochs: int | None
-    jobs: int
-    device: str
-
-    @property
-    def table(self) -> Table:
-        """What is known of it."""
-        return find_table(self.name)
-
-    def command(self, devices: list[str]) -> str:
-        """The command that gives the same figures, without the places of this machine.
-
-        Args:
-            devices: on which the cells were made, cpu or cuda; of several, none can be asked for by
-                one command.
-        """
-        parts = [
-            "adae-edge reproduce",
-            self.name,
-            *(["DIR"] if self.data else []),
-            "--out",
-            self.out.name,
-        ]
-        if self.classes != list(self.table.classes):
-            parts += ["--classes", ",".join(self.classes)]
-        if self.seeds != list(self.table.seeds):
-            parts += ["--seeds", ",".join(map(str, self.seeds))]
-        parts += ["--recipe", self.recipe] if self.recipe != "default" else []
-        parts += ["--epochs", str(self.epochs)] if self.epochs else []
-        parts += ["--device", *devices] if len(devices) == 1 and devices != ["cpu"] else []
-        return " ".join(parts)
-
-
-def make_request(
-    name: str,
-    data: Path | None,
-    out: Path | None,
-    classes: str | None,
-    seeds: str | None,
-    recipe: str,
-    epochs: int | None,
-    jobs: int | None,
-    device: str,
-) -> Request:
-    """Check what was asked for, and fill in what was left open.
-
-    Raises:
-        UsageError: an unknown table or class, no class, a seed that is no number, a recipe without
-            D, or the data set's folder is missing.
-    """
-    table = find_table(name)
-    if recipe == "autoencoder":
-        raise UsageError(
-            "the recipe autoencoder trains no D, and two of a table's scores are made by D"
-        )
-    if table.needs_data != (data is not None):
-        raise UsageError(
-            f"the table {name} needs its data set: adae-edge reproduce {name} DIR"
-            if table.needs_data
-            else f"the table {name} brings its own data: leave out {data}"
-        )
-    if data is not None and not data.is_dir():
-        raise UsageError(f"there is no folder {data}")
-    wanted = list(table.classes) if classes is None else _listed(classes, "--classes")
-    for class_name in wanted:
-        if class_name not in table.classes:
-            raise UsageError(
-                f"the table {name} has no class {class_name}: choose {', '.join(table.classes)}"
-            )
-    numbers = list(table.seeds)
-    if seeds is not None:
-        listed = _listed(seeds, "--seeds")
-        numbers = [int(seed) if seed.isdecimal() and len(seed) <= 10 else -1 for seed in listed]
-        if not all(0 <= seed < 2**31 for seed in numbers):
-            raise UsageError(
-                f"--seeds takes whole numbers from 0 to 2147483647, and {seeds[:40]} is something "
-                "else"
-            )
-    return Request(
-        name=name,
-        data=data,
-        out=out or Path(name),
-        classes=[class_name for class_name in table.classes if class_name in wanted],
-        seeds=list(dict.fromkeys(numbers)),
-        recipe=recipe,
-        epochs=epochs,
-        jobs=jobs or (available_threads() if device == "cpu" else JOBS_ON_A_GPU),
-        device=device,
-    )
-
-
-def _listed(text: str, option: str) -> list[str]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(parts):
-        raise UsageError(
-            f"{option} takes names with commas between them, and '{text}' leaves one out"
-        )
-    return parts
+    if name == "brats":
+        return spec, None, class_name
+    return spec, int(class_name), None

@@ -1,0 +1,109 @@
+"""A table for people: TABLE.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adae_edge.train.tables.request import TablePlan
+
+
+def as_markdown(plan: TablePlan, summary: dict[str, Any]) -> str:
+    """Write the table as a page, with the paper's columns beside ours.
+
+    Args:
+        plan: the table.
+        summary: its figures, as ``summarise`` puts them together.
+    """
+    lines = [f"# {summary['table']}", "", _introduction(plan, summary)]
+    if summary["scores"]:
+        lines.append(_frames(summary))
+    lines += ["", *_aligned(_rows(plan, summary)), ""]
+    lines += [f"`{summary['command']}`", ""]
+    lines += [f"Trained for {summary['training_seconds']} s in all cells together.", ""]
+    lines += map(_machine, summary["machines"])
+    return "\n".join([*lines, ""])
+
+
+def _introduction(plan: TablePlan, summary: dict[str, Any]) -> str:
+    """Say what the figures are."""
+    seeds = ", ".join(map(str, plan.seeds))
+    averaged = (
+        f"mean ± standard deviation of seeds {seeds}" if len(plan.seeds) > 1 else f"seed {seeds}"
+    )
+    finished, wanted = summary["cells"]["finished"], summary["cells"]["wanted"]
+    part = f" {finished} of {wanted} cells are finished." if finished != wanted else ""
+    return (
+        f"AUROC {plan.table.measured}, {averaged}; recipe {plan.recipe}, "
+        f"epochs {summary['epochs']}.{part} {summary['note']}"
+    )
+
+
+def _frames(summary: dict[str, Any]) -> str:
+    """Say how many frames a cell tests, as "7 to 9" where cells differ, and how many patients."""
+    ranges = {}
+    for kind, by_class in summary["test"].items():
+        counts = {count for of_seeds in by_class.values() for count in of_seeds} - {None}
+        ranges[kind] = " to ".join(map(str, sorted({min(counts), max(counts)})))
+    patients = ""
+    if summary["patients"]:
+        patients = f"; {summary['patients']} patients in all cells together"
+    return (
+        f"Test frames of a cell: {ranges['normals']} normal, {ranges['anomalous']} anomalous"
+        f"{patients}."
+    )
+
+
+def _rows(plan: TablePlan, summary: dict[str, Any]) -> list[list[str]]:
+    """Make the cells of the Markdown table: a heading, a row for each class, and the means."""
+    scores, paper = summary["scores"].values(), summary["paper"].values()
+    heading = [plan.table.heading]
+    heading += [f"{method}, paper" for method in summary["paper"]]
+    heading += [f"{name}, ours" for name in summary["scores"]]
+
+    rows = [heading]
+    for class_name, title in summary["classes"].items():
+        row = [title]
+        row += [_figure(method["auroc"].get(class_name)) for method in paper]
+        for score in scores:
+            row.append(_figure(score["class_mean"][class_name], score["class_spread"][class_name]))
+        rows.append(row)
+
+    means = ["**mean**"]
+    means += [f"{method['mean']:.3f}" for method in paper]
+    means += [f"**{_figure(score['mean'], score['spread'])}**" for score in scores]
+    rows.append(means)
+
+    if plan.table.development:
+        outside = [score["outside_development"] for score in scores]
+        others = ["mean of others"] + ["-"] * len(paper)
+        others += [_figure(figures["mean"], figures["spread"]) for figures in outside]
+        rows.append(others)
+    return rows
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Write rows as a Markdown table whose columns are aligned in its source, too."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        padded = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
+        lines.append(f"| {' | '.join(padded)} |")
+    rule = "|".join("-" * (width + 2) for width in widths)
+    return [lines[0], f"|{rule}|", *lines[1:]]
+
+
+def _figure(mean: float | None, spread: float | None = None) -> str:
+    """Write a figure with three decimals, and its spread where there is one."""
+    if mean is None:
+        return "-"
+    return f"{mean:.3f}" if spread is None else f"{mean:.3f} ± {spread:.3f}"
+
+
+def _machine(host: dict[str, Any]) -> str:
+    """Say on what some cells were made."""
+    cells = f"{host['cells']} cell{'s' * (host['cells'] > 1)}"
+    gpu = f"{host['gpu']}, " if host["gpu"] else ""
+    return (
+        f"- {cells}: {gpu}{host['cpu']}, {host['usable_cpus']} CPUs; PyTorch {host['torch']}, "
+        f"Python {host['python']}, adae-edge {host['adae_edge']}"
+    )
