@@ -22,7 +22,7 @@ from adae_edge.errors import CheckpointError, TrainingError, UsageError
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.linear import LinearAutoencoder
 from adae_edge.model import ADAE, Preprocess, weights_digest
-from adae_edge.train.data.dataset import Dataset
+from adae_edge.train.data.dataset import Dataset, Indices
 from adae_edge.train.data.splits import split, without_copies
 from adae_edge.train.density import fit_density
 from adae_edge.train.device import check_compiler, check_device
@@ -86,8 +86,7 @@ def train(
     calibrate(np.zeros(len(parts.calibration), np.float32), settings.fpr)
     frames = frames.to(group.device)
     if settings.network.linear:
-        network = components_for(settings.network, len(frames))
-        settings = replace(settings, network=network)
+        settings = replace(settings, network=components_for(settings.network, len(frames)))
 
     # networks
     torch.manual_seed(settings.seed)
@@ -119,12 +118,7 @@ def train(
         return None
 
     # calibration
-    model.eval()
-    model.score = settings.score
-    if settings.score == "density":
-        model.density = fit_density(model, frames, settings.seed)
-    if settings.score == "local":
-        model.local = fit_local(model, dataset, parts.train)
+    _fit_score(model.eval(), settings, dataset, frames, parts.train)
     scores, references = score_frames(model, dataset, parts.calibration)
     calibration = calibrate(scores, settings.fpr)
 
@@ -241,6 +235,25 @@ def _run_epoch(
         )
         on_update(update)
     return update
+
+
+def _fit_score(
+    model: ADAE, settings: Settings, dataset: Dataset, frames: Tensor, trained: Indices
+) -> None:
+    """Let the trained networks score as the settings say.
+
+    Args:
+        model: in eval mode.
+        settings: the training's.
+        dataset: the raw frames.
+        frames: those of the training, packed, [N, C, S, S].
+        trained: indices of the same frames in the data set.
+    """
+    model.score = settings.score
+    if settings.score == "density":
+        model.density = fit_density(model, frames, settings.seed)
+    if settings.score == "local":
+        model.local = fit_local(model, dataset, trained)
 
 
 def _contract(

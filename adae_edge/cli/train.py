@@ -70,8 +70,8 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="Hyper-parameters: default; paper, the paper's own; autoencoder, G alone; or linear, "
-            "fitted in seconds [default: default]."
+            help="Hyper-parameters: default; paper, the paper's own; autoencoder, G alone; or "
+            "linear, fitted in seconds [default: default]."
         ),
     ] = None,
     epochs: Epochs = None,
