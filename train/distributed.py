@@ -48,7 +48,7 @@ class Group:
         return self.rank == 0
 
     def slice(self, batch: Tensor) -> Tensor:
-        """This process's part of a batch: [N, ...] -> [N / size, ...], where N is a multiple."""
+        """This process's part of a batch: [N, ...] -> [N / size, ...], where size divides N."""
         return batch.chunk(self.size)[self.rank]
 
     def average(

@@ -109,7 +109,11 @@ class Run:
         return loss_real.item(), loss_fake.item(), loss_generator.item()
 
     def gradients_of_generator_alone(self, x: Tensor) -> tuple[float, float, float]:
-        """The same for ||x - G(x)||_1, of the plain autoencoder that the paper compares with."""
+        """Put the gradient of ||x - G(x)||_1 into G's parameters: the paper's plain autoencoder.
+
+        Returns:
+            The losses, as ``update`` returns them.
+        """
         with self.precision:
             generated = self.generator(x)
         loss_generator = (x - generated.float()).abs().mean()

@@ -65,8 +65,8 @@ def describe(report: dict[str, Any]) -> str:
             rows.append(("scores on", f"{name:<9} {device['by']}"))
         else:
             rows.append(("not on", f"{name:<9} {device['error']}"))
-    for found in report["problems"]:
-        rows.append(("problem", f"{found['problem']}\n{found['command']}"))
+    for trouble in report["problems"]:
+        rows.append(("problem", f"{trouble['problem']}\n{trouble['command']}"))
     rows += [("unverified", text) for text in report["unverified"]]
     rows.append(("next", report["next"]))
     return "\n".join(_aligned(rows))
