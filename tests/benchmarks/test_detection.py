@@ -1,0 +1,96 @@
+"""The table of detection: the yardsticks, the comparison within groups, and the command."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from adae_edge.benchmarks.detection import FOLDS, MODULES, main, open_cells, train_and_score
+from adae_edge.contract import Network
+from adae_edge.errors import DatasetError
+from adae_edge.model import ADAE, Preprocess
+from adae_edge.train.data.dataset import Dataset
+from adae_edge.train.yardsticks import auroc_within, yardsticks
+from tests.support.pictures import save
+from tests.support.shared import real
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory):
+    """A folder named as elpv_mono is: flat cells under noise, some with a dark spot."""
+    folder, random = tmp_path_factory.mktemp("cells"), np.random.default_rng(0)
+    for module in MODULES:
+        for number in range(8):
+            pixels = random.normal(120 + module, 6, (64, 64))
+            if number > 5:
+                pixels[20:28, 30:38] -= 60
+            kind = "anomalous" if number > 5 else "normal"
+            name = f"m{module:02}_cell{number:04}.png"
+            save(folder / kind / name, pixels.clip(0, 255).astype(np.uint8))
+    return folder
+
+
+def test_the_command_writes_the_table_with_yardsticks_beside(cells, tmp_path):
+    main(f"elpv:{cells}", tmp_path / "table", recipes="linear:local", seeds="0,1")
+    result = json.loads((tmp_path / "table.json").read_text())
+    row = result["trained"]["linear:local"]
+    assert list(row["auroc"]) == list(FOLDS)
+    assert row["mean"] > 0.95
+    assert row["mean"] > result["yardsticks"]["mean brightness"]["mean"]
+    page = (tmp_path / "table.md").read_text()
+    assert "| `--recipe linear --score local` | " in page
+    assert all(f"| {name} | " in page for name in result["yardsticks"])
+
+
+def test_files_that_name_no_module_are_refused(tmp_path):
+    save(tmp_path / "normal" / "cell.png", np.zeros((8, 8), np.uint8))
+    with pytest.raises(DatasetError, match="its files name no modules"):
+        open_cells(tmp_path)
+
+
+def test_within_groups_pairs_of_one_group_count():
+    random = np.random.default_rng(0)
+    scores = random.normal(size=60).astype(np.float32)
+    anomalous, groups = random.random(60) < 0.4, np.repeat([0, 1], 30)
+    shifted = scores + 100 * groups
+    assert auroc_within(shifted, anomalous, groups) == auroc_within(scores, anomalous, groups)
+    one = auroc_within(scores, anomalous, np.zeros(60, int))
+    assert one == pytest.approx(roc_auc_score(anomalous, scores))
+    assert np.isnan(auroc_within(scores, anomalous, np.arange(60)))
+
+
+def test_yardsticks_are_what_their_names_say():
+    """Against numpy, where the frames have the yardstick's size already."""
+    random = np.random.default_rng(0)
+    frames = random.integers(0, 256, (90, 64, 64, 1), np.uint8)
+    dataset = Dataset(frames, np.zeros(90, bool), 1, small=False)
+    model = ADAE(Preprocess(64), 1, Network(None, 1))
+    found = yardsticks(model, dataset, np.arange(80), np.arange(80, 90))
+    assert all(scores.shape == (10,) for scores in found.values())
+    grey = torch.from_numpy(frames[..., 0] / 255.0)
+    np.testing.assert_allclose(found["mean brightness"], grey[80:].mean((1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(found["darkness"], -found["mean brightness"])
+    flat = grey.flatten(1).numpy()
+    deviations = flat[:80] - flat[:80].mean(axis=0)
+    rows = np.linalg.svd(deviations, full_matrices=False)[2][:40]
+    new = flat[80:] - flat[:80].mean(axis=0)
+    errors = ((new - new @ rows.T @ rows) ** 2).sum(axis=1)
+    name = "40 principal components of 64 x 64 pixels, sum"
+    np.testing.assert_allclose(found[name], errors, rtol=1e-4)
+
+
+def test_the_linear_recipe_is_above_the_yardsticks_on_solar_cells():
+    """One fold of three; the table in docs/results has them all."""
+    cells = open_cells(real("industrial/elpv_mono"))
+    auroc, _ = train_and_score(cells, "B", "linear:local", 0)
+    known, tested = cells.fold("B")
+    assert (len(known), len(tested)) == (357, 230)
+    model = ADAE(Preprocess(64), 1, Network(None, 1))
+    best = max(
+        cells.within(scores, tested)
+        for scores in yardsticks(model, cells.dataset, known, tested).values()
+    )
+    assert auroc > 0.9
+    assert auroc > best - 0.03
