@@ -1,7 +1,7 @@
 """Image anomaly detection at the edge.
 
-The names of ``__all__`` are the public Python API. They are imported when they are asked for, so that
-``import adae_edge`` costs nothing.
+The names of ``__all__`` are the public Python API. They are imported when they are asked for, so
+that ``import adae_edge`` costs nothing.
 """
 
 from typing import TYPE_CHECKING, Any
