@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,8 +14,14 @@ from adae_edge.errors import DatasetError
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.model import ADAE, load_network
 from adae_edge.train.data.dataset import Dataset, Frame, Indices
+from adae_edge.train.intervals import CONFIDENCE, auroc_interval
 from adae_edge.train.loading import check_finite, inputs_of, score_frames
 from adae_edge.train.unseen import UnseenFrames, unseen_frames
+from adae_edge.train.yardsticks import Yardstick, measure_yardsticks, small_pictures
+
+_NO_YARDSTICKS = (
+    "none: the checkpoint keeps no small pictures of normals, as with --no-reference-frames"
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,9 @@ class Evaluation:
         false_positive_rate: part of the normals above the threshold; None without normals.
         true_positive_rate: part of the anomalous above the threshold; None without anomalous.
         normals, anomalous: how many frames.
+        auroc_interval: what holds the AUROC with 95 % confidence, or None as it.
+        yardsticks: what simple scores reach on the same frames, the best one first; none without an
+            AUROC, or where the checkpoint keeps no pictures.
     """
 
     auroc: float | None
@@ -37,6 +46,31 @@ class Evaluation:
     true_positive_rate: float | None
     normals: int
     anomalous: int
+    auroc_interval: tuple[float, float] | None = None
+    yardsticks: tuple[Yardstick, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """The sentence that comes first where a yardstick is better than the model, or ""."""
+        if self.auroc is None or not self.yardsticks:
+            return ""
+        best = self.yardsticks[0]
+        if self.auroc >= best.auroc:
+            return ""
+        return (
+            f"the model loses to a yardstick: its AUROC is {self.auroc:.4f}, and that of "
+            f"{best.name} is {best.auroc:.4f}"
+        )
+
+    def comparison(self) -> str:
+        """The yardsticks in lines for the terminal, or why there are none; "" without an AUROC."""
+        if self.auroc is None:
+            return ""
+        if not self.yardsticks:
+            return f"{'yardsticks':<21}{_NO_YARDSTICKS}"
+        rows = [f"{'yardsticks':<21}AUROC of simple scores, same split, better side of a property"]
+        rows += [f"  {yardstick.auroc:<19.4f}{yardstick.name}" for yardstick in self.yardsticks]
+        return "\n".join(rows)
 
     def table(self) -> str:
         """The figures in lines for the terminal."""
@@ -44,9 +78,13 @@ class Evaluation:
         def figure(value: float | None) -> str:
             return "-" if value is None else f"{value:.4f}"
 
+        interval = ""
+        if self.auroc_interval is not None:
+            low, high = self.auroc_interval
+            interval = f" ({low:.4f} to {high:.4f} with {CONFIDENCE:.0%} confidence)"
         rows = {
             "frames": f"{self.normals} normal, {self.anomalous} anomalous",
-            "AUROC": figure(self.auroc),
+            "AUROC": figure(self.auroc) + interval,
             "average precision": figure(self.average_precision),
             "threshold": figure(self.threshold),
             "false-positive rate": figure(self.false_positive_rate),
@@ -56,7 +94,10 @@ class Evaluation:
 
 
 def measure(
-    scores: NDArray[np.float32], anomalous: NDArray[np.bool_], threshold: float
+    scores: NDArray[np.float32],
+    anomalous: NDArray[np.bool_],
+    threshold: float,
+    groups: Indices | None = None,
 ) -> Evaluation:
     """Measure how well scores separate two kinds of frames.
 
@@ -64,20 +105,25 @@ def measure(
         scores: float32 [N]; higher is more anomalous.
         anomalous: bool [N].
         threshold: the score above which a frame is called anomalous.
+        groups: int [N], which frames belong together, for the interval; None where each stands
+            alone.
     """
     called = scores > threshold
-    counts = {"normals": int((~anomalous).sum()), "anomalous": int(anomalous.sum())}
-    auroc = precision = None
-    if all(counts.values()):
+    normals = int((~anomalous).sum())
+    auroc = precision = interval = None
+    if 0 < normals < len(anomalous):
         auroc = float(roc_auc_score(anomalous, scores))
         precision = float(average_precision_score(anomalous, scores))
+        interval = auroc_interval(scores, anomalous, groups)
     return Evaluation(
         auroc=auroc,
         average_precision=precision,
         threshold=threshold,
         false_positive_rate=_share(called[~anomalous]),
         true_positive_rate=_share(called[anomalous]),
-        **counts,
+        auroc_interval=interval,
+        normals=normals,
+        anomalous=len(anomalous) - normals,
     )
 
 
@@ -119,7 +165,51 @@ def evaluate(
         )
     scores, _ = score_frames(model, unseen.dataset, unseen.indices)
     threshold = checkpoint.contract.calibration.threshold
-    return measure(scores, unseen.anomalous, threshold), scores, unseen
+    groups = unseen.dataset.groups
+    groups = None if groups is None else groups[unseen.indices]
+    evaluation = measure(scores, unseen.anomalous, threshold, groups)
+    return beside_yardsticks(evaluation, checkpoint, model, unseen), scores, unseen
+
+
+def beside_yardsticks(
+    evaluation: Evaluation, checkpoint: Checkpoint, model: ADAE, unseen: UnseenFrames
+) -> Evaluation:
+    """Add what simple scores reach, fitted to the normals that the checkpoint keeps.
+
+    Args:
+        evaluation: of the same frames.
+        checkpoint: a finished checkpoint.
+        model: its network.
+        unseen: the frames.
+
+    Raises:
+        DatasetError: as ``small_pictures``.
+    """
+    if evaluation.auroc is None or len(checkpoint.pictures) < 2:
+        return evaluation
+    side = checkpoint.pictures.shape[1]
+    pictures = small_pictures(model, unseen.dataset, unseen.indices, side)
+    measured = measure_yardsticks(checkpoint.pictures, pictures, unseen.anomalous)
+    return replace(evaluation, yardsticks=measured)
+
+
+def distances(model: ADAE, unseen: UnseenFrames, name: str) -> NDArray[np.float32]:
+    """The distance from x to D(G(x)) or to G(x), whatever the model's own score is: float32 [N].
+
+    Args:
+        model: in eval mode.
+        unseen: the frames.
+        name: "l2" for D(G(x)), "generator" for G(x).
+
+    Raises:
+        DatasetError: as ``score_frames``.
+    """
+    with torch.inference_mode():
+        parts = [
+            model.score_of(model.preprocess(*inputs), name).cpu()
+            for inputs in inputs_of(model, unseen.dataset, unseen.indices)
+        ]
+    return torch.cat(parts).numpy()
 
 
 def all_scores(model: ADAE, dataset: Dataset, indices: Indices) -> dict[str, NDArray[np.float32]]:

@@ -16,7 +16,7 @@ from adae_edge.errors import CheckpointError
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.formats.files import write_atomically, write_json
 from adae_edge.model import ADAE, load_network
-from adae_edge.train.evaluate import Evaluation, evaluate
+from adae_edge.train.evaluate import Evaluation, distances, evaluate, measure
 from adae_edge.train.figures import (
     ANOMALOUS,
     as_png,
@@ -35,10 +35,6 @@ h1 { font-size: 1.6rem } h2 { font-size: 1.15rem; margin-top: 2rem }
 img { max-width: 100% } pre { background: #edf2f7; padding: .8rem; overflow-x: auto }
 td, th { text-align: left; padding: .15rem 1.5rem .15rem 0; font-variant-numeric: tabular-nums }
 """
-_RECONSTRUCTIONS = (
-    "The frames with median scores of each kind and those next to them. D(G(x)) stays close to a "
-    "normal frame and fails on an anomalous one."
-)
 
 
 def run_evaluation(
@@ -93,20 +89,22 @@ def write_report(
         following: what to run next.
     """
     curves = _curves(evaluation, scores, unseen.anomalous, model.score)
-    frames = draw_reconstructions(columns_of(scores, unseen, model, _SHOWN))
+    pictures = draw_reconstructions(columns_of(scores, unseen, model, _SHOWN))
     meaning = f"The score {model.score}: {SCORES[model.score]}."
+    comparison = evaluation.comparison()
     parts = [
-        f"<h1>{html.escape(title)}</h1>{_table(evaluation)}",
+        f"<h1>{html.escape(title)}</h1>{_verdict(evaluation)}{_table(evaluation.table())}",
         _section("What was run", _code(commands)) if commands else "",
         _section(
             "Scores",
             f"<p>{html.escape(meaning)}</p>"
             + _picture(curves, "ROC curve and histogram of scores"),
         ),
+        _section("Yardsticks", _table(comparison)) if comparison else "",
         _section(
             "What the networks make of a frame",
-            f"<p>{_RECONSTRUCTIONS}</p>"
-            + _picture(frames, "input, G(x), D(G(x)) and error of normal and anomalous frames"),
+            f"<p>{html.escape(describe_reconstructions(scores, unseen, model))}</p>"
+            + _picture(pictures, "input, G(x), D(G(x)) and error of normal and anomalous frames"),
         ),
         _section("Next", _code(following)) if following else "",
     ]
@@ -145,10 +143,53 @@ def _curves(
     return figure
 
 
-def _table(evaluation: Evaluation) -> str:
+def describe_reconstructions(scores: NDArray[np.float32], unseen: UnseenFrames, model: ADAE) -> str:
+    """Say which frames are shown, and how far what the networks make of a frame is from it.
+
+    Args:
+        scores: float32 [N], of the model, in the order of ``unseen``.
+        unseen: the frames that were scored; of both kinds, or no comparison is made.
+        model: in eval mode.
+    """
+    shown = "The frames with median scores of each kind and those next to them."
+    anomalous = unseen.anomalous
+    if anomalous.all() or not anomalous.any():
+        return shown
+    name = "generator" if model.score == "generator" else "l2"
+    made = "G(x)" if name == "generator" else "D(G(x))"
+    errors = scores if model.score == name else distances(model, unseen, name)
+    middle, other = (float(np.median(errors[anomalous == kind])) for kind in (False, True))
+    auroc = measure(errors, anomalous, 0.0).auroc or 0.0
+    return (
+        f"{shown} {made} {_behaviour(auroc)}: the distance from x to it is {middle:.3g} for the "
+        f"median normal frame and {other:.3g} for the median anomalous one, and its AUROC is "
+        f"{auroc:.2f}."
+    )
+
+
+def _behaviour(auroc: float) -> str:
+    """What an AUROC of the distance from x to what the networks make of it says of that."""
+    if auroc >= 0.9:
+        return "stays close to normal frames and fails on anomalous ones"
+    if auroc >= 0.7:
+        return "is mostly closer to normal frames than to anomalous ones"
+    if auroc >= 0.55:
+        return "is hardly closer to normal frames than to anomalous ones"
+    return "is no closer to normal frames than to anomalous ones"
+
+
+def _verdict(evaluation: Evaluation) -> str:
+    sentence = evaluation.verdict
+    if not sentence:
+        return ""
+    return f"<p><strong>{html.escape(sentence[0].upper() + sentence[1:])}.</strong></p>"
+
+
+def _table(lines: str) -> str:
+    """Lines of a name in 21 columns and a value, as a table."""
     rows = [
         f"<tr><th>{html.escape(line[:21].strip())}</th><td>{html.escape(line[21:])}</td></tr>"
-        for line in evaluation.table().splitlines()
+        for line in lines.splitlines()
     ]
     return f"<table>{''.join(rows)}</table>"
 

@@ -33,6 +33,8 @@ from adae_edge.train.local import fit_local
 from adae_edge.train.metrics import Metrics, Update
 from adae_edge.train.run import Run, arrays
 from adae_edge.train.settings import Settings
+from adae_edge.train.yardsticks import FRAMES as PICTURES
+from adae_edge.train.yardsticks import small_pictures
 
 
 def train(
@@ -128,6 +130,7 @@ def train(
     if settings.references:
         finished.references = references
         finished.statistics = dataset.statistics_of(parts.calibration[: len(references)])
+        finished.pictures = small_pictures(model, dataset, parts.train[:PICTURES])
     finished.save(out)
     return contract
 

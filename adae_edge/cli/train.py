@@ -181,16 +181,21 @@ def evaluate(
 ) -> None:
     """Measure a checkpoint on labelled frames that its training did not see.
 
-    It tells the AUROC, the average precision, and the rates at the threshold.
+    It tells the AUROC, the average precision, and the rates at the threshold, and what simple
+    scores reach on the same frames.
     """
     with needs("Evaluation", "train"):
         from adae_edge.train.report import run_evaluation
     evaluation, unseen = run_evaluation(checkpoint, data, out, window_of(window))
+    if evaluation.verdict:
+        typer.echo(evaluation.verdict)
     typer.echo(evaluation.table())
     if unseen.dataset.note:
         typer.echo(f"{'data':<21}{unseen.dataset.note}")
     if unseen.left_out:
         typer.echo(f"{'left out':<21}{unseen.left_out} that the training saw")
+    if evaluation.auroc is not None:
+        typer.echo(evaluation.comparison())
     if out is not None:
         typer.echo(f"wrote {out / 'evaluation.json'} and {out / 'report.html'}")
 

@@ -4,6 +4,7 @@ tensors
   model.*             weights of G and D
   reference.N         some calibration normals as raw frames, for the export's parity gate
   statistics.0, .1    their means and standard deviations, if they are in modality units
+  pictures            training normals, grey and small, for what an evaluation compares with
   seen                tells the frames of the training from others
   state.*             the optimizers' state, while the training is unfinished
 header
@@ -31,6 +32,11 @@ CONTRACT_KEY = "adae_edge.contract"
 TRAINING_KEY = "adae_edge.training"
 REFERENCE_FRAMES = 64
 REFERENCE_BYTES = 32 * 2**20
+PICTURE_BYTES = 4 * 2**20
+
+
+def _no_pictures() -> NDArray[np.uint8]:
+    return np.empty((0, 32, 32), np.uint8)
 
 
 @dataclass
@@ -47,6 +53,8 @@ class Checkpoint:
         state: the optimizers' tensors; empty once the training is finished.
         seen: uint8 [N, 8], the beginnings of the SHA-256 of the frames that trained and calibrated,
             so that no evaluation counts one of them as unseen.
+        pictures: uint8 [M, S, S], training normals, grey and small; none where no picture may
+            travel, or while the training is unfinished.
     """
 
     weights: dict[str, NDArray[Any]]
@@ -56,6 +64,7 @@ class Checkpoint:
     state: dict[str, NDArray[Any]] = field(default_factory=dict)
     seen: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 8), np.uint8))
     statistics: list[NDArray[np.float32]] = field(default_factory=list)
+    pictures: NDArray[np.uint8] = field(default_factory=_no_pictures)
 
     def save(self, path: Path) -> None:
         """Write the file whole or not at all; a checkpoint that was there stays until then."""
@@ -65,6 +74,8 @@ class Checkpoint:
         tensors |= {f"reference.{index}": frame for index, frame in enumerate(self.references)}
         tensors |= {f"statistics.{index}": values for index, values in enumerate(self.statistics)}
         tensors["seen"] = self.seen
+        if len(self.pictures):
+            tensors["pictures"] = self.pictures
         header = {TRAINING_KEY: json.dumps(self.training, sort_keys=True)}
         if self.contract is not None:
             header[CONTRACT_KEY] = self.contract.to_json()
@@ -109,7 +120,8 @@ class Checkpoint:
             wanted = [(len(references),)] * len(beside_frames)
         numbered = all(name.isdecimal() for name in references)
         complete = [values.shape for values in statistics] == wanted
-        if not (isinstance(training, dict) and numbered and complete):
+        pictures = tensors.get("pictures", _no_pictures())
+        if not (isinstance(training, dict) and numbered and complete and _are_pictures(pictures)):
             raise CheckpointError(foreign)
         return Checkpoint(
             weights=_part(tensors, "model."),
@@ -119,6 +131,7 @@ class Checkpoint:
             state=_part(tensors, "state."),
             seen=tensors.get("seen", np.empty((0, 8), np.uint8)),
             statistics=statistics,
+            pictures=pictures,
         )
 
 
@@ -129,6 +142,17 @@ def _part(tensors: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[An
         for name, value in tensors.items()
         if name.startswith(prefix)
     }
+
+
+def _are_pictures(tensor: NDArray[Any]) -> bool:
+    """Whether a tensor can be the checkpoint's small pictures: uint8 [M, S, S], 4 MiB at most."""
+    return (
+        tensor.dtype == np.uint8
+        and tensor.ndim == 3
+        and tensor.shape[1] == tensor.shape[2]
+        and tensor.shape[1] in (32, 64)
+        and tensor.nbytes <= PICTURE_BYTES
+    )
 
 
 def choose_references(

@@ -71,7 +71,8 @@ def test_yardsticks_are_what_their_names_say():
     assert all(scores.shape == (10,) for scores in found.values())
     grey = torch.from_numpy(frames[..., 0] / 255.0)
     np.testing.assert_allclose(found["mean brightness"], grey[80:].mean((1, 2)), rtol=1e-5)
-    np.testing.assert_allclose(found["darkness"], -found["mean brightness"])
+    darkness = found["mean brightness, lower is anomalous"]
+    np.testing.assert_allclose(darkness, -found["mean brightness"])
     flat = grey.flatten(1).numpy()
     deviations = flat[:80] - flat[:80].mean(axis=0)
     rows = np.linalg.svd(deviations, full_matrices=False)[2][:40]
