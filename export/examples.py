@@ -1,8 +1,9 @@
-"""Scoring without adae-edge: a Python script and a C++ program that go from a file to the score and the verdict.
+"""Scoring without adae-edge: a script and a program that go from a file to score and verdict.
 
-They do in a few lines what the runtime does before and after the graph. The threshold comes from the model file, so
-that they stay right when ``calibrate`` moves it; a score that is no number is anomalous. Pictures are converted by the
-rules of ``frames.py``, and the slices of a volume and their mean and standard deviation are those of ``nifti.py``.
+They do in a few lines what the runtime does before and after the graph. The threshold comes from
+the model file, so that they stay right when ``calibrate`` moves it; a score that is no number is
+anomalous. Pictures are converted by the rules of ``decoding/images.py``, and the slices of a volume
+and their mean and standard deviation are those of ``decoding/nifti.py``.
 """
 
 from __future__ import annotations
@@ -14,10 +15,20 @@ from adae_edge.contract import Contract
 from adae_edge.errors import UsageError
 from adae_edge.formats.files import write_atomically
 
-_PICTURES_PY = Template('''\
+# What both scripts begin with, after their imports.
+_OPEN_PY = """\
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+contract = json.loads(session.get_modelmeta().custom_metadata_map["adae_edge.contract"])
+threshold = contract["calibration"]["threshold"]
+batch = session.get_inputs()[0].shape[0]
+count = batch if isinstance(batch, int) else 1  # a number where every run takes as many frames
+"""
+
+_PICTURES_PY = Template(
+    '''\
 """Scores picture files: python score.py MODEL PICTURE...
 
-Needs numpy, onnxruntime and Pillow. Written by adae-edge, which it does not need; it is yours to change.
+Needs numpy, onnxruntime and Pillow, but not adae-edge, which wrote it; it is yours to change.
 """
 
 import json
@@ -27,32 +38,36 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
-session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
-threshold = json.loads(session.get_modelmeta().custom_metadata_map["adae_edge.contract"])["calibration"]["threshold"]
-batch = session.get_inputs()[0].shape[0]  # a number if the model was exported for batches of one size
+'''
+    + _OPEN_PY
+    + """\
 for name in sys.argv[2:]:
     picture = Image.open(name)
-    if picture.mode in ("I", "F") or (getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO"):
+    pages = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
+    if picture.mode in ("I", "F") or pages > 1:
         sys.exit(f"{name}: save it as one picture with 8 or 16 bits a channel")
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I;16"):  # the high byte of 16 bits
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    frame = np.asarray(picture.convert("RGB"))  # grey becomes three equal channels, and alpha is dropped
+    frame = np.asarray(picture.convert("RGB"))  # grey becomes three channels, alpha is dropped
 $frame\
-    frames = np.repeat(frame[None], batch if isinstance(batch, int) else 1, axis=0)  # uint8 [N, H, W, $channels]
+    frames = np.repeat(frame[None], count, axis=0)  # uint8 [N, H, W, $channels]
     score = float(session.run(["score"], {"frames": frames})[0][0])
     verdict = "normal" if score <= threshold else "anomalous"
     print(f"{score:.9g} {threshold:.9g} {verdict} {name}")
-''')
+"""
+)
 
 _LUMA_PY = """\
-    frame = ((frame.astype(np.uint32) @ [299, 587, 114] + 500) // 1000).astype(np.uint8)[..., None]  # ITU-R BT.601
+    luma = frame.astype(np.uint32) @ [299, 587, 114]  # ITU-R BT.601
+    frame = ((luma + 500) // 1000).astype(np.uint8)[..., None]
 """
 
-_SLICES_PY = '''\
+_SLICES_PY = (
+    '''\
 """Scores the slices of skull-stripped volumes: python score.py MODEL VOLUME.nii.gz...
 
-Needs numpy, onnxruntime and nibabel. Written by adae-edge, which it does not need; it is yours to change.
+Needs numpy, onnxruntime and nibabel, but not adae-edge, which wrote it; it is yours to change.
 """
 
 import json
@@ -62,13 +77,12 @@ import nibabel
 import numpy as np
 import onnxruntime
 
-session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
-threshold = json.loads(session.get_modelmeta().custom_metadata_map["adae_edge.contract"])["calibration"]["threshold"]
-batch = session.get_inputs()[0].shape[0]  # a number if the model was exported for batches of one size
-count = batch if isinstance(batch, int) else 1
+'''
+    + _OPEN_PY
+    + """\
 for name in sys.argv[2:]:
     volume = nibabel.as_closest_canonical(nibabel.load(name))
-    # Slices from the feet up, rows from the front, columns from the patient's right; 0 outside of the brain.
+    # Slices from the feet up, rows from the front, columns from the patient's right.
     slices = np.asarray(volume.dataobj)[::-1, ::-1].transpose(2, 1, 0).astype(np.float32)
     brain = slices != 0
     mean, std = slices[brain].astype(np.float64).mean(), slices[brain].astype(np.float64).std()
@@ -76,32 +90,37 @@ for name in sys.argv[2:]:
         sys.exit(f"{name}: it has voxels that are no finite numbers, or shows nothing")
     area = brain.sum(axis=(1, 2))
     for number in np.flatnonzero(area >= 0.2 * area.max()):  # the others show hardly any brain
+        frame = slices[number][None, ..., None]
         inputs = {
-            "frames": np.repeat(slices[number][None, ..., None], count, axis=0),  # float32 [N, H, W, 1]
+            "frames": np.repeat(frame, count, axis=0),  # float32 [N, H, W, 1]
             "mean": np.full(count, mean, np.float32),
             "std": np.full(count, std, np.float32),
         }
         score = float(session.run(["score"], inputs)[0][0])
         verdict = "normal" if score <= threshold else "anomalous"
         print(f"{score:.9g} {threshold:.9g} {verdict} {name} {number}")
-'''
+"""
+)
 
 _BUILD = """\
-// Written by adae-edge, which it does not need; it is yours to change. ORT is the folder of ONNX Runtime's C++ release:
-//   g++ -std=c++17 -O2 score.cpp -o score -I ORT/include -L ORT/lib -lonnxruntime -Wl,-rpath,ORT/lib
+// It does not need adae-edge, which wrote it; it is yours to change. ORT is the folder of ONNX
+// Runtime's C++ release:
+//   g++ -std=c++17 -O2 score.cpp -o score -IORT/include -LORT/lib -lonnxruntime -Wl,-rpath,ORT/lib
 """
 
-# The contract is JSON with sorted keys, in which text has its quotes escaped: no text can pass for the threshold.
+# The contract is JSON with sorted keys, in which text has its quotes escaped: no text can pass for
+# the threshold.
 _OPEN_CPP = """\
   Ort::Env env(ORT_LOGGING_LEVEL_ERROR);
   Ort::Session session(env, arguments[1], Ort::SessionOptions());
   Ort::AllocatorWithDefaultOptions allocator;
-  auto contract = session.GetModelMetadata().LookupCustomMetadataMapAllocated("adae_edge.contract", allocator);
+  const auto metadata = session.GetModelMetadata();
+  auto contract = metadata.LookupCustomMetadataMapAllocated("adae_edge.contract", allocator);
   const char* said = contract ? std::strstr(contract.get(), "\\"threshold\\": ") : nullptr;
   if (!said) throw std::runtime_error(std::string(arguments[1]) + " is no model file of adae-edge");
   const double threshold = std::strtod(said + std::strlen("\\"threshold\\": "), nullptr);
-  // -1 unless the model was exported for batches of one size
-  const int64_t batch = std::max<int64_t>(1, session.GetInputTypeInfo(0).GetTensorTypeAndShapeInfo().GetShape()[0]);
+  const auto taken = session.GetInputTypeInfo(0).GetTensorTypeAndShapeInfo().GetShape();
+  const int64_t batch = std::max<int64_t>(1, taken[0]);  // -1 where a run takes any number
   auto memory = Ort::MemoryInfo::CreateCpu(OrtDeviceAllocator, OrtMemTypeDefault);
 """
 
@@ -119,8 +138,9 @@ _PICTURES_CPP = Template(
     """\
 // Scores pictures: ./score MODEL PICTURE...
 //
-// Pictures are PGM or PPM files of 8 bits: most image tools write them, and no library is needed to read them. For
-// other files or a camera, fill a Picture in place of `read`. OpenCV has blue first, and a Picture has red first.
+// Pictures are PGM or PPM files of 8 bits: most image tools write them, and no library is needed to
+// read them. For other files or a camera, fill a Picture in place of `read`. OpenCV has blue first,
+// and a Picture has red first.
 //
 """
     + _BUILD
@@ -151,7 +171,8 @@ Picture read(const std::string& name) {
   file >> kind;
   int64_t numbers[3] = {};  // width, height, the largest value
   for (int64_t& number : numbers) {
-    while ((file >> std::ws).peek() == '#') file.ignore(std::numeric_limits<std::streamsize>::max(), '\\n');
+    while ((file >> std::ws).peek() == '#')
+      file.ignore(std::numeric_limits<std::streamsize>::max(), '\\n');
     file >> number;
   }
   const auto [width, height, largest] = numbers;
@@ -168,7 +189,8 @@ Picture read(const std::string& name) {
 // Value `channel` of a pixel as the model takes it; grey of a colour is ITU-R BT.601.
 uint8_t converted(const uint8_t* pixel, int64_t channels, int64_t channel) {
   if (channels == kChannels) return pixel[channel];
-  return kChannels == 3 ? pixel[0] : (299 * pixel[0] + 587 * pixel[1] + 114 * pixel[2] + 500) / 1000;
+  if (kChannels == 3) return pixel[0];
+  return (299 * pixel[0] + 587 * pixel[1] + 114 * pixel[2] + 500) / 1000;
 }
 
 int main(int count, char** arguments) try {
@@ -180,9 +202,9 @@ int main(int count, char** arguments) try {
     const Picture picture = read(arguments[i]);
     const int64_t size = picture.height * picture.width * kChannels;
     std::vector<uint8_t> frames(batch * size);
-    for (int64_t at = 0; at < batch * size; ++at) {
-      const int64_t pixel = at % size / kChannels;
-      frames[at] = converted(&picture.pixels[pixel * picture.channels], picture.channels, at % kChannels);
+    for (int64_t j = 0; j < batch * size; ++j) {
+      const uint8_t* pixel = &picture.pixels[j % size / kChannels * picture.channels];
+      frames[j] = converted(pixel, picture.channels, j % kChannels);
     }
     const int64_t shape[] = {batch, picture.height, picture.width, kChannels};
     auto input = Ort::Value::CreateTensor<uint8_t>(memory, frames.data(), frames.size(), shape, 4);
@@ -197,9 +219,10 @@ _SLICES_CPP = (
     """\
 // Scores slices of one volume: ./score MODEL HEIGHT WIDTH MEAN STD SLICE...
 //
-// A slice is a file of HEIGHT x WIDTH float32 values, row after row from the patient's front, each from the right, 0
-// outside of the brain; in Python, array.astype("<f4").tofile(SLICE). MEAN and STD are those of all values of the
-// volume that are not 0. score.py beside this file says how slices, mean and std come from a NIfTI volume.
+// A slice is a file of HEIGHT x WIDTH float32 values, row after row from the patient's front, each
+// from the right, 0 outside of the brain; in Python, array.astype("<f4").tofile(SLICE). MEAN and
+// STD are those of all values of the volume that are not 0. score.py beside this file says how
+// slices, mean and std come from a NIfTI volume.
 //
 """
     + _BUILD
@@ -221,16 +244,19 @@ int main(int count, char** arguments) try {
 """
     + _OPEN_CPP
     + """\
-  const int64_t height = std::stoll(arguments[2]), width = std::stoll(arguments[3]), size = height * width;
+  const int64_t height = std::stoll(arguments[2]), width = std::stoll(arguments[3]);
+  const int64_t size = height * width;
   std::vector<float> mean(batch, std::stof(arguments[4])), std(batch, std::stof(arguments[5]));
   for (int i = 6; i < count; ++i) {
     std::ifstream file(arguments[i], std::ios::binary);
     std::vector<float> frames(batch * size);
-    if (!file.read(reinterpret_cast<char*>(frames.data()), size * sizeof(float)) || file.peek() != EOF)
-      throw std::runtime_error(std::string(arguments[i]) + " does not hold HEIGHT x WIDTH float32 values");
-    if (!std::all_of(frames.begin(), frames.end(), [](float value) { return std::isfinite(value); }))
-      throw std::runtime_error(std::string(arguments[i]) + " has values that are no finite numbers");
-    for (int64_t at = size; at < batch * size; ++at) frames[at] = frames[at - size];
+    const std::string name = arguments[i];
+    if (!file.read(reinterpret_cast<char*>(frames.data()), size * sizeof(float)) ||
+        file.peek() != EOF)
+      throw std::runtime_error(name + " does not hold HEIGHT x WIDTH float32 values");
+    if (!std::all_of(frames.begin(), frames.end(), [](float x) { return std::isfinite(x); }))
+      throw std::runtime_error(name + " has values that are no finite numbers");
+    for (int64_t j = size; j < batch * size; ++j) frames[j] = frames[j - size];
     const int64_t shape[] = {batch, height, width, 1};
     Ort::Value values[] = {
         Ort::Value::CreateTensor<float>(memory, frames.data(), frames.size(), shape, 4),
@@ -246,7 +272,7 @@ int main(int count, char** arguments) try {
 
 
 def examples(kind: str, channels: int) -> dict[str, str]:
-    """The example's files by name, for models of this kind and number of channels, as in the contract."""
+    """The example's files by name, for models of this kind and number of channels."""
     if kind == "modality":
         return {"score.py": _SLICES_PY, "score.cpp": _SLICES_CPP}
     frame = _LUMA_PY if channels == 1 else ""
@@ -269,16 +295,19 @@ def check_examples(folder: Path) -> None:
         path = folder / name
         if path.exists() and path.read_bytes() not in [example[name].encode() for example in ours]:
             raise UsageError(
-                f"{path} is there and not as --example writes it: choose another folder for the example"
+                f"{path} is there and not as --example writes it: choose another folder for the "
+                "example"
             )
 
 
 def write_examples(contract: Contract, folder: Path) -> list[Path]:
-    """Write score.py and score.cpp, which score with model files of this contract; the folder is made.
+    """Write score.py and score.cpp, which score with model files of this contract.
+
+    The folder is made.
 
     Raises:
         UsageError: as ``check_examples``.
-        AdaeEdgeError: a file cannot be written.
+        WriteError: a file cannot be written.
     """
     check_examples(folder)
     folder.mkdir(parents=True, exist_ok=True)

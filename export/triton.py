@@ -1,10 +1,10 @@
-"""A model repository of Triton Inference Server: NAME/config.pbtxt and NAME/1/model.onnx in a folder.
+"""A model repository of Triton Inference Server: NAME/config.pbtxt and NAME/1/model.onnx.
 
-The configuration says of the model what ``contract.form`` says, in the terms of Triton's ModelConfig message. Triton
-counts the batch as a dimension of its own if the graph takes any number of frames. A tensor that has no other dimension
-is declared as [1] and reshaped to none, because Triton knows no empty shape. A graph for batches of one size is
-declared without batching, with all of its dimensions: the ONNX Runtime backend refuses a fixed first dimension
-otherwise.
+The configuration says of the model what its contract says, in the terms of Triton's ModelConfig
+message. Triton counts the batch as a dimension of its own if the graph takes any number of frames.
+A tensor that has no other dimension is declared as [1] and reshaped to none, because Triton knows
+no empty shape. A graph for batches of one size is declared without batching, with all of its
+dimensions: the ONNX Runtime backend refuses a fixed first dimension otherwise.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ from adae_edge.contract import Contract
 from adae_edge.errors import AdaeEdgeError, UsageError
 from adae_edge.formats import modelfile
 from adae_edge.formats.files import write_atomically
+from adae_edge.interface import Port, inputs_of, outputs_of
 
 # Frames in one request at most, and in one run; frames of 640x480 in colour then take 59 MB.
 MAX_BATCH_SIZE = 64
+# Triton's names of a port's dtype.
+_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
 
 _CONFIG = Template("""\
-# Written by adae-edge export --triton. A frame is anomalous if its score is above the parameter "threshold";
-# `adae-edge calibrate` changes the one in 1/model.onnx alone, so write a new one here, too.
+# Written by adae-edge export --triton. A frame is anomalous if its score is above the parameter
+# "threshold"; `adae-edge calibrate` changes the one in 1/model.onnx alone, so write a new one here,
+# too.
 name: $name
 backend: "onnxruntime"
 max_batch_size: $batch
@@ -39,34 +43,25 @@ dynamic_batching { }
 
 
 def config(name: str, contract: Contract) -> str:
-    """The text of config.pbtxt for a model file of this contract, in the repository under ``name``."""
-    form = contract.form
-    height, width = form.size or (-1, -1)
-    pixels = "TYPE_UINT8" if contract.kind == "image" else "TYPE_FP32"
-    tensors = _tensor("input", "frames", pixels, form.batch, height, width, contract.channels)
-    if contract.kind == "modality":
-        tensors += _tensor("input", "mean", "TYPE_FP32", form.batch) + _tensor(
-            "input", "std", "TYPE_FP32", form.batch
-        )
-    tensors += _tensor("output", "score", "TYPE_FP32", form.batch)
-    if form.anomaly_map:
-        sides = (contract.side, contract.side) if form.anomaly_map == "network" else (height, width)
-        tensors += _tensor("output", "anomaly_map", "TYPE_FP32", form.batch, *sides)
+    """The text of config.pbtxt for a model file of this contract, under this name."""
+    inputs = [_tensor("input", port) for port in inputs_of(contract)]
+    outputs = [_tensor("output", port) for port in outputs_of(contract)]
+    fixed = contract.form.batch is not None
     return _CONFIG.substitute(
         name=json.dumps(name, ensure_ascii=False),
-        batch=0 if form.batch else MAX_BATCH_SIZE,
-        tensors=tensors,
-        batching="" if form.batch else _BATCHING,
+        batch=0 if fixed else MAX_BATCH_SIZE,
+        tensors="".join([*inputs, *outputs]),
+        batching="" if fixed else _BATCHING,
         threshold=repr(contract.calibration.threshold),
     )
 
 
 def check_repository(name: str, folder: Path) -> None:
-    """Make sure that ``write_repository`` overwrites nothing but what it wrote and nobody has changed since.
+    """Make sure that ``write_repository`` overwrites only what it wrote itself.
 
     Raises:
-        UsageError: a file is there that is not as ``write_repository`` leaves it, the folder is none, or the name
-            cannot be that of a model.
+        UsageError: a file is there that is not as ``write_repository`` leaves it, the folder is
+            none, or the name cannot be that of a model.
     """
     if not name.isprintable():
         raise UsageError(
@@ -86,12 +81,15 @@ def check_repository(name: str, folder: Path) -> None:
         unchanged = False
     if not unchanged:
         raise UsageError(
-            f"{folder / name} has files that are not as --triton writes them: choose another folder or another --out"
+            f"{folder / name} has files that are not as --triton writes them: choose another "
+            "folder or another --out"
         )
 
 
 def write_repository(name: str, contract: Contract, model: bytes, folder: Path) -> Path:
-    """Write the model and its configuration; folders are made. A server that polls sees each file whole or not at all.
+    """Write the model and its configuration; folders are made.
+
+    A server that polls sees each file whole or not at all.
 
     Args:
         name: of the model in the repository.
@@ -104,7 +102,7 @@ def write_repository(name: str, contract: Contract, model: bytes, folder: Path) 
 
     Raises:
         UsageError: as ``check_repository``.
-        AdaeEdgeError: a file cannot be written.
+        WriteError: a file cannot be written.
     """
     check_repository(name, folder)
     version = folder / name / "1"
@@ -114,12 +112,13 @@ def write_repository(name: str, contract: Contract, model: bytes, folder: Path) 
     return folder / name
 
 
-def _tensor(way: str, name: str, kind: str, batch: int | None, *sizes: int) -> str:
-    """An input or output of the configuration; its sizes are those after the batch, -1 for any."""
-    dims = list(sizes)
+def _tensor(way: str, port: Port) -> str:
+    """An input or output of the configuration; without its batch, unless that is fixed."""
+    batch, *sizes = (-1 if size is None else size for size in port.shape)
     reshape = ""
-    if batch:
-        dims = [batch, *dims]
-    elif not dims:
-        dims, reshape = [1], "\n  reshape { shape: [ ] }"
-    return f'{way} {{\n  name: "{name}"\n  data_type: {kind}\n  dims: {dims}{reshape}\n}}\n'
+    if batch != -1:
+        sizes = [batch, *sizes]
+    elif not sizes:
+        sizes, reshape = [1], "\n  reshape { shape: [ ] }"
+    kind = _TYPES[port.dtype]
+    return f'{way} {{\n  name: "{port.name}"\n  data_type: {kind}\n  dims: {sizes}{reshape}\n}}\n'

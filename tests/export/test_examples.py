@@ -1,4 +1,4 @@
-"""The ways out: the scripts that ``export --example`` writes give the scores of ``adae-edge score``."""
+"""The ways out: what ``export --example`` writes gives the scores of ``adae-edge score``."""
 
 import json
 import re
@@ -281,13 +281,13 @@ def test_an_export_that_fails_writes_no_example(models, tmp_path):
 def test_the_scripts_are_tidy_and_short(kind, channels, tmp_path):
     texts = examples(kind, channels)
     (tmp_path / "score.py").write_text(texts["score.py"])
-    options = ["--isolated", "--line-length", "120"]
+    options = ["--isolated", "--line-length", "100"]
     for check in (["check", "--select", "E,F,W,I,B,UP"], ["format", "--diff"]):
         command = [sys.executable, "-m", "ruff", *check, *options, tmp_path / "score.py"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
     assert len(texts["score.py"].splitlines()) < 40
-    assert max(map(len, texts["score.cpp"].splitlines())) <= 120
+    assert max(map(len, texts["score.cpp"].splitlines())) <= 100
     assert "adae_edge import" not in texts["score.py"]
 
 
@@ -326,7 +326,7 @@ def build(request, tmp_path_factory):
 
 
 def headers(cache, folder):
-    """The folder of ONNX Runtime's headers: the system's, or an npm package's, which pytest keeps."""
+    """The folder of ONNX Runtime's headers: the system's, or an npm package's, which is kept."""
     for place in ("/usr/include/onnxruntime", "/usr/local/include/onnxruntime"):
         if (Path(place) / "onnxruntime_cxx_api.h").is_file():
             return Path(place)

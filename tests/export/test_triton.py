@@ -1,4 +1,4 @@
-"""The model repository of Triton: its configuration by Triton's own schema, beside what the model file really takes."""
+"""The model repository of Triton: its configuration by Triton's own schema."""
 
 import dataclasses
 import importlib.util
@@ -11,7 +11,7 @@ from google.protobuf import text_format
 from adae_edge.calibration import calibrate
 from adae_edge.contract import Form
 from adae_edge.errors import UsageError
-from adae_edge.export.graph import export
+from adae_edge.export.exporter import export
 from adae_edge.export.triton import config, write_repository
 from adae_edge.formats import modelfile
 from adae_edge.runtime import Scorer
@@ -58,7 +58,7 @@ def checkpoints(tmp_path_factory):
 
 
 def declared(tensors):
-    """What a configuration says of tensors: type and sizes after the batch, as the backend passes them on."""
+    """What a configuration says of tensors: type, and sizes after the batch."""
     return {
         tensor.name: (
             tensor.DESCRIPTOR.fields_by_name["data_type"]
@@ -71,7 +71,10 @@ def declared(tensors):
 
 
 def taken(arguments, batched):
-    """The same of a model file, as ONNX Runtime reads it. The backend wants the batch free, or no batching."""
+    """What a model file takes or returns, as ONNX Runtime reads it.
+
+    The backend wants the batch free, or no batching.
+    """
     found = {}
     for argument in arguments:
         sizes = [size if isinstance(size, int) else -1 for size in argument.shape]
