@@ -1,1 +1,1 @@
-"""Benchmarks: ``adae-edge bench``, and scripts that measure the runtime side by side with what it is built on."""
+"""Benchmarks: ``adae-edge bench``, and scripts that measure it beside what it is built on."""

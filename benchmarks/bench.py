@@ -1,8 +1,7 @@
-"""``adae-edge bench``: latency and throughput of a model on this machine, from raw frames to scores."""
+"""The command ``bench``: latency and throughput of a model, from raw frames to scores."""
 
 from __future__ import annotations
 
-import json
 import resource
 import sys
 import time
@@ -14,11 +13,13 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from adae_edge import __version__
+from adae_edge.batch import Batch
+from adae_edge.benchmarks.record import record
+from adae_edge.contract import Contract
 from adae_edge.decoding.images import frame_size
 from adae_edge.errors import UsageError
-from adae_edge.formats.files import write_atomically
-from adae_edge.machine import available_threads, machine
+from adae_edge.formats.files import write_atomically, write_json
+from adae_edge.machine import available_threads
 from adae_edge.runtime.scorer import Scorer
 
 WARM_UP_S = 0.3
@@ -27,7 +28,7 @@ MIN_RUNS = 20
 
 @dataclass(frozen=True)
 class Measurement:
-    """Times of calls of ``Scorer.score`` with one batch of random frames; none is left out.
+    """How long calls of ``Scorer.score`` took with one batch of random frames; none is left out.
 
     Attributes:
         width, height: of the frames, pixels.
@@ -62,68 +63,87 @@ def run_bench(
 
     Raises:
         UsageError: an impossible size or batch.
-        As ``Scorer``.
+        AdaeEdgeError: as ``Scorer``.
     """
     if not batches or min(batches) < 1:
         raise UsageError("a batch has at least one frame")
-    begun = time.perf_counter()
-    scorer = Scorer(model, device, threads)
-    load_ms = (time.perf_counter() - begun) * 1e3
-    side = scorer.contract.side
-    left, top, width, height = scorer.contract.region or (0, 0, 1, 1)
-    usual = [(max(w, left + width), max(h, top + height)) for w, h in ((side, side), (640, 480))]
-    if scorer.form.size:
-        usual = [scorer.form.size[::-1]]
-    frame_sizes = [frame_size(text) for text in sizes] or list(dict.fromkeys(usual))
 
-    first = random_frames(1, frame_sizes[0], scorer.contract.channels)
-    begun = time.perf_counter()
-    scorer.score(*inputs_for(scorer, first))
-    first_ms = (time.perf_counter() - begun) * 1e3
-    measurements = [
-        measure(scorer, random_frames(batch, size, scorer.contract.channels), seconds)
-        for size in frame_sizes
-        for batch in batches
-    ]
-    result: dict[str, Any] = {
-        "command": "adae-edge " + " ".join(sys.argv[1:]),
-        "machine": machine(),
-        "model": {"file": model.name, "side": side, "channels": scorer.contract.channels},
-        "backend": scorer.backend.name,
-        "threads": threads or available_threads(),
-        "adae_edge": __version__,
-        "load_ms": round(load_ms, 2),
-        "first_inference_ms": round(first_ms, 2),
-        "peak_memory_mb": round(peak_memory_mb(), 1),
-        "measurements": [asdict(measurement) for measurement in measurements],
-    }
+    # load, and score a first frame
+    started = time.perf_counter()
+    scorer = Scorer(model, device, threads)
+    load_ms = _ms_since(started)
+    contract = scorer.contract
+    frame_sizes = [frame_size(text) for text in sizes] or usual_sizes(contract)
+    first = Batch.of_pictures(random_frames(1, frame_sizes[0], contract.channels), contract)
+    started = time.perf_counter()
+    scorer.score(*first.arrays())
+    first_ms = _ms_since(started)
+
+    # every size in every batch
+    measurements = []
+    for size in frame_sizes:
+        for batch in batches:
+            frames = random_frames(batch, size, contract.channels)
+            measurements.append(measure(scorer, frames, seconds))
+
+    # print and write
+    result = record(
+        model={"file": model.name, "side": contract.side, "channels": contract.channels},
+        backend=scorer.backend.name,
+        threads=threads or available_threads(),
+        load_ms=round(load_ms, 2),
+        first_inference_ms=round(first_ms, 2),
+        peak_memory_mb=round(peak_memory_mb(), 1),
+        measurements=[asdict(measurement) for measurement in measurements],
+    )
     markdown = as_markdown(result)
     typer.echo(markdown)
     if json_file is not None:
-        write_atomically(json_file, (json.dumps(result, indent=2) + "\n").encode())
+        write_json(json_file, result)
     if markdown_file is not None:
         write_atomically(markdown_file, (markdown + "\n").encode())
 
 
+def usual_sizes(contract: Contract) -> list[tuple[int, int]]:
+    """Width and height of the frames that are scored unless others are asked for.
+
+    The network's and 640x480, both large enough for the region; or the fixed one alone.
+    """
+    if contract.form.size is not None:
+        height, width = contract.form.size
+        return [(width, height)]
+    left, top, inner_width, inner_height = contract.region or (0, 0, 1, 1)
+    least_width, least_height = left + inner_width, top + inner_height
+    sizes = [
+        (max(width, least_width), max(height, least_height))
+        for width, height in ((contract.side, contract.side), (640, 480))
+    ]
+    return list(dict.fromkeys(sizes))
+
+
 def measure(scorer: Scorer, frames: NDArray[np.uint8], seconds: float) -> Measurement:
-    """Time calls with the same frames, uint8 [N, H, W, C], after a warm-up, until ``seconds`` are over."""
-    inputs = inputs_for(scorer, frames)
+    """Time calls with the same frames, uint8 [N, H, W, C], after a warm-up, for some seconds."""
+    arrays = Batch.of_pictures(frames, scorer.contract).arrays()
     until = time.perf_counter() + WARM_UP_S
     while time.perf_counter() < until:
-        scorer.score(*inputs)
+        scorer.score(*arrays)
     times: list[float] = []
     until = time.perf_counter() + seconds
     while time.perf_counter() < until or len(times) < MIN_RUNS:
-        begun = time.perf_counter()
-        scorer.score(*inputs)
-        times.append(time.perf_counter() - begun)
-    ms = np.array(times) * 1e3
+        started = time.perf_counter()
+        scorer.score(*arrays)
+        times.append(_ms_since(started))
+    ms = np.array(times)
     count, height, width, _ = frames.shape
-    p50, p90, p99 = (round(float(value), 4) for value in np.percentile(ms, [50, 90, 99]))
-    rate = count * len(ms) / float(ms.sum()) * 1e3
-    return Measurement(
-        width, height, count, len(ms), p50, p90, p99, round(float(ms.max()), 4), round(rate, 1)
+    p50, p90, p99, longest = (
+        round(float(value), 4) for value in np.percentile(ms, [50, 90, 99, 100])
     )
+    rate = count * len(ms) / float(ms.sum()) * 1e3
+    return Measurement(width, height, count, len(ms), p50, p90, p99, longest, round(rate, 1))
+
+
+def _ms_since(started: float) -> float:
+    return (time.perf_counter() - started) * 1e3
 
 
 def as_markdown(result: dict[str, Any]) -> str:
@@ -131,8 +151,8 @@ def as_markdown(result: dict[str, Any]) -> str:
     host = result["machine"]
     lines = [
         f"{result['model']['file']} on {host['cpu']}, {result['threads']} threads; "
-        f"{result['backend']}; "
-        f"adae-edge {result['adae_edge']}, Python {host['python']}, {host['system']}",
+        f"{result['backend']}; adae-edge {result['versions']['adae_edge']}, "
+        f"Python {host['python']}, {host['system']}",
         "",
         f"load {result['load_ms']} ms, first inference {result['first_inference_ms']} ms, "
         f"peak memory of all this {result['peak_memory_mb']} MB",
@@ -157,14 +177,3 @@ def random_frames(count: int, size: tuple[int, int], channels: int) -> NDArray[n
     """Noise, uint8 [count, height, width, channels]; ``size`` is width and height."""
     width, height = size
     return np.random.default_rng(0).integers(0, 256, (count, height, width, channels), np.uint8)
-
-
-def inputs_for(scorer: Scorer, frames: NDArray[np.uint8]) -> list[NDArray[Any]]:
-    """Frames of any kind from those of images; the values of z-scores make no difference to the time."""
-    if scorer.contract.kind == "image":
-        return [frames]
-    return [
-        frames.astype(np.float32),
-        np.full(len(frames), 127, np.float32),
-        np.full(len(frames), 60, np.float32),
-    ]

@@ -1,11 +1,10 @@
-"""What the device pays before and beside the scores: start-up times and resident memory, each in a fresh process.
+"""What the device pays beside the scores: start-up times and memory, each in a fresh process.
 
 python -m adae_edge.benchmarks.footprint MODEL [--json FILE]
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 import subprocess
 import sys
@@ -15,18 +14,18 @@ from typing import Annotated
 
 import typer
 
-from adae_edge.formats.files import write_atomically
-from adae_edge.machine import machine
+from adae_edge.benchmarks.record import record
+from adae_edge.formats.files import write_json
 
 REPEATS = 11
 FRAMES = 2000
 
 _LOAD = """
 import sys, time
-begun = time.perf_counter()
+started = time.perf_counter()
 from adae_edge.runtime import Scorer
 Scorer(sys.argv[1])
-print(time.perf_counter() - begun)
+print(time.perf_counter() - started)
 """
 _SCORE = """
 import sys
@@ -42,7 +41,7 @@ print(peak_memory_mb())
 
 
 def main(model: Path, json_file: Annotated[Path | None, typer.Option("--json")] = None) -> None:
-    """Print the medians of start-up times, and the peak memory of a process that scores 640x480 frames one by one."""
+    """Print medians of start-up times, and the peak memory of scoring 640x480 frames one by one."""
     help_s = statistics.median(_seconds(["-m", "adae_edge", "--help"]) for _ in range(REPEATS))
     load_s = statistics.median(float(_output(["-c", _LOAD, str(model)])) for _ in range(REPEATS))
     memory_mb = float(_output(["-c", _SCORE, str(model), str(FRAMES)]))
@@ -55,23 +54,23 @@ def main(model: Path, json_file: Annotated[Path | None, typer.Option("--json")] 
         f"score {FRAMES} frames of 640x480 one by one: {memory_mb:.0f} MB resident at the peak"
     )
     if json_file is not None:
-        result = {
-            "command": f"python -m adae_edge.benchmarks.footprint {model.name}",
-            "machine": machine(),
+        figures = {
             "help_s": round(help_s, 4),
             "load_s": round(load_s, 4),
             "memory_mb": round(memory_mb, 1),
         }
-        write_atomically(json_file, (json.dumps(result, indent=2) + "\n").encode())
+        write_json(json_file, record(**figures))
 
 
 def _seconds(arguments: list[str]) -> float:
-    begun = time.perf_counter()
+    """How long a fresh Python takes with these arguments."""
+    started = time.perf_counter()
     _output(arguments)
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
 def _output(arguments: list[str]) -> str:
+    """What a fresh Python prints with these arguments."""
     return subprocess.run(  # noqa: S603
         [sys.executable, *arguments], check=True, capture_output=True, text=True
     ).stdout

@@ -1,26 +1,29 @@
-"""What ``Scorer.score`` costs over the bare ONNX Runtime session that it wraps, side by side in one run.
+"""What ``Scorer.score`` costs over the bare ONNX Runtime session that it wraps, in one run.
 
 python -m adae_edge.benchmarks.against.overhead MODEL [--size 640x480] [--json FILE]
 """
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import onnxruntime
 import typer
 
+from adae_edge.batch import Batch
 from adae_edge.benchmarks.bench import random_frames
+from adae_edge.benchmarks.record import record
 from adae_edge.decoding.images import frame_size
-from adae_edge.formats.files import write_atomically
-from adae_edge.machine import machine
+from adae_edge.formats.files import write_json
+from adae_edge.interface import INPUTS
 from adae_edge.runtime import Scorer
 from adae_edge.runtime.backends.onnxruntime import OnnxRuntime
 
 ROUNDS = 1000
+WARM_UP = 5  # rounds
 
 
 def main(
@@ -36,42 +39,42 @@ def main(
     # each other's way.
     bare = scorer.backend.session
     side = scorer.contract.side
-    rows: list[dict[str, Any]] = []
+    rows = []
     for width, height in [frame_size(text) for text in size or [f"{side}x{side}", "640x480"]]:
         for batch in (1, 64):
-            frames = random_frames(batch, (width, height), scorer.contract.channels)
-            times = np.empty((2, ROUNDS if batch == 1 else ROUNDS // 8))
-            for turn in range(-5, times.shape[1]):  # the first five warm up
-                begun = time.perf_counter()
-                scorer.score(frames)
-                between = time.perf_counter()
-                bare.run(["score"], {"frames": frames})
-                ended = time.perf_counter()
-                if turn >= 0:
-                    times[:, turn] = between - begun, ended - between
-            scored, ran = np.median(times, axis=1) * 1e3
-            ratio = float(scored / ran)
-            rows.append(
-                {
-                    "width": width,
-                    "height": height,
-                    "batch": batch,
-                    "scorer_ms": round(float(scored), 4),
-                    "bare_ms": round(float(ran), 4),
-                    "ratio": round(ratio, 3),
-                }
-            )
+            pictures = random_frames(batch, (width, height), scorer.contract.channels)
+            frames = Batch.of_pictures(pictures, scorer.contract)
+            rounds = ROUNDS if batch == 1 else ROUNDS // 8
+            row = {"width": width, "height": height, "batch": batch}
+            rows.append(row | measure(scorer, bare, frames, rounds))
             typer.echo(
-                f"{width}x{height} batch {batch:3}: Scorer {scored:.3f} ms, bare {ran:.3f} ms, "
-                f"ratio {ratio:.3f}"
+                "{width}x{height} batch {batch:3}: Scorer {scorer_ms:.3f} ms, bare {bare_ms:.3f} "
+                "ms, ratio {ratio:.3f}".format(**rows[-1])
             )
     if json_file is not None:
-        result = {
-            "command": f"python -m adae_edge.benchmarks.against.overhead {model.name}",
-            "machine": machine(),
-            "rows": rows,
-        }
-        write_atomically(json_file, (json.dumps(result, indent=2) + "\n").encode())
+        write_json(json_file, record(rows=rows))
+
+
+def measure(
+    scorer: Scorer, bare: onnxruntime.InferenceSession, batch: Batch, rounds: int
+) -> dict[str, Any]:
+    """Time both with the same frames in turns: medians, and their ratio."""
+    inputs = dict(zip(INPUTS, batch.arrays(), strict=False))
+    times = np.empty((2, rounds))
+    for turn in range(-WARM_UP, rounds):
+        started = time.perf_counter()
+        scorer.score(*batch.arrays())
+        between = time.perf_counter()
+        bare.run(["score"], inputs)
+        ended = time.perf_counter()
+        if turn >= 0:
+            times[:, turn] = between - started, ended - between
+    scorer_ms, bare_ms = (np.median(times, axis=1) * 1e3).tolist()
+    return {
+        "scorer_ms": round(scorer_ms, 4),
+        "bare_ms": round(bare_ms, 4),
+        "ratio": round(scorer_ms / bare_ms, 3),
+    }
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Training throughput: ``train``'s own updates and a plain PyTorch loop of the same networks, in turns in one run.
+"""Training throughput: ``train``'s own updates beside a plain PyTorch loop of the same networks.
 
 python -m adae_edge.benchmarks.against.training mnist:DIR [--steps 100] [--rounds 9] [--json FILE]
 
@@ -13,7 +13,6 @@ that is measured beside one training on all threads.
 from __future__ import annotations
 
 import contextlib
-import json
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -29,8 +28,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from adae_edge.benchmarks.bench import peak_memory_mb
-from adae_edge.formats.files import write_atomically
-from adae_edge.machine import available_threads, machine
+from adae_edge.benchmarks.record import record
+from adae_edge.formats.files import write_json
+from adae_edge.machine import available_threads
 from adae_edge.model import ADAE, Autoencoder, Preprocess
 from adae_edge.train.balance import Balance
 from adae_edge.train.data.opening import load_dataset
@@ -42,6 +42,7 @@ from adae_edge.train.settings import NETWORKS
 SIDE = 32
 NETWORK = NETWORKS["a"]
 RECIPE = RECIPES["default"]
+OURS = "adae-edge"
 _CHUNK = 4096
 
 # Makes some updates and returns the last ||x - G(x)||, which shows that it really trains.
@@ -57,63 +58,50 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
     """Print images/s of each, the ratio of the medians to ours, and the peak memory of ours."""
+    # ours, before anything of the plain loops is there
     frames = training_frames(data)
-    begun = time.perf_counter()
-    contenders = {"adae-edge": ours(frames)}
-    prepared_s = time.perf_counter() - begun
-    contenders["adae-edge"](steps)
-    memory_mb = peak_memory_mb()  # before anything of the plain loops is there
+    started = time.perf_counter()
+    contenders = {OURS: ours(frames)}
+    prepared_s = time.perf_counter() - started
+    contenders[OURS](steps)
+    memory_mb = peak_memory_mb()
 
+    # the others, and all in turns
     cores = available_threads()
-    side_by_side = f"adae-edge, {cores} trainings side by side"
+    side_by_side = f"{OURS}, {cores} trainings side by side"
     contenders[side_by_side] = apart(data, cores)
     contenders["plain, 0 workers"] = plain(Frames(frames), 0, steps)
     contenders["plain, 2 workers"] = plain(Frames(frames), 2, steps)
     contenders["plain, 0 workers, resized before"] = plain(ResizedFrames(frames), 0, steps)
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    losses: dict[str, float] = {}
-    for turn in range(rounds + 1):
-        for name in list(contenders)[:: 1 if turn % 2 else -1]:
-            begun = time.perf_counter()
-            losses[name] = contenders[name](steps)
-            if turn:
-                times[name].append(time.perf_counter() - begun)
+    times, losses = in_turns(contenders, steps, rounds)
 
+    # rates and their ratios
     images = steps * min(RECIPE.batch, len(frames))
     rates = {name: images / float(np.median(seconds)) for name, seconds in times.items()}
     rates[side_by_side] *= cores
-    fastest = rates["adae-edge"]
     rows = []
-    for name, seconds in times.items():
-        rate = rates[name]
-        rows.append(
-            {
-                "name": name,
-                "images_per_s": round(rate, 1),
-                "ratio": round(fastest / rate, 3),
-                "ratio_side_by_side": round(rates[side_by_side] / rate, 3),
-                "seconds": [round(value, 4) for value in seconds],
-                "loss_generator": losses[name],
-            }
-        )
+    for name, rate in rates.items():
+        ratio, ratio_side_by_side = rates[OURS] / rate, rates[side_by_side] / rate
+        row = {
+            "name": name,
+            "images_per_s": round(rate, 1),
+            "ratio": round(ratio, 3),
+            "ratio_side_by_side": round(ratio_side_by_side, 3),
+            "seconds": [round(value, 4) for value in times[name]],
+            "loss_generator": losses[name],
+        }
+        rows.append(row)
         typer.echo(
-            f"{name:<37}{round(rate, 1):9.0f} images/s   adae-edge is {fastest / rate:.2f} times "
-            "as fast, "
-            f"side by side {rates[side_by_side] / rate:.2f}"
+            f"{name:<37}{row['images_per_s']:9.0f} images/s   {OURS} is {ratio:.2f} times as fast, "
+            f"side by side {ratio_side_by_side:.2f}"
         )
     typer.echo(
         f"batch {RECIPE.batch}, {torch.get_num_threads()} threads, medians of {rounds} rounds of "
-        f"{steps} updates; "
-        f"adae-edge: {memory_mb:.0f} MB resident at the peak, frames prepared once in "
-        f"{prepared_s:.1f} s"
+        f"{steps} updates; {OURS}: {memory_mb:.0f} MB resident at the peak, frames prepared once "
+        f"in {prepared_s:.1f} s"
     )
     if json_file is not None:
-        result = {
-            "command": f"python -m adae_edge.benchmarks.against.training {data.partition(':')[0]} "
-            f"--steps {steps} "
-            f"--rounds {rounds}",
-            "machine": machine(),
-            "torch": torch.__version__,
+        figures = {
             "threads": torch.get_num_threads(),
             "batch": RECIPE.batch,
             "frames": len(frames),
@@ -121,7 +109,25 @@ def main(
             "prepared_s": round(prepared_s, 2),
             "rows": rows,
         }
-        write_atomically(json_file, (json.dumps(result, indent=2) + "\n").encode())
+        write_json(json_file, record(**figures))
+
+
+def in_turns(
+    contenders: dict[str, Updates], steps: int, rounds: int
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Let each make updates in turns: its seconds in each round, and its last loss.
+
+    A first round warms up, and every second one goes backwards.
+    """
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    losses: dict[str, float] = {}
+    for turn in range(rounds + 1):
+        for name in list(contenders)[:: 1 if turn % 2 else -1]:
+            started = time.perf_counter()
+            losses[name] = contenders[name](steps)
+            if turn:
+                times[name].append(time.perf_counter() - started)
+    return times, losses
 
 
 def training_frames(data: str) -> NDArray[np.uint8]:
@@ -131,7 +137,7 @@ def training_frames(data: str) -> NDArray[np.uint8]:
 
 
 def apart(data: str, count: int) -> Updates:
-    """``ours`` in this many processes at once, one thread each, which all make the same number of updates."""
+    """The updates of ``ours`` in several processes at once, one thread each."""
     context = multiprocessing.get_context("spawn")
     connections = []
     for _ in range(count):
@@ -156,7 +162,7 @@ def _train_apart(connection: Connection, data: str) -> None:
 
 
 def ours(raw: NDArray[np.uint8]) -> Updates:
-    """The updates of ``train`` on frames uint8 [N, H, W, C], which stay in memory as uint8 [N, C, side, side]."""
+    """The updates of ``train`` on frames uint8 [N, H, W, C], which stay in memory resized."""
     torch.manual_seed(0)
     preprocess = Preprocess(SIDE)
     parts = [
@@ -164,7 +170,8 @@ def ours(raw: NDArray[np.uint8]) -> Updates:
         for part in torch.split(torch.from_numpy(raw), _CHUNK)
     ]
     frames = torch.cat(parts)
-    model = ADAE(preprocess, raw.shape[3], NETWORK).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = ADAE(preprocess, raw.shape[3], NETWORK)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = Run(model.train(), RECIPE)
 
     def updates(steps: int) -> float:
@@ -197,7 +204,7 @@ class Frames(Dataset[Tensor]):
 
 
 class ResizedFrames(Frames):
-    """All frames resized and normalised beforehand, in float32: the loop then pays for collating them only."""
+    """All frames resized and normalised beforehand, so that the loop only collates them."""
 
     def __init__(self, frames: NDArray[np.uint8]) -> None:
         super().__init__(frames)
@@ -209,7 +216,7 @@ class ResizedFrames(Frames):
 
 
 def plain(dataset: Frames, workers: int, steps: int) -> Updates:
-    """A loop over a DataLoader that yields ``steps`` batches a round; its workers are idle between rounds."""
+    """A loop over a DataLoader that yields ``steps`` batches a round."""
     torch.manual_seed(0)
     batch = min(RECIPE.batch, len(dataset))
     sampler = RandomSampler(dataset, num_samples=steps * batch)

@@ -8,8 +8,9 @@ import sys
 import numpy as np
 import pytest
 
+from adae_edge.benchmarks import record
 from adae_edge.benchmarks.against import graphs
-from adae_edge.benchmarks.paired import Question, Ratio, in_turns
+from adae_edge.benchmarks.paired import Comparison, Ratio, in_turns
 from adae_edge.machine import available_threads
 from tests.support.models import mean_model
 
@@ -27,28 +28,17 @@ def model(tmp_path):
 
 
 def test_figures_in_table_json_and_markdown(model, tmp_path):
-    done = bench(
-        model,
-        "--batch",
-        "1,3",
-        "--size",
-        "20x10",
-        "--size",
-        "64x48",
-        "--json",
-        "b.json",
-        "--markdown",
-        "b.md",
-    )
+    sizes = ("--size", "20x10", "--size", "64x48")
+    done = bench(model, "--batch", "1,3", *sizes, "--json", "b.json", "--markdown", "b.md")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "b.md").read_text() == done.stdout
     result = json.loads((tmp_path / "b.json").read_text())
-    assert result["command"].startswith("adae-edge bench")
+    assert result["command"].startswith("adae-edge bench m.onnx --seconds 0.1 --batch 1,3")
+    assert {"adae_edge", "numpy", "onnxruntime"} == set(result["versions"])
     assert result["machine"]["usable_cpus"] == result["threads"] == available_threads()
     assert min(result["load_ms"], result["first_inference_ms"], result["peak_memory_mb"]) > 0
-    assert [(row["width"], row["height"], row["batch"]) for row in result["measurements"]] == [
-        (20, 10, 1), (20, 10, 3), (64, 48, 1), (64, 48, 3),
-    ]  # fmt: skip
+    measured = [(row["width"], row["height"], row["batch"]) for row in result["measurements"]]
+    assert measured == [(20, 10, 1), (20, 10, 3), (64, 48, 1), (64, 48, 3)]
     for row in result["measurements"]:
         assert row["runs"] >= 20
         assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"] <= row["max_ms"]
@@ -71,6 +61,14 @@ def test_wrong_use_is_one_sentence_and_exit_code_2(model, wrong):
     done = bench(model, *wrong)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
+
+
+def test_the_command_in_a_record_has_no_folders_of_the_machine(monkeypatch):
+    arguments = ["brats:/data/brats", "A=/home/me/a.safetensors,/data/frames", "--json", "b/r.json"]
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/adae-edge", *arguments])
+    assert record.command().endswith(" brats:brats A=a.safetensors,frames --json b/r.json")
+    figures = record.record(rows=[1])
+    assert list(figures) == ["command", "machine", "versions", "rows"]
 
 
 def test_threads_follow_the_affinity(model):
@@ -161,19 +159,20 @@ def test_the_exported_graph_beside_what_it_replaces(tmp_path):
     result = json.loads((tmp_path / "g.json").read_text())
     assert (
         result["command"]
-        == "python -m adae_edge.benchmarks.against.graphs network-sized --rounds 2 --threads 1"
+        == "python -m adae_edge.benchmarks.against.graphs network-sized --rounds 2 --threads 1 "
+        "--json g.json"
     )
     assert (result["rounds"], result["threads"]) == (2, 1)
-    assert {"adae_edge", "onnxruntime", "opencv", "openvino", "torch"} <= set(result["versions"])
-    (answer,) = result["questions"]
+    assert {"adae_edge", "onnxruntime", "opencv", "torch"} <= set(result["versions"])
+    (answer,) = result["comparisons"]
     goals = [row["goal"] for row in answer["ratios"]]
     assert goals == ["at most 1", "at least 8", None, None]
     for row in answer["ratios"]:
-        of, to = (np.array(answer["things"][row[name]]["rounds_ms"]) for name in ("of", "to"))
+        of, to = (np.array(answer["contenders"][row[name]]["rounds_ms"]) for name in ("of", "to"))
         assert len(of) == 2
         assert row["ratio"] == pytest.approx(np.median(of / to), rel=0.01)
         assert f"{row['ratio']:.3f}     {row['of']} / {row['to']}" in done.stdout
-    scores = [thing["score"] for thing in answer["things"].values()]
+    scores = [contender["score"] for contender in answer["contenders"].values()]
     assert scores == pytest.approx([scores[0]] * 5, rel=1e-4)
 
 
@@ -183,13 +182,13 @@ def test_the_exported_graph_beside_what_it_replaces(tmp_path):
 def test_all_that_is_compared_computes_the_same_score(group, tolerance):
     if group == "openvino":
         pytest.importorskip("openvino")
-    question = next(graphs.GROUPS[group](1))
-    scores = {name: call() for name, call in question.things.items()}
+    comparison = next(graphs.GROUPS[group](1))
+    scores = {name: call() for name, call in comparison.contenders.items()}
     expected = next(iter(scores.values()))
     for name, found in scores.items():
         assert found == pytest.approx(expected, rel=tolerance), name
-    names = {*question.things, *question.fastest}
-    assert {name for ratio in question.ratios for name in (ratio.of, ratio.to)} <= names
+    names = {*comparison.contenders, *comparison.fastest}
+    assert {name for ratio in comparison.ratios for name in (ratio.of, ratio.to)} <= names
 
 
 def test_a_group_that_is_not_there(tmp_path):
@@ -202,11 +201,11 @@ def test_a_group_that_is_not_there(tmp_path):
 def test_turns_alternate_and_a_goal_is_met_or_not(monkeypatch):
     monkeypatch.setattr("adae_edge.benchmarks.paired._block_ms", lambda call: float(call()[0]))
     order = []
-    things = {
+    contenders = {
         name: lambda name=name, ms=ms: order.append(name) or np.float32([ms])
         for name, ms in zip("abc", (4, 2, 3), strict=True)
     }
-    assert {name: ms.tolist() for name, ms in in_turns(things, 3).items()} == {
+    assert {name: ms.tolist() for name, ms in in_turns(contenders, 3).items()} == {
         "a": [4] * 3,
         "b": [2] * 3,
         "c": [3] * 3,
@@ -218,7 +217,7 @@ def test_turns_alternate_and_a_goal_is_met_or_not(monkeypatch):
         Ratio("a", "rest", at_least=1.9),
         Ratio("c", "b"),
     )
-    rows = Question("x", "y", things, ratios, {"rest": ("b", "c")}).answer(2)["ratios"]
+    rows = Comparison("x", "y", contenders, ratios, {"rest": ("b", "c")}).measure(2)["ratios"]
     assert [(row["to"], row["ratio"], row["goal"], row["met"]) for row in rows] == [
         ("b", 2.0, "at least 2", True),
         ("a", 0.5, "at most 0.4", False),

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adae_edge.benchmarks.against.graphs import network
+from adae_edge.benchmarks.against.contenders import network
 from adae_edge.benchmarks.bench import random_frames
 from adae_edge.benchmarks.gpu.device import device_ms
 from adae_edge.benchmarks.gpu.frames import SIDE

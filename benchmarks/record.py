@@ -1,0 +1,44 @@
+"""What every benchmark writes down beside its figures: command, machine and versions."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any
+
+from adae_edge import __version__
+from adae_edge.machine import machine
+
+# Packages whose versions figures depend on: the module of each.
+MODULES = {
+    "numpy": "numpy",
+    "onnxruntime": "onnxruntime",
+    "opencv": "cv2",
+    "openvino": "openvino",
+    "scikit-learn": "sklearn",
+    "torch": "torch",
+}
+_FOLDER = re.compile(r"(^|[=:,])/[^=:,]*/")
+
+
+def record(**figures: Any) -> dict[str, Any]:
+    """The record of a benchmark, JSON types: what was run where, and then its figures."""
+    return {"command": command(), "machine": machine(), "versions": versions(), **figures}
+
+
+def command() -> str:
+    """The command line of this process; of absolute paths the last name alone."""
+    module = getattr(sys.modules["__main__"].__spec__, "name", "adae_edge")
+    module = module.removesuffix(".__main__")
+    program = "adae-edge" if module == "adae_edge" else f"python -m {module}"
+    return " ".join([program, *(_FOLDER.sub(r"\1", argument) for argument in sys.argv[1:])])
+
+
+def versions() -> dict[str, str]:
+    """The versions of adae-edge, and of what this process has loaded of ``MODULES``."""
+    loaded = {
+        name: str(sys.modules[module].__version__)
+        for name, module in MODULES.items()
+        if module in sys.modules
+    }
+    return {"adae_edge": __version__, **loaded}
