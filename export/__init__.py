@@ -1,1 +1,4 @@
-"""The export: a checkpoint becomes one ONNX graph that returns the score. Needs the [export] extra."""
+"""The export: a checkpoint becomes one ONNX graph that returns the score.
+
+It needs the extra ``export``; building engines needs TensorRT alone.
+"""

@@ -1,48 +1,63 @@
-"""An engine against ONNX Runtime, on the device: where PyTorch is not, and frames of the training are not either."""
+"""An engine against ONNX Runtime, on the device, where PyTorch and real frames are not."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
+import math
+from typing import NamedTuple
 
 from adae_edge.errors import FrameError, ParityError
-from adae_edge.export.extremes import as_inputs, extreme_frames, tolerance_of
+from adae_edge.export.extremes import extreme_frames
+from adae_edge.export.tolerances import relative_errors, tolerance_of
+from adae_edge.formats.enginefile import Engine
+from adae_edge.formats.modelfile import ModelFile
 from adae_edge.runtime import Scorer
 
 
-def compare(path: Path, model: Path) -> tuple[int, float]:
-    """Compare the scores of extreme frames by an engine, or any other file, with those of a model file on the CPU.
+class EngineParity(NamedTuple):
+    """How close an engine's scores are to ONNX Runtime's.
+
+    Attributes:
+        scores: how many were compared.
+        error: the largest difference, relative to ONNX Runtime's score.
+    """
+
+    scores: int
+    error: float
+
+
+def compare(engine: Engine | ModelFile, model: ModelFile) -> EngineParity:
+    """Compare the scores of extreme frames by an engine with those of its model file on the CPU.
 
     Args:
-        path: the engine.
+        engine: the engine; in tests, where there is no GPU, another model file.
         model: the model file from which it was built.
-
-    Returns:
-        How many scores were compared, and the largest difference relative to ONNX Runtime's score.
 
     Raises:
         ParityError: a score is further away than the gate of the export allows for any frame of
             this precision, or no frame could be compared, because the engine takes none of these
             sizes.
-        AdaeEdgeError: one of the files cannot be run on this machine.
+        MissingExtra: ONNX Runtime is not installed.
+        AdaeEdgeError: one of the two cannot be run on this machine.
     """
-    scorer, reference = Scorer(path), Scorer(model)
-    allowed = tolerance_of(reference.contract)[1]
-    errors = []
-    for name, frame in extreme_frames(reference.contract):
-        inputs = [np.asarray(part)[None] for part in as_inputs(frame, reference.contract)]
-        try:
-            found = float(scorer.score(*inputs)[0])
-        except FrameError:  # a size that it was not built for
-            continue
-        expected = float(reference.score(*inputs)[0])
-        errors.append(abs(found - expected) / max(abs(expected), 1e-3))
-        if not np.isfinite(found) or not errors[-1] <= allowed:
-            raise ParityError(
-                f"{path} scores {name} as {found:.6g} where {model} gives {expected:.6g}, and "
-                f"{allowed:.0e} is allowed"
-            )
+    allowed = tolerance_of(model.contract).largest
+    errors: list[float] = []
+    with Scorer(engine) as scorer, Scorer(model) as reference:
+        for name, batch in extreme_frames(model.contract).items():
+            try:
+                scores = scorer.score(*batch.arrays())
+            except FrameError:  # a size that it was not built for
+                continue
+            expected = reference.score(*batch.arrays())
+            error = float(relative_errors(scores, expected)[0])
+            if not (math.isfinite(error) and error <= allowed):
+                raise ParityError(
+                    f"the engine scores {name} as {scores[0]:.6g} where the model file gives "
+                    f"{expected[0]:.6g}, and {allowed:.0e} is allowed: nothing was written"
+                )
+            errors.append(error)
     if not errors:
-        raise ParityError(f"{path} takes no frame of the sizes with which it would be compared")
-    return len(errors), max(errors)
+        raise ParityError(
+            "the engine takes no frame of the sizes with which it would be compared: nothing was "
+            "written"
+        )
+    return EngineParity(len(errors), max(errors))

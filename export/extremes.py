@@ -1,78 +1,59 @@
-"""Frames that no camera gives, and how far their scores may be apart: for every gate, with and without PyTorch."""
+"""Frames that no camera gives, for every gate, with and without PyTorch."""
 
 from __future__ import annotations
-
-import math
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge.contract import Contract
+from adae_edge.batch import Batch
+from adae_edge.contract import MAX_SIDE, Contract
 
-Frame = NDArray[np.uint8]
-# What the network takes for one frame: [H, W, C], and for frames in modality units a mean and a
-# std.
-Inputs = Sequence[Any]
-
-# How far a score may be from PyTorch's, relative to it: that of nine reference frames in ten, and
-# any frame's. In float32 rounding came to 8e-6 on trained networks, most of it on black frames.
-# INT8 knows only activations as in the reference frames: of any frame it promises no more than a
-# finite score.
-TOLERANCES = {"fp32": (1e-5, 1e-5), "fp16": (4e-3, 2e-2), "int8": (0.1, math.inf)}
-# The score local divides by what normals vary, which in a still scene is little more than rounding.
-LOCAL_TOLERANCE = 1e-4, 1e-3
-LARGEST = 8192
+# The side of the largest frame of all.
+LARGEST = MAX_SIDE
 
 
-def tolerance_of(contract: Contract) -> tuple[float, float]:
-    """How far scores of nine reference frames in ten, and of any frame, may be from PyTorch's."""
-    return LOCAL_TOLERANCE if contract.score == "local" else TOLERANCES[contract.form.precision]
+def extreme_frames(contract: Contract) -> dict[str, Batch]:
+    """Extreme frames by name, each a batch of one, as a model of this contract takes them.
 
-
-def as_inputs(frame: Frame, contract: Contract) -> Inputs:
-    """An extreme frame as the model takes it; z-scores are clipped at both ends, and 0 is background."""
-    if contract.kind == "image":
-        return (frame,)
-    return frame.astype(np.float32), np.float32(127), np.float32(20)
-
-
-def extremes_as_seen(contract: Contract) -> list[Inputs]:
-    """The extreme frames of the size that the network sees, or of the fixed one, as the model takes them."""
-    side, fixed = contract.side, contract.form.size
-    shape = (*(fixed or (side, side)), contract.channels)
-    return [
-        as_inputs(frame, contract) for _, frame in extreme_frames(contract) if frame.shape == shape
-    ]
-
-
-def extreme_frames(contract: Contract) -> list[tuple[str, Frame]]:
-    """Frames that no camera gives, by name: black, white, noise, one hot pixel, odd and the largest sizes."""
-    channels, side = contract.channels, contract.side
+    Black, white, noise and one hot pixel in odd sizes, and the largest frame; or in the fixed size
+    alone.
+    """
+    pictures: dict[str, NDArray[np.uint8]] = {}
     generator = np.random.default_rng(0)
-    named: list[tuple[str, Frame]] = []
-    left, top, width, height = contract.region or (0, 0, 1, 1)
+    for size, (height, width) in _sizes(contract).items():
+        shape = (height, width, contract.channels)
+        pictures[f"a {size} black frame"] = np.zeros(shape, np.uint8)
+        pictures[f"a {size} white frame"] = np.full(shape, 255, np.uint8)
+        pictures[f"a {size} frame of noise"] = generator.integers(0, 256, shape, np.uint8)
+        pictures[f"a {size} frame with one hot pixel"] = _with_hot_pixel(contract, shape)
+    if contract.form.size is None:
+        largest = np.zeros((LARGEST, LARGEST, contract.channels), np.uint8)
+        largest[::3, ::5] = 200
+        pictures["the largest frame"] = largest
+    return {name: Batch.of_pictures(pixels[None], contract) for name, pixels in pictures.items()}
+
+
+def _sizes(contract: Contract) -> dict[str, tuple[int, int]]:
+    """Heights and widths by name, each large enough for the contract's region."""
+    if contract.form.size is not None:
+        return {"fixed-size": contract.form.size}
+    side = contract.side
     sizes = {
         "network-sized": (side, side),
         "small": (side // 2 + 1, side // 2 + 3),
         "wide": (side + 5, 3 * side + 1),
     }
-    fixed = contract.form.size
-    if fixed:
-        sizes = {"fixed-size": fixed}
-    for size, (h, w) in sizes.items():
-        shape = (max(h, top + height), max(w, left + width), channels)
-        hot = np.zeros(shape, np.uint8)
-        hot[top + height // 2, left + width // 2] = 255
-        named += [
-            (f"a {size} black frame", np.zeros(shape, np.uint8)),
-            (f"a {size} white frame", np.full(shape, 255, np.uint8)),
-            (f"a {size} frame of noise", generator.integers(0, 256, shape, np.uint8)),
-            (f"a {size} frame with one hot pixel", hot),
-        ]
-    if fixed:
-        return named
-    largest = np.zeros((LARGEST, LARGEST, channels), np.uint8)
-    largest[::3, ::5] = 200
-    return [*named, ("the largest frame", largest)]
+    left, top, width, height = contract.region or (0, 0, 1, 1)
+    least_height, least_width = top + height, left + width
+    return {
+        name: (max(rows, least_height), max(columns, least_width))
+        for name, (rows, columns) in sizes.items()
+    }
+
+
+def _with_hot_pixel(contract: Contract, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """A black frame with one white pixel, in the middle of the contract's region."""
+    left, top, width, height = contract.region or (0, 0, 1, 1)
+    pixels = np.zeros(shape, np.uint8)
+    pixels[top + height // 2, left + width // 2] = 255
+    return pixels

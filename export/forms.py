@@ -7,25 +7,21 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from adae_edge.batch import Batch
 from adae_edge.contract import Form
+from adae_edge.export.tolerances import LIMITS, error_of_most, layers_within
 from adae_edge.linear import LinearAutoencoder
 from adae_edge.model import ADAE, Autoencoder, anomaly_map, anomaly_score
 
-# The error of the scores that 90 % of the real frames keep to, relative to the score: layers that
-# would make it larger stay in float32.
-ERRORS = {"fp16": 2e-3, "int8": 0.05}
-# INT8 weights take 7 of the 8 bits: CPUs without VNNI add pairs of products in 16 bits, which 8
-# would overflow, so that the same file would score differently there.
-WEIGHT_LEVELS = 63
-
 
 class Fused(nn.Module):
-    """What is traced: raw frames in, the score out, and beside it the anomaly map if that was asked for."""
+    """The module that is traced: raw frames in, the score out, and the anomaly map if asked for."""
 
     def __init__(self, model: ADAE, resolution: str | None) -> None:
         super().__init__()
@@ -35,7 +31,7 @@ class Fused(nn.Module):
     def forward(
         self, frames: Tensor, mean: Tensor | None = None, std: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """Frames as for ``Preprocess`` -> score: float32 [N]; anomaly_map: float32 [N, S, S] or [N, H, W].
+        """Frames as for ``Preprocess`` -> score [N] and map [N, S, S] or [N, H, W], all float32.
 
         The map of the score "density", which knows no pixels, is that of the paper's score.
         """
@@ -43,76 +39,73 @@ class Fused(nn.Module):
         x = model.preprocess(frames, mean, std)
         if self.resolution is None:
             return (model.score_of(x, model.score),)
-        if model.local is not None:
-            score, pixels = model.local.with_map(x)
-        else:
-            reconstruction = model.reconstruction(x, model.score)
-            score = (
-                model.score_of(x, "density")
-                if model.score == "density"
-                else anomaly_score(x, reconstruction)
-            )
-            pixels = anomaly_map(x, reconstruction)
+        score, pixels = self._with_map(x)
         if self.resolution == "frame":
             pixels = model.preprocess.restore(pixels, frames.shape[1], frames.shape[2])
         return score, pixels
 
+    def _with_map(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x: float32 [N, C, S, S] -> score float32 [N], anomaly map float32 [N, S, S]."""
+        model = self.model
+        if model.local is not None:
+            return model.local.with_map(x)
+        reconstruction = model.reconstruction(x, model.score)
+        pixels = anomaly_map(x, reconstruction)
+        if model.score == "density":
+            return model.score_of(x, "density"), pixels
+        return anomaly_score(x, reconstruction), pixels
 
-def in_form(model: ADAE, graph: Form, x: Tensor) -> ADAE:
-    """A copy of the trained network in the form of ``graph``.
 
-    For fp16 and int8 its G and D are ``Staged``. With int8 they still run in float32:
-    ``precision.quantise`` takes the chosen stages in the traced graph.
+def in_form(model: ADAE, form: Form, x: Tensor) -> ADAE:
+    """A copy of the trained network in a form; for fp16 its G and D are ``Staged``.
+
+    For int8 it still computes in float32: ``int8.quantise`` rounds in the traced graph.
 
     Args:
         model: in eval mode; stays as it is.
-        graph: the form.
+        form: the form.
         x: float32 [N, C, S, S], real frames as the network sees them.
     """
     model = copy.deepcopy(model)
-    networks = model.generator, model.discriminator
-    for network in networks:
+    for network in (model.generator, model.discriminator):
         if isinstance(network, LinearAutoencoder):
             continue
         fold_batch_norm(network)
-        if graph.target == "openvino" or graph.precision == "int8":
+        if form.target == "openvino" or form.precision == "int8":
             rewrite_transposed(network)
-    if graph.precision != "fp32":
-        with torch.no_grad():
-            seen = x, model.generator(x)
-        kind: type[Half | FakeQuantised] = Half
-        if graph.precision == "int8":
-            kind = FakeQuantisedSymmetric if graph.target == "tensorrt" else FakeQuantised
-        staged = [
-            Staged(network, kind, y)
-            for network, y in zip(networks, seen, strict=True)
-            if isinstance(network, Autoencoder)
-        ]
-        lower(model, staged, x, ERRORS[graph.precision])
-        if graph.precision == "int8":
-            for one in staged:
-                one.low = set()
+    if form.precision == "fp16":
+        halve(model, x, LIMITS["fp16"])
     return model
+
+
+def as_seen(model: ADAE, references: Sequence[Batch]) -> Tensor:
+    """Real frames, and black, white and noise, as the network sees them: float32 [N, C, S, S]."""
+    shape = (1, model.channels, model.preprocess.side, model.preprocess.side)
+    noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        real = [model.preprocess(*map(torch.tensor, frame.arrays())) for frame in references]
+    return torch.cat([*real, -torch.ones(shape), torch.ones(shape), 2 * noise - 1])
 
 
 def fold_batch_norm(network: Autoencoder) -> None:
     """Give each batch norm to the convolution before it; an identity keeps its place."""
-    for at, (layer, following) in enumerate(itertools.pairwise(list(network))):
+    for index, (layer, following) in enumerate(itertools.pairwise(list(network))):
         if isinstance(following, nn.BatchNorm2d):
+            assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
             transposed = isinstance(layer, nn.ConvTranspose2d)
-            network[at] = fuse_conv_bn_eval(layer, following, transpose=transposed)  # type: ignore[type-var]
-            network[at + 1] = nn.Identity()
+            network[index] = fuse_conv_bn_eval(layer, following, transpose=transposed)
+            network[index + 1] = nn.Identity()
 
 
 def rewrite_transposed(network: Autoencoder) -> None:
     """Replace each transposed convolution by the same map as a convolution and a depth-to-space."""
-    for at, layer in enumerate(network):
+    for index, layer in enumerate(network):
         if isinstance(layer, nn.ConvTranspose2d):
-            network[at] = _doubling(layer) if layer.stride == (2, 2) else _unfolding(layer)
+            network[index] = _doubling(layer) if layer.stride == (2, 2) else _unfolding(layer)
 
 
 def _doubling(layer: nn.ConvTranspose2d) -> nn.Module:
-    """Kernel 3, stride 2, padding 1, output padding 1, as a 2x2 convolution to four times the channels.
+    """Doubling by kernel 3 and stride 2, as a 2x2 convolution to four times the channels.
 
     Along one axis, output 2m takes input m by the kernel's middle; output 2m + 1 takes input m by
     its last element and input m + 1 by its first.
@@ -151,7 +144,7 @@ def _convolution(weight: Tensor, bias: Tensor | None, repeats: int) -> nn.Conv2d
 class Half(nn.Module):
     """Layers in float16: takes float32 or float16, returns float16."""
 
-    def __init__(self, layers: nn.Sequential, x: Tensor) -> None:
+    def __init__(self, layers: nn.Sequential) -> None:
         super().__init__()
         self.layers = copy.deepcopy(layers).half()
 
@@ -160,164 +153,70 @@ class Half(nn.Module):
         return self.layers(x.half())  # type: ignore[no-any-return]
 
 
-class Rounded(nn.Module):
-    """To the nearest of the levels of an 8-bit number with this scale and zero point, in float32."""
-
-    def __init__(self, scale: float, zero: int, levels: tuple[int, int]) -> None:
-        super().__init__()
-        self.scale, self.zero, self.levels = scale, zero, levels
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: float32, any shape -> the same."""
-        return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero, *self.levels)
-
-
-class FakeQuantised(nn.Module):
-    """A convolution and what follows it with the rounding of INT8, as ``precision.quantise`` has it, in float32.
-
-    Args:
-        layers: the convolution somewhere among them.
-        x: real inputs, whose range the activations get.
-    """
-
-    def __init__(self, layers: nn.Sequential, x: Tensor) -> None:
-        super().__init__()
-        parts: list[nn.Module] = [self.rounded(x)]
-        for layer in copy.deepcopy(layers).modules():
-            if any(layer.children()) or isinstance(layer, nn.Identity):
-                continue
-            parts.append(layer)
-            x = layer(x)
-            if isinstance(layer, nn.Conv2d):
-                scale = (
-                    layer.weight.detach().abs().amax(dim=(1, 2, 3)).clamp(min=1e-8) / WEIGHT_LEVELS
-                )
-                zeros = torch.zeros(len(scale), dtype=torch.int32)
-                levels = -WEIGHT_LEVELS, WEIGHT_LEVELS
-                layer.weight.data = torch.fake_quantize_per_channel_affine(
-                    layer.weight.data, scale, zeros, 0, *levels
-                )
-                parts.append(self.rounded(x))
-        self.layers = nn.Sequential(*parts)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: float32 [N, ...] -> float32 [N, ...]."""
-        return self.layers(x)  # type: ignore[no-any-return]
-
-    @classmethod
-    def rounded(cls, x: Tensor) -> nn.Module:
-        """Rounds activations in the range of x."""
-        return Rounded(*cls.of_range(min(float(x.min()), 0.0), max(float(x.max()), 0.0)))
-
-    @staticmethod
-    def of_range(low: float, high: float) -> tuple[float, int, tuple[int, int]]:
-        """Scale, zero point and levels of activations between ``low`` and ``high``."""
-        scale = max((high - low) / 255, 1e-8)
-        return scale, round(-low / scale), (0, 255)
-
-
-class FakeQuantisedSymmetric(FakeQuantised):
-    """The same as TensorRT takes it: the activations' zero is 0."""
-
-    @staticmethod
-    def of_range(low: float, high: float) -> tuple[float, int, tuple[int, int]]:
-        """Scale, zero point and levels of activations between ``low`` and ``high``."""
-        return max(high, -low, 1e-6) / 127, 0, (-128, 127)
-
-
 class Staged(nn.Module):
-    """An autoencoder as its convolutions, each with what follows it, some of them in a lower precision.
-
-    Args:
-        network: the autoencoder.
-        lowered: makes a stage of the lower precision.
-        x: float32 [N, C, S, S], what the autoencoder sees of real frames.
+    """An autoencoder as its convolutions, each with what follows it, some of them in float16.
 
     Attributes:
-        low: the numbers of the stages that run in the lower precision.
-        chosen: of those that are to be in it.
+        exact: the stages in float32.
+        halved: the same stages in float16.
+        chosen: the indices of the stages that run in float16.
+        halving: how many stages belong to what ``activations`` sees.
     """
 
-    def __init__(
-        self, network: Autoencoder, lowered: type[Half | FakeQuantised], x: Tensor
-    ) -> None:
+    def __init__(self, network: Autoencoder) -> None:
         super().__init__()
-        starts = [at for at, layer in enumerate(network) if not isinstance(layer, _WITHOUT_WEIGHTS)]
-        self.exact = nn.ModuleList(
+        starts = [
+            index for index, layer in enumerate(network) if not isinstance(layer, _WITHOUT_WEIGHTS)
+        ]
+        stages = [
             nn.Sequential(*list(network)[start:end])
             for start, end in itertools.pairwise([*starts, len(network)])
-        )
-        self.lowered = nn.ModuleList()
+        ]
+        self.exact = nn.ModuleList(stages)
+        self.halved = nn.ModuleList(Half(stage) for stage in stages)
         self.halving = sum(start < network.halving for start in starts)
-        self.low: set[int] = set()
-        self.chosen: frozenset[int] = frozenset()
-        with torch.no_grad():
-            for stage in self.exact:
-                assert isinstance(stage, nn.Sequential)
-                self.lowered.append(lowered(stage, x))
-                x = stage(x)
+        self.chosen: set[int] = set()
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float [N, C, S, S] -> float32 or float16 [N, C, S, S]."""
         return self._through(x, len(self.exact))
 
     def activations(self, x: Tensor) -> Tensor:
-        """x: float [N, C, S, S] -> float32 [N, V]; what follows from them is computed in float32."""
+        """x: float [N, C, S, S] -> float32 [N, V], because what follows computes in float32."""
         return self._through(x, self.halving).flatten(1).float()
 
     def _through(self, x: Tensor, count: int) -> Tensor:
-        for at in range(count):
-            x = self.lowered[at](x) if at in self.low else self.exact[at](x.float())
+        """x after the first stages, this many."""
+        for index in range(count):
+            x = self.halved[index](x) if index in self.chosen else self.exact[index](x.float())
         return x
 
 
 _WITHOUT_WEIGHTS = (nn.Identity, nn.ReLU, nn.LeakyReLU, nn.Tanh)
 
 
-def lower(model: ADAE, staged: list[Staged], x: Tensor, limit: float) -> None:
-    """Give the model these G and D, with as many of their stages in the lower precision as the scores of x allow.
+def halve(model: ADAE, x: Tensor, limit: float) -> None:
+    """Give the model a G and a D with as many stages in float16 as the scores of x allow.
 
-    A trained network may make much of little: where a layer's outputs hardly vary, the next one
-    amplifies them, and with them what was rounded away. Such layers stay in float32, the worst of
-    them first.
+    Args:
+        model: folded, in eval mode; its G and D become ``Staged``.
+        x: float32 [N, C, S, S], real frames as the network sees them.
+        limit: the relative error of the score that nine frames in ten keep to.
     """
-    stages = [(network, at) for network in staged for at in range(len(network.exact))]
-    with torch.no_grad():
-        exact = model.score_of(x, model.score)
-        model.generator, model.discriminator = staged  # type: ignore[assignment]
+    assert isinstance(model.generator, Autoencoder)
+    assert isinstance(model.discriminator, Autoencoder)
+    networks = Staged(model.generator), Staged(model.discriminator)
+    stages = [(network, index) for network in networks for index in range(len(network.exact))]
 
-        def error(chosen: list[int]) -> float:
-            for network in staged:
-                network.low = {stages[i][1] for i in chosen if stages[i][0] is network}
-            errors = (model.score_of(x, model.score) - exact).abs() / exact.clamp(min=1e-3)
-            return float(errors.nan_to_num(torch.inf).quantile(0.9))
+    def choose(chosen: list[tuple[Staged, int]]) -> None:
+        for network in networks:
+            network.chosen = {index for owner, index in chosen if owner is network}
 
-        chosen = list(range(len(stages)))
-        if error(chosen) > limit:
-            alone = [error([i]) for i in chosen]
-            chosen.sort(key=alone.__getitem__)
-            while error(chosen) > limit:  # of none at all it is 0
-                chosen.pop()
-    for network in staged:
-        network.chosen = frozenset(network.low)
+    def error(chosen: list[tuple[Staged, int]]) -> float:
+        choose(chosen)
+        return error_of_most(model.score_of(x, model.score).numpy(), expected)
 
-
-def staged_in(model: ADAE) -> dict[str, Staged]:
-    """The autoencoders of a network in its form, by name; none in float32."""
-    networks = {"generator": model.generator, "discriminator": model.discriminator}
-    return {name: network for name, network in networks.items() if isinstance(network, Staged)}
-
-
-def lowered(model: ADAE, graph: Form) -> tuple[int, int]:
-    """How many of the graph's convolutions are in the lower precision, and of how many."""
-    staged = staged_in(model)
-    if model.score == "generator":
-        del staged["discriminator"]
-    encoders_alone = model.score == "density" and graph.anomaly_map is None
-    counts = {
-        network: network.halving if encoders_alone else len(network.exact)
-        for network in staged.values()
-    }
-    return sum(at < count for network, count in counts.items() for at in network.chosen), sum(
-        counts.values()
-    )
+    with torch.inference_mode():
+        expected = model.score_of(x, model.score).numpy()
+        model.generator, model.discriminator = networks  # type: ignore[assignment]
+        choose(layers_within(limit, stages, error))

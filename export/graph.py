@@ -1,7 +1,4 @@
-"""From a checkpoint to one ONNX graph: raw frames in, score out.
-
-``export`` is the main road: load, trace, clean, gate, write.
-"""
+"""From a trained network to one ONNX graph: raw frames in, score out."""
 
 from __future__ import annotations
 
@@ -10,179 +7,67 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
 
 import onnx
 import torch
 from onnxscript.optimizer import optimize
 
-from adae_edge.contract import Contract, Form
-from adae_edge.errors import CheckpointError, UsageError
-from adae_edge.export.extremes import Inputs, extremes_as_seen
-from adae_edge.export.forms import Fused, in_form, lowered
-from adae_edge.export.gate import Parity, as_seen, check_parity
-from adae_edge.export.precision import Cost, measure_cost, quantise
-from adae_edge.export.references import real_frames
+from adae_edge.batch import Batch
+from adae_edge.contract import Contract
+from adae_edge.export.forms import Fused, as_seen, in_form
+from adae_edge.export.int8 import quantise
 from adae_edge.formats import modelfile
-from adae_edge.formats.checkpoint import Checkpoint
-from adae_edge.formats.files import write_atomically
-from adae_edge.model import ADAE, load_network
+from adae_edge.interface import AXES, inputs_of, outputs_of
+from adae_edge.model import ADAE
 
 OPSET = 18
 # What follows from constants alone is computed at the export, however large: the loader refuses the
 # rest. With a fixed size that is the resize's weights, of which no model file holds more.
 FOLDED_NUMBERS = modelfile.MAX_BYTES // 4
 
-PLAIN = Form()
 
-
-@dataclass(frozen=True)
-class Exported:
-    """What an export wrote.
-
-    Attributes:
-        contract: of the model file.
-        bytes: size of the model file.
-        opset: version of the ONNX operators.
-        parity: what the gate measured.
-        cost: what the precision costs and gains; None for fp32.
-    """
-
-    contract: Contract
-    bytes: int
-    opset: int
-    parity: Parity
-    cost: Cost | None
-
-
-def export(
-    checkpoint_path: Path, out: Path, frames: Path | None = None, form: Form = PLAIN
-) -> Exported:
-    """Fuse G and D of a checkpoint into one ONNX file, once its scores are shown to be PyTorch's.
-
-    Args:
-        checkpoint_path: a finished checkpoint.
-        out: the model file; replaced whole, or left as it was if the gate refuses.
-        frames: folder of normal frames for the gate and for int8, as for scoring, in place of the
-            checkpoint's reference frames; with subfolders ``normal`` and ``anomalous`` the cost in
-            AUROC is told, too.
-        form: of the graph; which backends are verified is filled in.
-
-    Raises:
-        UsageError, CheckpointError: there is no such checkpoint, or it is unfinished or damaged; or
-            the frames or the region do not fit the form.
-        FrameError, SourceError: of ``frames`` one cannot be decoded, or there are none.
-        ParityError: the graph does not give PyTorch's scores.
-    """
-    checkpoint = Checkpoint.load(checkpoint_path)
-    if out.resolve() == checkpoint_path.resolve():
-        raise UsageError(f"{out} is the checkpoint itself: give the model file another name")
-    try:
-        model = load_network(checkpoint)
-    except CheckpointError as error:
-        raise CheckpointError(f"{checkpoint_path}: {error}") from None
-    assert checkpoint.contract is not None
-    contract = replace(checkpoint.contract, form=form)
-    _check_form(contract)
-    real = real_frames(checkpoint, contract, frames)
-    if not real.normals:
-        raise UsageError(
-            f"{checkpoint_path} carries no reference frames for the parity gate: give some with "
-            "--frames DIR"
-        )
-    _check_sizes(contract, real.all)
-
-    data, formed = build(model, contract, real.normals)
-    parity = check_parity(model, formed, modelfile.check(data), real.normals)
-    cost = None
-    if form.precision != "fp32":
-        exact, _ = build(
-            model, replace(contract, form=replace(form, precision="fp32")), real.normals
-        )
-        cost = measure_cost(exact, data, lowered(formed, form), real.all, real.anomalous)
-    contract = replace(
-        contract, form=replace(form, verified=parity.verified, unverified=parity.unverified)
-    )
-    data = modelfile.with_contract(data, contract)
-    write_atomically(out, data)
-    return Exported(contract, len(data), OPSET, parity, cost)
-
-
-def _check_form(contract: Contract) -> None:
-    """Refuse a form that could never score a frame."""
-    if contract.form.size is not None and contract.region is not None:
-        contract.region.check(*contract.form.size, UsageError)
-    if contract.form.precision != "fp32":
-        lower = f"{contract.form.precision} is for the convolutions of G and D, and "
-        if contract.score == "local":
-            raise UsageError(f"{lower}the score local takes none: export fp32")
-        if contract.network.linear:
-            raise UsageError(f"{lower}a linear network has none: export fp32")
-
-
-def _check_sizes(contract: Contract, frames: Sequence[Inputs]) -> None:
-    size = contract.form.size
-    for frame in frames:
-        height, width = frame[0].shape[:2]
-        if size not in (None, (height, width)):
-            raise UsageError(
-                f"the reference frames have {width} x {height} pixels, and with a fixed size of "
-                f"{size[1]} x {size[0]} "
-                "the gate needs frames of that size: give some with --frames DIR"
-            )
-
-
-def build(model: ADAE, contract: Contract, references: Sequence[Inputs]) -> tuple[bytes, ADAE]:
+def build(model: ADAE, contract: Contract, references: Sequence[Batch]) -> tuple[bytes, ADAE]:
     """A model file, not yet compared with anything.
 
     Args:
         model: the trained network in eval mode; stays as it is.
-        contract: with the graph's form.
-        references: real frames, by whose activations fp16 chooses its layers and int8 its ranges.
+        contract: with the form.
+        references: real frames, each a batch of one, by whose activations fp16 chooses its layers,
+            and int8 its layers and ranges.
 
     Returns:
         The file's bytes, and the network in the form that was traced.
     """
-    formed = in_form(model, contract.form, as_seen(model, references))
-    graph = clean(trace(formed, contract))
+    seen = as_seen(model, references)
+    formed = in_form(model, contract.form, seen)
+    traced = clean(trace(formed, contract))
     if contract.form.precision == "int8":
-        graph = quantise(graph, [*references, *extremes_as_seen(contract)], formed, contract.form)
-    return modelfile.with_contract(graph.SerializeToString(deterministic=True), contract), formed
+        traced = quantise(traced, seen.numpy(), contract.form)
+    data = traced.SerializeToString(deterministic=True)
+    return modelfile.with_contract(data, contract), formed
 
 
 def trace(model: ADAE, contract: Contract) -> onnx.ModelProto:
-    """Trace the network into ONNX, with every size of the frames free that the contract leaves free."""
-    form, region = contract.form, contract.region
-    assert form is not None
-    height, width = (
-        (region.top + region.height + 16, region.left + region.width + 24) if region else (48, 64)
-    )
-    height, width = form.size or (height, width)
-    count = form.batch or 2
-    inputs = {"frames": torch.zeros((count, height, width, contract.channels), dtype=torch.uint8)}
-    if contract.kind == "modality":
-        inputs = {
-            "frames": inputs["frames"].float(),
-            "mean": torch.zeros(count),
-            "std": torch.ones(count),
-        }
-    fixed = (form.batch, *(form.size or (None, None)))
+    """Trace the network into ONNX, with every size free that the contract's form leaves free."""
+    inputs, outputs = inputs_of(contract), outputs_of(contract)
+    made_up = _made_up_sizes(contract)
+    frames = []
+    for port in inputs:
+        shape = [size or made_up[axis] for axis, size in zip(AXES, port.shape, strict=False)]
+        frames.append(torch.ones(shape, dtype=getattr(torch, port.dtype)))
     free = {
-        name: {
-            axis: torch.export.Dim.DYNAMIC
-            for axis in range(min(tensor.ndim, 3))
-            if fixed[axis] is None
+        port.name: {
+            axis: torch.export.Dim.DYNAMIC for axis, size in enumerate(port.shape) if size is None
         }
-        for name, tensor in inputs.items()
+        for port in inputs
     }
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
-            Fused(model, form.anomaly_map),
-            tuple(inputs.values()),
+            Fused(model, contract.form.anomaly_map),
+            tuple(frames),
             dynamo=True,
-            input_names=list(inputs),
-            output_names=["score"] if form.anomaly_map is None else ["score", "anomaly_map"],
+            input_names=[port.name for port in inputs],
+            output_names=[port.name for port in outputs],
             dynamic_shapes=free,
             opset_version=OPSET,
             external_data=False,
@@ -207,16 +92,25 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.ClearField("value_info")
     for value in (*graph.input, *graph.output):
         sizes = value.type.tensor_type.shape.dim
-        for size, name in zip(sizes[:3], ("N", "H", "W"), strict=False):
+        for size, axis in zip(sizes, AXES, strict=False):
             if not size.HasField("dim_value"):
-                size.dim_param = name
+                size.dim_param = axis
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
+def _made_up_sizes(contract: Contract) -> dict[str, int]:
+    """A size for each axis that is free, large enough for the contract's region."""
+    height, width = 48, 64
+    if contract.region is not None:
+        left, top, inner_width, inner_height = contract.region
+        height, width = top + inner_height + 16, left + inner_width + 24
+    return {"N": 2, "H": height, "W": width}
+
+
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The tracer's remarks concern its own development."""
+def quiet() -> Iterator[None]:
+    """Keep back the tracer's remarks, which concern its own development."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,28 +1,36 @@
-"""The frames that an export's gate and its int8 calibration look at."""
+"""The real frames that an export's gate and its choice of layers look at."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from adae_edge.batch import Batch
 from adae_edge.contract import Contract
 from adae_edge.errors import FrameError, UsageError
-from adae_edge.export.extremes import Inputs
 from adae_edge.formats.checkpoint import REFERENCE_FRAMES, Checkpoint
 from adae_edge.runtime.batching import batch_of
 from adae_edge.runtime.frame import Event
 from adae_edge.runtime.sources.registry import open_for
 
-# Of a folder's frames as many are taken as fit into this.
+# A folder's frames are read until they take this.
 FRAMES_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True)
 class ReferenceFrames:
-    """Real frames: ``normals`` for the gate and for int8's ranges, ``all`` for the cost, labelled or not."""
+    """Real frames, each a batch of one.
 
-    normals: list[Inputs]
-    all: list[Inputs]
+    Attributes:
+        normals: for the gate and for INT8's ranges.
+        all: for the cost of a lower precision, normal or not.
+        anomalous: the labels of ``all``, where they are known.
+    """
+
+    normals: list[Batch]
+    all: list[Batch]
     anomalous: list[bool] | None
 
 
@@ -34,29 +42,37 @@ def real_frames(checkpoint: Checkpoint, contract: Contract, folder: Path | None)
         FrameError: a file cannot be decoded.
     """
     if folder is None:
-        carried: list[Inputs] = list(
-            zip(checkpoint.references, *checkpoint.statistics, strict=True)
-        )
+        carried = _carried(checkpoint)
         return ReferenceFrames(carried, carried, None)
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}")
     if not (folder / "normal").is_dir() or not (folder / "anomalous").is_dir():
-        normals = _read_frames(folder, contract)
-        return ReferenceFrames(normals[:REFERENCE_FRAMES], normals, None)
-    normals, anomalous = (_read_frames(folder / kind, contract) for kind in ("normal", "anomalous"))
+        frames = _read(folder, contract)
+        return ReferenceFrames(frames[:REFERENCE_FRAMES], frames, None)
+    normals = _read(folder / "normal", contract)
+    anomalous = _read(folder / "anomalous", contract)
     labels = [False] * len(normals) + [True] * len(anomalous)
     return ReferenceFrames(normals[:REFERENCE_FRAMES], normals + anomalous, labels)
 
 
-def _read_frames(folder: Path, contract: Contract) -> list[Inputs]:
-    found: list[Inputs] = []
+def _carried(checkpoint: Checkpoint) -> list[Batch]:
+    """The checkpoint's own reference frames."""
+    columns = zip(checkpoint.references, *checkpoint.statistics, strict=True)
+    return [
+        Batch(frame[None], *(np.array([value]) for value in beside)) for frame, *beside in columns
+    ]
+
+
+def _read(folder: Path, contract: Contract) -> list[Batch]:
+    """A folder's frames in order, as many as fit into ``FRAMES_BYTES``."""
+    batches: list[Batch] = []
     left = FRAMES_BYTES
     for frame in open_for(contract, str(folder)):
         if isinstance(frame, Event):
             raise FrameError(frame.detail)
-        inputs = [array[0] for array in batch_of(frame, contract.channels).arrays()]
-        left -= inputs[0].nbytes
+        batch = batch_of(frame, contract.channels)
+        left -= batch.frames.nbytes
         if left < 0:
             break
-        found.append(inputs)
-    return found
+        batches.append(batch)
+    return batches

@@ -9,22 +9,18 @@ AUROC is told.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import onnxruntime
-import torch
 import typer
 
-from adae_edge import __version__
+from adae_edge.benchmarks.record import record
 from adae_edge.contract import PRECISIONS, Form
 from adae_edge.errors import AdaeEdgeError
-from adae_edge.export.graph import export
-from adae_edge.formats.files import write_atomically
-from adae_edge.machine import machine
+from adae_edge.export.exporter import export
+from adae_edge.formats.files import write_atomically, write_json
 
 
 def main(
@@ -32,7 +28,7 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
     markdown_file: Annotated[Path | None, typer.Option("--markdown")] = None,
 ) -> None:
-    """Export every checkpoint in every precision, and print what the gate and the comparison with fp32 say."""
+    """Export every checkpoint in every precision, and print what the gate and the cost say."""
     rows = []
     for model in models:
         name, _, paths = model.partition("=")
@@ -40,28 +36,19 @@ def main(
         for precision in PRECISIONS:
             try:
                 rows.append(
-                    row(name, Path(checkpoint), Path(frames) if frames else None, precision)
+                    measured(name, Path(checkpoint), Path(frames) if frames else None, precision)
                 )
             except AdaeEdgeError as error:
-                raise typer.BadParameter(f"{name}, {precision}: {error}") from None
+                raise typer.BadParameter(f"{name}, {precision}: {error}") from error
             typer.echo(rows[-1], err=True)
     typer.echo(as_markdown(rows))
     if json_file is not None:
-        named = " ".join(model.partition("=")[0] for model in models)
-        result = {
-            "command": f"python -m adae_edge.benchmarks.against.precisions {named}",
-            "machine": machine(),
-            "versions": {
-                "adae_edge": __version__, "onnxruntime": onnxruntime.__version__, "torch": torch.__version__
-            },
-            "rows": rows,
-        }  # fmt: skip
-        write_atomically(json_file, (json.dumps(result, indent=2) + "\n").encode())
+        write_json(json_file, record(rows=rows))
     if markdown_file is not None:
         write_atomically(markdown_file, (as_markdown(rows) + "\n").encode())
 
 
-def row(name: str, checkpoint: Path, frames: Path | None, precision: str) -> dict[str, Any]:
+def measured(name: str, checkpoint: Path, frames: Path | None, precision: str) -> dict[str, Any]:
     """One export, into a folder that is thrown away.
 
     Raises:
@@ -91,10 +78,10 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
         "throughput at batch 1, 64 |",
         "|---|---|---|---:|---|---|---|---|---|",
     ]
-    for one in rows:
-        cost, parity = one["cost"], one["parity"]
-        lowered = "{} of {}".format(*cost["lowered"]) if cost else "all in fp32"
-        cells = [one["model"], one["precision"], lowered, f"{one['bytes'] / 1e6:.2f}"]
+    for row in rows:
+        cost, parity = row["cost"], row["parity"]
+        convolutions = "{} of {}".format(*cost["convolutions"]) if cost else "all in fp32"
+        cells = [row["model"], row["precision"], convolutions, f"{row['bytes'] / 1e6:.2f}"]
         cells.append(f"{parity['error']:.1e} ({parity['tolerance']:.0e})")
         if cost:
             cells.append(", ".join(f"{error:.1e}" for error in cost["errors"]))

@@ -8,7 +8,7 @@ from scipy.stats import multivariate_normal
 from adae_edge.contract import Network
 from adae_edge.density import Density
 from adae_edge.errors import CheckpointError, TrainingError
-from adae_edge.export.graph import export
+from adae_edge.export.exporter import export
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.model import ADAE, Preprocess, load_network
 from adae_edge.runtime import Scorer

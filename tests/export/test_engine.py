@@ -1,4 +1,4 @@
-"""Engines: really built by TensorRT-RTX, which needs no GPU for that, and by TensorRT as far as its bindings go.
+"""Engines: built by TensorRT-RTX, which needs no GPU for that; TensorRT as far as its bindings go.
 
 Whether an engine scores as its model file does takes a GPU, and is not tested here.
 """
@@ -15,9 +15,18 @@ import sys
 import pytest
 
 from adae_edge.contract import Form, Region
-from adae_edge.errors import AdaeEdgeError, MissingExtra, ModelFileError, UsageError
-from adae_edge.export import graph
-from adae_edge.export.engine import Wanted, build_engine, choose_flavour, half_layers, ranges
+from adae_edge.errors import (
+    AdaeEdgeError,
+    MissingExtra,
+    ModelFileError,
+    ParityError,
+    UsageError,
+)
+from adae_edge.export import engine_gate, extremes, graph
+from adae_edge.export.engine import build_engine
+from adae_edge.export.engine_plan import half_layers
+from adae_edge.export.engine_request import EngineRequest, choose_flavour, ranges
+from adae_edge.export.references import real_frames
 from adae_edge.formats import enginefile, modelfile, onnxgraph
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.gpu import first_gpu
@@ -29,7 +38,7 @@ from tests.support.pictures import write_pictures
 from tests.support.trained import train_on
 from tests.support.volumes import write_patients
 
-AMPERE = Wanted(capabilities=("8.6",))
+AMPERE = EngineRequest(capabilities=("8.6",))
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +72,13 @@ def model(checkpoints):
 
 
 def exported(checkpoints, name, **form):
-    """The model file of a checkpoint in this form, not compared with PyTorch, which takes its time."""
+    """The model file of a checkpoint in this form, without the gate, which takes its time."""
     out = checkpoints / f"{name}-{'-'.join(map(str, form.values())) or 'plain'}.onnx"
     if not out.exists():
         checkpoint = Checkpoint.load(checkpoints / f"{name}.safetensors")
         contract = dataclasses.replace(checkpoint.contract, form=Form(**form))
-        references = list(zip(checkpoint.references, *checkpoint.statistics, strict=True))
-        out.write_bytes(graph.build(load_network(checkpoint), contract, references[:4])[0])
+        real = real_frames(checkpoint, contract, None)
+        out.write_bytes(graph.build(load_network(checkpoint), contract, real.normals[:4])[0])
     return out
 
 
@@ -127,8 +136,10 @@ def test_the_command_builds_for_several_gpus_and_says_what_was_built(rtx, model,
     engine = enginefile.read(tmp_path / "m.engine")
     assert engine.compute_capabilities == ("8.6", "12.0")
     assert engine.options == {
-        "batch": [1, 2, 4], "frame_size": ["56x40", "64x48", "320x240"], "workspace_mb": None,
-    }  # fmt: skip
+        "batch": [1, 2, 4],
+        "frame_size": ["56x40", "64x48", "320x240"],
+        "workspace_mb": None,
+    }
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, None])
@@ -151,6 +162,53 @@ def test_ctrl_c_leaves_the_old_file_and_no_other(rtx, model, tmp_path, stop, req
     assert names(tmp_path) == ["m.engine"]
 
 
+@pytest.fixture
+def scores_as(monkeypatch):
+    """Let a model file, given by its bytes, score in the engine's place, which takes a GPU."""
+    scorer = engine_gate.Scorer
+    monkeypatch.setattr(extremes, "LARGEST", 500)
+    monkeypatch.setattr("adae_edge.export.engine.half_layers_of", lambda trt, log, plan: (1, 3))
+
+    def stand_in(data):
+        def opened(file):
+            return scorer(modelfile.check(data) if isinstance(file, enginefile.Engine) else file)
+
+        monkeypatch.setattr(engine_gate, "Scorer", opened)
+
+    return stand_in
+
+
+def test_an_engine_that_fails_its_comparison_never_replaces_a_good_one(rtx, scores_as, tmp_path):
+    source, out = tmp_path / "m.onnx", tmp_path / "m.engine"
+    source.write_bytes(mean_model())
+    scores_as(mean_model())
+    built = build_engine(source, None, AMPERE)
+    assert built.parity == (13, 0)
+    assert built.lines().splitlines()[2:4] == [
+        "1 of 3 layers give float16",
+        "parity: 13 scores of extreme frames, at most 0.0e+00 from ONNX Runtime's",
+    ]
+    good = out.read_bytes()
+    scores_as(mean_model(last="Sqrt"))
+    with pytest.raises(ParityError, match=r"white frame as 15\.9687 where .* nothing was written"):
+        build_engine(source, out, dataclasses.replace(AMPERE, batch=(1, 2, 4)))
+    assert out.read_bytes() == good
+    assert names(tmp_path) == ["m.engine", "m.onnx"]
+
+
+def test_an_engine_is_written_where_onnx_runtime_is_not(rtx, scores_as, tmp_path, monkeypatch):
+    def missing(file):
+        raise MissingExtra("Scoring", "cpu")
+
+    scores_as(mean_model())
+    monkeypatch.setattr(engine_gate, "Scorer", missing)
+    (tmp_path / "m.onnx").write_bytes(mean_model())
+    built = build_engine(tmp_path / "m.onnx", tmp_path / "m.engine", AMPERE)
+    assert built.parity is None
+    assert "could not be compared, for ONNX Runtime is not installed" in built.lines()
+    assert enginefile.read(tmp_path / "m.engine") == built.engine
+
+
 def test_progress_says_what_is_done(rtx, model, tmp_path):
     heard = []
     build_engine(
@@ -167,7 +225,7 @@ def test_a_gpu_that_tensorrt_rtx_does_not_know(rtx, model, tmp_path):
             UsageError,
             match=r"builds for the compute capabilities 7.5, 8.0, 8.6, .* is none of them",
         ):
-            build_engine(model, tmp_path / "m.engine", Wanted(capabilities=(capability,)))
+            build_engine(model, tmp_path / "m.engine", EngineRequest(capabilities=(capability,)))
     assert not list(tmp_path.iterdir())
 
 
@@ -177,7 +235,7 @@ def test_no_gpu_here_and_none_named(rtx, model, tmp_path):
     with pytest.raises(
         UsageError, match=r"finds no GPU here: .*, or name the GPU's with --compute-capability"
     ):
-        build_engine(model, tmp_path / "m.engine", Wanted("tensorrt_rtx"))
+        build_engine(model, tmp_path / "m.engine", EngineRequest("tensorrt_rtx"))
 
 
 def test_too_little_workspace(rtx, model, tmp_path):
@@ -232,11 +290,11 @@ def checkpoint_of(folder):
 
 def test_tensorrt_builds_for_this_machine_alone():
     with pytest.raises(UsageError, match="for this machine's GPU alone"):
-        choose_flavour(Wanted("tensorrt", ("8.6",)))
+        choose_flavour(EngineRequest("tensorrt", ("8.6",)))
     with pytest.raises(
         UsageError, match="--flavour is tensorrt or tensorrt_rtx, and onnx is neither"
     ):
-        choose_flavour(Wanted("onnx"))
+        choose_flavour(EngineRequest("onnx"))
     assert choose_flavour(AMPERE) == "tensorrt_rtx"
 
 
@@ -261,9 +319,11 @@ def test_without_tensorrt_the_line_that_installs_it_is_named(model, tmp_path):
 
 def test_building_loads_neither_torch_nor_onnx(rtx, model, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from adae_edge.export.engine import Wanted, "
-        "build_engine\n"
-        f"build_engine(Path({str(model)!r}), Path('m.engine'), Wanted(capabilities=('8.6',)))\n"
+        "import sys; from pathlib import Path\n"
+        "from adae_edge.export.engine import build_engine\n"
+        "from adae_edge.export.engine_request import EngineRequest\n"
+        "request = EngineRequest(capabilities=('8.6',))\n"
+        f"build_engine(Path({str(model)!r}), Path('m.engine'), request)\n"
         "assert not {'torch', 'onnx', 'onnxruntime', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
@@ -305,7 +365,7 @@ def test_ranges_follow_the_contract(contract):
 
 
 def test_the_share_of_float16_is_read_from_the_inspector_s_report():
-    """In the form of TensorRT's documentation; no inspector of a real engine was asked, which takes a GPU."""
+    """In the form of TensorRT's documentation, because a real engine's inspector takes a GPU."""
     layers = [
         {"Name": "a", "Outputs": [{"Name": "x", "Format/Datatype": "Half"}]},
         {"Name": "b", "Outputs": [{"Name": "y", "Format/Datatype": "Channel major FP16 format"}]},
@@ -318,9 +378,14 @@ def test_the_share_of_float16_is_read_from_the_inspector_s_report():
 
 # What the builder calls its objects, and their classes in TensorRT.
 CLASSES = {
-    "builder": "Builder", "network": "INetworkDefinition", "parser": "OnnxParser", "error": "ParserError",
-    "config": "IBuilderConfig", "profile": "IOptimizationProfile", "tensor": "ITensor",
-}  # fmt: skip
+    "builder": "Builder",
+    "network": "INetworkDefinition",
+    "parser": "OnnxParser",
+    "error": "ParserError",
+    "config": "IBuilderConfig",
+    "profile": "IOptimizationProfile",
+    "tensor": "ITensor",
+}
 RTX_ALONE = {
     "ComputeCapability",
     "IBuilderConfig.num_compute_capabilities",
@@ -343,7 +408,8 @@ def used_names():
         "IProgressMonitor.step_complete",
     }
     names |= {"NetworkDefinitionCreationFlag.STRONGLY_TYPED"}
-    for node in ast.walk(ast.parse((ROOT / "export" / "engine.py").read_text())):
+    texts = [(ROOT / "export" / name).read_text() for name in ("engine.py", "engine_plan.py")]
+    for node in ast.walk(ast.parse("\n".join(texts))):
         if isinstance(node, ast.Attribute):
             text = ast.unparse(node)
             head, _, rest = text.partition(".")
@@ -370,17 +436,17 @@ def test_tensorrt_s_own_bindings_have_every_name_and_take_our_callbacks(tmp_path
         "import functools, json, sys\n"
         "import tensorrt_bindings as trt\n"
         "from adae_edge.errors import AdaeEdgeError\n"
-        "from adae_edge.export import engine\n"
+        "from adae_edge.export import engine_plan\n"
         "from adae_edge.tensorrt import log_of\n"
         "for name in json.loads(sys.argv[1]):\n"
         "    functools.reduce(getattr, name.split('.'), trt)\n"
-        "log, monitor = log_of(trt), engine._monitor(trt)\n"
+        "log, monitor = log_of(trt), engine_plan._monitor(trt)\n"
         "log.log(trt.ILogger.ERROR, 'CUDA initialization failure with error: 35')\n"
         "monitor.phase_start('Building', None, 3)\n"
         "assert monitor.step_complete('Building', 1) and monitor.doing() == 'Building, step 2 of "
         "3'\n"
         "try:\n"
-        "    engine._builder(trt, log)\n"
+        "    engine_plan._builder(trt, log)\n"
         "except AdaeEdgeError as error:\n"
         "    print(trt.__version__, error)"
     )

@@ -13,7 +13,8 @@ import torch
 
 from adae_edge.contract import Form, Region
 from adae_edge.errors import ParityError, UsageError
-from adae_edge.export import gate, graph
+from adae_edge.export import exporter, graph
+from adae_edge.export.extremes import extreme_frames
 from adae_edge.formats import modelfile
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.model import load_network
@@ -40,7 +41,7 @@ def exported(tmp_path_factory):
             grey = variant == "grey"
             data = "digits" if grey else str(write_pictures(folder / "data", 60))
             train_on(data, folder / "c.safetensors", 0 if grey else None, **VARIANTS[variant])
-            result = graph.export(folder / "c.safetensors", folder / "m.onnx")
+            result = exporter.export(folder / "c.safetensors", folder / "m.onnx")
             made[variant] = (
                 load_network(Checkpoint.load(folder / "c.safetensors")),
                 folder / "m.onnx",
@@ -171,7 +172,7 @@ def test_the_gate_refuses_a_graph_that_is_not_the_network_and_writes_nothing(
     out = tmp_path / "m.onnx"
     out.write_bytes(b"what was there")
     with pytest.raises(ParityError, match="nothing was written") as refused:
-        graph.export(path.with_name("c.safetensors"), out)
+        exporter.export(path.with_name("c.safetensors"), out)
     assert "frame" in str(refused.value)
     assert out.read_bytes() == b"what was there"
     assert list(tmp_path.iterdir()) == [out]
@@ -179,9 +180,9 @@ def test_the_gate_refuses_a_graph_that_is_not_the_network_and_writes_nothing(
 
 def test_the_gate_covers_the_frames_that_no_camera_gives(exported):
     _, _, result = exported("grey")
-    named = dict(gate.extreme_frames(result.contract))
-    assert {frame.max() for frame in named.values()} >= {0, 255}
-    assert max(frame.shape[0] for frame in named.values()) == 8192
+    batches = extreme_frames(result.contract).values()
+    assert {batch.frames.max() for batch in batches} >= {0, 255}
+    assert max(batch.frames.shape[1] for batch in batches) == 8192
 
 
 def test_the_checkpoint_is_never_overwritten_by_its_export(exported):
@@ -189,7 +190,7 @@ def test_the_checkpoint_is_never_overwritten_by_its_export(exported):
     checkpoint = path.with_name("c.safetensors")
     before = checkpoint.read_bytes()
     with pytest.raises(UsageError, match="the checkpoint itself"):
-        graph.export(checkpoint, checkpoint)
+        exporter.export(checkpoint, checkpoint)
     assert checkpoint.read_bytes() == before
 
 
@@ -198,8 +199,8 @@ def test_a_checkpoint_without_reference_frames_needs_some(tmp_path):
     checkpoint = tmp_path / "c.safetensors"
     train_on(str(data), checkpoint, epochs=1, side=16, references=False)
     with pytest.raises(UsageError, match="--frames"):
-        graph.export(checkpoint, tmp_path / "m.onnx")
-    result = graph.export(checkpoint, tmp_path / "m.onnx", frames=data)
+        exporter.export(checkpoint, tmp_path / "m.onnx")
+    result = exporter.export(checkpoint, tmp_path / "m.onnx", frames=data)
     assert result.parity.scores > 60
     with pytest.raises(UsageError, match="no folder"):
-        graph.export(checkpoint, tmp_path / "m.onnx", frames=tmp_path / "nowhere")
+        exporter.export(checkpoint, tmp_path / "m.onnx", frames=tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""Fixed sizes through the command: what it writes, our own loader takes, at every size that users have."""
+"""Fixed sizes through the command: our own loader takes what it writes, at the usual sizes."""
 
 import numpy as np
 import pytest
@@ -7,13 +7,14 @@ from typer.testing import CliRunner
 
 from adae_edge.cli.app import app
 from adae_edge.contract import Region
-from adae_edge.export import precision
+from adae_edge.export import cost
 from adae_edge.formats import modelfile
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.model import load_network
 from adae_edge.runtime import Scorer
 from tests.support.models import run
-from tests.support.trained import train_on, write_pictures
+from tests.support.pictures import write_pictures
+from tests.support.trained import train_on
 
 SMALL, HD = (320, 240), (1280, 720)
 VGA, FULL_HD = (640, 480), (1920, 1080)
@@ -26,7 +27,7 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A checkpoint of each way to fit a frame, one that takes any size, and two pictures of each size."""
+    """A checkpoint of each way to fit a frame, and two pictures of each size."""
     folder = tmp_path_factory.mktemp("sizes")
     data = write_pictures(folder / "data", 60, SMALL[::-1])
     for name, changed in MODELS.items():
@@ -50,8 +51,8 @@ def export(folder, name, size, out, *options):
 @pytest.fixture(autouse=True)
 def _few_rounds(monkeypatch):
     """What a precision gains in time is not asked here."""
-    monkeypatch.setattr(precision, "SPEED_ROUNDS", 1)
-    monkeypatch.setattr(precision, "SPEED_BATCHES", (1,))
+    monkeypatch.setattr(cost, "SPEED_ROUNDS", 1)
+    monkeypatch.setattr(cost, "SPEED_BATCHES", (1,))
 
 
 @pytest.mark.parametrize(

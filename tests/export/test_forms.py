@@ -1,6 +1,7 @@
-"""The forms of the graph: precision, target, fixed sizes and the anomaly map, each run by the runtime."""
+"""The forms of the graph, run by the runtime: precision, target, fixed sizes, anomaly map."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import nn
 from adae_edge.benchmarks.against import precisions
 from adae_edge.contract import Form, Region
 from adae_edge.errors import FrameError, ParityError, UsageError
-from adae_edge.export import extremes, forms, graph
+from adae_edge.export import cost, exporter, extremes, forms, graph, references, tolerances
 from adae_edge.formats import modelfile
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.model import Preprocess, load_network
@@ -54,11 +55,11 @@ MADE = {}
 
 
 def exported(checkpoint, **form):
-    """The result, the written file and PyTorch's network; each form of a checkpoint is exported once."""
+    """The result, the file and PyTorch's network; each form of a checkpoint is exported once."""
     key = (checkpoint, *sorted(form.items()))
     if key not in MADE:
         path = checkpoint.with_name(f"{checkpoint.stem}-{len(MADE)}.onnx")
-        MADE[key] = graph.export(checkpoint, path, form=Form(**form)), path
+        MADE[key] = exporter.export(checkpoint, path, form=Form(**form)), path
     result, path = MADE[key]
     return result, path, load_network(Checkpoint.load(checkpoint))
 
@@ -116,8 +117,8 @@ def test_fp16_is_in_the_graph_and_its_ends_are_float32(digits):
         tensor for tensor in proto.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16
     ]
     weights = [tensor for tensor in halves if len(tensor.dims) == 4]
-    assert len(weights) == result.cost.lowered[0] >= 14
-    assert result.cost.lowered[1] == 18
+    assert len(weights) == result.cost.convolutions[0] >= 14
+    assert result.cost.convolutions[1] == 18
     assert proto.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     casts = [node.attribute[0].i for node in proto.graph.node if node.op_type == "Cast"]
     assert onnx.TensorProto.FLOAT16 in casts
@@ -145,7 +146,7 @@ def test_the_score_is_finite_where_float16_is_not(tmp_path):
 def test_int8_for_tensorrt_is_symmetric_and_has_no_integer_biases(digits):
     result, path, model = exported(digits, precision="int8", target="tensorrt")
     assert result.contract.form.target == "tensorrt"
-    assert result.cost.lowered[0] > 0
+    assert result.cost.convolutions[0] > 0
     proto = onnx.load(path).graph
     values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.initializer}
     zeros = [
@@ -162,7 +163,7 @@ def test_int8_for_tensorrt_is_symmetric_and_has_no_integer_biases(digits):
 def test_int8_is_qdq_with_chosen_convolutions_and_keeps_the_ranking(digits):
     result, path, model = exported(digits, precision="int8")
     proto = onnx.load(path)
-    chosen, every = result.cost.lowered
+    chosen, every = result.cost.convolutions
     assert 9 <= chosen <= every == 18
     weights = [
         tensor
@@ -181,9 +182,42 @@ def test_int8_is_qdq_with_chosen_convolutions_and_keeps_the_ranking(digits):
     assert result.bytes < 0.75 * result.cost.bytes[0]
 
 
+def test_int8_leaves_out_the_convolutions_that_do_not_bear_it(digits, monkeypatch):
+    checkpoint = Checkpoint.load(digits)
+    model = load_network(checkpoint)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        model.discriminator[11].weight += 30 * torch.randn_like(model.discriminator[11].weight[:1])
+    contract = dataclasses.replace(checkpoint.contract, form=Form("int8"))
+    real = references.real_frames(checkpoint, contract, None)
+    frames = np.stack(checkpoint.references)
+
+    def made():
+        """How many convolutions are in int8, of how many, and the error of the scores."""
+        file = modelfile.check(graph.build(model, contract, real.normals)[0])
+        scores = Scorer(file).score(frames)
+        return *cost.convolutions_of(file), tolerances.error_of_most(
+            scores, by_pytorch(model, frames)
+        )
+
+    chosen, every, error = made()
+    assert 0 < chosen < every == 18
+    monkeypatch.setitem(tolerances.LIMITS, "int8", np.inf)
+    all_chosen, _, error_of_all = made()
+    assert all_chosen == 18
+    assert error < tolerances.TOLERANCES["int8"].typical < error_of_all
+
+
+def test_int8_that_no_convolution_bears_is_refused(digits, tmp_path, monkeypatch):
+    monkeypatch.setitem(tolerances.LIMITS, "int8", 1e-9)
+    with pytest.raises(ParityError, match="too much in every single layer: export fp16 or fp32"):
+        exporter.export(digits, tmp_path / "m.onnx", form=Form("int8"))
+    assert not (tmp_path / "m.onnx").exists()
+
+
 def test_frames_with_labels_tell_the_cost_in_auroc(pictures, tmp_path):
     form = Form("int8", batch=3)
-    result = graph.export(
+    result = exporter.export(
         pictures / "plain.safetensors", tmp_path / "m.onnx", pictures / "data", form
     )
     assert result.cost.frames == 80
@@ -218,7 +252,7 @@ def test_at_the_network_s_size_nothing_is_resized(digits, tmp_path):
 
     for index, picture in enumerate(noise(3, 32, 32, 1)):
         Image.fromarray(picture[..., 0]).save(frames / f"{index}.png")
-    graph.export(digits, tmp_path / "m.onnx", frames, Form(size=(32, 32)))
+    exporter.export(digits, tmp_path / "m.onnx", frames, Form(size=(32, 32)))
     assert operators(tmp_path / "m.onnx")["MatMul"] == 0
 
 
@@ -299,12 +333,12 @@ def test_the_gate_refuses_a_map_that_is_not_the_network_s(digits, tmp_path, monk
     with pytest.raises(
         ParityError, match="the anomaly map of reference frame 0 by onnxruntime cpu is"
     ):
-        graph.export(digits, tmp_path / "m.onnx", form=Form(anomaly_map="network"))
+        exporter.export(digits, tmp_path / "m.onnx", form=Form(anomaly_map="network"))
     assert not (tmp_path / "m.onnx").exists()
 
 
 def test_the_gate_refuses_a_half_precision_that_overflows(digits, tmp_path, monkeypatch):
-    monkeypatch.setitem(forms.ERRORS, "fp16", float("inf"))
+    monkeypatch.setitem(tolerances.LIMITS, "fp16", float("inf"))
     original = forms.fold_batch_norm
 
     def large(network):
@@ -318,7 +352,7 @@ def test_the_gate_refuses_a_half_precision_that_overflows(digits, tmp_path, monk
 
     monkeypatch.setattr(forms, "fold_batch_norm", large)
     with pytest.raises(ParityError, match=r"as (nan|inf) where the network gives"):
-        graph.export(digits, tmp_path / "m.onnx", form=Form("fp16"))
+        exporter.export(digits, tmp_path / "m.onnx", form=Form("fp16"))
 
 
 def test_layers_that_bear_no_rounding_stay_in_float32(digits):
@@ -333,23 +367,31 @@ def test_layers_that_bear_no_rounding_stay_in_float32(digits):
     formed = forms.in_form(model, Form("fp16"), x)
     with torch.no_grad():
         errors = (formed.score_of(x, "l2") - exact).abs() / exact
-    assert errors.quantile(0.9) <= forms.ERRORS["fp16"]
+    assert errors.quantile(0.9) <= tolerances.LIMITS["fp16"]
 
 
 def test_a_form_that_no_frame_fits_is_refused(pictures, digits, tmp_path):
     with pytest.raises(UsageError, match="lies outside of a frame of 20 x 20 pixels"):
-        graph.export(pictures / "region.safetensors", tmp_path / "m.onnx", form=Form(size=(20, 20)))
+        exporter.export(
+            pictures / "region.safetensors", tmp_path / "m.onnx", form=Form(size=(20, 20))
+        )
     with pytest.raises(UsageError, match="the gate needs frames of that size"):
-        graph.export(digits, tmp_path / "m.onnx", form=Form(size=(480, 640)))
+        exporter.export(digits, tmp_path / "m.onnx", form=Form(size=(480, 640)))
     assert not (tmp_path / "m.onnx").exists()
 
 
 def test_every_option_of_the_command_line(pictures, tmp_path):
-    done = run(
-        "export", pictures / "plain.safetensors", "--out", "m.onnx", "--precision", "fp16", "--target", "openvino",
-        "--fixed-size", "56x40", "--fixed-batch", "2", "--anomaly-map", "frame", "--frames", pictures / "data",
-        cwd=tmp_path,
-    )  # fmt: skip
+    options = {
+        "--out": "m.onnx",
+        "--precision": "fp16",
+        "--target": "openvino",
+        "--fixed-size": "56x40",
+        "--fixed-batch": "2",
+        "--anomaly-map": "frame",
+        "--frames": pictures / "data",
+    }
+    arguments = itertools.chain.from_iterable(options.items())
+    done = run("export", pictures / "plain.safetensors", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "convolutions in fp16" in done.stdout
     assert "AUROC" in done.stdout
@@ -389,17 +431,17 @@ def test_an_unknown_form_is_refused(digits, tmp_path, option, value, sentence):
 
 
 def test_the_table_of_precisions(digits):
-    rows = [precisions.row("digits", digits, None, "int8")]
+    rows = [precisions.measured("digits", digits, None, "int8")]
     (second,) = precisions.as_markdown(rows).splitlines()[2:]
     cost = rows[0]["cost"]
     assert cost["frames"] == 64
-    assert second.startswith("| digits | int8 | {} of 18 | 0.".format(cost["lowered"][0]))
+    assert second.startswith("| digits | int8 | {} of 18 | 0.".format(cost["convolutions"][0]))
     assert f"| {cost['flipped']} of 64 | - | " in second
 
 
 def test_a_folder_too_large_for_the_memory_is_used_in_part(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(graph, "FRAMES_BYTES", 40 * 56 * 3 * 10 + 1)
-    result = graph.export(
+    monkeypatch.setattr(references, "FRAMES_BYTES", 40 * 56 * 3 * 10 + 1)
+    result = exporter.export(
         pictures / "plain.safetensors", tmp_path / "m.onnx", pictures / "data", Form("fp16")
     )
     assert result.cost.frames == 20
@@ -407,4 +449,5 @@ def test_a_folder_too_large_for_the_memory_is_used_in_part(pictures, tmp_path, m
 
 def test_extreme_frames_have_the_fixed_size(contract):
     fixed = dataclasses.replace(contract, form=Form(size=(30, 50)))
-    assert {frame.shape for _, frame in extremes.extreme_frames(fixed)} == {(30, 50, 1)}
+    batches = extremes.extreme_frames(fixed).values()
+    assert {batch.frames.shape for batch in batches} == {(1, 30, 50, 1)}

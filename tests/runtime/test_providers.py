@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from adae_edge.export.graph import export
+from adae_edge.export.exporter import export
 from adae_edge.formats import modelfile
 from adae_edge.runtime import Scorer
 from adae_edge.train.data.opening import load_dataset

@@ -9,7 +9,7 @@ import adae_edge
 from adae_edge.contract import Form
 from adae_edge.decoding.images import to_channels
 from adae_edge.errors import SinkError, SourceError, UsageError
-from adae_edge.export.graph import export
+from adae_edge.export.exporter import export
 from adae_edge.runtime import (
     Event,
     Frame,

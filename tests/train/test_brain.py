@@ -10,7 +10,7 @@ import torch
 
 from adae_edge.decoding.nifti import read_brain
 from adae_edge.errors import CheckpointError, DatasetError, FrameError, UsageError
-from adae_edge.export import graph
+from adae_edge.export import exporter
 from adae_edge.formats import modelfile
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.model import Preprocess, load_network
@@ -365,17 +365,19 @@ def test_an_export_without_reference_frames_takes_volumes(patients, tmp_path, mo
     )
     assert not Checkpoint.load(tmp_path / "c.safetensors").statistics
     with pytest.raises(UsageError, match="--frames"):
-        graph.export(tmp_path / "c.safetensors", tmp_path / "m.onnx")
+        exporter.export(tmp_path / "c.safetensors", tmp_path / "m.onnx")
     volumes = tmp_path / "volumes"
     volumes.mkdir()
     shutil.copy(next(patients.rglob("*_flair.nii.gz")), volumes)
     assert (
-        graph.export(tmp_path / "c.safetensors", tmp_path / "m.onnx", frames=volumes).parity.scores
+        exporter.export(
+            tmp_path / "c.safetensors", tmp_path / "m.onnx", frames=volumes
+        ).parity.scores
         > 60
     )
     (volumes / "a_flair.nii.gz").write_bytes(b"damaged")
     with pytest.raises(FrameError, match=r"a_flair\.nii\.gz is cut short or damaged"):
-        graph.export(tmp_path / "c.safetensors", tmp_path / "m.onnx", frames=volumes)
+        exporter.export(tmp_path / "c.safetensors", tmp_path / "m.onnx", frames=volumes)
 
 
 def test_healthy_volumes_set_another_threshold(trained, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from adae_edge.errors import DatasetError, UsageError
-from adae_edge.export.graph import export
+from adae_edge.export.exporter import export
 from adae_edge.formats import modelfile
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.runtime.sources.registry import open_for

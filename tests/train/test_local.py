@@ -8,7 +8,7 @@ import torch
 
 from adae_edge.contract import Form, Network
 from adae_edge.errors import CheckpointError, UsageError
-from adae_edge.export.graph import export
+from adae_edge.export.exporter import export
 from adae_edge.formats import modelfile
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.linear import LinearAutoencoder
