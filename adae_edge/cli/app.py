@@ -14,6 +14,7 @@ from adae_edge import __version__
 from adae_edge.cli.demo import demo
 from adae_edge.cli.doctor import doctor
 from adae_edge.cli.export import engine, export, inspect
+from adae_edge.cli.rehearse import rehearse
 from adae_edge.cli.score import bench, calibrate, score
 from adae_edge.cli.shared import complain
 from adae_edge.cli.stopping import Stopped, listen
@@ -41,6 +42,7 @@ app.command()(engine)
 app.command()(inspect)
 app.command()(score)
 app.command()(calibrate)
+app.command()(rehearse)
 app.command()(bench)
 app.command()(doctor)
 

@@ -123,8 +123,9 @@ def test_help_loads_no_stage_and_nothing_heavy():
 
 
 def test_the_runtime_loads_neither_torch_nor_onnx():
-    modules = ("adae_edge.runtime", "adae_edge.runtime.stream", "adae_edge.runtime.calibrate")
-    loaded = run(f"import sys, {', '.join(modules)}; print(*sys.modules)")
+    names = ("scorer", "stream", "calibrate", "rehearse", "contactsheet")
+    modules = ", ".join(f"adae_edge.runtime.{name}" for name in names)
+    loaded = run(f"import sys, {modules}; print(*sys.modules)")
     assert "adae_edge.runtime.scorer" in loaded.split()
     heads = {name.partition(".")[0] for name in loaded.split()}
     assert heads.isdisjoint(
@@ -134,7 +135,7 @@ def test_the_runtime_loads_neither_torch_nor_onnx():
 
 def test_every_command_explains_itself():
     commands = ("demo", "download", "train", "evaluate", "reproduce", "export", "inspect", "score")
-    commands += ("calibrate", "bench", "engine", "doctor")
+    commands += ("calibrate", "rehearse", "bench", "engine", "doctor")
     for command in commands:
         output = subprocess.run(
             [sys.executable, "-m", "adae_edge", command, "--help"],
