@@ -55,7 +55,7 @@ def share(rehearsal, **wanted):
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory):
-    """A trained model that sees small defects, with a map, and normals it never saw."""
+    """A trained model that sees small defects, with a map, and the folder of its normals."""
     folder = tmp_path_factory.mktemp("rehearse")
     data = write_scratched(folder / "parts", 80, 0)
     checkpoint, path = folder / "local.safetensors", folder / "local.onnx"
