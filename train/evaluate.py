@@ -81,7 +81,7 @@ class Evaluation:
         interval = ""
         if self.auroc_interval is not None:
             low, high = self.auroc_interval
-            interval = f" ({low:.4f} to {high:.4f} with {CONFIDENCE:.0%} confidence)"
+            interval = f" ({low:.4f} to {high:.4f} with {CONFIDENCE * 100:.0f} % confidence)"
         rows = {
             "frames": f"{self.normals} normal, {self.anomalous} anomalous",
             "AUROC": figure(self.auroc) + interval,

@@ -12,6 +12,7 @@ from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.local import COARSE_SIDE, FINE_SIDE
 from adae_edge.train.data.dataset import Dataset
 from adae_edge.train.data.opening import class_number, load_dataset
+from adae_edge.train.data.splits import check_groups
 from adae_edge.train.distributed import ALONE, Group
 from adae_edge.train.metrics import Update
 from adae_edge.train.recipes import RECIPES
@@ -44,6 +45,8 @@ class TrainRequest:
         fpr: target false-positive rate; else 0.01, or the lowest that can be promised.
         window: the window of grey values of DICOM files; else their own.
         references: whether calibration normals travel in the checkpoint; else they do.
+        group: which frames of a folder belong together, as for ``groups_of``; else each stands
+            alone.
         seed: for the split, the first weights and the order of batches; else 0.
     """
 
@@ -63,6 +66,7 @@ class TrainRequest:
     fpr: float | None = None
     window: Window | None = None
     references: bool | None = None
+    group: str | None = None
     seed: int | None = None
 
 
@@ -95,10 +99,18 @@ class Training:
         on_update: Callable[[Update], None] = lambda update: None,
         group: Group = ALONE,
         compiled: bool = False,
+        on_note: Callable[[str], None] = lambda note: None,
     ) -> Contract | None:
         """Train, as ``train`` does."""
         return train(
-            self.dataset, self.settings, self.out, self.unfinished, on_update, group, compiled
+            self.dataset,
+            self.settings,
+            self.out,
+            self.unfinished,
+            on_update,
+            group,
+            compiled,
+            on_note,
         )
 
 
@@ -124,7 +136,9 @@ def prepare(request: TrainRequest) -> Training:
             f"{out} is there already: choose another --out, or finish it with --resume {out}"
         )
     chosen = class_number(request.data, request.anomalous)
-    dataset = load_dataset(request.data, chosen, request.window, request.modality)
+    dataset = load_dataset(request.data, chosen, request.window, request.modality, request.group)
+    if request.group is not None:
+        check_groups(dataset, request.group)
     return Training(dataset, plan(dataset, request), out)
 
 
@@ -138,7 +152,9 @@ def _resumed(request: TrainRequest, path: Path) -> Training:
         raise UsageError(f"{path} is finished: there is nothing to resume")
     settings = Settings.from_header(unfinished.training)
     settings = replace(settings, data=request.data or settings.data)
-    dataset = load_dataset(settings.data, settings.anomalous, settings.window, settings.modality)
+    dataset = load_dataset(
+        settings.data, settings.anomalous, settings.window, settings.modality, settings.group
+    )
     return Training(dataset, settings, path, unfinished)
 
 
@@ -196,6 +212,7 @@ def plan(dataset: Dataset, request: TrainRequest) -> Settings:
         window=request.window,
         modality=request.modality,
         score=score,
+        group=request.group,
     )
 
 

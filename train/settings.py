@@ -10,7 +10,7 @@ import numpy as np
 from adae_edge.contract import Network, Region, Window
 from adae_edge.errors import CheckpointError
 from adae_edge.train.data.dataset import Dataset
-from adae_edge.train.data.splits import split
+from adae_edge.train.data.splits import Split, split
 from adae_edge.train.recipes import Recipe
 
 NETWORKS = {"a": Network(width=16, latent=32), "b": Network(width=64, latent=128)}
@@ -32,6 +32,7 @@ class Settings:
         window: the window of grey values of DICOM files, or None for their own.
         modality: which volumes of brats and nifti were taken, or None.
         score: which of ``contract.SCORES`` is calibrated and exported.
+        group: which frames of a folder belong together, as for ``groups_of``, or None.
     """
 
     data: str
@@ -49,6 +50,7 @@ class Settings:
     window: Window | None = None
     modality: str | None = None
     score: str = "l2"
+    group: str | None = None
 
     @staticmethod
     def from_header(header: dict[str, Any]) -> Settings:
@@ -63,6 +65,8 @@ class Settings:
             fields["network"] = Network(**fields["network"])
             fields["region"] = Region(*fields["region"]) if fields["region"] is not None else None
             fields["window"] = Window(*fields["window"]) if fields.get("window") else None
+            if not isinstance(fields.get("group"), str | None):
+                raise TypeError("a group is no text")
             return Settings(**fields)
         except (KeyError, TypeError) as error:
             raise CheckpointError(
@@ -92,7 +96,11 @@ def describe(dataset: Dataset, settings: Settings) -> str:
         lines.append(dataset.note)
     if dataset.groups is not None:
         parts = split(dataset.anomalous, settings.seed, dataset.groups)
-        lines.append(_promise_to(len(np.unique(dataset.groups[parts.calibration]))))
+        calibrating = len(np.unique(dataset.groups[parts.calibration]))
+        if settings.group is None:
+            lines.append(_promise_to(calibrating))
+        else:
+            lines.append(_groups_line(dataset, parts, calibrating))
     return "\n".join(lines)
 
 
@@ -103,3 +111,21 @@ def _promise_to(patients: int) -> str:
         f"slices of {patients} patient{plural} calibrate, and slices of one patient are alike: "
         f"the threshold's promise holds for {whom}"
     )
+
+
+def _groups_line(dataset: Dataset, parts: Split, calibrating: int) -> str:
+    """How groups are divided, and what is left out of groups that hold both kinds."""
+    assert dataset.groups is not None
+    trained = len(np.unique(dataset.groups[parts.train]))
+    tested = len(np.unique(dataset.groups[parts.test]))
+    line = (
+        f"{trained} groups train, {calibrating} calibrate and {tested} test: frames of one group "
+        "are alike, so the threshold's promise holds for groups such as those that calibrate"
+    )
+    left_out = len(dataset.anomalous[dataset.anomalous]) - int(dataset.anomalous[parts.test].sum())
+    if left_out:
+        line += (
+            f"; {left_out} anomalous frame{'s are' if left_out > 1 else ' is'} not tested, as "
+            "normals of the same groups train or calibrate"
+        )
+    return line

@@ -23,7 +23,7 @@ from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.linear import LinearAutoencoder
 from adae_edge.model import ADAE, Preprocess, weights_digest
 from adae_edge.train.data.dataset import Dataset, Indices
-from adae_edge.train.data.splits import split, without_copies
+from adae_edge.train.data.splits import Split, split, without_copies
 from adae_edge.train.density import fit_density
 from adae_edge.train.device import check_compiler, check_device
 from adae_edge.train.distributed import ALONE, Group
@@ -31,10 +31,11 @@ from adae_edge.train.linear import components_for, fit_linear
 from adae_edge.train.loading import load_frames, score_frames, unpack
 from adae_edge.train.local import fit_local
 from adae_edge.train.metrics import Metrics, Update
+from adae_edge.train.near_copies import describe_near_copies, near_copies
 from adae_edge.train.run import Run, arrays
 from adae_edge.train.settings import Settings
 from adae_edge.train.yardsticks import FRAMES as PICTURES
-from adae_edge.train.yardsticks import small_pictures
+from adae_edge.train.yardsticks import Pictures, small_pictures
 
 
 def train(
@@ -45,6 +46,7 @@ def train(
     on_update: Callable[[Update], None] = lambda update: None,
     group: Group = ALONE,
     compiled: bool = False,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> Contract | None:
     """Train G and D on normals, calibrate the threshold, and write the checkpoint.
 
@@ -61,6 +63,7 @@ def train(
         group: the processes that train together, all of them in this function, and this one's
             device.
         compiled: train with what ``torch.compile`` makes of the networks.
+        on_note: called with what is to be told of the split, if there is anything.
 
     Returns:
         The contract; None in the processes of a group that are not its first, which alone writes
@@ -124,13 +127,18 @@ def train(
     scores, references = score_frames(model, dataset, parts.calibration)
     calibration = calibrate(scores, settings.fpr)
 
+    # what an evaluation compares with
+    pictures = small_pictures(model, dataset, parts.train[:PICTURES])
+    if note := _near_copies(model, dataset, parts, pictures):
+        on_note(note)
+
     # checkpoint
     contract = _contract(dataset, settings, model, calibration, data_sha256)
     finished = Checkpoint(arrays(model.state_dict()), header, contract, seen=seen)
     if settings.references:
         finished.references = references
         finished.statistics = dataset.statistics_of(parts.calibration[: len(references)])
-        finished.pictures = small_pictures(model, dataset, parts.train[:PICTURES])
+        finished.pictures = pictures
     finished.save(out)
     return contract
 
@@ -257,6 +265,14 @@ def _fit_score(
         model.density = fit_density(model, frames, settings.seed)
     if settings.score == "local":
         model.local = fit_local(model, dataset, trained)
+
+
+def _near_copies(model: ADAE, dataset: Dataset, parts: Split, pictures: Pictures) -> str:
+    """What is to be told of calibration frames that are nearly one of these training frames."""
+    if dataset.small or dataset.kind != "image":
+        return ""
+    calibrating = small_pictures(model, dataset, parts.calibration[:PICTURES])
+    return describe_near_copies(near_copies(pictures, calibrating), len(calibrating))
 
 
 def _contract(

@@ -14,6 +14,7 @@ from adae_edge.errors import CheckpointError, DatasetError, UsageError
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.train.data.dataset import Dataset, Frame, read_batches
 from adae_edge.train.data.digest import Digest
+from adae_edge.train.data.groups import GroupError
 from adae_edge.train.data.opening import load_dataset
 from adae_edge.train.data.splits import split
 from adae_edge.train.settings import Settings
@@ -74,7 +75,7 @@ def unseen_frames(
     # the data set
     spec = data or settings.data
     if Path(spec).is_dir():
-        dataset = load_dataset(spec, window=window or settings.window, modality=settings.modality)
+        dataset = _open_folder(spec, settings, window)
     else:
         dataset = load_dataset(spec, settings.anomalous, window, settings.modality)
     if dataset.kind != checkpoint.contract.kind:
@@ -99,6 +100,15 @@ def unseen_frames(
     seen = {row.tobytes() for row in checkpoint.seen}
     unseen = np.array([row.tobytes() not in seen for row in digest.frames()])
     return UnseenFrames(dataset, indices[unseen], left_out=int((~unseen).sum()))
+
+
+def _open_folder(spec: str, settings: Settings, window: Window | None) -> Dataset:
+    """Open a folder; where its paths do not tell the training's groups, each frame stands alone."""
+    window = window or settings.window
+    try:
+        return load_dataset(spec, None, window, settings.modality, settings.group)
+    except GroupError:
+        return load_dataset(spec, None, window, settings.modality)
 
 
 def training_digest(dataset: Dataset, seed: int) -> str | None:

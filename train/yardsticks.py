@@ -168,22 +168,23 @@ def _detectors(known: Tensor, new: Tensor) -> Iterator[tuple[str, Tensor]]:
     """Every detector's name and scores, float [N]."""
     side = known.shape[1]
     for size in sorted({SMALL_SIDE, side}):
-        small_known, small_new = _shrunk(known, size), _shrunk(new, size)
+        small_known, small_new = shrunk(known, size), shrunk(new, size)
         for count in COMPONENTS:
             total, largest = _component_errors(small_known, small_new, count)
             name = f"{count} principal components of {size} x {size} pixels"
             yield f"{name}, sum", total
             yield f"{name}, local maximum", largest
     distances = torch.cdist(
-        _shrunk(new, SMALL_SIDE).flatten(1), _shrunk(known, SMALL_SIDE).flatten(1)
+        shrunk(new, SMALL_SIDE).flatten(1), shrunk(known, SMALL_SIDE).flatten(1)
     )
     yield f"nearest neighbour of {SMALL_SIDE} x {SMALL_SIDE} pixels", distances.amin(dim=1)
     yield "a Gaussian per position of 8 x 8 patches", _patch_distances(known, new)
 
 
-def _shrunk(pictures: Tensor, side: int) -> Tensor:
-    """Grey levels as float32 [N, side, side], 0 to 1, by the area's mean."""
-    return functional.adaptive_avg_pool2d(pictures.float()[:, None] / 255, side)[:, 0]
+def shrunk(pictures: Tensor | Pictures, side: int) -> Tensor:
+    """Grey levels uint8 [N, S, S] -> float32 [N, side, side], 0 to 1, by the area's mean."""
+    levels = torch.as_tensor(pictures).float()[:, None] / 255
+    return functional.adaptive_avg_pool2d(levels, side)[:, 0]
 
 
 def _component_errors(known: Tensor, new: Tensor, count: int) -> tuple[Tensor, Tensor]:

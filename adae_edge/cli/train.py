@@ -121,6 +121,13 @@ def train(
     no_reference_frames: Annotated[
         bool, typer.Option("--no-reference-frames", help="Let no picture travel in the checkpoint.")
     ] = False,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            help="Frames of a folder that belong together, by a regular expression with "
+            "parentheses around the group's name, or folder for sub-folders."
+        ),
+    ] = None,
     device: TorchDevice = "cpu",
     compiled: Annotated[bool, typer.Option("--compile", help="Train with torch.compile.")] = False,
     seed: Seed = None,
@@ -150,22 +157,24 @@ def train(
         fpr=fpr,
         window=window_of(window),
         references=False if no_reference_frames else None,
+        group=group,
         seed=seed,
     )
     training = prepare(request)
-    with joined(device) as group:
-        if group.first:
+    notes: list[str] = []
+    with joined(device) as processes:
+        if processes.first:
             typer.echo(training.describe())
-        with TrainingProgress(group.first) as progress:
+        with TrainingProgress(processes.first) as progress:
             try:
-                contract = training.run(progress.show, group, compiled)
+                contract = training.run(progress.show, processes, compiled, notes.append)
             except Stopped:
-                if progress.epochs_done and group.first:
+                if progress.epochs_done and processes.first:
                     resumed = f"adae-edge train --resume {training.out}"
                     complain(f"{progress.epochs_done} epochs are kept: {resumed}")
                 raise
     if contract is not None:
-        typer.echo(calibrated(contract))
+        typer.echo("\n".join([calibrated(contract), *notes]))
         typer.echo(f"wrote {training.out}; next: adae-edge export {training.out}")
 
 

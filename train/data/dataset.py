@@ -31,8 +31,8 @@ class Dataset:
         small: whether the paper's network side of 32 shows everything in the frames.
         note: what is to be said beside every figure, or "".
         kind, modality: as in the contract.
-        groups: int [N], the number of the patient whom each frame shows, or None where every frame
-            stands alone.
+        groups: int [N], the number of the patient whom each frame shows, or of the group that
+            --group finds; None where every frame stands alone.
         statistics: float32 [N, 2], mean and standard deviation for each frame of kind "modality",
             or None.
     """

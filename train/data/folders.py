@@ -58,6 +58,11 @@ class Files(Sequence[_Frame]):
         self._places = places
         self._window = window
 
+    @property
+    def paths(self) -> list[Path]:
+        """The file of each frame."""
+        return [path for path, _ in self._places]
+
     def __len__(self) -> int:
         return len(self._places)
 

@@ -13,6 +13,7 @@ from adae_edge.errors import DatasetError, UsageError
 from adae_edge.train.data import official
 from adae_edge.train.data.dataset import Dataset
 from adae_edge.train.data.folders import nifti_files, open_folder
+from adae_edge.train.data.groups import groups_of
 from adae_edge.train.data.official import CIFAR10_CLASSES, Labelled
 
 # Data sets with ten classes: what reads them from a folder.
@@ -31,6 +32,7 @@ def load_dataset(
     anomalous: int | None = None,
     window: Window | None = None,
     modality: str | None = None,
+    group: str | None = None,
 ) -> Dataset:
     """Open a data set.
 
@@ -41,9 +43,12 @@ def load_dataset(
         anomalous: the class that is held out, for data sets that have classes.
         window: centre and width of the grey values of DICOM files, in place of their own.
         modality: which volumes of brats and nifti are taken, flair, t1, t1ce or t2; None for flair.
+        group: which frames of a folder belong together, as for ``groups_of``; None for none.
 
     Raises:
-        UsageError: no such data set, or a class or window where none can be chosen or is missing.
+        UsageError: no such data set, or a class, window or group where none can be chosen or is
+            missing.
+        GroupError: as ``groups_of``.
         DatasetError: the files are missing, damaged or empty, or show several orientations.
     """
     name, _, place = spec.partition(":")
@@ -58,12 +63,14 @@ def load_dataset(
         raise UsageError(f"--window is for DICOM files, and {name} has none")
     if modality is not None and not volumes:
         raise UsageError("--modality chooses among the volumes of brats:DIR and nifti:DIR")
+    if group is not None and (volumes or read is not None):
+        raise UsageError("--group is for folders: volumes are divided by patient, classes by frame")
     if volumes:
         from adae_edge.train.data.brain import load_brains
 
         return load_brains(spec, modality)
     if read is None:
-        return _folder(Path(spec), window)
+        return _folder(Path(spec), window, group)
     if anomalous is None or not 0 <= anomalous <= 9:
         raise UsageError(f"{name} needs the class that is anomalous: --anomalous 0 to 9")
     return _with_classes(spec, read(Path(place or ".")), anomalous)
@@ -132,11 +139,21 @@ def _with_classes(name: str, labelled: Labelled, anomalous: int) -> Dataset:
     return Dataset(labelled.frames, held_out, channels, small=True, note=labelled.note)
 
 
-def _folder(folder: Path, window: Window | None) -> Dataset:
+def _folder(folder: Path, window: Window | None, group: str | None) -> Dataset:
     if not folder.is_dir():
         raise UsageError(
             f"there is no data set {folder}: give digits, mnist:DIR, cifar10:DIR, brats:DIR, "
             "nifti:DIR or a folder"
         )
     frames, anomalous = open_folder(folder, window)
-    return Dataset(frames, anomalous, frames.channels, small=False)
+    groups = None
+    if group is not None:
+        paths = [_below_kind(path, folder) for path in frames.paths]
+        groups = groups_of(paths, int((~anomalous).sum()), group)
+    return Dataset(frames, anomalous, frames.channels, small=False, groups=groups)
+
+
+def _below_kind(path: Path, folder: Path) -> Path:
+    """A file's path below normal/ or anomalous/, or below a folder of normals alone."""
+    has_kinds = (folder / "normal").is_dir()
+    return path.relative_to(folder / path.relative_to(folder).parts[0] if has_kinds else folder)

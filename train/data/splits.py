@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.errors import DatasetError
-from adae_edge.train.data.dataset import Indices, images_word
+from adae_edge.train.data.dataset import Dataset, Indices, images_word
 
 _FOLDS = 5
 
@@ -36,8 +36,8 @@ def split(anomalous: NDArray[np.bool_], seed: int, groups: Indices | None = None
     Args:
         anomalous: bool [N].
         seed: of the random order.
-        groups: int [N], the patient of each frame. Patients are divided then, and not frames: five
-            folds of whole patients, of which one is the test.
+        groups: int [N], the patient or group of each frame. Patients are divided then, and not
+            frames: five folds of whole patients, of which one is the test.
 
     Raises:
         DatasetError: fewer than 8 normals or 5 patients, so that a part would be empty.
@@ -81,19 +81,40 @@ def without_copies(parts: Split, digests: NDArray[np.uint8], data: str) -> Split
     return replace(parts, calibration=parts.calibration[new])
 
 
+def check_groups(dataset: Dataset, rule: str) -> None:
+    """Refuse a folder whose normals have too few groups to be divided.
+
+    Args:
+        dataset: with groups.
+        rule: of --group, for the message.
+
+    Raises:
+        DatasetError: fewer than 5.
+    """
+    assert dataset.groups is not None
+    count = len(np.unique(dataset.groups[~dataset.anomalous]))
+    if count < _FOLDS:
+        raise DatasetError(
+            f"--group {rule} finds {count} group{'s' * (count != 1)} among the normals, and "
+            f"{_FOLDS} are needed to train, calibrate and test with different ones"
+        )
+
+
 def _split_groups(anomalous: NDArray[np.bool_], seed: int, groups: Indices) -> Split:
     """Split whole patients in five folds: one is the test, normals of the others train.
 
     Seeds 0 to 4 are the folds of one permutation of the patients, so together they test each
     patient once; seeds 5 to 9 those of another one, and so on. The last tenth of the training
     patients, one at least, calibrates. Slices train and calibrate in random order: some use the
-    first of them alone.
+    first of them alone. Patients without normal slices train nothing, and every seed tests them.
     """
     patients = np.unique(groups)
     if len(patients) < _FOLDS:
         raise DatasetError(f"{len(patients)} patients cannot be split into {_FOLDS} parts")
+    with_normals = np.unique(groups[~anomalous])
+    patients = with_normals if len(with_normals) >= _FOLDS else patients
     folds = np.array_split(np.random.default_rng(seed // _FOLDS).permutation(patients), _FOLDS)
-    tested = folds.pop(seed % _FOLDS)
+    folds.pop(seed % _FOLDS)
     others = np.concatenate(folds)
     fitted = len(others) - max(len(others) // 10, 1)
 
@@ -105,7 +126,7 @@ def _split_groups(anomalous: NDArray[np.bool_], seed: int, groups: Indices) -> S
     parts = Split(
         train=normals_of(others[:fitted]),
         calibration=normals_of(others[fitted:]),
-        test=np.flatnonzero(np.isin(groups, tested)),
+        test=np.flatnonzero(~np.isin(groups, others)),
     )
     if not (len(parts.train) and len(parts.calibration)):
         raise DatasetError(
