@@ -8,7 +8,6 @@ folder, and keeps some of them for its threshold and its own test. The seeds are
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from dataclasses import dataclass
@@ -18,11 +17,11 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from adae_edge.benchmarks.record import record
 from adae_edge.contract import Network
 from adae_edge.errors import DatasetError
 from adae_edge.formats.checkpoint import Checkpoint
-from adae_edge.formats.files import write_atomically
-from adae_edge.machine import machine
+from adae_edge.formats.files import write_atomically, write_json
 from adae_edge.model import ADAE, Preprocess, load_network
 from adae_edge.train.data.dataset import Dataset, Indices
 from adae_edge.train.data.opening import load_dataset
@@ -85,17 +84,15 @@ def main(
         ]
         for choice in recipes.split(",")
     }
-    result = {
-        "command": f"python -m adae_edge.benchmarks.detection elpv:DIR --recipes {recipes} "
-        f"--seeds {seeds}",
-        "machine": machine(),
-        "folds": {fold: [len(part) for part in cells.fold(fold)] for fold in FOLDS},
-        "trained": {choice: in_figures(runs) for choice, runs in trained.items()},
-        "yardsticks": measure_yardsticks(cells),
-    }
+    result = record(
+        seeds=seeds,
+        folds={fold: [len(part) for part in cells.fold(fold)] for fold in FOLDS},
+        trained={choice: in_figures(runs) for choice, runs in trained.items()},
+        yardsticks=measure_yardsticks(cells),
+    )
     table = as_markdown(result)
     typer.echo(table)
-    write_atomically(out.with_suffix(".json"), (json.dumps(result, indent=2) + "\n").encode())
+    write_json(out.with_suffix(".json"), result)
     write_atomically(out.with_suffix(".md"), (table + "\n").encode())
 
 

@@ -55,7 +55,7 @@ class Cost:
     speed: dict[int, float]
 
     def lines(self, precision: str) -> str:
-        """The same as a table for the terminal."""
+        """Say as a table for the terminal what the precision costs and gains."""
         count, every = self.convolutions
         p50, p90, p99, largest = (f"{error:.1e}" for error in self.errors)
         before, after = (size / 1e6 for size in self.bytes)

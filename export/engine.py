@@ -47,7 +47,7 @@ class Built:
     parity: EngineParity | None
 
     def lines(self) -> str:
-        """The same in words for the terminal, and the command to go on with."""
+        """Say for the terminal what was built, and the command to go on with."""
         engine = self.engine
         capabilities = engine.compute_capability.replace(",", " or ")
         smallest, usual, largest = engine.options["frame_size"]

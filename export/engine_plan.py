@@ -243,7 +243,7 @@ def _failure(flavour: str, errors: Sequence[str]) -> str:
 
 
 def half_layers_of(trt: Any, log: Any, plan: bytes) -> tuple[int, int] | None:
-    """As ``half_layers``; None where no GPU here can load the plan."""
+    """Count a plan's layers that give float16, and all; None where no GPU here loads it."""
     if first_gpu() is None:
         return None
     engine = trt.Runtime(log).deserialize_cuda_engine(plan)

@@ -48,7 +48,7 @@ class Exported:
     triton: Path | None = None
 
     def lines(self) -> str:
-        """The same in words for the terminal, and the command to go on with."""
+        """Say for the terminal what was written, and the command to go on with."""
         precision = self.contract.form.precision
         following = f"adae-edge score {self.path} SOURCE"
         if precision == "int8":

@@ -51,7 +51,7 @@ class Parity:
     unverified: tuple[str, ...]
 
     def lines(self) -> str:
-        """The same in words for the terminal."""
+        """Say for the terminal what was compared, and what could not be."""
         text = (
             f"parity: {self.scores} scores by {', '.join(self.verified)}, nine frames in ten "
             f"within {self.error:.1e} of PyTorch's ({self.tolerance:.0e} allowed), "
@@ -199,7 +199,7 @@ def _by_pytorch(model: Callable[..., torch.Tensor], batch: Batch) -> Scores:
 
 
 def _arranged(scorer: Scorer, batch: Batch) -> Iterator[tuple[str, Scores]]:
-    """The same frames' scores: in batches of several sizes, and in another order."""
+    """Score the frames in batches of several sizes, and in another order."""
     count = len(batch.frames)
     for size in BATCHES:
         if size > max(1, count):

@@ -147,7 +147,7 @@ def _quantised(
 
 
 def rearranged_in_int8(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph with each depth-to-space before the dequantisation that feeds it.
+    """Move each depth-to-space before the dequantisation that feeds it.
 
     It moves fewer bytes there, and ONNX Runtime then runs the activation after it in INT8, too.
     """

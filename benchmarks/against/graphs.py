@@ -192,16 +192,17 @@ def in_openvino(threads: int) -> Iterator[Comparison]:
     bfloat16 is its own, of the float32 graph, where the CPU has it.
     """
     frames = random_frames(64, SIZE, 1)
-    things: dict[str, Call] = {}
+    contenders: dict[str, Call] = {}
     for form, target in (("transposed", Form().target), ("rewritten", "openvino")):
         for kind, hint in (("fp32", "f32"), ("bf16", "bf16"), ("int8", "f32")):
             if (kind, form) == ("int8", "transposed"):
                 continue  # there is none
-            graph = Form("int8" if kind == "int8" else "fp32", target, SIZE, len(frames))
+            given = Form("int8" if kind == "int8" else "fp32", target, SIZE, len(frames))
             with contextlib.suppress(NotImplementedError):
-                things[f"{kind}, {form}"] = compiled(exported("b", 1, graph), hint, frames, threads)
+                file = exported("b", 1, given)
+                contenders[f"{kind}, {form}"] = compiled(file, hint, frames, threads)
     kinds = {
-        kind: tuple(name for name in things if name.startswith(kind))
+        kind: tuple(name for name in contenders if name.startswith(kind))
         for kind in ("fp32", "bf16", "int8")
     }
     lower = kinds["bf16"] + kinds["int8"]
@@ -213,7 +214,7 @@ def in_openvino(threads: int) -> Iterator[Comparison]:
     yield Comparison(
         "openvino",
         f"{SIDE}x{SIDE}x1, batch {len(frames)}, network b, in OpenVINO",
-        things,
+        contenders,
         (
             Ratio("fastest fp32", "fastest bf16 or int8", at_least=1.5),
             *(Ratio("fastest fp32", name) for name in lower),

@@ -15,9 +15,20 @@ from adae_edge.machine import available_threads
 from tests.support.models import mean_model
 
 
+def run_module(name, *arguments, cwd, **variables):
+    """Run a module of this package to its end; its output and its errors are text."""
+    return subprocess.run(
+        [sys.executable, "-m", f"adae_edge{name}", *map(str, arguments)],
+        cwd=cwd,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def bench(model, *options):
-    command = [sys.executable, "-m", "adae_edge", "bench", str(model), "--seconds", "0.1", *options]
-    return subprocess.run(command, cwd=model.parent, capture_output=True, text=True, check=False)
+    return run_module("", "bench", model, "--seconds", "0.1", *options, cwd=model.parent)
 
 
 @pytest.fixture
@@ -87,17 +98,9 @@ def test_threads_follow_the_affinity(model):
 
 
 def test_side_by_side_scripts_print_their_ratios(model):
-    command = [
-        sys.executable,
-        "-m",
-        "adae_edge.benchmarks.against.overhead",
-        str(model),
-        "--size",
-        "8x8",
-        "--json",
-        "o.json",
-    ]
-    done = subprocess.run(command, cwd=model.parent, capture_output=True, text=True, check=True)
+    options = ("--size", "8x8", "--json", "o.json")
+    done = run_module(".benchmarks.against.overhead", model, *options, cwd=model.parent)
+    assert done.returncode == 0, done.stderr
     rows = json.loads((model.parent / "o.json").read_text())["rows"]
     assert [row["batch"] for row in rows] == [1, 64]
     for row in rows:
@@ -107,24 +110,10 @@ def test_side_by_side_scripts_print_their_ratios(model):
 
 
 def test_training_is_compared_with_plain_loops_that_train_too(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "adae_edge.benchmarks.against.training",
-        "digits",
-        "--steps",
-        "12",
-        "--rounds",
-        "2",
-    ]
-    done = subprocess.run(
-        [*command, "--json", "t.json"],
-        cwd=tmp_path,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    options = ("digits", "--steps", "12", "--rounds", "2", "--json", "t.json")
+    one_thread = {"OMP_NUM_THREADS": "1"}
+    done = run_module(".benchmarks.against.training", *options, cwd=tmp_path, **one_thread)
+    assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "t.json").read_text())
     assert (result["batch"], result["frames"]) == (64, 1165)
     assert result["peak_memory_mb"] > 0
@@ -142,19 +131,8 @@ def test_training_is_compared_with_plain_loops_that_train_too(tmp_path):
 
 
 def test_the_exported_graph_beside_what_it_replaces(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "adae_edge.benchmarks.against.graphs",
-        "network-sized",
-        "--rounds",
-        "2",
-        "--threads",
-        "1",
-    ]
-    done = subprocess.run(
-        [*command, "--json", "g.json"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    options = ("network-sized", "--rounds", "2", "--threads", "1", "--json", "g.json")
+    done = run_module(".benchmarks.against.graphs", *options, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     result = json.loads((tmp_path / "g.json").read_text())
     assert (
@@ -192,8 +170,7 @@ def test_all_that_is_compared_computes_the_same_score(group, tolerance):
 
 
 def test_a_group_that_is_not_there(tmp_path):
-    command = [sys.executable, "-m", "adae_edge.benchmarks.against.graphs", "speed"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = run_module(".benchmarks.against.graphs", "speed", cwd=tmp_path)
     assert done.returncode == 2
     assert "there is no group speed" in done.stderr
 
