@@ -170,3 +170,25 @@ def test_frames_that_are_merely_alike_are_no_near_copies():
     assert near_copies(frames[:2], frames[:20]) == 0
     still = np.zeros((50, 64, 64), np.uint8)
     assert near_copies(still, still) == 0
+
+
+def test_a_resumed_training_has_the_same_groups(parts_folder, tmp_path):
+    out = tmp_path / "c.safetensors"
+    options = {"side": 8, "network": "a", "epochs": 2, "group": "(p[0-9]+)_"}
+    training = prepare(TrainRequest(data=str(parts_folder), out=out, **options))
+
+    def stop(update):
+        if update.epoch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.run(stop)
+    resumed = prepare(TrainRequest(resume=out))
+    assert np.array_equal(resumed.dataset.groups, training.dataset.groups)
+    resumed.run()
+    unseen = unseen_frames(Checkpoint.load(out))
+    assert np.array_equal(
+        unseen.indices, split(training.dataset.anomalous, 0, training.dataset.groups).test
+    )
+    with pytest.raises(UsageError, match="leave out --group"):
+        prepare(TrainRequest(resume=out, group="(p[0-9]+)_"))
