@@ -20,6 +20,7 @@ from adae_edge.errors import CheckpointError
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.linear import LinearAutoencoder
 from adae_edge.local import Local
+from adae_edge.saturation import FlooredTanh
 
 # The scores that G and D give; "local" depends on neither.
 NETWORK_SCORES = ("l2", "generator", "density")
@@ -225,9 +226,16 @@ class Autoencoder(nn.Sequential):
                 nn.BatchNorm2d(width),
                 nn.LeakyReLU(0.2),
             ]
-        layers += [nn.ConvTranspose2d(width, channels, 3, 2, 1, 1), nn.Tanh()]
+        layers += [nn.ConvTranspose2d(width, channels, 3, 2, 1, 1), FlooredTanh()]
         super().__init__(*layers)
         self.halving = 3 * stages - 1
+
+    @property
+    def output(self) -> FlooredTanh:
+        """The last layer."""
+        layer = self[-1]
+        assert isinstance(layer, FlooredTanh)
+        return layer
 
     def activations(self, x: Tensor) -> Tensor:
         """What the encoder's 4x4 stage sees in images [N, channels, side, side]: float32 [N, V]."""

@@ -19,6 +19,8 @@ class Recipe:
         cosine: whether the learning rate falls to zero along a half cosine.
         adversarial: weight of the generated term in L_G; 0 trains G alone. Checkpoints of 0.1.0 do
             not say it.
+        slope_floor: least slope of the last layers' tanh in the backward pass, where the gradient
+            leads back from saturation; see ``saturation.py``. Checkpoints of 0.1.0 do not say it.
     """
 
     learning_rate: float
@@ -29,6 +31,7 @@ class Recipe:
     gamma: float | None
     cosine: bool
     adversarial: float = 1.0
+    slope_floor: float = 0.0
 
     def epochs_for(self, updates_per_epoch: int) -> int:
         """The number of epochs for a training set of this many updates."""
@@ -37,7 +40,9 @@ class Recipe:
         return min(max(-(-2500 // updates_per_epoch), 4), 200)
 
 
-_DEFAULT = Recipe(4e-3, beta1=0.5, batch=64, epochs=None, slope=20.0, gamma=1.0, cosine=True)
+_DEFAULT = Recipe(
+    4e-3, beta1=0.5, batch=64, epochs=None, slope=20.0, gamma=1.0, cosine=True, slope_floor=0.1
+)
 
 RECIPES = {
     # Section 4.1, with the balance of its reference 14.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from adae_edge.errors import CheckpointError
 from adae_edge.formats.checkpoint import Checkpoint
-from adae_edge.model import ADAE
+from adae_edge.model import ADAE, Autoencoder
 from adae_edge.train.balance import Balance
 from adae_edge.train.device import mixed_precision
 from adae_edge.train.distributed import ALONE, Group, share_batch_norm
@@ -42,6 +42,7 @@ class Run:
             torch.compile(network) if compiled else network
             for network in (model.generator, model.discriminator)
         )
+        self._keep_slopes(recipe.slope_floor)
         self.balance = Balance(recipe.slope, recipe.gamma)
         self.precision = mixed_precision(model)
         self.lr_g = self.lr_d = 0.0
@@ -92,7 +93,10 @@ class Run:
         with self.precision:
             generated, real = self.generator(x), self.discriminator(x)
             fake = generated.detach().requires_grad_()
+            # D's part of this pass is turned around, so that a floor would lead away from 0.
+            self._keep_slopes(0.0)
             again = self.discriminator(fake)
+            self._keep_slopes(self.recipe.slope_floor)
         loss_generator = (x - generated.float()).abs().mean()
         loss_real = (x - real.float()).abs().mean()
         loss_fake = (fake.float() - again.float()).abs().mean()
@@ -151,6 +155,12 @@ class Run:
             raise CheckpointError(
                 "the checkpoint does not hold the state of an unfinished training"
             ) from error
+
+    def _keep_slopes(self, floor: float) -> None:
+        """Set the floor under the slope of both last layers."""
+        for network in (self.model.generator, self.model.discriminator):
+            if isinstance(network, Autoencoder):
+                network.output.floor = floor
 
     def _adam(self, network: nn.Module) -> torch.optim.Adam:
         return torch.optim.Adam(

@@ -24,6 +24,7 @@ from adae_edge.linear import LinearAutoencoder
 from adae_edge.model import ADAE, Preprocess, weights_digest
 from adae_edge.train.data.dataset import Dataset, Indices
 from adae_edge.train.data.splits import Split, split, without_copies
+from adae_edge.train.dead import dead_note
 from adae_edge.train.density import fit_density
 from adae_edge.train.device import check_compiler, check_device
 from adae_edge.train.distributed import ALONE, Group
@@ -63,7 +64,7 @@ def train(
         group: the processes that train together, all of them in this function, and this one's
             device.
         compiled: train with what ``torch.compile`` makes of the networks.
-        on_note: called with what is to be told of the split, if there is anything.
+        on_note: called with what is to be told of the split or the networks, if anything.
 
     Returns:
         The contract; None in the processes of a group that are not its first, which alone writes
@@ -123,6 +124,8 @@ def train(
         return None
 
     # calibration
+    if schedule.epochs and (note := dead_note(model.eval(), frames)):
+        on_note(note)
     _fit_score(model.eval(), settings, dataset, frames, parts.train)
     scores, references = score_frames(model, dataset, parts.calibration)
     calibration = calibrate(scores, settings.fpr)

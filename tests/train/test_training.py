@@ -54,7 +54,7 @@ def test_one_backward_pass_gives_both_losses_gradients(weight):
     twin.load_state_dict(model.state_dict())
     x = torch.rand(8, 1, 32, 32) * 2 - 1
 
-    run = Run(model, RECIPES["default"])
+    run = Run(model, dataclasses.replace(RECIPES["default"], slope_floor=0.0))
     run.balance.fake_weight = weight
     run.update(x, progress=0.0)
 
@@ -384,10 +384,16 @@ def test_ctrl_c_keeps_the_finished_epochs_and_says_how_to_go_on(tmp_path):
 
 
 def test_the_settings_of_version_0_1_0_are_read(digits):
-    """It knew neither the weight of the generated term, nor windows, modalities and scores."""
-    plain = settings_for(digits, "digits", 0)
+    """It knew neither the weight of the generated term, nor the floor, windows and scores."""
+    plain = settings_for(digits, "digits", 0, recipe="paper")
     header = json.loads(json.dumps(dataclasses.asdict(plain)))
-    del header["recipe"]["adversarial"], header["window"], header["modality"], header["score"]
+    del (
+        header["recipe"]["adversarial"],
+        header["recipe"]["slope_floor"],
+        header["window"],
+        header["modality"],
+        header["score"],
+    )
     assert set(header["recipe"]) == {
         "learning_rate",
         "beta1",
