@@ -435,7 +435,7 @@ def test_what_is_no_volume_is_refused_for_a_model_of_slices_and_the_reverse(
             "picture.png gives no NIfTI volumes, and this model takes the slices",
         ),
         ((trained / "m.onnx", "scan.dcm"), "scan.dcm gives no NIfTI volumes"),
-        ((trained / "m.onnx", "camera:0"), "there is no camera:0: give a NIfTI volume"),
+        ((trained / "m.onnx", "camera:0"), "camera:0 gives pictures, and this model takes the"),
         (("i.onnx", volume), "is a volume, and this model takes pictures"),
         (
             ("i.onnx", ".", "--brain-mask", volume),
