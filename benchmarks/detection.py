@@ -3,7 +3,7 @@
 ``python -m adae_edge.benchmarks.detection elpv:DIR`` trains on the normals of three module folds of
 ``elpv_mono``, as the command line does on a folder, and prints the AUROC within modules beside that
 of yardsticks. A yardstick gets all normals of the fold's other modules; a training gets them as a
-folder, and keeps some of them for its threshold and its own test. The seeds are those of that split.
+folder, and keeps some of them for its threshold and its own test, by the seed of that split.
 """
 
 from __future__ import annotations
