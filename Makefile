@@ -9,7 +9,7 @@ demo: .venv/ready  ## train, export and score handwritten digits, and write a re
 test: .venv/ready  ## lint, then every test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -1,9 +1,51 @@
-"""Fixtures that several test files share."""
+"""Fixtures that several test files share, and what a whole run has in common."""
+
+import os
+
+# Two processes share two cores, and further threads would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import shutil
+from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from tests.support.bindings import bindings_in, install_bindings
 from tests.support.environments import build_wheel
 from tests.support.models import a_contract, many_pictures, mean_model
+
+# The rooms with the longest files first, so that no process is left with one at the end.
+ROOMS = ("train", "export", "runtime", "benchmarks", "cli", "core", "attacks")
+
+
+def pytest_collection_modifyitems(items):
+    """Order the files by their rooms."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: ROOMS.index(item.path.relative_to(here).parts[0]))
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """Makes a folder once in the whole run, in whichever process asks for it first."""
+    run = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        run = run.parent  # has a folder of each process
+    shared = run / "once"
+    shared.mkdir(exist_ok=True)
+
+    def make(name, fill):
+        """The folder of this name, filled by ``fill(folder)``; nothing in it may be changed."""
+        folder, made = shared / name, shared / f"{name}.made"
+        with FileLock(shared / f"{name}.lock"):
+            if not made.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                made.touch()
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +67,32 @@ def long_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory):
+def checkpoints(once):
+    """Really trained checkpoints by the names in ``tests.support.trained.KINDS``.
+
+    Each is ``c.safetensors`` in a folder of its own, with the pictures or volumes that trained it
+    in ``data``.
+    """
+
+    def checkpoint(kind):
+        from tests.support.trained import train_kind
+
+        return once(kind, lambda folder: train_kind(kind, folder)) / "c.safetensors"
+
+    return checkpoint
+
+
+@pytest.fixture(scope="session")
+def wheel(once):
     """The package's wheel."""
-    return build_wheel(tmp_path_factory.mktemp("built"))
+    return next(once("wheel", build_wheel).glob("wheel/*.whl"))
+
+
+@pytest.fixture(scope="session")
+def bindings(once):
+    """The variables with which Python imports a package of ``tests.support.bindings``; may skip."""
+
+    def variables(package):
+        return bindings_in(once(package, lambda folder: install_bindings(folder, package)))
+
+    return variables

@@ -10,7 +10,7 @@ from PIL import Image
 
 from adae_edge.contract import Form, Region
 from adae_edge.errors import FrameError, SourceError, UsageError
-from adae_edge.export.graph import export
+from adae_edge.export.exporter import export
 from adae_edge.formats import modelfile
 from adae_edge.runtime import rehearse as rehearsing
 from adae_edge.runtime.rehearse import CONTRASTS, DEFECTS, SIZES, Request, rehearse

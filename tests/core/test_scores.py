@@ -17,15 +17,13 @@ from adae_edge.train.density import fit_density
 from adae_edge.train.evaluate import all_scores, evaluate
 from adae_edge.train.loading import score_frames
 from adae_edge.train.report import write_report
-from tests.support.trained import train_on
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(checkpoints):
     """A checkpoint of the digits with the score density."""
-    path = tmp_path_factory.mktemp("density") / "digits.safetensors"
-    contract = train_on("digits", path, anomalous=0, epochs=3, score="density")
-    assert contract.score == "density"
+    path = checkpoints("density")
+    assert Checkpoint.load(path).contract.score == "density"
     return path
 
 

@@ -31,32 +31,11 @@ from adae_edge.formats import enginefile, modelfile, onnxgraph
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.gpu import first_gpu
 from adae_edge.model import load_network
-from tests.support.bindings import PACKAGES, install_bindings
+from tests.support.bindings import PACKAGES
 from tests.support.checkout import ROOT
 from tests.support.models import complaints, mean_model, run
-from tests.support.pictures import write_pictures
-from tests.support.trained import train_on
-from tests.support.volumes import write_patients
 
 AMPERE = EngineRequest(capabilities=("8.6",))
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory):
-    """A folder with a checkpoint of each kind of model."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    train_on("digits", folder / "digits.safetensors", 0, epochs=2)
-    train_on("digits", folder / "density.safetensors", 0, epochs=2, score="density")
-    pictures, patients = (
-        write_pictures(folder / "pictures", 60),
-        write_patients(folder / "patients"),
-    )
-    train_on(str(pictures), folder / "colour.safetensors", epochs=1, side=16)
-    train_on(
-        str(pictures), folder / "region.safetensors", epochs=1, side=16, region=Region(7, 5, 40, 31)
-    )
-    train_on(f"brats:{patients}", folder / "slices.safetensors", epochs=1, side=16)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -66,20 +45,26 @@ def rtx():
 
 
 @pytest.fixture(scope="module")
-def model(checkpoints):
+def exported(checkpoints, tmp_path_factory):
+    """Model files of checkpoints by their form, without the gate, which takes its time."""
+    folder = tmp_path_factory.mktemp("exported")
+
+    def export(name, **form):
+        out = folder / f"{name}-{'-'.join(map(str, form.values())) or 'plain'}.onnx"
+        if not out.exists():
+            checkpoint = Checkpoint.load(checkpoints(name))
+            contract = dataclasses.replace(checkpoint.contract, form=Form(**form))
+            real = real_frames(checkpoint, contract, None)
+            out.write_bytes(graph.build(load_network(checkpoint), contract, real.normals[:4])[0])
+        return out
+
+    return export
+
+
+@pytest.fixture(scope="module")
+def model(exported):
     """A colour model in float16 that takes frames of any size."""
-    return exported(checkpoints, "colour", precision="fp16")
-
-
-def exported(checkpoints, name, **form):
-    """The model file of a checkpoint in this form, without the gate, which takes its time."""
-    out = checkpoints / f"{name}-{'-'.join(map(str, form.values())) or 'plain'}.onnx"
-    if not out.exists():
-        checkpoint = Checkpoint.load(checkpoints / f"{name}.safetensors")
-        contract = dataclasses.replace(checkpoint.contract, form=Form(**form))
-        real = real_frames(checkpoint, contract, None)
-        out.write_bytes(graph.build(load_network(checkpoint), contract, real.normals[:4])[0])
-    return out
+    return exported("colour", precision="fp16")
 
 
 @pytest.mark.parametrize(
@@ -97,8 +82,8 @@ def exported(checkpoints, name, **form):
     ],
     ids=str,
 )
-def test_every_form_becomes_an_engine_that_says_what_it_is(rtx, checkpoints, tmp_path, name, form):
-    source, out = exported(checkpoints, name, **form), tmp_path / "m.engine"
+def test_every_form_becomes_an_engine_that_says_what_it_is(rtx, exported, tmp_path, name, form):
+    source, out = exported(name, **form), tmp_path / "m.engine"
     built = build_engine(source, out, AMPERE)
     engine = enginefile.read(out)
     assert engine == built.engine
@@ -257,10 +242,8 @@ def test_a_graph_that_tensorrt_cannot_take_is_named_with_its_node(rtx, tmp_path,
     assert names(tmp_path) == ["m.onnx"]
 
 
-def test_int8_as_onnx_runtime_wants_it_is_refused_with_the_command_that_helps(
-    checkpoints, tmp_path
-):
-    source = exported(checkpoints, "colour", precision="int8")
+def test_int8_as_onnx_runtime_wants_it_is_refused_with_the_command_that_helps(exported, tmp_path):
+    source = exported("colour", precision="int8")
     with pytest.raises(
         UsageError, match="adae-edge export CHECKPOINT --precision int8 --target tensorrt"
     ):
@@ -430,8 +413,10 @@ def test_the_walk_sees_what_the_builder_uses():
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_tensorrt_s_own_bindings_have_every_name_and_take_our_callbacks(tmp_path, package):
-    variables = install_bindings(tmp_path, package)
+def test_tensorrt_s_own_bindings_have_every_name_and_take_our_callbacks(
+    tmp_path, bindings, package
+):
+    variables = bindings(package)
     code = (
         "import functools, json, sys\n"
         "import tensorrt_bindings as trt\n"
@@ -467,8 +452,8 @@ def test_tensorrt_s_own_bindings_have_every_name_and_take_our_callbacks(tmp_path
     )
 
 
-def test_bindings_without_their_libraries_are_explained(tmp_path, model):
-    variables = install_bindings(tmp_path, PACKAGES[0])
+def test_bindings_without_their_libraries_are_explained(tmp_path, bindings, model):
+    variables = bindings(PACKAGES[0])
     del variables["LD_LIBRARY_PATH"]
     (tmp_path / "tensorrt.py").write_text("from tensorrt_bindings import *\n")
     command = [sys.executable, "-m", "adae_edge", "engine", str(model), "--out", "m.engine"]

@@ -18,40 +18,21 @@ from adae_edge.decoding.nifti import read_brain
 from adae_edge.export.examples import examples, write_examples
 from tests.support.models import complaints, run
 from tests.support.pictures import write_pictures
-from tests.support.trained import train_on
-from tests.support.volumes import write_patients
 
 # ONNX Runtime's wheel has the library without its headers; this package has them among its plugins.
 HEADERS = "com.github.asus4.onnxruntime@0.4.9"
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """A checkpoint of each kind, its model file and its example; made on first use."""
+def models(checkpoints, tmp_path_factory):
+    """The model file of each kind of checkpoint and its example; made on first use."""
     made = {}
 
     def make(kind):
         if kind not in made:
             folder = tmp_path_factory.mktemp(kind)
-            if kind == "grey":
-                train_on("digits", folder / "c.safetensors", 0, epochs=1)
-            elif kind == "colour":
-                train_on(
-                    str(write_pictures(folder / "data", 60)),
-                    folder / "c.safetensors",
-                    epochs=1,
-                    side=16,
-                )
-            else:
-                train_on(
-                    f"brats:{write_patients(folder / 'data')}",
-                    folder / "c.safetensors",
-                    epochs=1,
-                    side=16,
-                )
-            done = run(
-                "export", "c.safetensors", "--out", "m.onnx", "--example", "example", cwd=folder
-            )
+            options = ("--out", "m.onnx", "--example", "example")
+            done = run("export", checkpoints(kind), *options, cwd=folder)
             assert done.returncode == 0, done.stderr
             assert done.stdout.splitlines()[-1] == "wrote example/score.py and example/score.cpp"
             made[kind] = folder
@@ -105,7 +86,7 @@ def same(found, expected):
     assert [row[0] for row in found] == pytest.approx([score for score, _, _ in expected], rel=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["grey", "colour"])
+@pytest.mark.parametrize("kind", ["digits", "colour"])
 def test_the_python_script_scores_any_picture_as_the_runtime_does(models, pictures, kind):
     folder = models(kind)
     files = sorted(pictures.iterdir())
@@ -137,7 +118,7 @@ def test_the_python_script_refuses_what_it_would_score_wrongly(models, tmp_path)
     Image.new("F", (20, 20)).save(tmp_path / "a.tif")
     pages = [Image.new("L", (20, 20), value) for value in (0, 255)]
     pages[0].save(tmp_path / "b.tif", save_all=True, append_images=pages[1:])
-    folder = models("grey")
+    folder = models("digits")
     for name in ("a.tif", "b.tif"):
         command = [
             sys.executable,
@@ -153,9 +134,9 @@ def test_the_python_script_refuses_what_it_would_score_wrongly(models, tmp_path)
         )
 
 
-def test_the_python_script_scores_the_slices_of_a_volume(models):
+def test_the_python_script_scores_the_slices_of_a_volume(models, checkpoints):
     folder = models("slices")
-    volumes = sorted((folder / "data").rglob("*_flair.nii.gz"))[:2]
+    volumes = sorted(checkpoints("slices").parent.rglob("*_flair.nii.gz"))[:2]
     found, names = example(
         sys.executable, folder / "example" / "score.py", folder / "m.onnx", *volumes
     )
@@ -163,7 +144,7 @@ def test_the_python_script_scores_the_slices_of_a_volume(models):
     same(found, [row for path in volumes for row in scored(folder / "m.onnx", path, folder)])
 
 
-@pytest.mark.parametrize("kind", ["grey", "colour"])
+@pytest.mark.parametrize("kind", ["digits", "colour"])
 def test_the_program_in_cpp_scores_pictures_as_the_runtime_does(
     models, pictures, build, kind, tmp_path
 ):
@@ -188,7 +169,7 @@ def test_the_program_in_cpp_scores_pictures_as_the_runtime_does(
 
 
 def test_the_program_in_cpp_refuses_with_one_sentence(models, build, tmp_path):
-    folder = models("grey")
+    folder = models("digits")
     program = build(folder / "example" / "score.cpp")
     (tmp_path / "short.pgm").write_bytes(b"P5 4 4 255\n" + bytes(15))
     (tmp_path / "deep.pgm").write_bytes(b"P5 4 4 65535\n" + bytes(32))
@@ -212,10 +193,10 @@ def test_the_program_in_cpp_refuses_with_one_sentence(models, build, tmp_path):
         assert done.stderr.count("\n") == 1
 
 
-def test_the_program_in_cpp_scores_slices(models, build, tmp_path):
+def test_the_program_in_cpp_scores_slices(models, checkpoints, build, tmp_path):
     folder = models("slices")
     program = build(folder / "example" / "score.cpp")
-    (volume, *_) = sorted((folder / "data").rglob("*_flair.nii.gz"))
+    (volume, *_) = sorted(checkpoints("slices").parent.rglob("*_flair.nii.gz"))
     brain = read_brain(volume)
     for number in brain.shown:
         brain.slices[number].astype("<f4").tofile(tmp_path / f"{number:03}")
@@ -253,12 +234,12 @@ def test_the_examples_fill_a_batch_of_one_size(models, pictures, build, tmp_path
         same(found, [expected])
 
 
-def test_an_example_that_was_changed_is_not_overwritten(models, contract, tmp_path):
+def test_an_example_that_was_changed_is_not_overwritten(checkpoints, contract, tmp_path):
     (tmp_path / "score.py").write_text(examples("image", 3)["score.py"])
     assert write_examples(contract, tmp_path) == [tmp_path / "score.py", tmp_path / "score.cpp"]
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == examples("image", 1)
     (tmp_path / "score.cpp").write_text("mine")
-    checkpoint = models("colour") / "c.safetensors"
+    checkpoint = checkpoints("colour")
     for place, sentence in (
         (".", "score.cpp is there and not as --example writes it"),
         ("score.py", "is no folder"),

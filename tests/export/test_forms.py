@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from adae_edge.benchmarks.against import precisions
-from adae_edge.contract import Form, Region
+from adae_edge.contract import Form
 from adae_edge.errors import FrameError, ParityError, UsageError
 from adae_edge.export import cost, exporter, extremes, forms, graph, references, tolerances
 from adae_edge.formats import modelfile
@@ -24,24 +25,20 @@ from tests.support.trained import train_on
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    """A checkpoint of the digits."""
-    path = tmp_path_factory.mktemp("digits") / "c.safetensors"
-    train_on("digits", path, 0, epochs=3)
-    return path
+def digits(checkpoints, tmp_path_factory):
+    """A checkpoint of the digits, in a folder for its exports."""
+    return Path(shutil.copy(checkpoints("digits"), tmp_path_factory.mktemp("digits")))
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def pictures(checkpoints, tmp_path_factory):
     """Checkpoints of colour pictures by their settings, and the folder of the pictures, 56 x 40."""
     folder = tmp_path_factory.mktemp("pictures")
+    shutil.copy(checkpoints("colour"), folder / "plain.safetensors")
+    shutil.copy(checkpoints("region"), folder / "region.safetensors")
     data = write_pictures(folder / "data", 60, anomalous=20)
-    for name, changed in (
-        ("plain", {}),
-        ("padded", {"resize": "pad", "pad_value": 114.0}),
-        ("region", {"region": Region(7, 5, 40, 31)}),
-    ):
-        train_on(str(data), folder / f"{name}.safetensors", epochs=1, side=16, **changed)
+    padded = {"resize": "pad", "pad_value": 114.0}
+    train_on(str(data), folder / "padded.safetensors", epochs=1, side=16, **padded)
     return folder
 
 

@@ -16,8 +16,7 @@ from adae_edge.runtime import Scorer
 from adae_edge.train.data.opening import load_dataset
 from tests.support.environments import environment
 from tests.support.models import BUFFERED, a_contract, mean_model
-from tests.support.trained import train_on
-from tests.support.volumes import head, write_patients
+from tests.support.volumes import head
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64",
@@ -73,9 +72,8 @@ def gpu(wheel, tmp_path_factory):
     return environment(tmp_path_factory.mktemp("gpu") / "environment", f"{wheel}[gpu]")
 
 
-def digits(folder):
-    """A model with the score density, of two Gaussians, and frames: real, and of other sizes."""
-    train_on("digits", folder / "c.safetensors", anomalous=0, epochs=2, score="density")
+def digits():
+    """Frames for a model with the score density, of two Gaussians: real, and of other sizes."""
     random = np.random.default_rng(0)
     frames = [np.stack([load_dataset("digits", 0).frames[index] for index in range(60)])]
     for shape in ((31, 33, 1), (480, 640, 1), (333, 47, 1)):
@@ -84,10 +82,8 @@ def digits(folder):
     return {f"frames{number}": array for number, array in enumerate(frames)}
 
 
-def slices(folder):
-    """A model of brain volumes with the paper's score, and slices of a tumour that is new to it."""
-    patients = write_patients(folder / "brats")
-    train_on(f"brats:{patients}", folder / "c.safetensors", side=16)
+def slices():
+    """Slices of a tumour, for a model of brain volumes with the paper's score that never saw it."""
     volume = head(77, tumour=True)[0].astype(np.float32)
     found = {}
     for number, axis in enumerate((2, 0)):
@@ -98,10 +94,10 @@ def slices(folder):
     return found
 
 
-@pytest.mark.parametrize("made", [digits, slices])
-def test_openvino_gives_the_scores_of_the_cpu(openvino, tmp_path, made):
-    inputs = made(tmp_path)
-    export(tmp_path / "c.safetensors", tmp_path / "m.onnx")
+@pytest.mark.parametrize(("kind", "made"), [("density", digits), ("slices", slices)])
+def test_openvino_gives_the_scores_of_the_cpu(openvino, checkpoints, tmp_path, kind, made):
+    inputs = made()
+    export(checkpoints(kind), tmp_path / "m.onnx")
     np.savez(tmp_path / "frames.npz", **inputs)
     here = tmp_path / "here"
     here.mkdir()

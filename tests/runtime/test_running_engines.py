@@ -25,7 +25,7 @@ from adae_edge.gpu import Gpu
 from adae_edge.runtime import Scorer, calibrate, scorer
 from adae_edge.runtime.backends import tensorrt as backend
 from tests.support import imitation
-from tests.support.bindings import PACKAGES, install_bindings
+from tests.support.bindings import PACKAGES
 from tests.support.checkout import ROOT
 from tests.support.models import a_contract, complaints, many_pictures, mean_model, run
 
@@ -168,9 +168,9 @@ def test_what_tensorrt_says_is_kept_and_not_printed():
 
 
 @pytest.mark.parametrize("package", PACKAGES[1:])
-def test_tensorrt_without_its_libraries_is_refused(tmp_path, package):
+def test_tensorrt_without_its_libraries_is_refused(tmp_path, bindings, package):
     """As PyPI has it, where the libraries are not."""
-    variables = install_bindings(tmp_path, package)
+    variables = bindings(package)
     path = written(tmp_path, flavour="tensorrt", version=package.partition("==")[2])
     done = run("score", path, tmp_path, cwd=tmp_path, PYTHONPATH=variables["PYTHONPATH"])
     assert done.returncode == 1
@@ -194,7 +194,7 @@ def used(tree, names):
 
 
 @pytest.mark.parametrize("package", ["tensorrt_rtx_bindings", *PACKAGES])
-def test_real_bindings_know_every_name_that_the_backend_uses(tmp_path, package):
+def test_real_bindings_know_every_name_that_the_backend_uses(tmp_path, bindings, package):
     tree = ast.parse((ROOT / "runtime/backends/tensorrt.py").read_text())
     names = {
         "ICudaEngine": set(used(tree, {"plan", "_plan"})) - {"create_runtime_config"},
@@ -215,7 +215,7 @@ def test_real_bindings_know_every_name_that_the_backend_uses(tmp_path, package):
         names["IRuntimeConfig"] = set(used(tree, {"config"}))
         names[""].add("DynamicShapesKernelSpecializationStrategy")
     else:
-        variables = install_bindings(tmp_path, package)
+        variables = bindings(package)
     asked = json.dumps({name: sorted(attributes) for name, attributes in names.items()})
     command = [sys.executable, "-W", "ignore", "-c", ASKING, module, asked]
     done = subprocess.run(

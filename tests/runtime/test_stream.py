@@ -23,7 +23,6 @@ from adae_edge.runtime import (
 )
 from adae_edge.runtime.sinks.sink import MAP, PIXELS
 from tests.support.models import mean_model
-from tests.support.trained import train_on
 
 
 @pytest.fixture
@@ -135,12 +134,11 @@ def test_only_a_sink_that_wants_pixels_gets_them(scorer):
 
 
 @pytest.fixture(scope="module")
-def mapped(tmp_path_factory):
+def mapped(checkpoints, tmp_path_factory):
     """A model with an anomaly map in the frame's pixels."""
-    folder = tmp_path_factory.mktemp("mapped")
-    train_on("digits", folder / "c.safetensors", 0, epochs=1)
-    export(folder / "c.safetensors", folder / "m.onnx", form=Form(anomaly_map="frame"))
-    return folder / "m.onnx"
+    out = tmp_path_factory.mktemp("mapped") / "m.onnx"
+    export(checkpoints("digits"), out, form=Form(anomaly_map="frame"))
+    return out
 
 
 def test_a_map_is_computed_only_if_a_sink_wants_it(mapped, monkeypatch):

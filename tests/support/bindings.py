@@ -35,12 +35,8 @@ SYMBOLS = (
 )
 
 
-def install_bindings(folder: Path, package: str) -> dict[str, str]:
-    """Install the bindings, or skip the test where they cannot be had.
-
-    Returns:
-        The environment variables with which Python imports ``tensorrt_bindings``.
-    """
+def install_bindings(folder: Path, package: str) -> None:
+    """Install the bindings into a folder, or skip the test where they cannot be had."""
     if not shutil.which("gcc"):
         pytest.skip("there is no C compiler")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"]
@@ -67,4 +63,8 @@ def install_bindings(folder: Path, package: str) -> dict[str, str]:
             cwd=folder,
             check=True,
         )
+
+
+def bindings_in(folder: Path) -> dict[str, str]:
+    """The environment variables with which Python imports ``tensorrt_bindings`` of a folder."""
     return {**os.environ, "LD_LIBRARY_PATH": str(folder), "PYTHONPATH": f"{folder}:{ROOT}"}

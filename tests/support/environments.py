@@ -9,8 +9,8 @@ import pytest
 from tests.support.checkout import ROOT
 
 
-def build_wheel(folder: Path) -> Path:
-    """Build the package's wheel, from a copy, so that the build leaves nothing in the checkout."""
+def build_wheel(folder: Path) -> None:
+    """Build the package's wheel in ``folder/wheel``, from a copy that the build may litter."""
     copy, out = folder / "source", folder / "wheel"
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"],
@@ -27,7 +27,6 @@ def build_wheel(folder: Path) -> Path:
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", *options, str(copy)], check=True, cwd=folder
     )
-    return next(out.glob("*.whl"))
 
 
 def environment(folder: Path, requirement: str) -> Path:

@@ -38,6 +38,15 @@ def digits():
     return load_dataset("digits", 0)
 
 
+@pytest.fixture
+def _two_threads():
+    """As many as a user with two cores has; other tests have one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 def small(dataset, count=200):
     """The first frames of a data set."""
     return dataclasses.replace(
@@ -109,6 +118,7 @@ def test_the_paper_recipe_is_the_papers():
     assert not recipe.cosine
 
 
+@pytest.mark.usefixtures("_two_threads")
 def test_training_is_deterministic_for_a_seed(digits, tmp_path):
     hashes = [
         train(
@@ -121,6 +131,7 @@ def test_training_is_deterministic_for_a_seed(digits, tmp_path):
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+@pytest.mark.usefixtures("_two_threads")
 def test_a_resumed_training_is_the_uninterrupted_one_bit_for_bit(digits, tmp_path):
     data = small(digits, 500)
     settings = settings_for(data, "digits", 0, epochs=4)
@@ -437,6 +448,7 @@ def test_a_finished_training_is_not_resumed(digits, tmp_path):
         prepare(TrainRequest(resume=out))
 
 
+@pytest.mark.usefixtures("_two_threads")
 def test_a_training_interrupted_before_its_calibration_is_finished_by_resuming(digits, tmp_path):
     data = small(digits)
     settings = settings_for(data, "digits", 0)
