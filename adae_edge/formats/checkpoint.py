@@ -80,7 +80,7 @@ class Checkpoint:
         if self.contract is not None:
             header[CONTRACT_KEY] = self.contract.to_json()
         contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-        write_atomically(path, save(contiguous, metadata=header))
+        write_atomically(path, _sorted(save(contiguous, metadata=header)))
 
     @staticmethod
     def load(path: Path) -> Checkpoint:
@@ -153,6 +153,14 @@ def _are_pictures(tensor: NDArray[Any]) -> bool:
         and tensor.shape[1] in (32, 64)
         and tensor.nbytes <= PICTURE_BYTES
     )
+
+
+def _sorted(data: bytes) -> bytes:
+    """The same safetensors file with the keys of its header in order, and not in one of chance."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":"))
+    padded = header.encode().ljust(-(-len(header.encode()) // 8) * 8)
+    return len(padded).to_bytes(8, "little") + padded + data[8 + length :]
 
 
 def choose_references(
