@@ -73,7 +73,7 @@ class Gaussians(nn.Module):
         return energy(squared).reshape(-1, self.across, self.across)
 
     def resampling(self, side: int) -> Tensor:
-        """Weights float32 [side, across] that spread values at the patches' centres over an axis."""
+        """Weights float32 [side, across] that spread the values of patches along an axis."""
         middle = (torch.arange(side) + 0.5) * (self.side / side)
         position = (middle - PATCH / 2) / self.stride
         return bilinear(position, self.across)
@@ -130,7 +130,8 @@ class Local(nn.Module):
         components: of the whole picture.
 
     Attributes:
-        scores: float32 [2, 3], mean and standard deviation of the looks' energies of unseen normals.
+        scores: float32 [2, 3], mean and standard deviation of the looks' energies of held-out
+            normals.
         places: float32 [2, 3], the same of the energies of their single places.
     """
 
@@ -166,7 +167,7 @@ class Local(nn.Module):
         return {"coarse": self.coarse, "fine": self.fine, "whole": self.whole}
 
     def pictures(self, x: Tensor) -> dict[str, Tensor]:
-        """x: as for ``forward`` -> the picture of each look, float32 [N, side, side], logarithms."""
+        """x: as for ``forward`` -> each look's picture, float32 [N, side, side], in logarithms."""
         grey = (x.float().mean(dim=1) + 1) / 2
         fine = pooled(grey, self.fine_side)
         coarse = log_grey(pooled(fine, COARSE_SIDE))

@@ -37,7 +37,7 @@ def dead_pixels(model: ADAE, frames: Tensor) -> tuple[int, int]:
 
 
 def dead_note(model: ADAE, frames: Tensor) -> str:
-    """What is to be told of dead pixels; "" where there are none. Arguments as for ``dead_pixels``."""
+    """A sentence on dead pixels, or "" without any; its arguments are those of ``dead_pixels``."""
     generator, discriminator = dead_pixels(model, frames)
     if not generator and not discriminator:
         return ""

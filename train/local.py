@@ -147,7 +147,7 @@ def _energies(local: Local, pictures: dict[str, Tensor]) -> dict[str, Tensor]:
     """The looks' energies, float32 [N, h, w] each."""
     with torch.inference_mode():
         return {
-            name: torch.cat([look(part) for part in pictures[name].split(_CHUNK)])  # type: ignore[no-untyped-call]
+            name: torch.cat([look(part) for part in torch.split(pictures[name], _CHUNK)])
             for name, look in local.looks().items()
         }
 

@@ -96,16 +96,11 @@ def train(
 
     # networks
     torch.manual_seed(settings.seed)
-    model = ADAE(preprocess, dataset.channels, settings.network).to(group.device)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if isinstance(model.generator, LinearAutoencoder):
-        fit_linear(model.generator, frames, preprocess)
+    model = _network(preprocess, dataset.channels, settings, frames)
     run = Run(model, settings.recipe, group, compiled)
-    done = 0
-    if resume is not None:
-        if resume.training.get("data_sha256") != data_sha256:
-            raise CheckpointError(f"{settings.data} is not the data that {out} was trained on")
-        done = run.restore(resume)
+    if resume is not None and resume.training.get("data_sha256") != data_sha256:
+        raise CheckpointError(f"{settings.data} is not the data that {out} was trained on")
+    done = 0 if resume is None else run.restore(resume)
 
     # epochs
     schedule = _schedule(settings, len(frames))
@@ -128,7 +123,6 @@ def train(
         on_note(note)
     _fit_score(model.eval(), settings, dataset, frames, parts.train)
     scores, references = score_frames(model, dataset, parts.calibration)
-    calibration = calibrate(scores, settings.fpr)
 
     # what an evaluation compares with
     pictures = small_pictures(model, dataset, parts.train[:PICTURES])
@@ -136,7 +130,7 @@ def train(
         on_note(note)
 
     # checkpoint
-    contract = _contract(dataset, settings, model, calibration, data_sha256)
+    contract = _contract(dataset, settings, model, calibrate(scores, settings.fpr), data_sha256)
     finished = Checkpoint(arrays(model.state_dict()), header, contract, seen=seen)
     if settings.references:
         finished.references = references
@@ -144,6 +138,15 @@ def train(
         finished.pictures = pictures
     finished.save(out)
     return contract
+
+
+def _network(preprocess: Preprocess, channels: int, settings: Settings, frames: Tensor) -> ADAE:
+    """G and D with their first weights, or fitted to the frames where both are linear."""
+    model = ADAE(preprocess, channels, settings.network).to(frames.device)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if isinstance(model.generator, LinearAutoencoder):
+        fit_linear(model.generator, frames, preprocess)
+    return model
 
 
 def _preprocess(dataset: Dataset, settings: Settings) -> Preprocess:

@@ -44,17 +44,8 @@ def dataset(patients):
 def trained(patients, tmp_path_factory):
     """A checkpoint and its model file, made as a user makes them."""
     folder = tmp_path_factory.mktemp("trained")
-    made = run(
-        "train",
-        f"brats:{patients}",
-        "--out",
-        "c.safetensors",
-        "--epochs",
-        3,
-        "--network",
-        "a",
-        cwd=folder,
-    )
+    options = ("--out", "c.safetensors", "--epochs", 3, "--network", "a")
+    made = run("train", f"brats:{patients}", *options, cwd=folder)
     assert made.returncode == 0, made.stderr
     made = run("export", "c.safetensors", "--out", "m.onnx", cwd=folder)
     assert made.returncode == 0, made.stderr
@@ -117,9 +108,8 @@ def test_labels_and_the_slices_that_are_left_out(tmp_path):
     dataset = load_dataset(f"brats:{tmp_path}")
     brain = read_brain(tmp_path / "p" / "p_flair.nii.gz")
     expected = [index for index in brain.shown if index not in (middle + 1, middle + 2)]
-    assert [
-        frame.tobytes() for frame in (dataset.frames[i] for i in range(len(dataset.frames)))
-    ] == [brain.slices[index].tobytes() for index in expected]
+    frames = [dataset.frames[index].tobytes() for index in range(len(dataset.frames))]
+    assert frames == [brain.slices[index].tobytes() for index in expected]
     assert dataset.anomalous.tolist() == [index == middle for index in expected]
     assert dataset.statistics == pytest.approx(
         np.tile([brain.mean, brain.std], (len(expected), 1)), rel=1e-6
@@ -154,10 +144,8 @@ def test_patients_stay_whole_and_five_seeds_test_each_once(dataset):
         tested += of["test"]
     assert sorted(tested) == sorted(set(dataset.groups))
     first, again = (split(dataset.anomalous, 0, dataset.groups) for _ in range(2))
-    for name in (
-        "train",
-        "calibration",
-    ):  # whoever takes the first of them takes slices from everywhere
+    for name in ("train", "calibration"):
+        # whoever takes the first of them takes slices from everywhere
         part = getattr(first, name)
         assert not np.array_equal(part, np.sort(part))
         assert np.array_equal(part, getattr(again, name))
@@ -490,17 +478,8 @@ def test_inspect_and_bench_know_slices(trained):
     described = modelfile.describe(modelfile.read(trained / "m.onnx"))
     assert "float32 [N, H, W, 1] in modality units, with mean and std float32 [N]" in described
     assert "5 standard deviations become 1" in described
-    done = run(
-        "bench",
-        trained / "m.onnx",
-        "--batch",
-        "1,2",
-        "--size",
-        "24x24",
-        "--seconds",
-        "0.1",
-        cwd=trained,
-    )
+    options = ("--batch", "1,2", "--size", "24x24", "--seconds", "0.1")
+    done = run("bench", trained / "m.onnx", *options, cwd=trained)
     assert done.returncode == 0, done.stderr
     assert "24x24" in done.stdout
 

@@ -23,7 +23,7 @@ def black_frames():
 
 
 def dead_after_training(floor):
-    """The dead pixels of a G that begins white, as far as large steps drive it, trained on black."""
+    """The dead pixels of a G that large steps drove to white, and that is trained on black."""
     frames = black_frames()
     torch.manual_seed(0)
     model = ADAE(Preprocess(16), 1, Network(4, 4))

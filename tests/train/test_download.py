@@ -144,10 +144,13 @@ def test_ctrl_c_in_the_middle_leaves_nothing(served, tmp_path):
     handler.stalled = "one.gz"
     out = tmp_path / "out"
     code = (
-        "import sys\nfrom adae_edge import cli\nfrom adae_edge.train.data import download\n"
+        "import sys\n"
+        "from adae_edge import cli\n"
+        "from adae_edge.train.data import download\n"
         f"source = download.Source({base!r}, {files(base)['set'].md5!r})\n"
         "download.OFFICIAL['mnist'] = source\n"
-        f"sys.argv = ['adae-edge', 'download', 'mnist', {str(out)!r}]\ncli.main()"
+        f"sys.argv = ['adae-edge', 'download', 'mnist', {str(out)!r}]\n"
+        "cli.main()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -169,10 +172,10 @@ def test_what_a_killed_download_left_goes_and_a_running_one_stays(served, tmp_pa
     handler.stalled = "one.gz"
     out = tmp_path / "out"
     code = (
-        "import sys\nfrom pathlib import Path\nfrom adae_edge.train.data.download import Source, "
-        "download\n"
-        f"download('set', Path({str(out)!r}), "
-        f"{{'set': Source({base!r}, {files(base)['set'].md5!r})}})"
+        "from pathlib import Path\n"
+        "from adae_edge.train.data.download import Source, download\n"
+        f"source = Source({base!r}, {files(base)['set'].md5!r})\n"
+        f"download('set', Path({str(out)!r}), {{'set': source}})"
     )
 
     def started(before):

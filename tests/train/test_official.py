@@ -1,8 +1,6 @@
 """Digits, MNIST and CIFAR-10, and the sentences that refuse damaged or missing files."""
 
 import gzip
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ import pytest
 from adae_edge.errors import DatasetError, UsageError
 from adae_edge.train.data.opening import class_number, load_dataset, whole_digest
 from adae_edge.train.settings import describe
+from tests.support.models import complaints, run
 from tests.support.official import (
     FORMS,
     batch,
@@ -246,14 +245,8 @@ def test_a_python_batch_that_would_run_a_command_is_only_read(tmp_path):
 
 
 def test_classes_go_by_number_or_by_name():
-    assert [class_number("cifar10:x", name) for name in ("plane", "cat", "truck", "5", None)] == [
-        0,
-        3,
-        9,
-        5,
-        None,
-    ]
-    assert [class_number("cifar10:x", name) for name in ("airplane", "automobile")] == [0, 1]
+    numbers = {"plane": 0, "airplane": 0, "automobile": 1, "cat": 3, "truck": 9, "5": 5, None: None}
+    assert {name: class_number("cifar10:x", name) for name in numbers} == numbers
     for spec, name in (
         ("cifar10:x", "zebra"),
         ("mnist:x", "cat"),
@@ -266,28 +259,15 @@ def test_classes_go_by_number_or_by_name():
 
 def test_the_commands_train_and_evaluate_cifar10_and_say_what_is_missing(tmp_path):
     data, out = write_cifar10(tmp_path, "bin", test=False), tmp_path / "c.safetensors"
-    command = [sys.executable, "-m", "adae_edge"]
-    training = [
-        "train",
-        f"cifar10:{data}",
-        "--anomalous",
-        "cat",
-        "--epochs",
-        "1",
-        "--out",
-        str(out),
-    ]
-    for arguments in (training, ["evaluate", str(out)]):
-        done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
+    training = ("train", f"cifar10:{data}", "--anomalous")
+    for arguments in ((*training, "cat", "--epochs", 1, "--out", out), ("evaluate", out)):
+        done = run(*arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
         assert "the 100 training images of CIFAR-10 are all there is" in done.stdout
-    wrong = subprocess.run(
-        [*command, *training[:3], "zebra"], capture_output=True, text=True, check=False
-    )
+    wrong = run(*training, "zebra", cwd=tmp_path)
     assert wrong.returncode == 2
-    assert wrong.stderr.startswith(
-        "adae-edge: cifar10 has no class zebra: choose 0 to 9 or plane, car, "
-    )
-    assert wrong.stderr.count("\n") == 1
+    (complaint,) = complaints(wrong)
+    assert complaint.startswith("cifar10 has no class zebra: choose 0 to 9 or plane, car, ")
 
 
 @pytest.mark.parametrize(

@@ -98,10 +98,8 @@ def test_the_json_has_every_figure_and_no_place_of_this_machine(table):
     summary = json.loads(text)
     assert str(folder) not in text
     assert str(Path.home()) not in text
-    assert (
-        summary["command"]
-        == "adae-edge reproduce digits --out table --classes 0,1 --seeds 3 --epochs 4"
-    )
+    again = "adae-edge reproduce digits --out table --classes 0,1 --seeds 3 --epochs 4"
+    assert summary["command"] == again
     assert (summary["seeds"], summary["epochs"], summary["paper"]) == ([3], 4, {})
     assert summary["recipe"]["name"] == "default"
     assert summary["recipe"]["learning_rate"] == 4e-3
@@ -160,14 +158,17 @@ def test_a_log_has_a_line_for_every_epoch_and_cell(table):
 
 def test_a_finished_cell_is_never_run_again(table):
     folder, first = table
-    before = {
-        name: (path.read_bytes(), path.stat().st_mtime_ns) for name, path in cells(folder).items()
-    }
+
+    def files():
+        return {
+            name: (path.read_bytes(), path.stat().st_mtime_ns)
+            for name, path in cells(folder).items()
+        }
+
+    before = files()
     again = run("reproduce", "digits", "--out", "table", *OPTIONS, cwd=folder)
     assert (again.returncode, again.stderr, again.stdout) == (0, "", first.stdout)
-    assert {
-        name: (path.read_bytes(), path.stat().st_mtime_ns) for name, path in cells(folder).items()
-    } == before
+    assert files() == before
 
 
 def test_a_stopped_and_then_a_killed_table_end_as_the_uninterrupted_one(table, tmp_path):
@@ -460,18 +461,8 @@ def brain_table(tmp_path_factory):
     folder = tmp_path_factory.mktemp("brains")
     for modality in ("flair", "t1"):
         write_patients(folder / "brats", volume=f"_{modality}")
-    done = run(
-        "reproduce",
-        "brats",
-        "brats",
-        "--out",
-        "table",
-        "--seeds",
-        "0,1",
-        "--epochs",
-        "1",
-        cwd=folder,
-    )
+    options = ("--out", "table", "--seeds", "0,1", "--epochs", "1")
+    done = run("reproduce", "brats", "brats", *options, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
@@ -541,18 +532,8 @@ def test_a_fold_without_tumours_is_named_before_the_training(tmp_path):
         values, _ = head(number)
         write_volume(tmp_path / "brats" / f"p{number}" / f"p{number}_flair.nii.gz", values)
         write_volume(tmp_path / "brats" / f"p{number}" / f"p{number}_seg.nii.gz", values * 0)
-    done = run(
-        "reproduce",
-        "brats",
-        "brats",
-        "--out",
-        "table",
-        "--classes",
-        "flair",
-        "--seeds",
-        "0",
-        cwd=tmp_path,
-    )
+    options = ("--out", "table", "--classes", "flair", "--seeds", "0")
+    done = run("reproduce", "brats", "brats", *options, cwd=tmp_path)
     assert done.returncode == 1
     assert "brats:brats has test frames of one kind alone for class flair, seed 0" in done.stderr
     assert not cells(tmp_path)

@@ -38,20 +38,18 @@ def groups_of(paths: Sequence[PurePath], normals: int, rule: str) -> Indices:
     pattern = _pattern(rule)
     names = []
     for index, path in enumerate(paths):
-        found = pattern.search(path.as_posix())
-        name = None if found is None else found[1]
+        match = pattern.search(path.as_posix())
+        name = match[1] if match else None
         if name is None and index < normals:
-            raise GroupError(
-                f"{path} has no group: --group {rule} finds none in it"
-                if rule != FOLDER
-                else f"{path} has no group: --group folder needs each frame in a sub-folder"
-            )
+            why = "needs each frame in a sub-folder" if rule == FOLDER else "finds none in it"
+            raise GroupError(f"{path} has no group: --group {rule} {why}")
         # No name begins so, as no path holds a null character.
         names.append(f"\0{index}" if name is None else name)
     return np.unique(names, return_inverse=True)[1].astype(np.intp)
 
 
 def _pattern(rule: str) -> re.Pattern[str]:
+    """Compile the rule; raises as ``groups_of``."""
     if rule == FOLDER:
         return re.compile("^([^/]+)/")
     try:
