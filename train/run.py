@@ -93,10 +93,7 @@ class Run:
         with self.precision:
             generated, real = self.generator(x), self.discriminator(x)
             fake = generated.detach().requires_grad_()
-            # D's part of this pass is turned around, so that a floor would lead away from 0.
-            self._keep_slopes(0.0)
-            again = self.discriminator(fake)
-            self._keep_slopes(self.recipe.slope_floor)
+            again = self.again(fake)
         loss_generator = (x - generated.float()).abs().mean()
         loss_real = (x - real.float()).abs().mean()
         loss_fake = (fake.float() - again.float()).abs().mean()
@@ -155,6 +152,16 @@ class Run:
             raise CheckpointError(
                 "the checkpoint does not hold the state of an unfinished training"
             ) from error
+
+    def again(self, fake: Tensor) -> Tensor:
+        """What D makes of G's frames, float [N, C, S, S], with no floor under its tanh's slope.
+
+        D's part of this pass is turned around, so that a floor would lead away from 0.
+        """
+        self._keep_slopes(0.0)
+        again: Tensor = self.discriminator(fake)
+        self._keep_slopes(self.recipe.slope_floor)
+        return again
 
     def _keep_slopes(self, floor: float) -> None:
         """Set the floor under the slope of both last layers."""

@@ -52,7 +52,7 @@ class ChangedRun(Run):
         with self.precision:
             generated, real = self.model.generator(shown), self.model.discriminator(x)
             fake = generated.detach().requires_grad_()
-            again = self.model.discriminator(fake)
+            again = self.again(fake)
 
         # their losses
         def loss(a: Tensor, b: Tensor) -> Tensor:
