@@ -31,7 +31,7 @@ from adae_edge.fields import (
     whole,
 )
 
-SCHEMA = 4
+SCHEMA = 5
 QUANTILES = 101
 
 # Standard deviations that become the network's -1 to 1, for frames of kind "modality": in the ten
@@ -185,6 +185,12 @@ class Calibration:
     quantiles: Annotated[
         tuple[float, ...], _QUANTILES, "those normals' scores at the levels 0, 0.01 ... 1"
     ]
+    map_threshold: Annotated[
+        float | None,
+        nullable(number(-1e30, 1e30)),
+        "in the map's units, with the same promise; a pixel is anomalous if it is greater; null: "
+        "none was chosen",
+    ] = None
 
     @property
     def promise(self) -> str:
@@ -248,6 +254,11 @@ class Contract:
         "grey values of DICOM files, as in the training; null: by each file's own window",
         Of("modality", NULL),
     ] = None
+    decoding: Annotated[
+        str | None,
+        nullable(printable_text(100)),
+        "the rule by which files became the training's frames; null: it is not known",
+    ] = None
     form: Annotated[
         Form,
         Key("graph"),
@@ -294,6 +305,9 @@ class Contract:
             fields = _with_added(fields, "the contract", 3, graph=None)
         if schema < 4:
             _check_before_4(fields, schema)
+        if schema < 5:
+            fields = _with_added(fields, "the contract", 5, decoding=None)
+            fields = _with_added_calibration(fields, 5, map_threshold=None)
         values = _read(Contract, fields, "the contract")
         _check_kind(fields)
         values["network"] = Network(**_read(Network, values["network"], "the contract's network"))
@@ -324,10 +338,7 @@ def _check_kind(values: dict[str, Any]) -> None:
 
 def _from_schema_1(fields: dict[str, Any]) -> dict[str, Any]:
     """The same contract in schema 2, with what a file without its fields says."""
-    calibration = fields.get("calibration")
-    if isinstance(calibration, dict):
-        calibration = _with_added(calibration, "the contract's calibration", 2, confidence=None)
-        fields = fields | {"calibration": calibration}
+    fields = _with_added_calibration(fields, 2, confidence=None)
     if fields.get("score", "l2") != "l2":
         raise ContractError(
             f"the contract has score = {fields['score']!r:.60}, which schema 1 does not know"
@@ -347,6 +358,15 @@ def _check_before_4(fields: dict[str, Any], schema: int) -> None:
             raise ContractError(
                 f"the contract has {name} = {value!r}, which schema {schema} does not know"
             )
+
+
+def _with_added_calibration(fields: dict[str, Any], schema: int, **added: Any) -> dict[str, Any]:
+    """The fields of an older schema and what ``schema`` added to their calibration."""
+    calibration = fields.get("calibration")
+    if not isinstance(calibration, dict):
+        return fields  # it is refused by its rule
+    calibration = _with_added(calibration, "the contract's calibration", schema, **added)
+    return fields | {"calibration": calibration}
 
 
 def _with_added(fields: dict[str, Any], where: str, schema: int, **added: Any) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from adae_edge.contract import SCHEMA, Contract, Form, Network, Region
 from adae_edge.errors import ContractError
-from tests.support.models import as_schema_1
+from tests.support.models import as_schema_1, as_schema_4
 
 FIELDS = ["graph" if field.name == "form" else field.name for field in dataclasses.fields(Contract)]
-CALIBRATION = ["threshold", "target_fpr", "confidence", "normals", "quantiles"]
+CALIBRATION = ["threshold", "target_fpr", "confidence", "normals", "quantiles", "map_threshold"]
 ADDED = ["modality", "window", "z_range"]  # by schema 2
+LATER = ["graph", "decoding"]  # by schemas 3 and 5
 GRAPH = [field.name for field in dataclasses.fields(Form)]  # by schema 3
 NETWORK = ["width", "latent"]
 RISING = [index / 100 for index in range(101)]
@@ -45,6 +46,7 @@ def refusal(fields):
         {"kind": "modality", "resize": "pad", "z_range": 5.0},
         {"kind": "modality", "z_range": 5.0, "modality": "t1ce"},
         {"window": (-40.5, 400.0)},
+        {"decoding": "pictures 2"},
         {"form": Form()},
         {
             "form": Form(
@@ -111,10 +113,9 @@ def test_unknown_field_is_named(contract, part):
         for value in [None, True, [], {}, "", "text", -1, 0.5, 1e308, "NaN", ["x"] * 4, {"a": 1}]
         if (name, value)
         not in [
-            *((name, None) for name in ("region", "graph", *ADDED)),
+            *((name, None) for name in ("region", "graph", "decoding", *ADDED)),
             ("pad_value", 0.5),
-            ("version", "text"),
-            ("version", "NaN"),
+            *((name, text) for name in ("version", "decoding") for text in ("text", "NaN")),
         ]
     ],
 )
@@ -160,6 +161,10 @@ def test_value_of_another_type_is_refused(contract, name, value):
         (None, "window", [40, True]),
         (None, "window", [2e9, 400]),
         (None, "window", "40"),
+        (None, "decoding", ""),
+        (None, "decoding", "a\nb"),
+        (None, "decoding", "x" * 101),
+        (None, "decoding", 2),
         (None, "graph", "fp32"),
         ("graph", "precision", "bf16"),
         ("graph", "precision", ["fp16"]),
@@ -190,6 +195,9 @@ def test_value_of_another_type_is_refused(contract, name, value):
         ("calibration", "confidence", -0.01),
         ("calibration", "confidence", True),
         ("calibration", "confidence", "0.95"),
+        ("calibration", "map_threshold", -1e31),
+        ("calibration", "map_threshold", True),
+        ("calibration", "map_threshold", "3"),
         ("calibration", "normals", 0),
         ("calibration", "normals", 12.0),
         ("calibration", "quantiles", RISING[:-1]),
@@ -219,7 +227,7 @@ def test_numbers_that_are_not_finite_are_refused(contract, name, number):
 
 
 def test_schema_3_knows_neither_the_score_local_nor_a_linear_network(contract):
-    fields = as_json(contract) | {"schema": 3}
+    fields = as_schema_4(contract) | {"schema": 3}
     assert Contract.from_json(json.dumps(fields)) == contract
     sentence = refusal(fields | {"score": "local"})
     assert sentence == "the contract has score = 'local', which schema 3 does not know"
@@ -269,7 +277,7 @@ def test_schema_1_has_no_field_of_schema_2(contract, value):
         assert refusal(fields) == f"the contract has a field that schema 1 does not know: '{name}'"
 
 
-@pytest.mark.parametrize("name", [name for name in FIELDS if name not in [*ADDED, "graph"]])
+@pytest.mark.parametrize("name", [name for name in FIELDS if name not in [*ADDED, *LATER]])
 def test_schema_1_is_checked_as_strictly(contract, name):
     fields = as_schema_1(contract)
     fields[name] = {"a": 1}
@@ -285,7 +293,7 @@ def test_schema_1_knew_pictures_alone(contract):
 
 
 def test_schema_2_is_read_as_it_was_and_has_no_graph(contract):
-    fields = as_json(contract) | {"schema": 2}
+    fields = as_schema_4(contract) | {"schema": 2}
     del fields["graph"]
     assert Contract.from_json(json.dumps(fields)) == dataclasses.replace(contract, form=Form())
     for value in (None, {}):
@@ -302,13 +310,38 @@ def test_a_graph_is_whole(contract, name):
         name: None if name in ("size", "batch", "anomaly_map") else fields["graph"].get(name),
         "more": 1,
     }
-    assert "the contract's graph has a field that schema 4 does not know: 'more'" in refusal(fields)
+    assert "the contract's graph has a field that schema 5 does not know: 'more'" in refusal(fields)
 
 
 def test_schema_3_and_newer_must_say_what_3_added(contract):
     fields = as_json(contract)
     del fields["graph"]
     assert refusal(fields) == "the contract lacks graph"
+
+
+@pytest.mark.parametrize("threshold", [-0.5, 3.25, None])
+def test_a_map_has_a_threshold_of_its_own_from_schema_5_on(contract, threshold):
+    calibration = dataclasses.replace(contract.calibration, map_threshold=threshold)
+    written = contract.with_calibration(calibration)
+    assert Contract.from_json(written.to_json()) == written
+
+
+def test_schema_4_is_read_as_it_was(contract):
+    fields = as_schema_4(contract)
+    assert Contract.from_json(json.dumps(fields)) == contract
+    sentence = refusal(fields | {"decoding": None})
+    assert sentence == "the contract has a field that schema 4 does not know: 'decoding'"
+    fields["calibration"]["map_threshold"] = 3.0
+    assert refusal(fields) == (
+        "the contract's calibration has a field that schema 4 does not know: 'map_threshold'"
+    )
+
+
+def test_schema_5_must_say_what_it_added(contract):
+    fields = as_json(contract) | {"calibration": as_schema_4(contract)["calibration"]}
+    assert refusal(fields) == "the contract's calibration lacks map_threshold"
+    del fields["decoding"]
+    assert refusal(fields) == "the contract lacks decoding"
 
 
 def test_schema_2_must_say_what_it_added(contract):
@@ -318,12 +351,12 @@ def test_schema_2_must_say_what_it_added(contract):
 
 
 @pytest.mark.parametrize(
-    "schema", [0, 5, "1", "2", None, True, 1.5, [1], {"schema": 1}, "\x1b[2J" * 99]
+    "schema", [0, 6, "1", "2", None, True, 1.5, [1], {"schema": 1}, "\x1b[2J" * 99]
 )
 def test_unknown_schema_says_what_to_install(contract, schema):
     sentence = refusal({**as_json(contract), "schema": schema})
     assert sentence.startswith("the contract has schema ")
-    assert "this version reads 1 to 4: install" in sentence
+    assert "this version reads 1 to 5: install" in sentence
 
 
 @pytest.mark.parametrize(

@@ -48,11 +48,18 @@ def a_contract(channels=1, threshold=100.0, region=None):
 
 
 def as_schema_1(contract):
-    """Its JSON fields as a file of schema 1 has them: without what schemas 2 and 3 added."""
-    fields = json.loads(contract.to_json()) | {"schema": 1}
+    """Its JSON fields as a file of schema 1 has them: without what later schemas added."""
+    fields = as_schema_4(contract) | {"schema": 1}
     for name in ("z_range", "modality", "window", "graph"):
         del fields[name]
     del fields["calibration"]["confidence"]
+    return fields
+
+
+def as_schema_4(contract):
+    """Its JSON fields as a file of schema 4 has them; 2 and 3 have the same, or fewer."""
+    fields = json.loads(contract.to_json()) | {"schema": 4}
+    del fields["decoding"], fields["calibration"]["map_threshold"]
     return fields
 
 
