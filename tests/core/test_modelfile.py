@@ -205,8 +205,8 @@ CHANGES = {
         "it has more than one contract",
     ),
     "unknown schema": (
-        contract_text('{"schema": 5}'),
-        "the contract has schema 5, and this version reads 1 to 4",
+        contract_text('{"schema": 6}'),
+        "the contract has schema 6, and this version reads 1 to 5",
     ),
     "contract without fields": (
         contract_text('{"schema": 1}'),
