@@ -306,12 +306,13 @@ class ADAE(nn.Module):
 
     def every_score(self, x: Tensor) -> dict[str, Tensor]:
         """``NETWORK_SCORES`` by name, float32 [N] each, from one pass through G."""
+        return self.distances(x) | {"density": self.score_of(x, "density")}
+
+    def distances(self, x: Tensor) -> dict[str, Tensor]:
+        """The scores "l2" and "generator" by name, float32 [N] each, from one pass through G."""
         generated = self.generator(x)
-        return {
-            "l2": anomaly_score(x, self.discriminator(generated)),
-            "generator": anomaly_score(x, generated),
-            "density": self.score_of(x, "density"),
-        }
+        again = self.discriminator(generated)
+        return {"l2": anomaly_score(x, again), "generator": anomaly_score(x, generated)}
 
     def activations(self, x: Tensor) -> Tensor:
         """What both encoders see in ``x``, float32 [N, C, S, S] in [-1, 1]: float32 [N, V]."""

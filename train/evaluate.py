@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+from torch import Tensor
 
 from adae_edge.contract import Window
 from adae_edge.errors import DatasetError
@@ -193,23 +195,21 @@ def beside_yardsticks(
     return replace(evaluation, yardsticks=measured)
 
 
-def distances(model: ADAE, unseen: UnseenFrames, name: str) -> NDArray[np.float32]:
-    """The distance from x to D(G(x)) or to G(x), whatever the model's own score is: float32 [N].
+def distances(model: ADAE, dataset: Dataset, indices: Indices) -> dict[str, NDArray[np.float32]]:
+    """The distances from x to D(G(x)) and to G(x), whatever the model's own score is.
 
     Args:
         model: in eval mode.
-        unseen: the frames.
-        name: "l2" for D(G(x)), "generator" for G(x).
+        dataset: the frames' data set.
+        indices: which of its frames.
+
+    Returns:
+        By the names "l2" and "generator", float32 [N] each, in the order of the indices.
 
     Raises:
-        DatasetError: as ``score_frames``.
+        DatasetError, TrainingError: as ``score_frames``.
     """
-    with torch.inference_mode():
-        parts = [
-            model.score_of(model.preprocess(*inputs), name).cpu()
-            for inputs in inputs_of(model, unseen.dataset, unseen.indices)
-        ]
-    return torch.cat(parts).numpy()
+    return _in_batches(model, model.distances, dataset, indices)
 
 
 def all_scores(model: ADAE, dataset: Dataset, indices: Indices) -> dict[str, NDArray[np.float32]]:
@@ -226,10 +226,19 @@ def all_scores(model: ADAE, dataset: Dataset, indices: Indices) -> dict[str, NDA
     Raises:
         DatasetError, TrainingError: as ``score_frames``.
     """
+    return _in_batches(model, model.every_score, dataset, indices)
+
+
+def _in_batches(
+    model: ADAE,
+    scores_of: Callable[[Tensor], dict[str, Tensor]],
+    dataset: Dataset,
+    indices: Indices,
+) -> dict[str, NDArray[np.float32]]:
+    """Score frames by what gives named scores [n] of what the network sees of n frames."""
     with torch.inference_mode():
         parts = [
-            model.every_score(model.preprocess(*inputs))
-            for inputs in inputs_of(model, dataset, indices)
+            scores_of(model.preprocess(*inputs)) for inputs in inputs_of(model, dataset, indices)
         ]
     scores = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
     for values in scores.values():

@@ -157,7 +157,9 @@ def describe_reconstructions(scores: NDArray[np.float32], unseen: UnseenFrames, 
         return shown
     name = "generator" if model.score == "generator" else "l2"
     made = "G(x)" if name == "generator" else "D(G(x))"
-    errors = scores if model.score == name else distances(model, unseen, name)
+    errors = scores
+    if model.score != name:
+        errors = distances(model, unseen.dataset, unseen.indices)[name]
     middle, other = (float(np.median(errors[anomalous == kind])) for kind in (False, True))
     auroc = measure(errors, anomalous, 0.0).auroc or 0.0
     return (

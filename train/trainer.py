@@ -48,6 +48,7 @@ def train(
     group: Group = ALONE,
     compiled: bool = False,
     on_note: Callable[[str], None] = lambda note: None,
+    on_epoch: Callable[[ADAE, int], None] = lambda model, epoch: None,
 ) -> Contract | None:
     """Train G and D on normals, calibrate the threshold, and write the checkpoint.
 
@@ -65,6 +66,8 @@ def train(
             device.
         compiled: train with what ``torch.compile`` makes of the networks.
         on_note: called with what is to be told of the split or the networks, if anything.
+        on_epoch: called after every epoch, before its checkpoint is written, with the networks in
+            eval mode and the epoch's number from 1; it must not change them.
 
     Returns:
         The contract; None in the processes of a group that are not its first, which alone writes
@@ -113,8 +116,8 @@ def train(
         header |= run.position(epoch + 1)
         if metrics is not None:
             metrics.write(update)
-            weights, state = arrays(model.state_dict()), run.state()
-            Checkpoint(weights, header, state=state, seen=seen).save(out)
+            on_epoch(model.eval(), epoch + 1)
+            Checkpoint(arrays(model.state_dict()), header, state=run.state(), seen=seen).save(out)
     if not group.first:
         return None
 

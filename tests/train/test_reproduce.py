@@ -24,11 +24,13 @@ from adae_edge.train.loading import score_frames
 from adae_edge.train.metrics import training_seconds
 from adae_edge.train.tables import reproduce as reproduce_module
 from adae_edge.train.tables.cell import Cell, Scores
+from adae_edge.train.tables.epochs import read_aurocs
 from adae_edge.train.tables.markdown import as_markdown
 from adae_edge.train.tables.request import TableRequest, plan_table
 from adae_edge.train.tables.summary import summarise, write_scores
 from adae_edge.train.tables.tables import TABLES
 from adae_edge.train.tables.worker import run_cell
+from adae_edge.train.trainer import train
 from tests.support.models import BUFFERED, HANGS_S, command, complaints, run
 from tests.support.official import write_idx
 from tests.support.volumes import head, write_patients, write_volume
@@ -138,6 +140,69 @@ def test_every_score_of_every_test_frame_is_kept(table):
             assert roc_auc_score(labels, of_class[:, column]) == pytest.approx(auroc, abs=1e-12)
 
 
+def test_the_best_epoch_by_the_test_set_stands_apart_as_no_result(table):
+    folder, done = table
+    summary = json.loads((folder / "table" / "digits.json").read_text())
+    header, *lines = (folder / "table" / "epochs.csv").read_text().splitlines()
+    assert header == "class,seed,epoch,l2,generator"
+    rows = np.array([line.split(",") for line in lines], float)
+    assert rows[:, :3].tolist() == [[digit, 3, epoch] for digit in (0, 1) for epoch in (1, 2, 3, 4)]
+    for name, column in (("l2", 3), ("generator", 4)):
+        told = summary["no_result_best_epoch_by_the_test_set"][name]
+        for class_name in "01":
+            aurocs = rows[rows[:, 0] == int(class_name)][:, column]
+            (last,) = summary["scores"][name]["auroc"][class_name]
+            assert told["last"]["auroc"][class_name] == [pytest.approx(last, abs=1e-4)]
+            assert told["last"]["auroc"][class_name] == [aurocs[-1]]
+            assert told["best"]["auroc"][class_name] == [aurocs.max()]
+            assert told["lowest"]["auroc"][class_name] == [aurocs.min()]
+            assert told["epoch"][class_name] == [aurocs.argmax() + 1]
+    _, _, apart = done.stdout.partition("## No result: the best epoch by the test set")
+    assert "l2, best | at epoch" in apart
+
+
+def test_a_training_whose_epochs_are_measured_has_the_same_weights(tmp_path):
+    cell = replace(a_cell(tmp_path), epochs=2)
+    dataset = cell.open()
+    settings = cell.settings(dataset)
+    train(dataset, settings, tmp_path / "alone.safetensors")
+    run_cell(cell, print)
+    alone, measured = (
+        Checkpoint.load(path).weights for path in (tmp_path / "alone.safetensors", cell.checkpoint)
+    )
+    assert alone.keys() == measured.keys()
+    assert all(np.array_equal(alone[name], measured[name]) for name in alone)
+    assert [row["epoch"] for row in read_aurocs(cell.epochs_file)] == [1, 2]
+
+
+def test_epochs_that_a_killed_process_measured_twice_are_kept_once(tmp_path):
+    cell = replace(a_cell(tmp_path), epochs=3)
+
+    def stop(update):
+        if update.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_cell(cell, stop)
+    before = cell.epochs_file.read_text()
+    assert before.count("\n") == 2
+    cell.epochs_file.write_text(before + '{"epoch": 3, "l2": 0.0, "generator": 0.0}\n')
+    run_cell(cell, print)
+    result = json.loads(cell.result.read_text())
+    after = result["auroc_by_epoch"]
+    assert cell.epochs_file.read_text().startswith(before)
+    assert [row["epoch"] for row in after] == [1, 2, 3]
+    assert after[2]["l2"] == pytest.approx(result["auroc"]["l2"], abs=1e-4)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "no JSON"])
+def test_damaged_aurocs_of_epochs_are_named(tmp_path, content):
+    path = tmp_path / "0-0.epochs.jsonl"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=r"0-0\.epochs\.jsonl has no AUROCs of epochs"):
+        read_aurocs(path)
+
+
 def test_the_pictures_are_there(table):
     folder, _ = table
     for name in ("roc", "histogram", "reconstructions"):
@@ -197,7 +262,8 @@ def test_a_stopped_and_then_a_killed_table_end_as_the_uninterrupted_one(table, t
     again, whole = cells(tmp_path), cells(table[0])
     assert set(again) == set(whole)
     for name in ("0-3", "1-3"):
-        assert again[f"{name}.csv"].read_bytes() == whole[f"{name}.csv"].read_bytes()
+        for kept in (f"{name}.csv", f"{name}.epochs.jsonl"):
+            assert again[kept].read_bytes() == whole[kept].read_bytes()
         checkpoints = [Checkpoint.load(files[f"{name}.safetensors"]) for files in (again, whole)]
         assert checkpoints[0].contract == checkpoints[1].contract
 

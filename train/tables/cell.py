@@ -4,6 +4,7 @@ The files of a cell are named CLASS-SEED, with these ends:
 
     .safetensors, .metrics.jsonl                the checkpoint and the metrics of its training
     .autoencoder.safetensors, .metrics.jsonl    those of the plain autoencoder, where there is one
+    .epochs.jsonl                               the AUROCs of the test frames after each epoch
     .csv                                        the scores of the test frames
     .json                                       the figures, written last: the cell is finished
 """
@@ -61,6 +62,11 @@ class Cell:
     def autoencoder(self) -> Path:
         """File of the plain autoencoder's checkpoint, where the table compares with one."""
         return self._file("autoencoder.safetensors")
+
+    @property
+    def epochs_file(self) -> Path:
+        """File of the test frames' AUROCs after each epoch, as ``epochs.py`` writes it."""
+        return self._file("epochs.jsonl")
 
     @property
     def scores(self) -> Path:

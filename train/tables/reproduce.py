@@ -1,8 +1,8 @@
 """``adae-edge reproduce``: a whole table of the paper, resumable at any point.
 
 The folder of a table holds ``cells/`` with the files of each cell (see ``cell.py``), settings.json
-with what its cells share, and what is made of the finished cells: TABLE.json, TABLE.md, scores.csv
-and pictures.
+with what its cells share, and what is made of the finished cells: TABLE.json, TABLE.md, scores.csv,
+epochs.csv and pictures.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from adae_edge.train.progress import TableProgress
 from adae_edge.train.tables.cell import Cell, common_settings
 from adae_edge.train.tables.pictures import write_pictures
 from adae_edge.train.tables.request import TablePlan
-from adae_edge.train.tables.summary import write_scores, write_table
+from adae_edge.train.tables.summary import write_epochs, write_scores, write_table
 from adae_edge.train.tables.workers import Workers
 
 _SETTINGS = "settings.json"
@@ -104,7 +104,7 @@ def _failed(failures: dict[Cell, str], count: int) -> str:
 
 
 def _write_together(plan: TablePlan, done: list[Cell], failed: str) -> None:
-    """Write scores.csv and the pictures of the finished cells.
+    """Write scores.csv, epochs.csv and the pictures of the finished cells.
 
     Raises:
         AdaeEdgeError: the cells do not go together; ``failed`` begins the sentence.
@@ -113,6 +113,7 @@ def _write_together(plan: TablePlan, done: list[Cell], failed: str) -> None:
         return
     try:
         write_scores(plan.out / "scores.csv", done)
+        write_epochs(plan.out / "epochs.csv", done)
         write_pictures(plan, done)
     except AdaeEdgeError as error:
         if failed:

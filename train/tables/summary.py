@@ -1,4 +1,4 @@
-"""What is made of a table's finished cells: TABLE.json, TABLE.md and scores.csv."""
+"""What is made of a table's finished cells: TABLE.json, TABLE.md, scores.csv and epochs.csv."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from adae_edge.errors import AdaeEdgeError
 from adae_edge.formats.files import write_atomically, write_json
 from adae_edge.train.tables.cell import Cell
+from adae_edge.train.tables.epochs import best_epochs, read_aurocs
 from adae_edge.train.tables.markdown import as_markdown
 from adae_edge.train.tables.request import TablePlan
 
@@ -50,6 +51,7 @@ def summarise(
         "table": plan.table.title,
         "classes": {name: plan.table.classes[name] for name in plan.classes},
         "scores": _scores(plan, results),
+        "no_result_best_epoch_by_the_test_set": _best_epochs(plan, results),
         "paper": _paper(plan),
         "data_sha256": settings["data_sha256"],
         "test": {kind: _by_class(plan, results, "test", kind) for kind in ("normals", "anomalous")},
@@ -64,6 +66,26 @@ def summarise(
         "machines": _machines(every),
         "note": _note(plan, every),
     }
+
+
+def write_epochs(path: Path, cells: list[Cell]) -> None:
+    """Write the AUROCs of the test frames after each epoch of every cell into one CSV file.
+
+    Its columns are class, seed, epoch, and each score's name. Without epochs there is no file.
+
+    Raises:
+        UsageError: as ``read_aurocs``.
+    """
+    rows = [
+        {"class": cell.class_name, "seed": cell.seed, **row}
+        for cell in cells
+        for row in read_aurocs(cell.epochs_file)
+    ]
+    if not rows:
+        return
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    text = "".join(",".join(map(str, line)) + "\n" for line in lines)
+    write_atomically(path, text.encode())
 
 
 def write_scores(path: Path, cells: list[Cell]) -> None:
@@ -103,6 +125,20 @@ def _scores(plan: TablePlan, results: _Results) -> dict[str, Any]:
             kept = ("mean", "spread", "class_mean")
             score["outside_development"] = {figure: outside[figure] for figure in kept}
     return scores
+
+
+def _best_epochs(plan: TablePlan, results: _Results) -> dict[str, Any]:
+    """Collect what a choice of the epoch by the test set would give, by score: no result."""
+    chosen = {key: best_epochs(result.get("auroc_by_epoch", [])) for key, result in results.items()}
+    names = dict.fromkeys(name for figures in chosen.values() for name in figures)
+    return {
+        name: {
+            figure: _means(_by_class(plan, chosen, name, figure))
+            for figure in ("last", "best", "lowest")
+        }
+        | {"epoch": _by_class(plan, chosen, name, "epoch")}
+        for name in names
+    }
 
 
 def _by_class(plan: TablePlan, results: _Results, kind: str, name: str) -> dict[str, list[Any]]:

@@ -25,7 +25,7 @@ from adae_edge.errors import AdaeEdgeError, CheckpointError, DatasetError, Usage
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.formats.files import write_atomically, write_json
 from adae_edge.machine import machine
-from adae_edge.model import load_network
+from adae_edge.model import ADAE, load_network
 from adae_edge.train.data.dataset import Dataset, Indices, read_batches
 from adae_edge.train.data.splits import Split, split
 from adae_edge.train.density import fit_density
@@ -35,10 +35,16 @@ from adae_edge.train.loading import load_frames, score_frames
 from adae_edge.train.metrics import Update, training_seconds
 from adae_edge.train.settings import Settings
 from adae_edge.train.tables.cell import Cell, Scores
+from adae_edge.train.tables.epochs import keep_aurocs, read_aurocs
 from adae_edge.train.trainer import train
 from adae_edge.train.unseen import training_digest
 
 OnUpdate = Callable[[Update], None]
+OnEpoch = Callable[[ADAE, int], None]
+
+
+def _tell_nobody(*_: object) -> None:
+    """Stand in for a callback where nobody listens."""
 
 
 def run_cell(cell: Cell, on_update: OnUpdate) -> None:
@@ -64,7 +70,10 @@ def run_cell(cell: Cell, on_update: OnUpdate) -> None:
         )
 
     # networks and their scores
-    checkpoint = trained(dataset, settings, cell.checkpoint, on_update, cell.device)
+    def on_epoch(model: ADAE, epoch: int) -> None:
+        keep_aurocs(cell.epochs_file, model, epoch, dataset, parts.test)
+
+    checkpoint = trained(dataset, settings, cell.checkpoint, on_update, cell.device, on_epoch)
     named = _network_scores(cell, checkpoint, dataset, parts)
     seconds = training_seconds(cell.checkpoint)
     if cell.of_table.autoencoder:
@@ -80,6 +89,7 @@ def run_cell(cell: Cell, on_update: OnUpdate) -> None:
         "class": cell.class_name,
         "seed": cell.seed,
         "auroc": _aurocs(anomalous, named),
+        "auroc_by_epoch": read_aurocs(cell.epochs_file),
         "test": {"normals": int((~anomalous).sum()), "anomalous": int(anomalous.sum())},
         "patients": None if dataset.groups is None else len(np.unique(dataset.groups)),
         "note": dataset.note,
@@ -125,13 +135,18 @@ def _network_scores(
 def _autoencoder_scores(cell: Cell, dataset: Dataset, indices: Indices) -> NDArray[np.float32]:
     """Train the plain autoencoder and score the test frames by it."""
     settings = cell.settings(dataset, "autoencoder")
-    checkpoint = trained(dataset, settings, cell.autoencoder, lambda update: None, cell.device)
+    checkpoint = trained(dataset, settings, cell.autoencoder, _tell_nobody, cell.device)
     scores, _ = score_frames(load_network(checkpoint).to(cell.device), dataset, indices)
     return scores
 
 
 def trained(
-    dataset: Dataset, settings: Settings, path: Path, on_update: OnUpdate, device: str
+    dataset: Dataset,
+    settings: Settings,
+    path: Path,
+    on_update: OnUpdate,
+    device: str,
+    on_epoch: OnEpoch = _tell_nobody,
 ) -> Checkpoint:
     """Return the finished checkpoint at ``path``, trained from where it is, or from the beginning.
 
@@ -150,7 +165,8 @@ def trained(
                 f"{path} was trained with other settings than this cell has: remove it"
             )
     if checkpoint is None or checkpoint.contract is None:
-        train(dataset, settings, path, checkpoint, on_update, Group(device))
+        group = Group(device)
+        train(dataset, settings, path, checkpoint, on_update, group, on_epoch=on_epoch)
         return Checkpoint.load(path)
     if checkpoint.training.get("data_sha256") != training_digest(dataset, settings.seed):
         raise CheckpointError(f"{path} was trained on other data than {settings.data}: remove it")
