@@ -257,7 +257,8 @@ class Contract:
     decoding: Annotated[
         str | None,
         nullable(printable_text(100)),
-        "the rule by which files became the training's frames; null: it is not known",
+        "the rules by which files became the frames that calibrated it; null: those of the first "
+        "version",
     ] = None
     form: Annotated[
         Form,

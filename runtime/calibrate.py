@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from adae_edge.calibration import DEFAULT_CONFIDENCE, DEFAULT_FPR, calibrate
 from adae_edge.contract import Calibration, Contract, Window
+from adae_edge.decoding.rules import rules_of
 from adae_edge.errors import (
     AdaeEdgeError,
     FrameError,
@@ -115,7 +116,8 @@ def recalibrate(
 
     before = contract.calibration
     calibration = calibrate(np.array(scores.values, np.float32), fpr, confidence)
-    contract = contract.with_calibration(calibration)
+    decoding = rules_of(contract.kind)
+    contract = replace(contract.with_calibration(calibration), decoding=decoding)
     _replace(path, old, _form(old).with_contract(old, contract))
     return Recalibration(contract, before, sum(score > before.threshold for score in scores.values))
 

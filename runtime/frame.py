@@ -14,6 +14,7 @@ KINDS = {
     "live": "the source gives frames",
     "stalled": "the source is silent",
     "gap": "frames were lost between two others",
+    "note": "what a reader of the scores should know",
     "lost": "the source went away",
     "failure": "a frame cannot be decoded or scored",
     "alarm": "anomalous frames accumulate, or no longer do",
@@ -33,6 +34,10 @@ class Frame:
         pixels: uint8 [H, W, C], C 1 (grey) or 3 (RGB), or a slice float32 [H, W, 1]; may be
             read-only.
         mean, std: of the brain in a slice's volume; None for pictures.
+        video_time: when a video shows it, in seconds from the video's start; None where there is no
+            video, or it does not say.
+        decoding: the rule by which a file became this frame, one of ``adae_edge.decoding.rules``;
+            "" for a frame that was no file.
         about: what else the source knows of it, by name, such as the UIDs of its series.
     """
 
@@ -42,6 +47,8 @@ class Frame:
     pixels: NDArray[np.uint8 | np.float32]
     mean: float | None = None
     std: float | None = None
+    video_time: float | None = None
+    decoding: str = ""
     about: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
 
     @property
@@ -63,6 +70,8 @@ class Scored:
         score: the model's, one of ``contract.SCORES``.
         threshold: the score above which a frame is anomalous.
         age: seconds from the frame's time until its score was known.
+        wants: "calibrate" where the threshold was chosen on frames that were decoded by another
+            rule; "" otherwise.
         anomaly_map: float32 [S, S] or [H, W], where the score comes from; None unless a sink wants
             it and the model has it.
     """
@@ -71,6 +80,7 @@ class Scored:
     score: float
     threshold: float
     age: float = 0.0
+    wants: str = ""
     anomaly_map: NDArray[np.float32] | None = None
 
     @property

@@ -7,11 +7,12 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from adae_edge.decoding.rules import is_covered
 from adae_edge.errors import FrameError, UsageError
 from adae_edge.runtime.batching import batch_of
 from adae_edge.runtime.frame import Event, Frame, Scored
@@ -96,6 +97,7 @@ class Stream:
         self._scorer = scorer
         self._sinks: list[Sink] = []
         self._with_map = False
+        self._told_rules: set[str] = set()
         for sink in sinks:
             self.add(sink)
 
@@ -164,10 +166,11 @@ class Stream:
         self.metrics.latencies_s.append(time.perf_counter() - started)
 
         age = time.time() - frame.time
-        scored = Scored(frame, score, self.threshold, age, anomaly_map)
+        wants = self._wants(frame)
+        scored = Scored(frame, score, self.threshold, age, wants, anomaly_map)
         self.metrics.frames += 1
         self.metrics.anomalous += scored.verdict == "anomalous"
-        light = Scored(frame.without_pixels(), score, self.threshold, age, anomaly_map)
+        light = replace(scored, frame=frame.without_pixels())
         for sink in self._sinks:
             sink.write(scored if PIXELS in sink.wants else light)
 
@@ -182,6 +185,20 @@ class Stream:
         if not np.isfinite(scores[0]):
             raise FrameError("the score is not a finite number")
         return float(scores[0]), anomaly_map
+
+    def _wants(self, frame: Frame) -> str:
+        """What ``Scored.wants`` is for a frame; told once for each rule."""
+        rule = frame.decoding
+        if is_covered(rule, self._scorer.contract.decoding):
+            return ""
+        if rule not in self._told_rules:
+            self._told_rules.add(rule)
+            detail = (
+                f"{frame.source}: frames are decoded by the rule {rule}, under which this model "
+                "was not calibrated: its threshold may be off until adae-edge calibrate"
+            )
+            self._tell(Event(frame.source, time.time(), "note", detail))
+        return "calibrate"
 
     def _tell(self, event: Event) -> None:
         """Count an event and hand it to the sinks."""

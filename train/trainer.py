@@ -18,6 +18,7 @@ from torch import Tensor
 from adae_edge import __version__
 from adae_edge.calibration import calibrate
 from adae_edge.contract import Z_RANGE, Calibration, Contract
+from adae_edge.decoding.rules import rules_of
 from adae_edge.errors import CheckpointError, TrainingError, UsageError
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.linear import LinearAutoencoder
@@ -303,4 +304,5 @@ def _contract(
         z_range=model.preprocess.z_range,
         modality=dataset.modality,
         window=settings.window,
+        decoding=rules_of(dataset.kind),
     )

@@ -16,20 +16,23 @@ from adae_edge.errors import SinkError, UsageError
 from adae_edge.runtime.frame import Scored
 from adae_edge.runtime.sinks.sink import Sink
 
-FIELDS = ("source", "frame", "time", "score", "threshold", "verdict")
+FIELDS = ("source", "frame", "time", "video_time", "score", "threshold", "verdict", "wants")
 _SYNC_S = 1.0
 _log = logging.getLogger(__name__)
 
 
-def row_of(scored: Scored) -> dict[str, str | int | float]:
+def row_of(scored: Scored) -> dict[str, str | int | float | None]:
     """What a row says, by the names of ``FIELDS``: docs/running.md has their meaning."""
+    seconds = scored.frame.video_time
     values = (
         scored.frame.source,
         scored.frame.id,
         timestamp(scored.frame.time),
+        None if seconds is None else round(seconds, 6),
         float(f"{scored.score:.9g}"),  # float32 has no more digits
         scored.threshold,
         scored.verdict,
+        scored.wants or None,
     )
     return dict(zip(FIELDS, values, strict=True))
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from adae_edge.decoding.images import IMAGE_SUFFIXES, decode_image, is_dicom
+from adae_edge.decoding.rules import DICOM, PICTURES
 from adae_edge.errors import FrameError, SourceError, UsageError
 from adae_edge.runtime.frame import Event, Frame
 from adae_edge.runtime.sources.source import Source, Wanted, failure
@@ -52,12 +53,12 @@ class Files(Source):
 
     def _frames(self, path: Path) -> Iterator[Frame]:
         if not is_dicom(path):
-            yield Frame(str(path), 0, time.time(), decode_image(path))
+            yield Frame(str(path), 0, time.time(), decode_image(path), decoding=PICTURES)
             return
         from adae_edge.decoding.dicom import decode_dicom
 
         for uid, pixels in decode_dicom(path, self._window):
-            yield Frame(str(path), uid, time.time(), pixels)
+            yield Frame(str(path), uid, time.time(), pixels, decoding=DICOM)
 
 
 def _is_scorable(path: Path) -> bool:

@@ -27,8 +27,10 @@ from tests.support.models import (
 )
 
 ROOT = Path(__file__).parents[2]
-FIELDS = ["source", "frame", "time", "score", "threshold", "verdict"]
-HEADER = b"source,frame,time,score,threshold,verdict\n"
+FIELDS = [
+    *("source", "frame", "time", "video_time", "score", "threshold", "verdict", "wants"),
+]
+HEADER = b"source,frame,time,video_time,score,threshold,verdict,wants\n"
 AWKWARD = [
     "a,b.png",
     'a "b".png',
@@ -92,7 +94,8 @@ def test_json_lines_have_these_fields_and_no_others(tmp_path):
     first, second = path.read_text().splitlines()
     assert first == (
         '{"source": "frame.png", "frame": 0, "time": "2026-01-02T03:04:05.678Z", '
-        '"score": 1.5, "threshold": 1.25, "verdict": "anomalous"}'
+        '"video_time": null, "score": 1.5, "threshold": 1.25, "verdict": "anomalous", '
+        '"wants": null}'
     )
     row = json.loads(second)
     assert list(row) == FIELDS
@@ -104,8 +107,8 @@ def test_csv_has_one_header_and_these_fields(tmp_path):
     keep(f"csv:{path}", result())
     keep(f"csv:{path}", result("scan.dcm", "1.2.3", 0.123456789))
     assert path.read_bytes() == (
-        HEADER + b"frame.png,0,2026-01-02T03:04:05.678Z,1.5,1.25,anomalous\n"
-        b"scan.dcm,1.2.3,2026-01-02T03:04:05.678Z,0.123456789,1.25,normal\n"
+        HEADER + b"frame.png,0,2026-01-02T03:04:05.678Z,,1.5,1.25,anomalous,\n"
+        b"scan.dcm,1.2.3,2026-01-02T03:04:05.678Z,,0.123456789,1.25,normal,\n"
     )
 
 
@@ -132,7 +135,8 @@ def test_the_command_writes_what_it_scored(desk, tmp_path):
     ]
     header, *table = csv_rows(tmp_path / "s.csv")
     assert header == FIELDS
-    assert table == [[str(row[name]) for name in FIELDS] for row in rows]
+    texts = [{name: "" if row[name] is None else str(row[name]) for name in FIELDS} for row in rows]
+    assert table == [list(text.values()) for text in texts]
 
 
 def test_a_file_is_appended_to(tmp_path):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -12,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from adae_edge.contract import QUANTILES, Calibration, Contract, Form, Network
+from adae_edge.decoding.rules import rules_of
 from adae_edge.formats import modelfile
 
 # What takes longer than this many seconds hangs; a busy machine needs a part of it.
@@ -78,7 +80,7 @@ def mean_model(channels=1, threshold=100.0, region=None, last="Identity"):
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
-    contract = a_contract(channels, threshold, region)
+    contract = replace(a_contract(channels, threshold, region), decoding=rules_of("image"))
     return modelfile.with_contract(model.SerializeToString(), contract)
 
 
