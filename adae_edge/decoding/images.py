@@ -6,76 +6,82 @@ never by its content.
 
 from __future__ import annotations
 
+import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
+from simplejpeg import decode_jpeg
 
 from adae_edge.contract import MAX_SIDE
+from adae_edge.decoding import png, tiff
+from adae_edge.decoding.kinds import PNG_SIGNATURE, TIFF_SIGNATURES, why_no_picture
 from adae_edge.errors import FrameError, UsageError
 from adae_edge.interface import check_size
 
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
-IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
-
 Value = TypeVar("Value", bound=np.generic)
 
-# The formats behind these names, and GIF for files given by name. Others are not even tried: one of
-# Pillow's decoders runs Ghostscript on what it is given.
+# Others are not even tried: one of Pillow's decoders runs Ghostscript on what it is given.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-_GREY_MODES = frozenset({"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N"})
+_MAX_BYTES = 2**29  # the largest frame with 16 bits a channel, and its header
+_GREY_MODES = frozenset({"1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N"})
 _RGB_MODES = frozenset({"RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB"})
+_ORIENTATION = 0x0112
+# What makes a picture upright, by the Orientation tag of TIFF and Exif.
+_UPRIGHT: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
+    2: lambda frame: frame[:, ::-1],
+    3: lambda frame: frame[::-1, ::-1],
+    4: lambda frame: frame[::-1],
+    5: lambda frame: frame.swapaxes(0, 1),
+    6: lambda frame: np.rot90(frame, -1),
+    7: lambda frame: frame[::-1, ::-1].swapaxes(0, 1),
+    8: lambda frame: np.rot90(frame),
+}
 
 
-def decode_image(path: Path) -> NDArray[np.uint8]:
-    """Decode an image file.
+def decode_image(path: Path, bits: int | None = None) -> NDArray[np.uint8]:
+    """Decode an image file, as its own tags say.
 
-    EXIF orientation is applied; 16-bit grey keeps its high byte; an alpha channel is dropped. What
-    a decoder merely warns of is not refused.
+    Orientation is applied, white is white whichever value stands for it, and an alpha channel is
+    dropped. 16-bit grey keeps its high byte. What a decoder merely warns of in a header is not
+    refused; pixels that it would have to make up are.
+
+    Args:
+        path: the file.
+        bits: of a camera whose grey values lie in the low bits of 16-bit files, 9 to 16; None
+            where such files use all of their bits.
 
     Returns:
         uint8 [H, W, C], C 1 for a grey file and 3 (RGB) for any other.
 
     Raises:
-        FrameError: the file is missing, empty, truncated, no image, has several pages, a depth that
-            8 bits cannot hold by a fixed rule, or declares more than 8192 x 8192 pixels.
+        FrameError: the file is missing, empty, truncated, damaged, no image, has several pages, a
+            depth that 8 bits cannot hold by a fixed rule, or declares more than 8192 x 8192 pixels.
     """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise FrameError(f"{path} does not exist") from error
+    except OSError as error:
+        raise FrameError(f"{path} may not be read: {(error.strerror or '').lower()}") from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=_FORMATS) as image:
-                check_size(image.height, image.width, str(path))
-                pages = getattr(image, "n_frames", 1)
-                if pages > 1 and image.format != "MPO":
-                    raise FrameError(
-                        f"{path} has {pages} pages, and a file is one frame: save each page as a "
-                        "file"
-                    )
-                return _pixels(ImageOps.exif_transpose(image), _mode(image), path)
+            return _decode(data, str(path), bits)
     except FrameError:
         raise
     except Image.DecompressionBombError as error:
         raise FrameError(f"{path} declares more than {MAX_SIDE} x {MAX_SIDE} pixels") from error
-    except FileNotFoundError as error:
-        raise FrameError(f"{path} does not exist") from error
-    except PermissionError as error:
-        raise FrameError(f"{path} may not be read: permission denied") from error
     except UnidentifiedImageError as error:
-        reason = "it is empty" if path.stat().st_size == 0 else "it is no image, or a damaged one"
-        raise FrameError(f"{path} cannot be decoded: {reason}") from error
+        raise FrameError(f"{path} cannot be decoded: {why_no_picture(data)}") from error
     except Exception as error:  # decoders raise many kinds on damaged data
-        reason = f"{error}".replace(str(path), "it") or type(error).__name__
+        reason = f"{error}" or type(error).__name__
         raise FrameError(f"{path} cannot be decoded: {reason}") from error
-
-
-def is_nifti(path: Path) -> bool:
-    """Whether a file is a NIfTI volume by its name."""
-    return path.name.lower().endswith(NIFTI_SUFFIXES)
 
 
 def is_grey(path: Path) -> bool:
@@ -84,17 +90,6 @@ def is_grey(path: Path) -> bool:
         with Image.open(path, formats=_FORMATS) as image:
             return _mode(image) in _GREY_MODES
     except Exception:
-        return False
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file says that it is DICOM: by its name, or by the mark behind its preamble."""
-    if path.suffix.lower() in (".dcm", ".dicom"):
-        return True
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
         return False
 
 
@@ -120,20 +115,104 @@ def to_channels(frame: NDArray[Value], channels: int) -> NDArray[Value]:
     return ((luma + 500) // 1000).astype(frame.dtype)[..., None]
 
 
+def _decode(data: bytes, name: str, bits: int | None) -> NDArray[np.uint8]:
+    """Decode the bytes of a file, uint8 [H, W, C]; raises many kinds of exceptions."""
+    if len(data) > _MAX_BYTES:
+        raise FrameError(f"{name} is larger than {_MAX_BYTES >> 20} MiB")
+    white_is_zero, significant = False, None
+    if data.startswith(TIFF_SIGNATURES):
+        data, white_is_zero = tiff.prepared(data)
+    if data.startswith(PNG_SIGNATURE):
+        significant = png.significant_bits(data)
+
+    # Opened from memory: of a file by its path Pillow maps some kinds, by other rules.
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        check_size(image.height, image.width, name)
+        if image.format in ("JPEG", "MPO"):
+            frame = _jpeg(image, data)
+        else:
+            pages = getattr(image, "n_frames", 1)
+            if pages > 1:
+                raise FrameError(
+                    f"{name} has {pages} pages, and a file is one frame: save each page as a file"
+                )
+            tiff.check_parts(image, data)
+            frame = _pixels(image, bits, significant)
+        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    if white_is_zero:
+        frame = 255 - frame
+    return frame if turn is None else np.ascontiguousarray(turn(frame))
+
+
+def _jpeg(image: Image.Image, data: bytes) -> NDArray[np.uint8]:
+    """The pixels of a JPEG by libjpeg-turbo, which says what Pillow conceals: that it made some up.
+
+    Raises:
+        ValueError: libjpeg warned of the data.
+    """
+    if image.mode == "L":
+        return np.asarray(decode_jpeg(data, "GRAY"))
+    if image.mode == "RGB":
+        return np.asarray(decode_jpeg(data, "RGB"))
+    if "adobe" not in image.info:
+        raise ValueError("it is CMYK without Adobe's mark, so whether 0 is ink is unknown")
+    inks = 255 - np.asarray(decode_jpeg(data, "CMYK"))
+    return np.asarray(Image.frombytes("CMYK", image.size, inks.tobytes()).convert("RGB"))
+
+
 def _mode(image: Image.Image) -> str:
     """Pillow's mode; it calls a PGM file of 16 bits, alone among the formats, one of 32."""
     return "I;16" if image.mode == "I" and image.format == "PPM" else image.mode
 
 
-def _pixels(image: Image.Image, mode: str, path: Path) -> NDArray[np.uint8]:
+def _pixels(
+    image: ImageFile.ImageFile, bits: int | None, significant: int | None
+) -> NDArray[np.uint8]:
     """The pixels of an opened image in 8 bits, uint8 [H, W, C]."""
+    mode = _mode(image)
     if mode.startswith("I;16"):
-        return (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)[:, :, None]
+        declared = _declared_bits(image)
+        return _eight_bits(np.asarray(image).astype(np.uint16), declared, bits, significant)
+    if bits is not None and ";16" in f"{image.tile}":
+        raise ValueError(f"it has 16-bit colours, and {bits} bits are for grey pictures")
     if mode in _GREY_MODES:
         return np.asarray(image.convert("L"))[:, :, None]
     if mode in _RGB_MODES:
         return np.asarray(image.convert("RGB"))
-    raise FrameError(f"{path} has pixels of mode {mode}: save it with 8 or 16 bits a channel")
+    raise ValueError(f"it has pixels of mode {mode}: save it with 8 or 16 bits a channel")
+
+
+def _declared_bits(image: ImageFile.ImageFile) -> int | None:
+    """How many bits of a deep grey picture its file says that it uses; None for all 16."""
+    if image.format == "PPM":  # Pillow scales the file's own white to that of 16 bits
+        return None if image.tile[0].codec_name == "raw" else 16
+    depth = getattr(image, "tag_v2", {}).get(tiff.BITS, (16,))[0]
+    return None if depth == 16 else int(depth)
+
+
+def _eight_bits(
+    values: NDArray[np.uint16], declared: int | None, bits: int | None, significant: int | None
+) -> NDArray[np.uint8]:
+    """The high byte of grey values [H, W], of 16 bits or of those that are used, as [H, W, 1].
+
+    Raises:
+        ValueError: a value is above the bits that are used, or a PNG file declares fewer of them
+            than 16 and its values are not scaled to 16, as PNG has it.
+    """
+    used = declared or bits or 16
+    if used < 16 and int(values.max()) >> used:
+        raise ValueError(f"it has the value {values.max()}, and {used} bits hold less")
+    if bits is None and significant is not None and significant < 16:
+        left = 16 - significant
+        low = values & ((1 << left) - 1)
+        # An encoder fills the low bits with zeros, or repeats the high ones: 0xABC becomes 0xABCA.
+        repeated = np.abs(low.astype(int) - (values.astype(int) >> (16 - left))) <= 1
+        if low.any() and not repeated.all():
+            raise ValueError(
+                f"it declares {significant} significant bits and has values that are not scaled to "
+                f"16: train with --bits {significant} if they lie in the low bits"
+            )
+    return (values >> (used - 8)).astype(np.uint8)[:, :, None]
 
 
 def frame_size(text: str) -> tuple[int, int]:

@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from adae_edge.decoding.images import IMAGE_SUFFIXES, decode_image, is_dicom
+from adae_edge.decoding.images import decode_image
+from adae_edge.decoding.kinds import IMAGE_SUFFIXES, is_dicom
 from adae_edge.decoding.rules import DICOM, PICTURES
 from adae_edge.errors import FrameError, SourceError, UsageError
 from adae_edge.runtime.frame import Event, Frame

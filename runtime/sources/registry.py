@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 
 from adae_edge.contract import Contract, Window
-from adae_edge.decoding.images import is_nifti
+from adae_edge.decoding.kinds import is_nifti
 from adae_edge.errors import UsageError
 from adae_edge.runtime import sources
 from adae_edge.runtime.schemes import load_scheme, schemes, split_scheme

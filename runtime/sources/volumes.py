@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from adae_edge.decoding.images import is_nifti
+from adae_edge.decoding.kinds import is_nifti
 from adae_edge.errors import FrameError, UsageError
 from adae_edge.runtime.frame import Event, Frame
 from adae_edge.runtime.sources.source import Source, Wanted, failure

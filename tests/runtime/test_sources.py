@@ -11,7 +11,7 @@ import pydicom
 import pytest
 from PIL import Image
 
-from adae_edge.decoding.images import is_dicom
+from adae_edge.decoding.kinds import is_dicom
 from adae_edge.errors import SourceError, UsageError
 from adae_edge.runtime.frame import Event
 from adae_edge.runtime.sources.camera import Newest

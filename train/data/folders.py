@@ -11,14 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.contract import Window
-from adae_edge.decoding.images import (
-    IMAGE_SUFFIXES,
-    decode_image,
-    is_dicom,
-    is_grey,
-    is_nifti,
-    to_channels,
-)
+from adae_edge.decoding.images import decode_image, is_grey, to_channels
+from adae_edge.decoding.kinds import IMAGE_SUFFIXES, is_dicom, is_nifti
 from adae_edge.errors import DatasetError, FrameError
 
 if TYPE_CHECKING:

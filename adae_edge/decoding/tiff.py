@@ -1,0 +1,129 @@
+"""What a TIFF file's own tags say of its values, read before Pillow sees the file.
+
+Pillow's modes do not tell signed values from unsigned ones, nor at every depth whether 0 is white.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import NamedTuple
+
+from PIL import Image, TiffImagePlugin
+from simplejpeg import decode_jpeg
+
+# Of uncompressed files with a plane for each colour Pillow itself reads one byte of two.
+TiffImagePlugin.READ_LIBTIFF = True
+
+BITS = 258
+_SUBFILE, _COMPRESSION, _PHOTOMETRIC = 254, 259, 262
+_SAMPLE_FORMAT, _SUBSAMPLING = 339, 530
+_STRIPS, _TILES, _JPEG_TABLES = (273, 279), (324, 325), 347
+_JPEG, _DEFLATE = 7, (8, 32946)
+_MAX_PART = 2**29  # bytes, the largest frame with 16 bits a channel
+_WHITE_IS_ZERO, _YCBCR = 0, 6
+_REDUCED, _MASK = 1, 4
+_UNREAD_COMPRESSIONS = {
+    **dict.fromkeys((2, 3, 4), "as a fax, in which damage cannot be noticed"),
+    6: "by the old kind of JPEG",
+}
+_UNREAD_VALUES = {2: "signed numbers", 3: "floating-point numbers"}
+_SAVE = "save it with 8 or 16 bits a channel"
+
+
+class _Tag(NamedTuple):
+    """The first value of a tag, and where in the file it stands."""
+
+    value: int
+    at: int
+
+
+def prepared(data: bytes) -> tuple[bytes, bool]:
+    """The file with 0 as black, and whether 0 is white in the file as it is.
+
+    Raises:
+        ValueError: its values are of a kind that is not read, or it holds no picture but a mask or
+            a preview.
+    """
+    order = "<" if data[:2] == b"II" else ">"
+    tags = _first_tags(data, order)
+
+    # What is refused by name
+    subfile = tags[_SUBFILE].value if _SUBFILE in tags else 0
+    if subfile & (_REDUCED | _MASK):
+        raise ValueError("its first page is a preview or a mask, and not the picture")
+    values = tags[_SAMPLE_FORMAT].value if _SAMPLE_FORMAT in tags else 1
+    if values not in (1, 4):
+        name = _UNREAD_VALUES.get(values, "complex numbers")
+        raise ValueError(f"it holds {name}, of which no rule says what is white: {_SAVE}")
+    bits = tags[BITS].value if BITS in tags else 1
+    if bits not in (1, 2, 4, 8, 12, 16):
+        raise ValueError(f"it has values of {bits} bits: {_SAVE}")
+    compression = tags[_COMPRESSION].value if _COMPRESSION in tags else 1
+    if compression in _UNREAD_COMPRESSIONS:
+        raise ValueError(f"it is compressed {_UNREAD_COMPRESSIONS[compression]}: save it otherwise")
+    photometric = tags.get(_PHOTOMETRIC)
+    plain = _SUBSAMPLING in tags and tags[_SUBSAMPLING].value == 1
+    if compression == 1 and photometric and photometric.value == _YCBCR and not plain:
+        raise ValueError("it has uncompressed colours of lower resolution: save it as RGB")
+
+    # Where 0 is white the file is read as if it were black
+    if photometric is None or photometric.value != _WHITE_IS_ZERO:
+        return data, False
+    black = bytearray(data)
+    black[photometric.at : photometric.at + 2] = struct.pack(order + "H", 1)
+    return bytes(black), True
+
+
+def check_parts(image: Image.Image, data: bytes) -> None:
+    """Refuse damage in the strips or tiles of an opened TIFF that Pillow would conceal.
+
+    Raises:
+        ValueError: libjpeg has patched up a part, or the checksum of a deflated one is wrong.
+    """
+    tags = getattr(image, "tag_v2", {})
+    compression = tags.get(_COMPRESSION)
+    if compression not in (_JPEG, *_DEFLATE):
+        return
+    places, lengths = _TILES if _TILES[0] in tags else _STRIPS
+    tables = bytes(tags.get(_JPEG_TABLES, b""))[:-2]  # without the mark of its end
+    for place, length in zip(tags[places], tags[lengths], strict=True):
+        part = data[place : place + length]
+        if compression == _JPEG:
+            decode_jpeg(tables + part[2:] if tables else part, "GRAY")
+        else:
+            _check_deflated(part)
+
+
+def _check_deflated(part: bytes) -> None:
+    """Inflate a part, a MiB at a time, so that zlib compares its checksum; raises ValueError."""
+    inflater, rest, left = zlib.decompressobj(), part, _MAX_PART
+    while not inflater.eof:
+        inflated = inflater.decompress(rest, 2**20)
+        rest, left = inflater.unconsumed_tail, left - len(inflated)
+        if left < 0 or not (inflated or rest):
+            raise ValueError("it is cut short or damaged")
+
+
+def _first_tags(data: bytes, order: str) -> dict[int, _Tag]:
+    """The tags of the first page whose values are whole numbers."""
+    big = data[2:4] in (b"+\0", b"\0+")
+    count_size, entry_size, offset = (8, 20, "Q") if big else (2, 12, "I")
+    counts, entries = ("Q", "HHQ") if big else ("H", "HHI")
+    try:
+        (start,) = struct.unpack_from(order + offset, data, 8 if big else 4)
+        (count,) = struct.unpack_from(order + counts, data, start)
+        tags = {}
+        for number in range(min(count, 4096)):
+            at = start + count_size + number * entry_size
+            tag, kind, length = struct.unpack_from(order + entries, data, at)
+            letter = {3: "H", 4: "I"}.get(kind)
+            if letter is None:
+                continue
+            place = at + struct.calcsize("=" + entries)
+            if length * struct.calcsize("=" + letter) > struct.calcsize("=" + offset):
+                (place,) = struct.unpack_from(order + offset, data, place)
+            tags[tag] = _Tag(struct.unpack_from(order + letter, data, place)[0], place)
+    except (struct.error, OverflowError) as error:
+        raise ValueError("it is cut short or damaged") from error
+    return tags
