@@ -19,6 +19,13 @@ from adae_edge.train.recipes import RECIPES
 from adae_edge.train.settings import NETWORKS, Settings, describe
 from adae_edge.train.trainer import train
 
+# Data sets of the paper's tables, or of its kind; their score is the paper's where none is named.
+PAPERS_DATA = ("digits", "mnist", "cifar10", "brats")
+# Why a score is recommended.
+_WHY = {
+    "density": "recommended for frames of this size",
+    "local": "recommended for such frames: rare places, fitted without epochs",
+}
 # Options of the command line that have other names than the fields below.
 _OPTIONS = {"references": "--no-reference-frames", "region": "--roi", "resize": "--pad"}
 
@@ -34,14 +41,17 @@ class TrainRequest:
             place of its data may be given with it.
         anomalous: the class that is held out of digits, mnist or cifar10, by number or name.
         modality: which volumes of brats or nifti are taken.
-        recipe: one of ``RECIPES``; else default.
+        recipe: one of ``RECIPES``; else linear where the score needs no training of G and D, or
+            default.
         epochs: passes over the training frames; else the recipe's.
         side: pixels that the network sees; else ``recommended_side``.
         network: one of ``NETWORKS``; else as Appendix A has it for MNIST and CIFAR-10.
         resize: "stretch" or "pad", as in the contract; else stretch.
         pad_value: grey level of the padding; else 0.
         region: region of interest; else the whole frame.
-        score: one of ``contract.SCORES``; else l2.
+        score: one of ``contract.SCORES``, or "auto" for the one that ``recommended_score`` names;
+            else auto for data of the user's own where neither ``epochs`` nor ``network`` is given
+            nor a recipe that trains, and l2 otherwise.
         fpr: target false-positive rate; else 0.01, or the lowest that can be promised.
         window: the window of grey values of DICOM files; else their own.
         references: whether calibration normals travel in the checkpoint; else they do.
@@ -79,12 +89,14 @@ class Training:
         settings: everything that decides the outcome.
         out: the checkpoint that it writes.
         unfinished: the checkpoint that it goes on from, or None.
+        recommended: whether the score was left to ``recommended_score``.
     """
 
     dataset: Dataset
     settings: Settings
     out: Path
     unfinished: Checkpoint | None = None
+    recommended: bool = False
 
     def describe(self) -> str:
         """What is about to be trained, in lines for the terminal.
@@ -92,7 +104,11 @@ class Training:
         Raises:
             DatasetError: the frames cannot be split.
         """
-        return describe(self.dataset, self.settings)
+        lines = describe(self.dataset, self.settings).splitlines()
+        if self.recommended:
+            score = self.settings.score
+            lines.insert(1, f"score {score}, {_WHY[score]}; --score l2 takes the paper's")
+        return "\n".join(lines)
 
     def run(
         self,
@@ -139,7 +155,8 @@ def prepare(request: TrainRequest) -> Training:
     dataset = load_dataset(request.data, chosen, request.window, request.modality, request.group)
     if request.group is not None:
         check_groups(dataset, request.group)
-    return Training(dataset, plan(dataset, request), out)
+    recommended = _score_asked(request) == "auto"
+    return Training(dataset, plan(dataset, request), out, recommended=recommended)
 
 
 def _resumed(request: TrainRequest, path: Path) -> Training:
@@ -167,8 +184,8 @@ def plan(dataset: Dataset, request: TrainRequest) -> Settings:
         DatasetError: the first frame, from which the side follows, cannot be decoded.
     """
     data = request.data or ""
-    recipe = _one_of(RECIPES, "recipe", request.recipe, "default")
-    score = _score(request.score, recipe)
+    recipe = _one_of(RECIPES, "recipe", request.recipe, _recipe_left_open(request))
+    score = _score(dataset, request, recipe)
     if recipe == "linear" and request.epochs is not None:
         raise UsageError("the recipe linear is fitted without epochs: leave out --epochs")
 
@@ -227,17 +244,63 @@ def recommended_side(dataset: Dataset, region: Region | None, span: int = 4) -> 
     """
     if dataset.small or dataset.kind == "modality":
         return 32
-    try:
-        height, width, _ = dataset.frames[0].shape
-    except FrameError as error:
-        raise DatasetError(str(error)) from error
-    shorter = min(region.width, region.height) if region else min(height, width)
+    shorter = _shorter_side(dataset, region)
     power_of_two = 1 << (max(shorter // span, 1).bit_length() - 1)
     return min(max(power_of_two, 32), 256)
 
 
-def _score(asked: str | None, recipe: str) -> str:
-    """The named score, of which the plain autoencoder has one alone."""
+def _shorter_side(dataset: Dataset, region: Region | None) -> int:
+    """Pixels of the shorter side of what is looked at.
+
+    Raises:
+        DatasetError: the first frame cannot be decoded.
+    """
+    if region is not None:
+        return min(region.width, region.height)
+    try:
+        height, width, _ = dataset.frames[0].shape
+    except FrameError as error:
+        raise DatasetError(str(error)) from error
+    return min(height, width)
+
+
+def recommended_score(dataset: Dataset, request: TrainRequest) -> str:
+    """The score that finds most, by the kind and the size of normal frames alone.
+
+    ``density`` for pictures that fewer pixels than ``local`` needs show whole: they are many looks
+    of one thing, and no place in them means anything. ``local`` for larger ones and for slices.
+
+    Raises:
+        DatasetError: a frame cannot be decoded.
+    """
+    if dataset.kind == "modality":
+        return "local"
+    if dataset.small or (request.side or COARSE_SIDE) < COARSE_SIDE:
+        return "density"
+    return "density" if _shorter_side(dataset, request.region) <= COARSE_SIDE else "local"
+
+
+def _score_asked(request: TrainRequest) -> str | None:
+    """The score as it is asked for, "auto" where it is left open; None for the recipe's own."""
+    if request.score is not None:
+        return request.score
+    papers = (request.data or "").partition(":")[0] in PAPERS_DATA
+    trains = request.epochs or request.network or request.recipe not in (None, "linear")
+    return None if papers or trains else "auto"
+
+
+def _recipe_left_open(request: TrainRequest) -> str:
+    """The recipe where none is named: G and D are trained only for a score that needs it."""
+    if request.epochs or request.network:
+        return "default"
+    return "linear" if _score_asked(request) in ("auto", "local") else "default"
+
+
+def _score(dataset: Dataset, request: TrainRequest, recipe: str) -> str:
+    """The score; the plain autoencoder has one alone of those that G and D give."""
+    asked = _score_asked(request)
+    if asked == "auto":
+        asked = recommended_score(dataset, request)
     if recipe != "autoencoder":
         return _one_of(SCORES, "score", asked, "l2")
     if asked == "local":

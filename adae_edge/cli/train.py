@@ -71,7 +71,8 @@ def train(
         str | None,
         typer.Option(
             help="Hyper-parameters: default; paper, the paper's own; autoencoder, G alone; or "
-            "linear, fitted in seconds [default: default]."
+            "linear, fitted in seconds [default: linear where the score needs no more, else "
+            "default]."
         ),
     ] = None,
     epochs: Epochs = None,
@@ -106,8 +107,9 @@ def train(
     score: Annotated[
         str | None,
         typer.Option(
-            help="Score: l2, the paper's; generator; density, the best on MNIST; or local, for "
-            "small defects: see docs/method.md [default: l2]."
+            help="Score: auto, the recommended one; l2, the paper's; generator; density, for small "
+            "pictures; or local, for small defects: see docs/method.md [default: auto for pictures "
+            "of your own, l2 for the paper's data sets]."
         ),
     ] = None,
     fpr: Annotated[
