@@ -261,7 +261,7 @@ def _shorter_side(dataset: Dataset, region: Region | None) -> int:
         height, width, _ = dataset.frames[0].shape
     except FrameError as error:
         raise DatasetError(str(error)) from error
-    return min(height, width)
+    return min(int(height), int(width))
 
 
 def recommended_score(dataset: Dataset, request: TrainRequest) -> str:
