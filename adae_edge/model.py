@@ -1,8 +1,8 @@
 """The network: preprocessing, the autoencoders G and D, and the score that the graph returns.
 
-This module and the parts that it is made of (``linear.py``, ``density.py``, ``local.py``) alone
-import torch in this package. Training, evaluation and export all use these same modules, so a score
-cannot depend on who computed it.
+This module and the parts that it is made of (``linear.py``, ``density.py``, ``local.py``,
+``slices.py``) alone import torch in this package. Training, evaluation and export all use these
+same modules, so a score cannot depend on who computed it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.linear import LinearAutoencoder
 from adae_edge.local import Local
 from adae_edge.saturation import FlooredTanh
+from adae_edge.slices import SliceLocal, interior
 
 # The scores that G and D give; "local" depends on neither.
 NETWORK_SCORES = ("l2", "generator", "density")
@@ -257,7 +258,7 @@ class ADAE(nn.Module):
     generator: Autoencoder | LinearAutoencoder
     discriminator: Autoencoder | LinearAutoencoder
     density: Density | None
-    local: Local | None
+    local: Local | SliceLocal | None
 
     def __init__(self, preprocess: Preprocess, channels: int, network: Network) -> None:
         super().__init__()
@@ -299,10 +300,7 @@ class ADAE(nn.Module):
     def reconstruction(self, x: Tensor, name: str) -> Tensor:
         """G(x) for the score "generator", else D(G(x)); all float32 [N, C, S, S]."""
         generated: Tensor = self.generator(x)
-        if name == "generator":
-            return generated
-        rebuilt: Tensor = self.discriminator(generated)
-        return rebuilt
+        return self.inside(x, generated if name == "generator" else self.discriminator(generated))
 
     def every_score(self, x: Tensor) -> dict[str, Tensor]:
         """``NETWORK_SCORES`` by name, float32 [N] each, from one pass through G."""
@@ -311,8 +309,20 @@ class ADAE(nn.Module):
     def distances(self, x: Tensor) -> dict[str, Tensor]:
         """The scores "l2" and "generator" by name, float32 [N] each, from one pass through G."""
         generated = self.generator(x)
-        again = self.discriminator(generated)
-        return {"l2": anomaly_score(x, again), "generator": anomaly_score(x, generated)}
+        again = self.inside(x, self.discriminator(generated))
+        return {
+            "l2": anomaly_score(x, again),
+            "generator": anomaly_score(x, self.inside(x, generated)),
+        }
+
+    def inside(self, x: Tensor, reconstruction: Tensor) -> Tensor:
+        """The reconstruction, with x itself in its place where a slice shows no inside of a brain.
+
+        Both are float [N, C, S, S]. Frames in grey levels have no outside.
+        """
+        if self.preprocess.z_range is None:
+            return reconstruction
+        return x + interior(x) * (reconstruction - x)
 
     def activations(self, x: Tensor) -> Tensor:
         """What both encoders see in ``x``, float32 [N, C, S, S] in [-1, 1]: float32 [N, V]."""
@@ -370,7 +380,11 @@ def load_network(checkpoint: Checkpoint) -> ADAE:
                 *(torch.zeros_like(weights[f"density.{name}"]) for name in DENSITY)
             )
         if contract.score == "local":
-            model.local = Local(contract.side, weights["local.whole.basis"].shape[1])
+            basis = weights["local.whole.basis"]
+            if contract.kind == "modality":
+                model.local = SliceLocal(contract.side, len(basis))
+            else:
+                model.local = Local(contract.side, basis.shape[1])
         model.load_state_dict(weights)
     except (KeyError, IndexError, RuntimeError) as error:
         raise CheckpointError(

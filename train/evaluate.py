@@ -255,12 +255,12 @@ def reconstructions(model: ADAE, inputs: list[Frame]) -> tuple[NDArray[np.float3
 
     Returns:
         x, G(x), D(G(x)) float32 [S, S, C] in [-1, 1], and |x - D(G(x))| float32 [S, S], the mean
-            over channels.
+            over channels, inside of a slice's brain.
     """
     with torch.inference_mode():
         x = model.preprocess(*(torch.from_numpy(array.copy()) for array in inputs))
         generated = model.generator(x)
         again = model.discriminator(generated)
-    error = (x - again).abs().mean(dim=1)[0].numpy()
+        error = (x - model.inside(x, again)).abs().mean(dim=1)[0].numpy()
     pictures = (image[0].permute(1, 2, 0).numpy() for image in (x, generated, again))
     return (*pictures, error)

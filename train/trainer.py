@@ -36,6 +36,7 @@ from adae_edge.train.metrics import Metrics, Update
 from adae_edge.train.near_copies import describe_near_copies, near_copies
 from adae_edge.train.run import Run, arrays
 from adae_edge.train.settings import Settings
+from adae_edge.train.slices import fit_slice_local
 from adae_edge.train.yardsticks import FRAMES as PICTURES
 from adae_edge.train.yardsticks import Pictures, small_pictures
 
@@ -274,7 +275,8 @@ def _fit_score(
     if settings.score == "density":
         model.density = fit_density(model, frames, settings.seed)
     if settings.score == "local":
-        model.local = fit_local(model, dataset, trained)
+        fit = fit_slice_local if dataset.kind == "modality" else fit_local
+        model.local = fit(model, dataset, trained)
 
 
 def _near_copies(model: ADAE, dataset: Dataset, parts: Split, pictures: Pictures) -> str:

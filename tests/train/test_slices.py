@@ -1,0 +1,192 @@
+"""Scores of slices of volumes: the inside of a brain, and the score ``local`` of slices."""
+
+import numpy as np
+import pytest
+import torch
+
+from adae_edge.contract import Form, Network
+from adae_edge.errors import CheckpointError, UsageError
+from adae_edge.export.exporter import export
+from adae_edge.formats.checkpoint import Checkpoint
+from adae_edge.model import ADAE, Preprocess, load_network
+from adae_edge.runtime import Scorer
+from adae_edge.slices import SliceLocal, interior
+from adae_edge.train.data.dataset import Dataset
+from adae_edge.train.data.opening import load_dataset
+from adae_edge.train.evaluate import evaluate
+from adae_edge.train.slices import fit_slice_local
+from tests.support.trained import train_on
+from tests.support.volumes import write_patients
+
+LINEAR = {"recipe": "linear", "epochs": None, "score": "local"}
+
+
+@pytest.fixture(scope="module")
+def patients(tmp_path_factory):
+    return f"brats:{write_patients(tmp_path_factory.mktemp('patients'))}"
+
+
+@pytest.fixture(scope="module")
+def trained(patients, tmp_path_factory):
+    """A linear checkpoint of the patients with the score local."""
+    path = tmp_path_factory.mktemp("trained") / "local.safetensors"
+    assert train_on(patients, path, **LINEAR).score == "local"
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(trained):
+    """Its model file, with an anomaly map of the slice's size."""
+    export(trained, trained.with_suffix(".onnx"), form=Form(anomaly_map="frame"))
+    return trained.with_suffix(".onnx")
+
+
+def slices_of(patients):
+    """Slices float32 [N, H, W, 1], means and standard deviations, and which are anomalous."""
+    dataset = load_dataset(patients)
+    chosen = np.arange(len(dataset.anomalous))[::3]
+    frames = np.stack([dataset.frames[int(index)] for index in chosen])
+    return (frames, *dataset.statistics_of(chosen)), dataset.anomalous[chosen]
+
+
+def model_of(side=32):
+    return ADAE(Preprocess(side, "pad", z_range=5.0), 1, Network(None, 2)).eval()
+
+
+def disc(side=32, radius=0.8, value=0.0):
+    """A slice float32 [1, 1, side, side]: a disc on the background."""
+    axis = torch.linspace(-1, 1, side)
+    shown = axis[:, None] ** 2 + axis**2 < radius**2
+    return torch.where(shown, value, -1.0)[None, None]
+
+
+def test_a_tumour_is_found_and_lies_in_the_map(patients, trained, exported):
+    evaluation, _, _ = evaluate(Checkpoint.load(trained))
+    assert evaluation.auroc > 0.9
+    inputs, anomalous = slices_of(patients)
+    frames, _, _ = inputs
+    _, maps = Scorer(exported).score_with_map(*inputs)
+    index = int(np.flatnonzero(anomalous)[np.argmax(maps[anomalous].max(axis=(1, 2)))])
+    row, column = np.unravel_index(maps[index].argmax(), maps[index].shape)
+    brain = frames[index][frames[index] > 0]
+    near = frames[index][row - 2 : row + 3, column - 2 : column + 3]
+    assert near.max() > np.quantile(brain, 0.95)  # where the made-up tumour is brighter
+    assert (maps[:, 0, 0] == 0).all()
+
+
+def test_the_graph_scores_as_the_network_does(patients, trained, exported, tmp_path):
+    inputs, _ = slices_of(patients)
+    model = load_network(Checkpoint.load(trained))
+    assert isinstance(model.local, SliceLocal)
+    with torch.inference_mode():
+        x = model.preprocess(*map(torch.from_numpy, inputs))
+        expected, pixels = model.local.with_map(x)
+        pixels = model.preprocess.restore(pixels, *inputs[0].shape[1:3]).numpy()
+    scores, maps = Scorer(exported).score_with_map(*inputs)
+    np.testing.assert_allclose(scores, expected, rtol=1e-4)
+    np.testing.assert_allclose(maps, pixels, atol=1e-3)
+    form = Form(size=inputs[0].shape[1:3], batch=3, anomaly_map="network", target="openvino")
+    export(trained, tmp_path / "fixed.onnx", form=form)
+    some = [array[:5] for array in inputs]
+    np.testing.assert_allclose(Scorer(tmp_path / "fixed.onnx").score(*some), scores[:5], rtol=1e-4)
+
+
+def test_a_slice_without_brain_is_no_anomaly(trained, exported):
+    empty = np.zeros((1, 48, 40, 1), np.float32)
+    ones = np.ones(1, np.float32)
+    threshold = Checkpoint.load(trained).contract.calibration.threshold
+    score, pixels = Scorer(exported).score_with_map(empty, ones, ones)
+    assert 0 < score[0] < threshold
+    assert np.array_equal(pixels, np.zeros((1, 48, 40), np.float32))
+
+
+@pytest.mark.parametrize("score", ["l2", "generator"])
+def test_distances_are_measured_inside_a_brain(score):
+    """What the networks make of the background and of its edge changes nothing."""
+    model = model_of()
+    x = disc(value=0.3)
+    inside = interior(x)
+    assert model.score_of(x, score) > 0
+    assert model.score_of(torch.full_like(x, -1), score) == 0
+    made = model.reconstruction(x, score)
+    assert torch.equal(made[inside == 0], x[inside == 0])
+    assert not torch.equal(made[inside == 1], x[inside == 1])
+    with torch.no_grad():
+        model.generator.centre.add_((inside == 0).flatten() * 0.5)
+    np.testing.assert_allclose(model.score_of(x, score), (x - made).norm(), rtol=1e-6)
+
+
+def test_grey_levels_have_no_outside():
+    model = ADAE(Preprocess(32), 1, Network(None, 2)).eval()
+    x = torch.full((1, 1, 32, 32), -1.0)
+    with torch.no_grad():
+        model.generator.centre.add_(0.5)
+    np.testing.assert_allclose(model.score_of(x, "l2"), 1.5 * 32, rtol=1e-6)
+
+
+def test_the_interior_leaves_out_the_edge_and_moves_smoothly():
+    x = torch.full((1, 1, 8, 8), -1.0)
+    x[..., 2:7, 2:7] = 0.3
+    expected = torch.zeros(8, 8)
+    expected[3:6, 3:6] = 1
+    assert torch.equal(interior(x)[0, 0], expected)
+    x[..., 4, 4] = -0.95
+    torch.testing.assert_close(interior(x)[0, 0], 0.5 * expected)
+
+
+@pytest.mark.parametrize("side", [32, 64, 128])
+def test_every_side_from_32_on(side):
+    score, pixels = SliceLocal(side, 3).eval().with_map(disc(side))
+    assert (score > 0).all()
+    assert pixels.shape == (1, side, side)
+    assert pixels[0, 0, 0] == 0
+    assert pixels[0, side // 2, side // 2] != 0
+
+
+@pytest.mark.parametrize("kind", ["one patient", "no patients", "constant", "few", "empty"])
+def test_slices_that_hardly_differ_still_give_finite_scores(kind):
+    random = np.random.default_rng(0)
+    count = 6 if kind == "few" else 30
+    brain = disc(40)[0, 0].numpy() > -1
+    frames = np.where(brain, random.normal(300, 30, (count, 40, 40)), 0)
+    if kind == "constant":
+        frames = np.where(brain, 300, 0) * np.ones((count, 1, 1))
+    if kind == "empty":
+        frames = np.zeros((count, 40, 40))
+    dataset = Dataset(
+        frames[..., None].astype(np.float32),
+        np.zeros(count, bool),
+        channels=1,
+        small=False,
+        kind="modality",
+        groups=None if kind == "no patients" else np.zeros(count, int),
+        statistics=np.tile(np.float32([300, 30]), (count, 1)),
+    )
+    model = model_of()
+    model.local = fit_slice_local(model, dataset, np.arange(count))
+    model.score = "local"
+    lesion = frames.copy()
+    lesion[:, 18:24, 16:22] += 200 * brain[18:24, 16:22]
+    means, deviations = (torch.from_numpy(values) for values in dataset.statistics.T)
+    with torch.inference_mode():
+        scores, spoiled = (
+            model(torch.from_numpy(some[..., None].astype(np.float32)), means, deviations).numpy()
+            for some in (frames, lesion)
+        )
+    assert np.isfinite(scores).all()
+    assert (scores > 0).all()
+    assert spoiled.min() > scores.max()
+
+
+def test_a_damaged_local_is_refused(trained):
+    checkpoint = Checkpoint.load(trained)
+    checkpoint.weights["local.deviations"] = np.ones((3, 3), np.float32)
+    with pytest.raises(CheckpointError, match="do not fit"):
+        load_network(checkpoint)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_lower_precision_is_refused(trained, precision, tmp_path):
+    with pytest.raises(UsageError, match="the score local takes none: export fp32"):
+        export(trained, tmp_path / "out.onnx", form=Form(precision=precision))
+    assert not (tmp_path / "out.onnx").exists()
