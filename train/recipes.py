@@ -21,6 +21,8 @@ class Recipe:
             not say it.
         slope_floor: least slope of the last layers' tanh in the backward pass, where the gradient
             leads back from saturation; see ``saturation.py``. Checkpoints of 0.1.0 do not say it.
+        reach: pixels by which slices of volumes, mirrored or not, are shifted at random; 0 leaves
+            them as they are. Other frames are never moved. Checkpoints of 0.1.0 do not say it.
     """
 
     learning_rate: float
@@ -32,6 +34,7 @@ class Recipe:
     cosine: bool
     adversarial: float = 1.0
     slope_floor: float = 0.0
+    reach: int = 0
 
     def epochs_for(self, updates_per_epoch: int) -> int:
         """The number of epochs for a training set of this many updates."""
@@ -41,7 +44,15 @@ class Recipe:
 
 
 _DEFAULT = Recipe(
-    4e-3, beta1=0.5, batch=64, epochs=None, slope=20.0, gamma=1.0, cosine=True, slope_floor=0.1
+    4e-3,
+    beta1=0.5,
+    batch=64,
+    epochs=None,
+    slope=20.0,
+    gamma=1.0,
+    cosine=True,
+    slope_floor=0.1,
+    reach=1,
 )
 
 RECIPES = {

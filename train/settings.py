@@ -94,6 +94,11 @@ def describe(dataset: Dataset, settings: Settings) -> str:
     lines = [first]
     if dataset.note:
         lines.append(dataset.note)
+    if dataset.kind == "modality" and settings.recipe.reach and not settings.network.linear:
+        lines.append(
+            "slices train mirrored left to right and shifted at random, by "
+            f"{settings.recipe.reach} pixel{'s' * (settings.recipe.reach > 1)} at most"
+        )
     if dataset.groups is not None:
         parts = split(dataset.anomalous, settings.seed, dataset.groups)
         calibrating = len(np.unique(dataset.groups[parts.calibration]))

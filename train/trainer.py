@@ -23,6 +23,7 @@ from adae_edge.errors import CheckpointError, TrainingError, UsageError
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.linear import LinearAutoencoder
 from adae_edge.model import ADAE, Preprocess, weights_digest
+from adae_edge.train.augment import moved, random_moves
 from adae_edge.train.data.dataset import Dataset, Indices
 from adae_edge.train.data.splits import Split, split, without_copies
 from adae_edge.train.dead import dead_note
@@ -180,6 +181,12 @@ class Schedule:
         random = torch.Generator().manual_seed(self.seed + 7919 * epoch)
         return torch.randperm(count, generator=random)
 
+    def moves(self, epoch: int, reach: int) -> Tensor:
+        """How the slices of each update of an epoch are moved, int64 [updates, batch, 3]."""
+        random = torch.Generator().manual_seed(self.seed + 7919 * epoch)
+        drawn = random_moves(self.updates * self.batch, reach, random)
+        return drawn.reshape(self.updates, self.batch, 3)
+
     def progress(self, epoch: int, update: int) -> float:
         """The part of the training that is done before this update, 0 to 1."""
         return (epoch * self.updates + update) / (self.epochs * self.updates)
@@ -224,12 +231,16 @@ def _run_epoch(
     """
     run.model.train()
     order = schedule.order(epoch, len(frames))
+    reach = run.recipe.reach if run.model.preprocess.z_range is not None else 0
+    moves = schedule.moves(epoch, reach)
     sums = np.zeros(3)
     for index in range(schedule.updates):
         # this process's part of the batch
         batch = order[index * schedule.batch : (index + 1) * schedule.batch]
         chosen = run.group.slice(batch).to(frames.device)
         x = unpack(frames[chosen], run.model.preprocess)
+        if reach:
+            x = moved(x, run.group.slice(moves[index]).to(x.device))
         x = x.contiguous(memory_format=torch.channels_last)
 
         # forward, backward, and a step of both optimizers

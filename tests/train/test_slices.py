@@ -1,5 +1,7 @@
 """Scores of slices of volumes: the inside of a brain, and the score ``local`` of slices."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,10 +13,15 @@ from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.model import ADAE, Preprocess, load_network
 from adae_edge.runtime import Scorer
 from adae_edge.slices import SliceLocal, interior
+from adae_edge.train.augment import moved, random_moves
 from adae_edge.train.data.dataset import Dataset
 from adae_edge.train.data.opening import load_dataset
 from adae_edge.train.evaluate import evaluate
+from adae_edge.train.recipes import RECIPES
+from adae_edge.train.request import TrainRequest, plan
+from adae_edge.train.settings import describe
 from adae_edge.train.slices import fit_slice_local
+from adae_edge.train.trainer import train
 from tests.support.trained import train_on
 from tests.support.volumes import write_patients
 
@@ -190,3 +197,35 @@ def test_a_lower_precision_is_refused(trained, precision, tmp_path):
     with pytest.raises(UsageError, match="the score local takes none: export fp32"):
         export(trained, tmp_path / "out.onnx", form=Form(precision=precision))
     assert not (tmp_path / "out.onnx").exists()
+
+
+def test_slices_are_mirrored_and_shifted_as_drawn():
+    x = torch.arange(48.0).reshape(3, 1, 4, 4)
+    y = moved(x, torch.tensor([[0, 0, 0], [1, 0, 0], [1, 1, -1]]))
+    assert torch.equal(y[0], x[0])
+    assert torch.equal(y[1], x[1].flip(2))
+    expected = torch.full((4, 4), -1.0)
+    expected[1:, :3] = x[2, 0].flip(1)[:3, 1:]
+    assert torch.equal(y[2, 0], expected)
+
+
+def test_every_move_is_drawn():
+    moves = random_moves(400, 1, torch.Generator().manual_seed(0))
+    assert len(moves.unique(dim=0)) == 2 * 3 * 3
+    assert (moves[:, 1:].abs() <= 1).all()
+
+
+def test_slices_alone_are_moved_and_the_training_says_so(patients, tmp_path):
+    request = TrainRequest(data=patients, epochs=1, side=16, network="a")
+    dataset = load_dataset(patients)
+    told = "slices train mirrored left to right and shifted at random, by 1 pixel at most"
+    assert told in describe(dataset, plan(dataset, request))
+    paper = plan(dataset, replace(request, recipe="paper"))
+    assert told not in describe(dataset, paper)
+    still = replace(plan(dataset, request).recipe, reach=0)
+    weights = []
+    for name, recipe in (("moved", RECIPES["default"]), ("still", still)):
+        settings = replace(plan(dataset, request), recipe=recipe)
+        train(dataset, settings, tmp_path / name)
+        weights.append(Checkpoint.load(tmp_path / name).contract.weights_sha256)
+    assert weights[0] != weights[1]
