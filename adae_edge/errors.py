@@ -4,6 +4,7 @@
     ├── UsageError           exit code 2: the call was wrong
     │   └── MissingExtra     an optional package is not installed
     ├── FrameError           a frame cannot be decoded or scored
+    │   └── NoPicture        a sound file holds no picture, such as a report
     ├── SourceError          a source of frames is missing or went away
     ├── SinkError            a result could not be kept
     ├── DeviceError          a device or its driver failed, or cannot be used
@@ -63,6 +64,10 @@ class MissingExtra(UsageError):
 
 class FrameError(AdaeEdgeError):
     """A frame cannot be decoded, or has a shape, size or dtype that cannot be scored."""
+
+
+class NoPicture(FrameError):
+    """A file is sound and holds no picture, such as a report or an index of other files."""
 
 
 class SourceError(AdaeEdgeError):

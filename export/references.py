@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from adae_edge.batch import Batch
 from adae_edge.contract import Contract
+from adae_edge.decoding.layouts import read_layout
 from adae_edge.errors import FrameError, UsageError
 from adae_edge.formats.checkpoint import REFERENCE_FRAMES, Checkpoint
 from adae_edge.runtime.batching import batch_of
@@ -39,6 +41,7 @@ def real_frames(checkpoint: Checkpoint, contract: Contract, folder: Path | None)
 
     Raises:
         UsageError: there is no such folder, or it gives no frames of the model's kind.
+        DatasetError: the names in the folder leave open which frames are normal.
         FrameError: a file cannot be decoded.
     """
     if folder is None:
@@ -46,11 +49,11 @@ def real_frames(checkpoint: Checkpoint, contract: Contract, folder: Path | None)
         return ReferenceFrames(carried, carried, None)
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}")
-    if not (folder / "normal").is_dir() or not (folder / "anomalous").is_dir():
-        frames = _read(folder, contract)
-        return ReferenceFrames(frames[:REFERENCE_FRAMES], frames, None)
-    normals = _read(folder / "normal", contract)
-    anomalous = _read(folder / "anomalous", contract)
+    layout = read_layout(folder)
+    normals = _read(layout.normal, contract)
+    if not layout.anomalous:
+        return ReferenceFrames(normals[:REFERENCE_FRAMES], normals, None)
+    anomalous = _read(layout.anomalous, contract)
     labels = [False] * len(normals) + [True] * len(anomalous)
     return ReferenceFrames(normals[:REFERENCE_FRAMES], normals + anomalous, labels)
 
@@ -63,11 +66,11 @@ def _carried(checkpoint: Checkpoint) -> list[Batch]:
     ]
 
 
-def _read(folder: Path, contract: Contract) -> list[Batch]:
-    """A folder's frames in order, as many as fit into ``FRAMES_BYTES``."""
+def _read(folders: list[Path], contract: Contract) -> list[Batch]:
+    """The folders' frames in order, as many as fit into ``FRAMES_BYTES``."""
     batches: list[Batch] = []
     left = FRAMES_BYTES
-    for frame in open_for(contract, str(folder)):
+    for frame in chain.from_iterable(open_for(contract, str(folder)) for folder in folders):
         if isinstance(frame, Event):
             raise FrameError(frame.detail)
         batch = batch_of(frame, contract.channels)

@@ -21,14 +21,13 @@ from adae_edge.errors import (
     FrameError,
     ModelFileError,
     SourceError,
-    UsageError,
 )
 from adae_edge.formats import enginefile, modelfile
 from adae_edge.formats.files import write_atomically
 from adae_edge.runtime.frame import Event, Scored
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sinks.sink import Sink
-from adae_edge.runtime.sources.registry import open_for
+from adae_edge.runtime.sources.registry import open_normals
 from adae_edge.runtime.stream import Stream
 
 _log = logging.getLogger(__name__)
@@ -42,11 +41,13 @@ class Recalibration:
         contract: the new one.
         before: the calibration that it replaces.
         above_before: how many of the new normals score above that one's threshold.
+        left_out: how many files of the normals' folder were no frames, in words; "" for none.
     """
 
     contract: Contract
     before: Calibration
     above_before: int
+    left_out: str = ""
 
 
 class _Scores(Sink):
@@ -101,11 +102,7 @@ def recalibrate(
         for place in (path.resolve(), path.resolve().parent):
             if not os.access(place, os.W_OK):  # known now, and not only when all frames are scored
                 raise AdaeEdgeError(f"cannot write {place}: it is read-only")
-        source = open_for(scorer.contract, normals, window, brain_mask)
-        if source.live:
-            raise UsageError(
-                "a camera never ends: record the normal frames first, and calibrate on the files"
-            )
+        source = open_normals(scorer.contract, normals, window, brain_mask)
         scores = _Scores()
         stream = Stream(scorer, source, [scores])
         started(stream)
@@ -119,7 +116,8 @@ def recalibrate(
     decoding = rules_of(contract.kind)
     contract = replace(contract.with_calibration(calibration), decoding=decoding)
     _replace(path, old, _form(old).with_contract(old, contract))
-    return Recalibration(contract, before, sum(score > before.threshold for score in scores.values))
+    above = sum(score > before.threshold for score in scores.values)
+    return Recalibration(contract, before, above, stream.left_out)
 
 
 def _form(data: bytes) -> ModuleType:

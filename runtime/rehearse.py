@@ -21,7 +21,7 @@ from adae_edge.runtime.batching import batch_of
 from adae_edge.runtime.defects import KINDS, Picture, Spoiled, spoil
 from adae_edge.runtime.frame import Event, Frame
 from adae_edge.runtime.scorer import Scorer
-from adae_edge.runtime.sources.registry import open_for
+from adae_edge.runtime.sources.registry import open_normals
 from adae_edge.runtime.sources.source import Source
 
 SIZES = (0.02, 0.05, 0.1, 0.2)
@@ -164,7 +164,7 @@ def rehearse(request: Request, shown: Callable[[Example], object] | None = None)
             )
 
         def opened() -> Source:
-            return open_for(scorer.contract, request.normals, request.window)
+            return open_normals(scorer.contract, request.normals, request.window)
 
         # How many frames there are, and which of them are taken.
         count = _count(opened())
@@ -297,10 +297,6 @@ class _Run:
 def _count(source: Source) -> int:
     """How many frames a source has; it is closed then."""
     with source:
-        if source.live:
-            raise UsageError(
-                "a camera never ends: record the normal frames first, and rehearse on the files"
-            )
         return sum(1 for _ in _frames(source))
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from adae_edge.decoding.folders import left_out_words
 from adae_edge.decoding.rules import is_covered
 from adae_edge.errors import FrameError, UsageError
 from adae_edge.runtime.batching import batch_of
@@ -116,7 +117,13 @@ class Stream:
     @property
     def summary(self) -> str:
         """What the stream has come to, in a line for the terminal."""
-        return self.metrics.line(self._scorer.backend.name, self.threshold)
+        line = self.metrics.line(self._scorer.backend.name, self.threshold)
+        return f"{line}; {self.left_out}" if self.left_out else line
+
+    @property
+    def left_out(self) -> str:
+        """How many files of the source's folder were no frames, in words; "" for none."""
+        return left_out_words(self.source.left_out) if isinstance(self.source, Source) else ""
 
     @property
     def live(self) -> bool:

@@ -92,6 +92,8 @@ def describe(dataset: Dataset, settings: Settings) -> str:
     if not dataset.small:
         first += " (--side changes what it sees: small defects need a larger one)"
     lines = [first]
+    if dataset.read_as:
+        lines.append(dataset.read_as)
     if dataset.note:
         lines.append(dataset.note)
     if dataset.kind == "modality" and settings.recipe.reach and not settings.network.linear:

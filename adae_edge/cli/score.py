@@ -24,8 +24,9 @@ def score(
     source: Annotated[
         str,
         typer.Argument(
-            help="An image, a DICOM file, a video, a folder of these, camera:0; or NIfTI volumes "
-            "for a model of slices."
+            help="An image, a DICOM file, a video, camera:0, or a folder of images and DICOM "
+            "files, whose other files are left out and counted; or NIfTI volumes for a model of "
+            "slices."
         ),
     ],
     to: Annotated[
@@ -111,7 +112,7 @@ def calibrate(
         f"the threshold before, {done.before.threshold:.4f}, lies below "
         f"{done.above_before} of these {calibration.normals} normals "
         f"({done.above_before / calibration.normals:.2%})\n"
-        f"wrote {model}"
+        f"wrote {model}" + (f"; {done.left_out}" if done.left_out else "")
     )
 
 

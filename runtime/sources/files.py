@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from adae_edge.decoding.folders import left_out_words, list_folder
 from adae_edge.decoding.images import decode_image
-from adae_edge.decoding.kinds import IMAGE_SUFFIXES, is_dicom
+from adae_edge.decoding.kinds import is_dicom
 from adae_edge.decoding.rules import DICOM, PICTURES
-from adae_edge.errors import FrameError, SourceError, UsageError
+from adae_edge.errors import FrameError, NoPicture, SourceError, UsageError
 from adae_edge.runtime.frame import Event, Frame
 from adae_edge.runtime.sources.source import Source, Wanted, failure
 
@@ -31,26 +33,38 @@ class Files(Source):
             SourceError: the folder holds no such files.
         """
         wanted.check_pictures(place)
-        self._window = wanted.window
+        self._place, self._window = place, wanted.window
         path = Path(place)
-        if path.is_dir():
-            files = (file for file in path.rglob("*") if file.is_file())
-            self._paths = sorted(file for file in files if _is_scorable(file))
+        self.left_out: Counter[str] = Counter()
+        self._unreadable: list[str] = []
+        self._is_folder = path.is_dir()
+        if self._is_folder:
+            listing = list_folder(path)
+            self._paths, self._unreadable = listing.files, listing.unreadable
+            self.left_out.update(listing.left_out)
         elif path.is_file():
             self._paths = [path]
         else:
             raise UsageError(f"there is no source {place}: give a file, a folder or camera:0")
         _log.info("%d files in %s", len(self._paths), place)
         if not self._paths:
-            raise SourceError(f"there are no images and no DICOM files in {place}")
+            why = "; ".join([*self._unreadable, left_out_words(self.left_out)]).strip("; ")
+            raise SourceError(
+                f"there are no images and no DICOM files in {place}{f': {why}' if why else ''}"
+            )
 
     def __iter__(self) -> Iterator[Frame | Event]:
-        """Each frame of each file, or the failure of a file that cannot be decoded."""
+        """Each frame of each file, or the failure of what cannot be read."""
+        for sentence in self._unreadable:
+            yield failure(self._place, sentence)
         for path in self._paths:
             try:
                 yield from self._frames(path)
             except FrameError as error:
-                yield failure(str(path), error)
+                if isinstance(error, NoPicture) and self._is_folder:
+                    self.left_out["without a picture"] += 1
+                else:
+                    yield failure(str(path), error)
 
     def _frames(self, path: Path) -> Iterator[Frame]:
         if not is_dicom(path):
@@ -60,10 +74,6 @@ class Files(Source):
 
         for uid, pixels in decode_dicom(path, self._window):
             yield Frame(str(path), uid, time.time(), pixels, decoding=DICOM)
-
-
-def _is_scorable(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES or is_dicom(path)
 
 
 SOURCE = Files

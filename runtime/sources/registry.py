@@ -11,12 +11,16 @@ from pathlib import Path
 
 from adae_edge.contract import Contract, Window
 from adae_edge.decoding.kinds import is_nifti
+from adae_edge.decoding.layouts import read_layout
 from adae_edge.errors import UsageError
 from adae_edge.runtime import sources
 from adae_edge.runtime.schemes import load_scheme, schemes, split_scheme
 from adae_edge.runtime.sources.source import Source, Wanted
 
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
+VIDEO_SUFFIXES = frozenset(
+    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
+    | {".ogv", ".ts", ".webm", ".wmv"}
+)
 _NO_SOURCES = {"registry", "source", "opencv"}
 _PICTURES = Wanted()
 _log = logging.getLogger(__name__)
@@ -34,6 +38,31 @@ def open_for(
         As ``open_source``.
     """
     return open_source(spec, Wanted.by(contract, window, brain_mask))
+
+
+def open_normals(
+    contract: Contract,
+    spec: str,
+    window: Window | None = None,
+    brain_mask: Path | None = None,
+) -> Source:
+    """Open a source of normal frames that ends, by which a threshold is chosen or tried.
+
+    Raises:
+        UsageError: a camera, which never ends, or a folder that has anomalous pictures or masks in
+            it by its names; or as ``open_source``.
+        DatasetError: the names in a folder leave open which pictures are normal.
+    """
+    if contract.kind == "image" and Path(spec).is_dir():
+        layout = read_layout(Path(spec))
+        if others := layout.anomalous + layout.masks:
+            normal = " and ".join(map(str, layout.normal))
+            raise UsageError(f"{others[0]} is not normal by its name: give {normal} alone")
+    source = open_for(contract, spec, window, brain_mask)
+    if source.live:
+        source.close()
+        raise UsageError("a camera never ends: record the normal frames first, and give the files")
+    return source
 
 
 def open_source(spec: str, wanted: Wanted = _PICTURES) -> Source:

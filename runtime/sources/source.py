@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING
 
 from adae_edge.contract import Contract, Window
@@ -63,9 +63,12 @@ class Source(ABC):
     Attributes:
         live: whether it waits for time to pass, as a camera does. Such a source gives the newest
             frame and has no end; another one gives every frame.
+        left_out: how many files of a folder are no frames, by what they are called; complete at the
+            end.
     """
 
     live = False
+    left_out: Mapping[str, int] = MappingProxyType({})
     _stopping = False
 
     @abstractmethod

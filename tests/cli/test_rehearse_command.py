@@ -15,6 +15,7 @@ from adae_edge.formats import modelfile
 from adae_edge.runtime import rehearse as rehearsing
 from adae_edge.runtime.rehearse import CONTRASTS, DEFECTS, SIZES, Request, rehearse
 from adae_edge.runtime.scorer import Scorer
+from adae_edge.runtime.sources import registry
 from tests.support.models import mean_model, run
 from tests.support.pictures import noise, save, write_scratched
 from tests.support.trained import train_on
@@ -237,14 +238,11 @@ def test_a_camera_is_refused(model, monkeypatch):
     class Camera:
         live = True
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
+        def close(self):
             closed.append(True)
 
     closed = []
-    monkeypatch.setattr(rehearsing, "open_for", lambda *arguments: Camera())
+    monkeypatch.setattr(registry, "open_for", lambda *arguments: Camera())
     with pytest.raises(UsageError, match="a camera never ends"):
         rehearse(Request(model, "camera:0"))
     assert closed == [True]

@@ -78,7 +78,7 @@ def test_a_folder_in_order_of_path_with_everything_in_it(tmp_path):
     }
 
 
-def test_other_files_are_ignored(tmp_path):
+def test_other_files_are_left_out_and_counted(tmp_path):
     wanted = save(tmp_path / "frame.png")
     for name in (
         "notes.txt",
@@ -92,7 +92,19 @@ def test_other_files_are_ignored(tmp_path):
     (tmp_path / "folder.png").mkdir()
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    assert [frame.source for frame in open_source(str(tmp_path))] == [str(wanted)]
+    source = open_source(str(tmp_path))
+    gone, frame = source
+    assert (gone.kind, frame.source) == ("failure", str(wanted))
+    assert "gone.png is a link to a file that is not there" in gone.detail
+    assert source.left_out == {
+        ".txt": 1,
+        "hidden": 1,
+        ".bak": 1,
+        ".jsonl": 1,
+        "without a suffix": 1,
+        ".avi": 1,
+        ".png": 1,
+    }
 
 
 def test_a_bad_file_is_yielded_as_a_failure_and_the_rest_follow(tmp_path):

@@ -30,6 +30,7 @@ class Dataset:
         channels: 1 or 3, the same for all frames.
         small: whether the paper's network side of 32 shows everything in the frames.
         note: what is to be said beside every figure, or "".
+        read_as: how a folder was understood, to be said before it trains, or "".
         kind, modality: as in the contract.
         groups: int [N], the number of the patient whom each frame shows, or of the group that
             --group finds; None where every frame stands alone.
@@ -42,6 +43,7 @@ class Dataset:
     channels: int
     small: bool
     note: str = ""
+    read_as: str = ""
     kind: str = "image"
     modality: str | None = None
     groups: Indices | None = None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, overload
 
@@ -11,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.contract import Window
+from adae_edge.decoding.folders import left_out_words, list_folder
 from adae_edge.decoding.images import decode_image, is_grey, to_channels
-from adae_edge.decoding.kinds import IMAGE_SUFFIXES, is_dicom, is_nifti
-from adae_edge.errors import DatasetError, FrameError
+from adae_edge.decoding.kinds import is_dicom, is_nifti
+from adae_edge.decoding.layouts import Layout, is_mask_of_neighbour, read_layout
+from adae_edge.errors import DatasetError, FrameError, NoPicture
 
 if TYPE_CHECKING:
     from adae_edge.decoding.dicom import Header
@@ -75,34 +79,76 @@ class Files(Sequence[_Frame]):
         return to_channels(decode_one(path, number, self._window), self.channels)
 
 
-def open_folder(folder: Path, window: Window | None = None) -> tuple[Files, NDArray[np.bool_]]:
-    """Find the frames of a folder, in order of path and normals first, and which are anomalous.
+@dataclass(frozen=True)
+class Folder:
+    """What a folder holds.
+
+    Attributes:
+        frames: in order of path within each part, normals first.
+        anomalous: bool [N].
+        below: each frame's path below its part.
+        read_as: how the folder was understood and what is left out, in words.
+    """
+
+    frames: Files
+    anomalous: NDArray[np.bool_]
+    below: list[Path]
+    read_as: str
+
+
+def open_folder(folder: Path, window: Window | None = None) -> Folder:
+    """Find the frames of a folder, and which are anomalous.
 
     Args:
-        folder: with images and DICOM files in ``normal/`` and, for evaluation, ``anomalous/``;
-            without ``normal/`` it holds normals only.
+        folder: with images and DICOM files in parts whose names tell what they hold, as in
+            ``read_layout``; without such names it holds normals only.
         window: centre and width for DICOM files, in place of their own.
 
-    Returns:
-        The frames, and anomalous, bool [N].
-
     Raises:
-        DatasetError: a part is empty, the header of a DICOM file cannot be read, or slices are
-            oriented in different ways.
+        DatasetError: a part is empty or cannot be read, the names leave open what is normal, the
+            header of a DICOM file cannot be read, or slices are oriented in different ways.
         MissingExtra: there are DICOM files, and the extra that reads them is not installed.
     """
-    if (folder / "normal").is_dir():
-        normal = _look_through(folder / "normal")
-        has_anomalous = (folder / "anomalous").is_dir()
-        anomalous = _look_through(folder / "anomalous") if has_anomalous else []
-    else:
-        normal, anomalous = _look_through(folder), []
+    layout, left_out = read_layout(folder), Counter[str]()
+    normal = _look_through(layout.normal, layout.masks, left_out)
+    anomalous = _look_through(layout.anomalous, layout.masks, left_out)
+    for masks in layout.masks:
+        if not any(part in masks.parents for part in layout.normal + layout.anomalous):
+            left_out["masks"] += len(list_folder(masks).files)
 
-    _check_orientation(normal + anomalous)
-    channels = 1 if all(file.grey for file in normal + anomalous) else 3
-    normal_places, anomalous_places = _places(normal), _places(anomalous)
-    frames = Files(normal_places + anomalous_places, channels, window)
-    return frames, np.repeat([False, True], [len(normal_places), len(anomalous_places)])
+    files = [file for _, found in normal + anomalous for file in found]
+    _check_orientation(files)
+    channels = 1 if all(file.grey for file in files) else 3
+    parts = [[_places(found) for _, found in kind] for kind in (normal, anomalous)]
+    places = [place for kind in parts for found in kind for place in found]
+    below = [
+        path.relative_to(part)
+        for (part, _), found in zip(normal + anomalous, parts[0] + parts[1], strict=True)
+        for path, _ in found
+    ]
+    counts = [sum(map(len, kind)) for kind in parts]
+    return Folder(
+        Files(places, channels, window),
+        np.repeat([False, True], counts),
+        below,
+        _read_as(folder, layout, counts, left_out),
+    )
+
+
+def _read_as(folder: Path, layout: Layout, counts: list[int], left_out: Counter[str]) -> str:
+    """How a folder was understood, in one line."""
+    words = []
+    if layout.labelled:
+        for kind, parts, count in zip(
+            ("normal", "anomalous"), (layout.normal, layout.anomalous), counts, strict=True
+        ):
+            names = ", ".join(str(part.relative_to(folder)) for part in parts)
+            words.append(f"{count} {kind}" + (f" in {names}" if names else ""))
+    else:
+        words.append("every frame is normal: no part of it is named normal, good or ok")
+    return "; ".join([f"{folder} is read as: {', '.join(words)}", left_out_words(left_out)]).strip(
+        "; "
+    )
 
 
 def nifti_files(folder: Path) -> list[Path]:
@@ -119,37 +165,48 @@ def unusable(failures: list[FrameError]) -> DatasetError:
     )
 
 
-def _look_through(folder: Path) -> list[_File]:
-    """Find the files with frames beneath a folder.
+def _look_through(
+    parts: list[Path], masks: list[Path], left_out: Counter[str]
+) -> list[tuple[Path, list[_File]]]:
+    """Find the files with frames beneath each part, and count what is left out.
 
     Raises:
-        DatasetError: there are none, or the headers of some cannot be read.
+        DatasetError: a part has none, or something in it cannot be read.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    with ThreadPoolExecutor() as pool:
-        results = list(pool.map(_look_at, paths))
-    failures = [result for result in results if isinstance(result, FrameError)]
-    if failures:
-        raise unusable(failures)
-    files = [result for result in results if isinstance(result, _File)]
-    if not files:
-        raise DatasetError(f"there are no images and no DICOM files in {folder}")
-    return files
+    found = []
+    for part in parts:
+        listing = list_folder(part, masks)
+        left_out.update(listing.left_out)
+        paths = [path for path in listing.files if not is_mask_of_neighbour(path)]
+        left_out["masks"] += len(listing.files) - len(paths)
+        with ThreadPoolExecutor() as pool:
+            results = list(pool.map(_look_at, paths))
+        failures = [FrameError(sentence) for sentence in listing.unreadable]
+        failures += [result for result in results if isinstance(result, FrameError)]
+        if failures:
+            raise unusable(failures)
+        files = [result for result in results if isinstance(result, _File)]
+        left_out["without a picture"] += len(results) - len(files)
+        if not files:
+            raise DatasetError(f"there are no images and no DICOM files in {part}")
+        found.append((part, files))
+    left_out += Counter()  # without the kinds of which there is none
+    return found
 
 
 def _look_at(path: Path) -> _File | FrameError | None:
-    """Tell what a file is: one with frames, one whose header cannot be read, or neither."""
+    """Tell what a file is: one with frames, one whose header cannot be read, or no picture."""
     if is_dicom(path):
         from adae_edge.decoding.dicom import read_header
 
         try:
             header = read_header(path)
+        except NoPicture:
+            return None
         except FrameError as error:
             return error
         return _File(path, header.grey, header)
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return _File(path, is_grey(path), None)
-    return None
+    return _File(path, is_grey(path), None)
 
 
 def _places(files: list[_File]) -> list[_Place]:

@@ -38,8 +38,8 @@ def load_dataset(
 
     Args:
         spec: "digits", "mnist:DIR", "cifar10:DIR", "brats:DIR", "nifti:DIR", or a folder with
-            images and DICOM files in ``normal/`` and, for evaluation, ``anomalous/``; a folder
-            without ``normal/`` holds normals only.
+            images and DICOM files as ``read_layout`` tells them apart, normal/ and anomalous/ for
+            example; a folder without such names holds normals only.
         anomalous: the class that is held out, for data sets that have classes.
         window: centre and width of the grey values of DICOM files, in place of their own.
         modality: which volumes of brats and nifti are taken, flair, t1, t1ce or t2; None for flair.
@@ -145,15 +145,15 @@ def _folder(folder: Path, window: Window | None, group: str | None) -> Dataset:
             f"there is no data set {folder}: give digits, mnist:DIR, cifar10:DIR, brats:DIR, "
             "nifti:DIR or a folder"
         )
-    frames, anomalous = open_folder(folder, window)
+    opened = open_folder(folder, window)
     groups = None
     if group is not None:
-        paths = [_below_kind(path, folder) for path in frames.paths]
-        groups = groups_of(paths, int((~anomalous).sum()), group)
-    return Dataset(frames, anomalous, frames.channels, small=False, groups=groups)
-
-
-def _below_kind(path: Path, folder: Path) -> Path:
-    """A file's path below normal/ or anomalous/, or below a folder of normals alone."""
-    has_kinds = (folder / "normal").is_dir()
-    return path.relative_to(folder / path.relative_to(folder).parts[0] if has_kinds else folder)
+        groups = groups_of(opened.below, int((~opened.anomalous).sum()), group)
+    return Dataset(
+        opened.frames,
+        opened.anomalous,
+        opened.frames.channels,
+        small=False,
+        groups=groups,
+        read_as=opened.read_as,
+    )
