@@ -260,6 +260,13 @@ class Contract:
         "the rules by which files became the frames that calibrated it; null: those of the first "
         "version",
     ] = None
+    measured: Annotated[
+        str,
+        one_of("frame", "interior"),
+        "over what `l2` and `generator` are summed: all pixels, or the inside of what a slice "
+        "shows",
+        Of("image", one_of("frame")),
+    ] = "frame"
     form: Annotated[
         Form,
         Key("graph"),
@@ -307,7 +314,7 @@ class Contract:
         if schema < 4:
             _check_before_4(fields, schema)
         if schema < 5:
-            fields = _with_added(fields, "the contract", 5, decoding=None)
+            fields = _with_added(fields, "the contract", 5, decoding=None, measured="frame")
             fields = _with_added_calibration(fields, 5, map_threshold=None)
         values = _read(Contract, fields, "the contract")
         _check_kind(fields)

@@ -253,6 +253,7 @@ class ADAE(nn.Module):
     Attributes:
         score: which of ``contract.SCORES`` it returns.
         density, local: what the scores of these names need, or None.
+        measured: as in the contract.
     """
 
     generator: Autoencoder | LinearAutoencoder
@@ -273,6 +274,7 @@ class ADAE(nn.Module):
         self.density = None
         self.local = None
         self.score = "l2"
+        self.measured = "frame"
 
     def forward(
         self, frames: Tensor, mean: Tensor | None = None, std: Tensor | None = None
@@ -316,11 +318,11 @@ class ADAE(nn.Module):
         }
 
     def inside(self, x: Tensor, reconstruction: Tensor) -> Tensor:
-        """The reconstruction, with x itself in its place where a slice shows no inside of a brain.
+        """The reconstruction, with x itself in its place where no distance is measured.
 
-        Both are float [N, C, S, S]. Frames in grey levels have no outside.
+        Both are float [N, C, S, S].
         """
-        if self.preprocess.z_range is None:
+        if self.measured == "frame":
             return reconstruction
         return x + interior(x) * (reconstruction - x)
 
@@ -392,5 +394,5 @@ def load_network(checkpoint: Checkpoint) -> ADAE:
         ) from error
     if weights_digest(model) != contract.weights_sha256:
         raise CheckpointError("the weights are not those that the contract was written for")
-    model.score = contract.score
+    model.score, model.measured = contract.score, contract.measured
     return model.eval()

@@ -23,6 +23,8 @@ class Recipe:
             leads back from saturation; see ``saturation.py``. Checkpoints of 0.1.0 do not say it.
         reach: pixels by which slices of volumes, mirrored or not, are shifted at random; 0 leaves
             them as they are. Other frames are never moved. Checkpoints of 0.1.0 do not say it.
+        interior: whether distances are measured inside of what a slice of a volume shows, and not
+            over the whole slice. Checkpoints of 0.1.0 do not say it.
     """
 
     learning_rate: float
@@ -35,6 +37,7 @@ class Recipe:
     adversarial: float = 1.0
     slope_floor: float = 0.0
     reach: int = 0
+    interior: bool = False
 
     def epochs_for(self, updates_per_epoch: int) -> int:
         """The number of epochs for a training set of this many updates."""
@@ -53,6 +56,7 @@ _DEFAULT = Recipe(
     cosine=True,
     slope_floor=0.1,
     reach=1,
+    interior=True,
 )
 
 RECIPES = {

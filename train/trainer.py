@@ -152,6 +152,8 @@ def _network(preprocess: Preprocess, channels: int, settings: Settings, frames: 
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if isinstance(model.generator, LinearAutoencoder):
         fit_linear(model.generator, frames, preprocess)
+    if preprocess.z_range is not None and settings.recipe.interior:
+        model.measured = "interior"
     return model
 
 
@@ -310,6 +312,7 @@ def _contract(
         region=settings.region,
         network=settings.network,
         score=settings.score,
+        measured=model.measured,
         calibration=calibration,
         weights_sha256=weights_digest(model),
         data_sha256=data_sha256,

@@ -14,7 +14,7 @@ from tests.support.models import as_schema_1, as_schema_4
 FIELDS = ["graph" if field.name == "form" else field.name for field in dataclasses.fields(Contract)]
 CALIBRATION = ["threshold", "target_fpr", "confidence", "normals", "quantiles", "map_threshold"]
 ADDED = ["modality", "window", "z_range"]  # by schema 2
-LATER = ["graph", "decoding"]  # by schemas 3 and 5
+LATER = ["graph", "decoding", "measured"]  # by schemas 3 and 5
 GRAPH = [field.name for field in dataclasses.fields(Form)]  # by schema 3
 NETWORK = ["width", "latent"]
 RISING = [index / 100 for index in range(101)]
@@ -45,6 +45,7 @@ def refusal(fields):
         {"region": Region(0, 0, 1, 1), "side": 1024},
         {"kind": "modality", "resize": "pad", "z_range": 5.0},
         {"kind": "modality", "z_range": 5.0, "modality": "t1ce"},
+        {"kind": "modality", "z_range": 5.0, "measured": "interior"},
         {"window": (-40.5, 400.0)},
         {"decoding": "pictures 2"},
         {"form": Form()},

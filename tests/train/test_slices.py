@@ -107,12 +107,21 @@ def test_a_slice_without_brain_is_no_anomaly(trained, exported):
     assert np.array_equal(pixels, np.zeros((1, 48, 40), np.float32))
 
 
+def test_the_contract_says_where_distances_are_measured(trained):
+    checkpoint = Checkpoint.load(trained)
+    assert checkpoint.contract.measured == "interior"
+    assert load_network(checkpoint).measured == "interior"
+    assert not RECIPES["paper"].interior
+
+
 @pytest.mark.parametrize("score", ["l2", "generator"])
 def test_distances_are_measured_inside_a_brain(score):
     """What the networks make of the background and of its edge changes nothing."""
     model = model_of()
     x = disc(value=0.3)
     inside = interior(x)
+    assert model.score_of(torch.full_like(x, -1), score) > 0
+    model.measured = "interior"
     assert model.score_of(x, score) > 0
     assert model.score_of(torch.full_like(x, -1), score) == 0
     made = model.reconstruction(x, score)
@@ -121,14 +130,6 @@ def test_distances_are_measured_inside_a_brain(score):
     with torch.no_grad():
         model.generator.centre.add_((inside == 0).flatten() * 0.5)
     np.testing.assert_allclose(model.score_of(x, score), (x - made).norm(), rtol=1e-6)
-
-
-def test_grey_levels_have_no_outside():
-    model = ADAE(Preprocess(32), 1, Network(None, 2)).eval()
-    x = torch.full((1, 1, 32, 32), -1.0)
-    with torch.no_grad():
-        model.generator.centre.add_(0.5)
-    np.testing.assert_allclose(model.score_of(x, "l2"), 1.5 * 32, rtol=1e-6)
 
 
 def test_the_interior_leaves_out_the_edge_and_moves_smoothly():
