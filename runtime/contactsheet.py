@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from adae_edge.runtime.defects import Picture
+from adae_edge.defects import Picture
 from adae_edge.runtime.rehearse import SIZES, Defect, Example
 
 _SIDE = 150  # pixels of a thumbnail's longer side

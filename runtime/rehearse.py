@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.contract import QUANTILES, Contract, Window
+from adae_edge.defects import KINDS, Picture, Spoiled, spoil
 from adae_edge.errors import FrameError, UsageError
 from adae_edge.runtime.batching import batch_of
-from adae_edge.runtime.defects import KINDS, Picture, Spoiled, spoil
 from adae_edge.runtime.frame import Event, Frame
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sources.registry import open_normals

@@ -138,7 +138,7 @@ def _in_words(rehearsal: Rehearsal) -> str:
 
 def _found_and_missed(rehearsal: Rehearsal) -> str:
     """One sentence: the kinds that are found often, from which size on, and those that are not."""
-    from adae_edge.runtime.defects import KINDS
+    from adae_edge.defects import KINDS
 
     found: dict[str, list[str]] = defaultdict(list)
     missed: dict[str, list[str]] = defaultdict(list)

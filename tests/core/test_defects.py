@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from adae_edge.runtime.defects import KINDS, grey_levels, pixels_of, spoil
+from adae_edge.defects import KINDS, grey_levels, pixels_of, spoil
 
 SIZES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
