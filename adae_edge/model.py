@@ -382,11 +382,11 @@ def load_network(checkpoint: Checkpoint) -> ADAE:
                 *(torch.zeros_like(weights[f"density.{name}"]) for name in DENSITY)
             )
         if contract.score == "local":
-            basis = weights["local.whole.basis"]
+            parts = {name.removeprefix("local."): value for name, value in weights.items()}
             if contract.kind == "modality":
-                model.local = SliceLocal(contract.side, len(basis))
+                model.local = SliceLocal(contract.side, len(parts["whole.basis"]))
             else:
-                model.local = Local(contract.side, basis.shape[1])
+                model.local = Local.like(contract.side, parts)
         model.load_state_dict(weights)
     except (KeyError, IndexError, RuntimeError) as error:
         raise CheckpointError(

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from adae_edge.linear import LinearAutoencoder
-from adae_edge.local import COARSE_SIDE, bilinear, mean_of_three, pooled
+from adae_edge.local import COARSE_SIDE
+from adae_edge.resampling import bilinear, mean_of_three, pooled
 
 # Above the background by this much, a pixel shows the object: half a standard deviation.
 SHOWN = 0.1

@@ -9,7 +9,7 @@ from pathlib import Path
 from adae_edge.contract import SCORES, Contract, Network, Region, Window, valid_side
 from adae_edge.errors import DatasetError, FrameError, UsageError
 from adae_edge.formats.checkpoint import Checkpoint
-from adae_edge.local import COARSE_SIDE, FINE_SIDE
+from adae_edge.local import COARSE_SIDE
 from adae_edge.train.data.dataset import Dataset
 from adae_edge.train.data.opening import class_number, load_dataset
 from adae_edge.train.data.splits import check_groups
@@ -207,7 +207,6 @@ def plan(dataset: Dataset, request: TrainRequest) -> Settings:
     if side is None:
         local = recipe == "linear" and score == "local"
         side = recommended_side(dataset, request.region, 1 if local else 4)
-        side = min(side, FINE_SIDE) if local else side
     if not valid_side(side):
         raise UsageError(f"a network's side is 8, 16, 32 ... 1024 pixels, and {side} is not")
     if score == "local" and side < COARSE_SIDE:

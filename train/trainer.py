@@ -35,6 +35,7 @@ from adae_edge.train.loading import load_frames, score_frames, unpack
 from adae_edge.train.local import fit_local
 from adae_edge.train.metrics import Metrics, Update
 from adae_edge.train.near_copies import describe_near_copies, near_copies
+from adae_edge.train.pose import Trial
 from adae_edge.train.run import Run, arrays
 from adae_edge.train.settings import Settings
 from adae_edge.train.slices import fit_slice_local
@@ -127,7 +128,9 @@ def train(
     # calibration
     if schedule.epochs and (note := dead_note(model.eval(), frames)):
         on_note(note)
-    _fit_score(model.eval(), settings, dataset, frames, parts.train)
+    if trial := _fit_score(model.eval(), settings, dataset, frames, parts.train):
+        header["pose"] = asdict(trial)
+        on_note(trial.sentence())
     scores, references = score_frames(model, dataset, parts.calibration)
 
     # what an evaluation compares with
@@ -274,8 +277,8 @@ def _run_epoch(
 
 def _fit_score(
     model: ADAE, settings: Settings, dataset: Dataset, frames: Tensor, trained: Indices
-) -> None:
-    """Let the trained networks score as the settings say.
+) -> Trial | None:
+    """Let the trained networks score as the settings say; returns what decided about a pose.
 
     Args:
         model: in eval mode.
@@ -288,8 +291,12 @@ def _fit_score(
     if settings.score == "density":
         model.density = fit_density(model, frames, settings.seed)
     if settings.score == "local":
-        fit = fit_slice_local if dataset.kind == "modality" else fit_local
-        model.local = fit(model, dataset, trained)
+        if dataset.kind == "modality":
+            model.local = fit_slice_local(model, dataset, trained)
+        else:
+            model.local, trial = fit_local(model, dataset, trained)
+            return trial
+    return None
 
 
 def _near_copies(model: ADAE, dataset: Dataset, parts: Split, pictures: Pictures) -> str:

@@ -33,8 +33,8 @@ _BY_KIND = {
     "Identity Less LessOrEqual Log Max Min Mul Neg Not Or Pow Reciprocal Sqrt Sub Where",
     "reductions": "ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceSum "
     "ReduceSumSquare TopK",
-    "sizes and places": "Concat Expand Flatten Pad Range Reshape Shape Slice Split Squeeze "
-    "Transpose Unsqueeze",
+    "sizes and places": "Concat Expand Flatten GridSample Pad Range Reshape Shape Slice Split "
+    "Squeeze Transpose Unsqueeze",
     "precision": "Cast DequantizeLinear QuantizeLinear",
 }
 OPERATORS = frozenset(" ".join(_BY_KIND.values()).split())

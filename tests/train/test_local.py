@@ -12,15 +12,17 @@ from adae_edge.export.exporter import export
 from adae_edge.formats import modelfile
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.linear import LinearAutoencoder
-from adae_edge.local import Gaussians, Local, bilinear, mean_of_three, of_rarest
+from adae_edge.local import Gaussians, Local, of_rarest
 from adae_edge.model import ADAE, Preprocess, load_network
+from adae_edge.resampling import bilinear, mean_of_three
 from adae_edge.runtime import Scorer
 from adae_edge.train.components import principal_components
 from adae_edge.train.data.dataset import Dataset
 from adae_edge.train.data.opening import load_dataset
 from adae_edge.train.evaluate import evaluate
 from adae_edge.train.linear import fit_linear
-from adae_edge.train.local import fit_gaussians, fit_local, folds_of
+from adae_edge.train.local import fit_local, folds_of
+from adae_edge.train.looks import fit_gaussians
 from adae_edge.train.request import TrainRequest, plan
 from tests.support.pictures import write_pictures, write_scratched
 from tests.support.trained import train_on
@@ -211,7 +213,7 @@ def test_frames_that_hardly_vary_still_give_finite_scores(kind, tmp_path):
         frames += random.integers(0, 3, frames.shape, np.uint8)
     model = ADAE(Preprocess(32), 1, Network(None, 2)).eval()
     dataset = Dataset(frames, np.zeros(count, bool), 1, small=False)
-    model.local = fit_local(model, dataset, np.arange(count))
+    model.local, _ = fit_local(model, dataset, np.arange(count))
     model.score = "local"
     black = np.zeros((1, 40, 40, 1), np.uint8)
     with torch.inference_mode():
@@ -236,10 +238,10 @@ def test_energies_are_mahalanobis_distances():
     """Against numpy's inverse covariance at one place, for plain and for centred patches."""
     pictures = noise(400, 32, 32).log1p()
     for stride, centred in ((2, False), (4, True)):
-        look = Gaussians(32, stride, centred)
+        look = Gaussians((32, 32), stride, centred)
         fit_gaussians(look, pictures)
         row, column = 5, 3
-        place = row * look.across + column
+        place = row * look.columns + column
         patches = look.patches(pictures)[place].double().numpy()
         corner = pictures[:, row * stride :, column * stride :][:, :8, :8]
         corner = corner - corner.mean(dim=(1, 2), keepdim=True) if centred else corner
@@ -265,7 +267,7 @@ def test_the_mean_of_three_mirrors_the_edges():
 
 def test_maps_are_spread_to_where_the_patches_lie():
     """A patch's value stands at its centre, and an axis's ends have the last one."""
-    weights = Gaussians(32, 4, True).resampling(64)
+    weights, _ = Gaussians((32, 32), 4, True).spread((64, 64))
     np.testing.assert_allclose(weights.sum(dim=1), 1, rtol=1e-6)
     centres = (weights @ torch.arange(7.0))[8:56]
     np.testing.assert_allclose(centres.numpy(), (np.arange(8, 56) + 0.5) / 8 - 1, atol=1e-5)
