@@ -20,7 +20,10 @@ _ROUNDING = 1 + 1e-9  # so that a probability that rounding lifted still counts 
 
 
 def calibrate(
-    scores: NDArray[np.float32], fpr: float | None = None, confidence: float = DEFAULT_CONFIDENCE
+    scores: NDArray[np.float32],
+    fpr: float | None = None,
+    confidence: float = DEFAULT_CONFIDENCE,
+    peaks: NDArray[np.float32] | None = None,
 ) -> Calibration:
     """Choose the lowest threshold that keeps a false-positive rate with a confidence.
 
@@ -31,23 +34,29 @@ def calibrate(
     threshold lies a ten-thousandth above the score that it rests on, so that no backend's rounding
     decides about that frame.
 
+    The threshold of the map is chosen from the maps' largest values in the same way, so that at
+    most ``fpr`` of all further normals have any pixel above it, with the same confidence.
+
     Args:
         scores: float32 [n], scores of normals that the training did not see.
         fpr: bound on the false-positive rate; None takes 0.01, or the lowest that n can promise.
         confidence: probability that the bound holds, between 0 and 1.
+        peaks: float32 [n], the largest value of each normal's map; None where there is no map.
 
     Returns:
-        The threshold in the scores' units, and what it rests on.
+        The thresholds in the units of the score and of the map, and what they rest on.
 
     Raises:
-        UsageError: no or non-finite scores, an impossible rate or confidence, or too few normals to
-            promise it.
+        UsageError: no or non-finite scores or peaks, an impossible rate or confidence, or too few
+            normals to promise it.
     """
     count = len(scores)
     if count == 0 or not np.isfinite(scores).all():
         raise UsageError(
             "a threshold needs scores of normals, and every one must be a finite number"
         )
+    if peaks is not None and not np.isfinite(peaks).all():
+        raise UsageError("a map's threshold needs maps of finite numbers")
     if not 0 < confidence < 1:
         raise UsageError(f"a confidence lies between 0 and 1, and {confidence} does not")
     if fpr is None:
@@ -65,12 +74,19 @@ def calibrate(
     ordered = np.sort(scores.astype(np.float64))
     quantiles = np.quantile(ordered, np.linspace(0, 1, QUANTILES))
     return Calibration(
-        threshold=float(ordered[-rank]) * (1 + _ABOVE),
+        threshold=_just_above(scores, rank),
         target_fpr=float(fpr),
         confidence=float(confidence),
         normals=count,
         quantiles=tuple(float(q) for q in np.maximum.accumulate(quantiles)),
+        map_threshold=None if peaks is None else _just_above(peaks, rank),
     )
+
+
+def _just_above(values: NDArray[np.float32], rank: int) -> float:
+    """What lies a ten-thousandth above the rank-th highest of the values."""
+    value = float(np.sort(values.astype(np.float64))[-rank])
+    return value + abs(value) * _ABOVE
 
 
 def threshold_rank(normals: int, fpr: float, confidence: float) -> int:

@@ -341,15 +341,6 @@ def anomaly_score(x: Tensor, reconstruction: Tensor) -> Tensor:
     return difference.square().sum(dim=(1, 2, 3)).sqrt()
 
 
-def anomaly_map(x: Tensor, reconstruction: Tensor) -> Tensor:
-    """The norm of the same difference over the channels alone: float32 [N, S, S].
-
-    Its own norm is the score.
-    """
-    difference = x.float() - reconstruction.float()
-    return difference.square().sum(dim=1).sqrt()
-
-
 def weights_digest(model: ADAE) -> str:
     """SHA-256 over the names and little-endian bytes of all weights, in order of name."""
     digest = hashlib.sha256()

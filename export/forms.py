@@ -17,7 +17,8 @@ from adae_edge.batch import Batch
 from adae_edge.contract import Form
 from adae_edge.export.tolerances import LIMITS, error_of_most, layers_within
 from adae_edge.linear import LinearAutoencoder
-from adae_edge.model import ADAE, Autoencoder, anomaly_map, anomaly_score
+from adae_edge.maps import score_with_map
+from adae_edge.model import ADAE, Autoencoder
 
 
 class Fused(nn.Module):
@@ -31,29 +32,15 @@ class Fused(nn.Module):
     def forward(
         self, frames: Tensor, mean: Tensor | None = None, std: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """Frames as for ``Preprocess`` -> score [N] and map [N, S, S] or [N, H, W], all float32.
-
-        The map of the score "density", which knows no pixels, is that of the paper's score.
-        """
+        """Frames as for ``Preprocess`` -> score [N] and map [N, S, S] or [N, H, W], all float32."""
         model = self.model
         x = model.preprocess(frames, mean, std)
         if self.resolution is None:
             return (model.score_of(x, model.score),)
-        score, pixels = self._with_map(x)
+        score, pixels = score_with_map(model, x)
         if self.resolution == "frame":
             pixels = model.preprocess.restore(pixels, frames.shape[1], frames.shape[2])
         return score, pixels
-
-    def _with_map(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x: float32 [N, C, S, S] -> score float32 [N], anomaly map float32 [N, S, S]."""
-        model = self.model
-        if model.local is not None:
-            return model.local.with_map(x)
-        reconstruction = model.reconstruction(x, model.score)
-        pixels = anomaly_map(x, reconstruction)
-        if model.score == "density":
-            return model.score_of(x, "density"), pixels
-        return anomaly_score(x, reconstruction), pixels
 
 
 def in_form(model: ADAE, form: Form, x: Tensor) -> ADAE:

@@ -24,9 +24,10 @@ from adae_edge.errors import (
 )
 from adae_edge.formats import enginefile, modelfile
 from adae_edge.formats.files import write_atomically
+from adae_edge.placement import placement_of
 from adae_edge.runtime.frame import Event, Scored
 from adae_edge.runtime.scorer import Scorer
-from adae_edge.runtime.sinks.sink import Sink
+from adae_edge.runtime.sinks.sink import MAP, PIXELS, Sink
 from adae_edge.runtime.sources.registry import open_normals
 from adae_edge.runtime.stream import Stream
 
@@ -51,13 +52,21 @@ class Recalibration:
 
 
 class _Scores(Sink):
-    """The scores of normal frames, each of which has to be scored."""
+    """The scores of normal frames, each of which has to be scored, and their maps' peaks."""
 
-    def __init__(self) -> None:
+    def __init__(self, contract: Contract) -> None:
+        if contract.form.anomaly_map is not None:
+            self.wants = frozenset({PIXELS, MAP})  # pixels tell the frame's size
         self.values: list[float] = []
+        self.peaks: list[float] = []
+        self._contract = contract
 
     def write(self, scored: Scored) -> None:
         self.values.append(scored.score)
+        if scored.anomaly_map is not None:
+            height, width, _ = scored.frame.pixels.shape
+            place = placement_of(self._contract, height, width)
+            self.peaks.append(float(place.peaks(scored.anomaly_map[None])[0]))
 
     def event(self, event: Event) -> None:
         if event.kind == "failure":
@@ -75,6 +84,8 @@ def recalibrate(
     started: Callable[[Stream], object] = lambda stream: None,
 ) -> Recalibration:
     """Set the threshold of a model file or an engine from the scores of normal frames.
+
+    Where it has a map, the map gets its threshold from the same frames.
 
     The file before is kept beside it as FILE.previous. Where the same normals give the same file
     again, nothing is written, so that FILE.previous stays the other one.
@@ -103,7 +114,7 @@ def recalibrate(
             if not os.access(place, os.W_OK):  # known now, and not only when all frames are scored
                 raise AdaeEdgeError(f"cannot write {place}: it is read-only")
         source = open_normals(scorer.contract, normals, window, brain_mask)
-        scores = _Scores()
+        scores = _Scores(scorer.contract)
         stream = Stream(scorer, source, [scores])
         started(stream)
         stream.run()
@@ -112,7 +123,8 @@ def recalibrate(
         contract = scorer.contract
 
     before = contract.calibration
-    calibration = calibrate(np.array(scores.values, np.float32), fpr, confidence)
+    peaks = np.array(scores.peaks, np.float32) if scores.peaks else None
+    calibration = calibrate(np.array(scores.values, np.float32), fpr, confidence, peaks)
     decoding = rules_of(contract.kind)
     contract = replace(contract.with_calibration(calibration), decoding=decoding)
     _replace(path, old, _form(old).with_contract(old, contract))

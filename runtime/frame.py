@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +62,20 @@ class Frame:
         return replace(self, pixels=self.pixels[:0, :0].copy())
 
 
+class Box(NamedTuple):
+    """What is anomalous in a frame, in pixels of the frame, and the map's largest value there."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    peak: float
+
+    def __str__(self) -> str:
+        """Its corner and size, for the terminal."""
+        return f"{self.left},{self.top} {self.width}x{self.height}"
+
+
 @dataclass(frozen=True)
 class Scored:
     """A frame and its score.
@@ -74,6 +89,8 @@ class Scored:
             rule; "" otherwise.
         anomaly_map: float32 [S, S] or [H, W], where the score comes from; None unless a sink wants
             it and the model has it.
+        boxes: of the map's regions above its threshold, the one with the highest peak first, 20 at
+            most; None unless a sink wants them, and the model has a map and a threshold for it.
     """
 
     frame: Frame
@@ -82,6 +99,7 @@ class Scored:
     age: float = 0.0
     wants: str = ""
     anomaly_map: NDArray[np.float32] | None = None
+    boxes: tuple[Box, ...] | None = None
 
     @property
     def verdict(self) -> str:

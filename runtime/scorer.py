@@ -97,6 +97,11 @@ class Scorer:
         """A frame is anomalous if its score is greater; the contract's, from normals alone."""
         return self.contract.calibration.threshold
 
+    @property
+    def has_boxes(self) -> bool:
+        """Whether the model tells boxes: it has a map, and a threshold for it."""
+        return bool(self.form.anomaly_map) and self.contract.calibration.map_threshold is not None
+
     def score(
         self,
         frames: NDArray[np.uint8 | np.float32],

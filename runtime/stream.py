@@ -16,9 +16,10 @@ from adae_edge.decoding.folders import left_out_words
 from adae_edge.decoding.rules import is_covered
 from adae_edge.errors import FrameError, UsageError
 from adae_edge.runtime.batching import batch_of
-from adae_edge.runtime.frame import Event, Frame, Scored
+from adae_edge.runtime.boxes import boxes_of
+from adae_edge.runtime.frame import Box, Event, Frame, Scored
 from adae_edge.runtime.scorer import Scorer
-from adae_edge.runtime.sinks.sink import MAP, PIXELS, Sink
+from adae_edge.runtime.sinks.sink import BOXES, MAP, PIXELS, Sink
 from adae_edge.runtime.sources.source import Source
 
 _log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class Stream:
         self.stopped = False
         self._scorer = scorer
         self._sinks: list[Sink] = []
-        self._with_map = False
+        self._with_map = self._with_boxes = False
         self._told_rules: set[str] = set()
         for sink in sinks:
             self.add(sink)
@@ -112,6 +113,8 @@ class Stream:
             if self._scorer.form.anomaly_map is None:
                 raise UsageError("this model has no anomaly map: export it with --anomaly-map")
             self._with_map = True
+        if BOXES in sink.wants and self._scorer.has_boxes:
+            self._with_map = self._with_boxes = True
         self._sinks.append(sink)
 
     @property
@@ -173,8 +176,8 @@ class Stream:
         self.metrics.latencies_s.append(time.perf_counter() - started)
 
         age = time.time() - frame.time
-        wants = self._wants(frame)
-        scored = Scored(frame, score, self.threshold, age, wants, anomaly_map)
+        wants, boxes = self._wants(frame), self._boxes(frame, anomaly_map)
+        scored = Scored(frame, score, self.threshold, age, wants, anomaly_map, boxes)
         self.metrics.frames += 1
         self.metrics.anomalous += scored.verdict == "anomalous"
         light = replace(scored, frame=frame.without_pixels())
@@ -182,7 +185,7 @@ class Stream:
             sink.write(scored if PIXELS in sink.wants else light)
 
     def _score(self, frame: Frame) -> tuple[float, NDArray[np.float32] | None]:
-        """The score of one frame, and its map [H, W] if a sink wants it."""
+        """The score of one frame, and its map [S, S] or [H, W] if a sink wants it or its boxes."""
         arrays = batch_of(frame, self._scorer.contract.channels).arrays()
         if self._with_map:
             scores, maps = self._scorer.score_with_map(*arrays)
@@ -206,6 +209,15 @@ class Stream:
             )
             self._tell(Event(frame.source, time.time(), "note", detail))
         return "calibrate"
+
+    def _boxes(
+        self, frame: Frame, anomaly_map: NDArray[np.float32] | None
+    ) -> tuple[Box, ...] | None:
+        """The boxes of the map's regions in the frame, if a sink wants them."""
+        if anomaly_map is None or not self._with_boxes:
+            return None
+        height, width, _ = frame.pixels.shape
+        return boxes_of(anomaly_map, self._scorer.contract, height, width)
 
     def _tell(self, event: Event) -> None:
         """Count an event and hand it to the sinks."""

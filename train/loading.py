@@ -13,7 +13,9 @@ from adae_edge.contract import Region
 from adae_edge.decoding.images import to_channels
 from adae_edge.errors import DatasetError, TrainingError
 from adae_edge.formats.checkpoint import REFERENCE_FRAMES, choose_references
+from adae_edge.maps import score_with_map
 from adae_edge.model import ADAE, Preprocess
+from adae_edge.placement import placement
 from adae_edge.train.data.dataset import Dataset, Frame, Indices, read_batches
 from adae_edge.train.data.digest import Digest
 from adae_edge.train.data.splits import Split
@@ -89,6 +91,27 @@ def score_frames(
     scores = np.concatenate(parts)
     check_finite(scores, indices)
     return scores, choose_references(references)
+
+
+def map_peaks(model: ADAE, dataset: Dataset, indices: Indices) -> NDArray[np.float32]:
+    """The largest value of each raw frame's anomaly map, in the network's pixels.
+
+    Pixels that show nothing but padding do not count.
+
+    Returns:
+        float32 [N], in the order of the indices.
+
+    Raises:
+        DatasetError: as ``score_frames``.
+    """
+    seen = model.preprocess
+    parts: list[NDArray[np.float32]] = []
+    with torch.inference_mode():
+        for frames, *statistics in inputs_of(model, dataset, indices):
+            _, maps = score_with_map(model, seen(frames, *statistics))
+            place = placement(*frames.shape[1:3], seen.side, seen.pad, seen.region)
+            parts.append(place.peaks(maps.cpu().numpy()))
+    return np.concatenate(parts)
 
 
 def inputs_of(model: ADAE, dataset: Dataset, indices: Indices) -> Iterator[tuple[Tensor, ...]]:

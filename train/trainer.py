@@ -31,7 +31,7 @@ from adae_edge.train.density import fit_density
 from adae_edge.train.device import check_compiler, check_device
 from adae_edge.train.distributed import ALONE, Group
 from adae_edge.train.linear import components_for, fit_linear
-from adae_edge.train.loading import load_frames, score_frames, unpack
+from adae_edge.train.loading import load_frames, map_peaks, score_frames, unpack
 from adae_edge.train.local import fit_local
 from adae_edge.train.metrics import Metrics, Update
 from adae_edge.train.near_copies import describe_near_copies, near_copies
@@ -132,6 +132,8 @@ def train(
         header["pose"] = asdict(trial)
         on_note(trial.sentence())
     scores, references = score_frames(model, dataset, parts.calibration)
+    peaks = map_peaks(model, dataset, parts.calibration)
+    calibration = calibrate(scores, settings.fpr, peaks=peaks)
 
     # what an evaluation compares with
     pictures = small_pictures(model, dataset, parts.train[:PICTURES])
@@ -139,7 +141,7 @@ def train(
         on_note(note)
 
     # checkpoint
-    contract = _contract(dataset, settings, model, calibrate(scores, settings.fpr), data_sha256)
+    contract = _contract(dataset, settings, model, calibration, data_sha256)
     finished = Checkpoint(arrays(model.state_dict()), header, contract, seen=seen)
     if settings.references:
         finished.references = references

@@ -12,7 +12,7 @@ from adae_edge.runtime.frame import Event, Scored
 if TYPE_CHECKING:
     from typing import Self
 
-PIXELS, MAP = "pixels", "map"
+PIXELS, MAP, BOXES = "pixels", "map", "boxes"
 
 
 class Sink(ABC):
@@ -20,8 +20,9 @@ class Sink(ABC):
 
     Attributes:
         wants: what ``write`` reads beside the score: ``PIXELS`` of the frame, the anomaly ``MAP``,
-            both or nothing. A map that no sink wants is not computed, and a sink that does not want
-            pixels gets frames without them, so that it may hold results back.
+            or the ``BOXES`` of its regions where the model tells them. What no sink wants is not
+            computed, and a sink that does not want pixels gets frames without them, so that it may
+            hold results back.
     """
 
     wants: frozenset[str] = frozenset()

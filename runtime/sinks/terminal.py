@@ -9,11 +9,15 @@ import typer
 
 from adae_edge.errors import SinkError, printable
 from adae_edge.runtime.frame import Scored
-from adae_edge.runtime.sinks.sink import Sink
+from adae_edge.runtime.sinks.sink import BOXES, Sink
+
+_BOXES_SHOWN = 3
 
 
 class Terminal(Sink):
     """One line a result on the standard output."""
+
+    wants = frozenset({BOXES})
 
     def __init__(self, place: str = "terminal") -> None:
         """
@@ -26,7 +30,7 @@ class Terminal(Sink):
         verdict = scored.verdict
         if verdict == "anomalous":
             verdict = typer.style(verdict, fg="red", bold=True)
-        line = f"{scored.score:9.4f}  {verdict}  {printable(scored.frame.place)}"
+        line = f"{scored.score:9.4f}  {verdict}  {printable(scored.frame.place)}{_where(scored)}"
         try:
             try:
                 typer.echo(line)
@@ -38,6 +42,15 @@ class Terminal(Sink):
             # What is left must not fail again when Python flushes it at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SinkError(f"cannot write the standard output: {error.strerror}") from error
+
+
+def _where(scored: Scored) -> str:
+    """The first boxes, and how many more there are."""
+    if not scored.boxes:
+        return ""
+    shown = "; ".join(map(str, scored.boxes[:_BOXES_SHOWN]))
+    more = len(scored.boxes) - _BOXES_SHOWN
+    return f"  at {shown}" + (f" and {more} more" if more > 0 else "")
 
 
 SINK = Terminal
