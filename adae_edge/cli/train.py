@@ -126,8 +126,9 @@ def train(
     group: Annotated[
         str | None,
         typer.Option(
-            help="Frames of a folder that belong together, by a regular expression with "
-            "parentheses around the group's name, or folder for sub-folders."
+            help="Frames of a folder that belong together: by a regular expression with "
+            "parentheses around the group's name, folder for sub-folders, or a CSV file of "
+            "path,group."
         ),
     ] = None,
     device: TorchDevice = "cpu",

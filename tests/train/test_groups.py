@@ -104,6 +104,81 @@ def test_rules_that_divide_nothing_are_refused_in_a_sentence(
     assert not list(tmp_path.iterdir())
 
 
+def listing(folder, name="list.csv", change=lambda lines: lines):
+    """A list of the groups of the parts' normals, beside the folder; anomalous ones stand alone."""
+    paths = sorted(path.relative_to(folder) for path in (folder / "normal").rglob("*.png"))
+    lines = [f"{path.as_posix()},{path.name[:3]}" for path in paths]
+    file = folder.parent / name
+    file.write_text("\n".join(change(lines)) + "\n", encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda lines: lines,
+        lambda lines: ["\ufeffpath,group", *reversed(lines), "", "  "],
+        lambda lines: [line.replace(",p0", ' , "p, 0') + '"' * (",p0" in line) for line in lines],
+    ],
+)
+def test_a_list_gives_the_groups_that_it_names(parts_folder, change):
+    by_name = load_dataset(str(parts_folder), group="(p[0-9]+)_")
+    by_list = load_dataset(str(parts_folder), group=str(listing(parts_folder, change=change)))
+    normal = ~by_name.anomalous
+    pairs = set(zip(by_name.groups[normal], by_list.groups[normal], strict=True))
+    assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs}) == 10
+    assert len(np.unique(by_list.groups)) == 10 + by_list.anomalous.sum()
+
+
+def test_a_training_by_a_list_is_evaluated_by_it(parts_folder, tmp_path):
+    rule = str(listing(parts_folder, "kept.txt"))
+    prepare(request(parts_folder, tmp_path / "c.safetensors", group=rule)).run()
+    checkpoint = Checkpoint.load(tmp_path / "c.safetensors")
+    _, _, unseen = evaluate(checkpoint)
+    parts = split(unseen.dataset.anomalous, 0, unseen.dataset.groups)
+    assert np.array_equal(unseen.indices, parts.test)
+    assert len(np.unique(unseen.dataset.groups[parts.train])) == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda lines: [*lines, lines[3]], "lists normal/p00_3.png twice"),
+        (
+            lambda lines: [*lines, "normal/x.png,p1", "y.png,p1"],
+            "lists normal/x.png and 1 more, which the data set does not have",
+        ),
+        (lambda lines: lines[1:], "does not list the normal frame normal/p00_0.png"),
+        (
+            lambda lines: lines[2:],
+            "does not list the normal frame normal/p00_0.png, nor 1 more",
+        ),
+        (lambda lines: ["a", *lines], "line 1, is not path,group"),
+        (lambda lines: [*lines[:7], "a,b,c"], "line 8, is not path,group"),
+        (lambda lines: [*lines[:7], "a,"], "line 8, is not path,group"),
+        (lambda lines: [*lines[:7], '"a'], "is no line of a CSV file"),
+    ],
+)
+def test_a_list_with_a_mistake_is_refused_in_a_sentence(parts_folder, tmp_path, change, told):
+    rule = str(listing(parts_folder, change=change))
+    with pytest.raises(GroupError, match=re.escape(told)) as refused:
+        prepare(request(parts_folder, tmp_path / "c", group=rule))
+    assert str(refused.value).startswith(rule)
+    assert str(refused.value).isprintable()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [(None, "cannot read the groups in"), (b"\xff\xfe,1\n", "UTF-8")]
+)
+def test_a_list_that_is_no_text_is_refused(parts_folder, tmp_path, content, told):
+    rule = tmp_path / "list.csv"
+    if content is not None:
+        rule.write_bytes(content)
+    with pytest.raises(GroupError, match=told):
+        load_dataset(str(parts_folder), group=str(rule))
+
+
 def test_groups_are_for_folders():
     with pytest.raises(UsageError, match="--group is for folders"):
         load_dataset("digits", 0, group="(.)")

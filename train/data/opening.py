@@ -13,7 +13,7 @@ from adae_edge.errors import DatasetError, UsageError
 from adae_edge.train.data import official
 from adae_edge.train.data.dataset import Dataset
 from adae_edge.train.data.folders import nifti_files, open_folder
-from adae_edge.train.data.groups import groups_of
+from adae_edge.train.data.groups import groups_in, groups_of, is_list
 from adae_edge.train.data.official import CIFAR10_CLASSES, Labelled
 
 # Data sets with ten classes: what reads them from a folder.
@@ -43,12 +43,13 @@ def load_dataset(
         anomalous: the class that is held out, for data sets that have classes.
         window: centre and width of the grey values of DICOM files, in place of their own.
         modality: which volumes of brats and nifti are taken, flair, t1, t1ce or t2; None for flair.
-        group: which frames of a folder belong together, as for ``groups_of``; None for none.
+        group: which frames of a folder belong together: a file for ``groups_in``, or a rule for
+            ``groups_of``; None for none.
 
     Raises:
         UsageError: no such data set, or a class, window or group where none can be chosen or is
             missing.
-        GroupError: as ``groups_of``.
+        GroupError: as ``groups_in`` and ``groups_of``.
         DatasetError: the files are missing, damaged or empty, or show several orientations.
     """
     name, _, place = spec.partition(":")
@@ -146,9 +147,12 @@ def _folder(folder: Path, window: Window | None, group: str | None) -> Dataset:
             "nifti:DIR or a folder"
         )
     opened = open_folder(folder, window)
-    groups = None
-    if group is not None:
-        groups = groups_of(opened.below, int((~opened.anomalous).sum()), group)
+    groups, normals = None, int((~opened.anomalous).sum())
+    if group is not None and is_list(group):
+        paths = [path.relative_to(folder) for path in opened.frames.paths]
+        groups = groups_in(Path(group), paths, normals)
+    elif group is not None:
+        groups = groups_of(opened.below, normals, group)
     return Dataset(
         opened.frames,
         opened.anomalous,
