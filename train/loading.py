@@ -109,7 +109,8 @@ def map_peaks(model: ADAE, dataset: Dataset, indices: Indices) -> NDArray[np.flo
     with torch.inference_mode():
         for frames, *statistics in inputs_of(model, dataset, indices):
             _, maps = score_with_map(model, seen(frames, *statistics))
-            place = placement(*frames.shape[1:3], seen.side, seen.pad, seen.region)
+            _, height, width, _ = frames.shape
+            place = placement(height, width, seen.side, seen.pad, seen.region)
             parts.append(place.peaks(maps.cpu().numpy()))
     return np.concatenate(parts)
 

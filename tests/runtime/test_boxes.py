@@ -212,7 +212,8 @@ def test_the_box_of_an_exported_model_covers_the_spot(exported, parts):
         # Patches of a quarter of what the network sees show the spot, also at their edge.
         assert first.width * first.height < 0.7 * 64 * 48
         assert scored.frame.pixels.size == 0
-    assert sum(bool(scored.boxes) for scored in plain.results) <= 8
+    rate = scorer.contract.calibration.target_fpr
+    assert sum(bool(scored.boxes) for scored in plain.results) <= rate * len(plain.results)
 
 
 def test_every_map_of_a_spot_leads_to_a_box_that_covers_it(trained, parts):
