@@ -44,7 +44,8 @@ Z_RANGE = 5.0
 SCORES = {
     "l2": "||x - D(G(x))||, the paper's",
     "generator": "||x - G(x)||",
-    "density": "how rare normals make what the encoders of G and D see in x",
+    "density": "how rare normals make what the encoders of G and D see in x; if those are linear, "
+    "x itself",
     "local": "how rare normals make the rarest places of x",
 }
 

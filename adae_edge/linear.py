@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+# The score density looks at a picture of this side at most.
+VIEW_SIDE = 16
+
 
 class LinearAutoencoder(nn.Module):
     """What of a frame lies in the span of K principal components.
@@ -32,9 +35,27 @@ class LinearAutoencoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float32 [N, C, S, S] in [-1, 1] -> [N, C, S, S]."""
-        explained = torch.matmul(self.activations(x), self.basis) + self.centre
-        return explained.reshape(-1, *self.shape)
+        components = functional.linear(x.flatten(1) - self.centre, self.basis)
+        return (torch.matmul(components, self.basis) + self.centre).reshape(-1, *self.shape)
 
     def activations(self, x: Tensor) -> Tensor:
-        """x: float32 [N, C, S, S] -> float32 [N, K], how much of each component is in it."""
-        return functional.linear(x.flatten(1) - self.centre, self.basis)
+        """What the score density looks at: the picture itself, its brightness divided out.
+
+        A frame darker than one grey level is not made brighter. The last value tells it: how bright
+        a frame is in grey levels, 1 at most. Only a frame that is all but black has less.
+
+        x: float32 [N, C, S, S] in [-1, 1] -> float32 [N, C * s * s + 1]: a picture of s x s pixels,
+        whose L2 norm is 1, over all channels together; and that value.
+        """
+        # the mean of each block of pixels, 0 is black
+        channels, side, _ = self.shape
+        small = min(side, VIEW_SIDE)
+        values = channels * small * small
+        blocks = x.float().reshape(-1, small, side // small, small, side // small)
+        picture = (blocks.mean(dim=(2, 4)).reshape(-1, values) + 1) / 2
+
+        # their norm
+        grey_level = values**0.5 / 255
+        norm = picture.square().sum(dim=1, keepdim=True).sqrt()
+        bright = norm.clamp(max=grey_level) / grey_level
+        return torch.cat([picture / norm.clamp(min=grey_level), bright], dim=1)

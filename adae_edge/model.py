@@ -327,7 +327,9 @@ class ADAE(nn.Module):
         return x + interior(x) * (reconstruction - x)
 
     def activations(self, x: Tensor) -> Tensor:
-        """What both encoders see in ``x``, float32 [N, C, S, S] in [-1, 1]: float32 [N, V]."""
+        """What ``density`` looks at in ``x``, float32 [N, C, S, S] in [-1, 1]: float32 [N, V]."""
+        if isinstance(self.generator, LinearAutoencoder):
+            return self.generator.activations(x)
         return torch.cat([self.generator.activations(x), self.discriminator.activations(x)], dim=1)
 
 
@@ -369,8 +371,9 @@ def load_network(checkpoint: Checkpoint) -> ADAE:
     weights = {name: torch.from_numpy(value.copy()) for name, value in checkpoint.weights.items()}
     try:
         if contract.score == "density":
+            names = [*DENSITY, "spreads"] if contract.network.linear else DENSITY
             model.density = Density(
-                *(torch.zeros_like(weights[f"density.{name}"]) for name in DENSITY)
+                *(torch.zeros_like(weights[f"density.{name}"]) for name in names)
             )
         if contract.score == "local":
             parts = {name.removeprefix("local."): value for name, value in weights.items()}

@@ -1,8 +1,9 @@
-"""The density of normals: a Gaussian mixture over what the trained encoders see in them."""
+"""The density of normals: a Gaussian mixture over what the network sees in them."""
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,23 +13,52 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from adae_edge.density import Density
+from adae_edge.density import LEAST_LEFT, Density
 from adae_edge.errors import TrainingError
+from adae_edge.linear import LinearAutoencoder
 from adae_edge.model import ADAE
 from adae_edge.train.loading import unpack
 
-# Chosen on a development part of MNIST, see docs/ablations.md. A Gaussian of 48 dimensions wants
-# some hundred frames.
-FRAMES = 12_000
-DIMENSIONS = 48
-COMPONENTS = 30
-FRAMES_PER_COMPONENT = 400
-STEPS = 20
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the mixture is.
+
+    Attributes:
+        frames: that are looked at, at most.
+        dimensions: principal components, at most.
+        gaussians: at most.
+        frames_per_gaussian: at least.
+        mixtures: fitted from different first guesses, and averaged.
+        start: how scikit-learn guesses first.
+        steps: of expectation and maximisation.
+        regularisation: added to the variances, which are 1 over all normals.
+    """
+
+    frames: int
+    dimensions: int
+    gaussians: int
+    frames_per_gaussian: int
+    mixtures: int
+    start: str
+    steps: int
+    regularisation: float
+
+
+# Of the encoders' activations. Chosen on a development part of MNIST, see docs/ablations.md. A
+# Gaussian of 48 dimensions wants some hundred frames.
+ENCODERS = Sizes(12_000, 48, 30, 400, 1, "k-means++", 20, 0.1)
+# Of the picture itself, with the recipe linear; see docs/density.md.
+PICTURE = Sizes(30_000, 20, 100, 100, 3, "kmeans", 3, 0.003)
+# Pictures have length 1. What a pixel or a component varies less by is noise, and what all pictures
+# vary less by is rounding.
+NOISE = 1e-3
+ROUNDING = 1e-5
+# The logarithm of what components leave varies by this at least, where normals are all alike.
+LEAST_SPREAD = 0.02
 # Part of the first component's variance: what normals vary less by is rounding, and dividing by it
 # would blow it up.
 NEGLIGIBLE = 1e-6
-# Added to the variances, which are 1 over all normals.
-REGULARISATION = 0.1
 
 
 def fit_density(model: ADAE, frames: Tensor, seed: int) -> Density:
@@ -37,54 +67,100 @@ def fit_density(model: ADAE, frames: Tensor, seed: int) -> Density:
     Args:
         model: trained, in eval mode.
         frames: of the training, as ``load_frames`` returns them, in random order; the first 12 000
-            are used.
-        seed: for the mixture's first guess.
+            are used, or 30 000 by a linear network.
+        seed: for the mixtures' first guesses.
 
     Returns:
         The density, on the model's device.
 
     Raises:
-        TrainingError: what the encoders see is not finite.
+        TrainingError: what the encoders see is not finite, or the pictures are all alike.
     """
-    # what the encoders see
-    activations = _activations(model, frames[:FRAMES])
+    # what the network sees
+    linear = isinstance(model.generator, LinearAutoencoder)
+    sizes = PICTURE if linear else ENCODERS
+    activations = _activations(model, frames[: sizes.frames])
     count, values = activations.shape
 
     # fewer dimensions, each of variance 1
-    pca = PCA(min(DIMENSIONS, count // 2, values), svd_solver="randomized", random_state=seed)
+    pca = PCA(min(sizes.dimensions, count // 2, values), svd_solver="randomized", random_state=seed)
     pca.fit(activations)
     variances = pca.explained_variance_
+    if linear and variances[0] < ROUNDING**2:
+        raise TrainingError(
+            "the training frames are all alike, but for their brightness: the score density has "
+            "nothing to learn from them"
+        )
     variances = variances[variances >= NEGLIGIBLE * variances[0]]
-    dimensions = len(variances)
-    basis = (pca.components_[:dimensions] / np.sqrt(variances + 1e-12)[:, None]).T
-    whitened = ((activations - pca.mean_) @ basis).astype(np.float64)
+    components = pca.components_[: len(variances)]
+    least = NOISE if linear else 1e-6
+    basis = (components / np.sqrt(variances + least**2)[:, None]).T
+    deviations = activations - pca.mean_
+    whitened = (deviations @ basis).astype(np.float64)
 
-    # the mixture
+    # what they leave, one dimension more
+    if linear:
+        rest, spreads = _rest(deviations, components)
+        middle, spread = rest.mean(), max(rest.std(), LEAST_SPREAD)
+        whitened = np.column_stack([whitened, (rest - middle) / spread])
+
+    # the mixtures, as one: the mean of their densities
+    fitted = [_mixture(whitened, sizes, seed * sizes.mixtures + i) for i in range(sizes.mixtures)]
+    factors = np.concatenate([mixture.precisions_cholesky_ for mixture in fitted])  # [K, E, E]
+    means = np.concatenate([mixture.means_ for mixture in fitted])
+    weights = np.concatenate([mixture.weights_ for mixture in fitted]) / sizes.mixtures
+
+    # the products that the graph computes it by
+    offsets = np.einsum("kd,kde->ke", means, factors)  # distance = (whitened - mean) @ factor
+    peaks = np.log(weights) + np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
+    peaks -= np.logaddexp.reduce(peaks)
+    if linear:
+        factors[:, -1] /= spread
+        offsets += middle * factors[:, -1]
+    factors = factors.transpose(1, 0, 2).reshape(whitened.shape[1], -1)
+    arrays = [pca.mean_, basis, factors, offsets.reshape(-1), peaks]
+    arrays += [spreads] if linear else []
+    tensors = (torch.from_numpy(np.ascontiguousarray(array, np.float32)) for array in arrays)
+    return Density(*tensors).to(next(model.parameters()).device)
+
+
+def _rest(
+    deviations: NDArray[np.float32], components: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What components leave of normals, as ``Density.coordinates`` measures it.
+
+    Args:
+        deviations: float32 [N, V], from the mean.
+        components: float32 [D, V], orthonormal.
+
+    Returns:
+        Half the logarithms of the mean squares, float64 [N], and each value's standard deviation,
+            float64 [V].
+    """
+    left = (deviations - deviations @ components.T @ components).astype(np.float64)
+    spreads = np.sqrt(left.var(axis=0) + NOISE**2)
+    squares = np.square(left / spreads).mean(axis=1)
+    return 0.5 * np.log(np.maximum(squares, LEAST_LEFT)), spreads
+
+
+def _mixture(whitened: NDArray[np.float64], sizes: Sizes, seed: int) -> GaussianMixture:
+    """Fit one mixture to the principal components of normals, float64 [N, D]."""
+    gaussians = min(max(len(whitened) // sizes.frames_per_gaussian, 1), sizes.gaussians)
     mixture = GaussianMixture(
-        min(max(count // FRAMES_PER_COMPONENT, 1), COMPONENTS),
-        reg_covar=REGULARISATION,
-        max_iter=STEPS,
-        init_params="k-means++",
+        gaussians,
+        reg_covar=sizes.regularisation,
+        max_iter=sizes.steps,
+        init_params=sizes.start,
         random_state=seed,
     )
     with warnings.catch_warnings():
         # A better fit of normals detects no more.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        mixture.fit(whitened)
-
-    # the products that the graph computes it by
-    factors = mixture.precisions_cholesky_  # [K, D, D]: distance = (whitened - mean) @ factor
-    offsets = np.einsum("kd,kde->ke", mixture.means_, factors)
-    peaks = np.log(mixture.weights_) + np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
-    peaks -= np.logaddexp.reduce(peaks)
-    factors = factors.transpose(1, 0, 2).reshape(dimensions, -1)
-    arrays = (pca.mean_, basis, factors, offsets.reshape(-1), peaks)
-    tensors = (torch.from_numpy(np.ascontiguousarray(array, np.float32)) for array in arrays)
-    return Density(*tensors).to(next(model.parameters()).device)
+        return mixture.fit(whitened)
 
 
 def _activations(model: ADAE, frames: Tensor) -> NDArray[np.float32]:
-    """What the encoders see in packed frames, float32 [N, values].
+    """What the network sees in packed frames, float32 [N, values].
 
     Raises:
         TrainingError: it is not finite.

@@ -144,4 +144,6 @@ def test_the_report_names_the_score_that_was_evaluated(trained, tmp_path):
         tmp_path / "report.html", "digits", *evaluate(checkpoint), load_network(checkpoint)
     )
     page = (tmp_path / "report.html").read_text()
-    assert "The score density: how rare normals make what the encoders of G and D see in x." in page
+    assert (
+        "The score density: how rare normals make what the encoders of G and D see in x; " in page
+    )
