@@ -14,10 +14,12 @@ from torch import Tensor
 from adae_edge.contract import Window
 from adae_edge.errors import DatasetError
 from adae_edge.formats.checkpoint import Checkpoint
+from adae_edge.linear import LinearAutoencoder
 from adae_edge.model import ADAE, load_network
 from adae_edge.train.data.dataset import Dataset, Frame, Indices
 from adae_edge.train.intervals import CONFIDENCE, auroc_interval
 from adae_edge.train.loading import check_finite, inputs_of, score_frames
+from adae_edge.train.settings import Settings
 from adae_edge.train.unseen import UnseenFrames, unseen_frames
 from adae_edge.train.yardsticks import Yardstick, measure_yardsticks, small_pictures
 
@@ -39,6 +41,8 @@ class Evaluation:
         auroc_interval: what holds the AUROC with 95 % confidence, or None as it.
         yardsticks: what simple scores reach on the same frames, the best one first; none without an
             AUROC, or where the checkpoint keeps no pictures.
+        auroc_l2: the AUROC of the paper's score beside that of another one, or None.
+        linear: whether G and D are linear, and so no networks of the paper.
     """
 
     auroc: float | None
@@ -50,6 +54,8 @@ class Evaluation:
     anomalous: int
     auroc_interval: tuple[float, float] | None = None
     yardsticks: tuple[Yardstick, ...] = ()
+    auroc_l2: float | None = None
+    linear: bool = False
 
     @property
     def verdict(self) -> str:
@@ -87,6 +93,11 @@ class Evaluation:
         rows = {
             "frames": f"{self.normals} normal, {self.anomalous} anomalous",
             "AUROC": figure(self.auroc) + interval,
+        }
+        if self.auroc_l2 is not None:
+            whose = "of the linear autoencoder" if self.linear else "the paper's score"
+            rows["AUROC of l2"] = f"{self.auroc_l2:.4f}, ||x - D(G(x))||, {whose}"
+        rows |= {
             "average precision": figure(self.average_precision),
             "threshold": figure(self.threshold),
             "false-positive rate": figure(self.false_positive_rate),
@@ -170,7 +181,32 @@ def evaluate(
     groups = unseen.dataset.groups
     groups = None if groups is None else groups[unseen.indices]
     evaluation = measure(scores, unseen.anomalous, threshold, groups)
+    evaluation = beside_l2(evaluation, checkpoint, model, unseen)
     return beside_yardsticks(evaluation, checkpoint, model, unseen), scores, unseen
+
+
+def beside_l2(
+    evaluation: Evaluation, checkpoint: Checkpoint, model: ADAE, unseen: UnseenFrames
+) -> Evaluation:
+    """Add the AUROC of the paper's score, where the checkpoint has another one and trained D.
+
+    Args:
+        evaluation: of the same frames.
+        checkpoint: a finished checkpoint.
+        model: its network, in eval mode.
+        unseen: the frames.
+
+    Raises:
+        DatasetError, TrainingError: as ``score_frames``.
+    """
+    trained = Settings.from_header(checkpoint.training).recipe.adversarial > 0
+    if evaluation.auroc is None or model.score == "l2" or not trained:
+        return evaluation
+    errors = distances(model, unseen.dataset, unseen.indices)["l2"]
+    linear = isinstance(model.discriminator, LinearAutoencoder)
+    return replace(
+        evaluation, auroc_l2=float(roc_auc_score(unseen.anomalous, errors)), linear=linear
+    )
 
 
 def beside_yardsticks(

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.formats.files import write_json
 from adae_edge.model import load_network
 from adae_edge.runtime.scorer import Scorer
-from adae_edge.train.evaluate import measure
+from adae_edge.train.evaluate import beside_yardsticks, measure
 from adae_edge.train.report import write_report
 from adae_edge.train.unseen import UnseenFrames, unseen_frames
 
@@ -76,8 +77,13 @@ def run_demo(out: Path, seed: int) -> None:
     results = {row["source"]: row for row in map(json.loads, rows.read_text().splitlines())}
     scores = np.array([results[str(path)]["score"] for path in paths], np.float32)
     evaluation = measure(scores, unseen.anomalous, results[str(paths[0])]["threshold"])
+    trained = Checkpoint.load(checkpoint)
+    network = load_network(trained)
+    evaluation = beside_yardsticks(evaluation, trained, network, unseen)
+    best = evaluation.yardsticks[0]
     summary = {
         "auroc": evaluation.auroc,
+        "best_yardstick": asdict(best),
         "seconds": round(time.monotonic() - started, 1),
         "latency_p50_ms": _latency(model, unseen),
         "checkpoint": str(checkpoint),
@@ -88,11 +94,13 @@ def run_demo(out: Path, seed: int) -> None:
     title = f"Digits, {ANOMALOUS} held out as anomalous"
     shown = "\n".join("adae-edge " + shlex.join(command) for command in commands)
     following = _following(checkpoint, model)
-    network = load_network(Checkpoint.load(checkpoint))
     write_report(out / "report.html", title, evaluation, scores, unseen, network, shown, following)
     write_json(out / "summary.json", summary)
     typer.echo(f"\n{title}, scored by the exported graph in a process without torch:")
+    if evaluation.verdict:
+        typer.echo(evaluation.verdict)
     typer.echo(evaluation.table())
+    typer.echo(f"{'best yardstick':<21}{best.auroc:.4f}, {best.name}")
     typer.echo(f"{'latency':<21}{summary['latency_p50_ms']} ms a frame at the median")
     typer.echo(f"{'seconds':<21}{summary['seconds']}")
     typer.echo(f"\nreport: {out / 'report.html'}\n\nnext:\n{following}")

@@ -28,9 +28,14 @@ def demo(tmp_path_factory):
 def test_the_held_out_digit_is_detected(demo):
     out, done = demo
     summary = json.loads((out / "summary.json").read_text())
-    assert set(summary) == {"auroc", "seconds", "latency_p50_ms", "checkpoint", "model"}
+    told = {"auroc", "best_yardstick", "seconds", "latency_p50_ms", "checkpoint", "model"}
+    assert set(summary) == told
     assert summary["auroc"] >= 0.95
     assert f"{summary['auroc']:.4f}" in done.stdout
+    best = summary["best_yardstick"]
+    assert f"{best['auroc']:.4f}, {best['name']}" in done.stdout
+    loses = "the model loses to a yardstick" in done.stdout
+    assert loses == (best["auroc"] > summary["auroc"])
     assert summary["latency_p50_ms"] > 0
     exported = modelfile.read(summary["model"]).contract
     assert Checkpoint.load(out / "digits.safetensors").contract == dataclasses.replace(

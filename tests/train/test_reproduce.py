@@ -19,6 +19,7 @@ from adae_edge.errors import AdaeEdgeError, CheckpointError, UsageError
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.model import NETWORK_SCORES, load_network
 from adae_edge.train.data.opening import load_dataset
+from adae_edge.train.data.splits import split
 from adae_edge.train.evaluate import evaluate
 from adae_edge.train.loading import score_frames
 from adae_edge.train.metrics import training_seconds
@@ -31,6 +32,7 @@ from adae_edge.train.tables.summary import summarise, write_scores
 from adae_edge.train.tables.tables import TABLES
 from adae_edge.train.tables.worker import run_cell
 from adae_edge.train.trainer import train
+from adae_edge.train.yardsticks import yardsticks
 from tests.support.models import BUFFERED, HANGS_S, command, complaints, run
 from tests.support.official import write_idx
 from tests.support.volumes import head, write_patients, write_volume
@@ -138,6 +140,46 @@ def test_every_score_of_every_test_frame_is_kept(table):
             assert set(seeds) == {3}
             assert len(set(frames)) == len(frames)
             assert roc_auc_score(labels, of_class[:, column]) == pytest.approx(auroc, abs=1e-12)
+
+
+def test_the_best_yardstick_of_each_class_stands_beside_the_scores(table):
+    folder, done = table
+    summary = json.loads((folder / "table" / "digits.json").read_text())
+    lost = 0
+    for class_name in "01":
+        dataset = load_dataset("digits", int(class_name))
+        parts = split(dataset.anomalous, 3, dataset.groups)
+        model = load_network(
+            Checkpoint.load(folder / "table" / "cells" / f"{class_name}-3.safetensors")
+        )
+        scores = yardsticks(model, dataset, parts.train, parts.test)
+        aurocs = {
+            name: roc_auc_score(dataset.anomalous[parts.test], values)
+            for name, values in scores.items()
+        }
+        best = max(aurocs, key=aurocs.get)
+        assert summary["yardsticks"]["best"][class_name] == best
+        (auroc,) = summary["yardsticks"]["auroc"][class_name]
+        assert auroc == pytest.approx(aurocs[best], abs=1e-6)
+        assert f"{auroc:.3f} | {best}" in done.stdout
+        lost += auroc > summary["scores"]["l2"]["auroc"][class_name][0]
+    assert lost
+    assert f"l2 loses to a yardstick for {lost} of 2 classes" in done.stdout.splitlines()[2]
+
+
+def test_a_yardstick_that_a_seed_lacks_is_the_best_nowhere(tmp_path):
+    plan = plan_for(tmp_path, classes="0", seeds="0,1")
+    finished = {
+        a_cell(tmp_path, "0", 0): a_result(0.7) | {"yardsticks": {"area": 0.9, "mean": 0.6}},
+        a_cell(tmp_path, "0", 1): a_result(0.7) | {"yardsticks": {"area, lower": 0.8, "mean": 0.5}},
+    }
+    summary = summarise(plan, SETTINGS, finished)
+    assert summary["yardsticks"]["best"] == {"0": "mean"}
+    assert summary["yardsticks"]["one_for_all"] == {"name": "mean", "mean": 0.55}
+    assert "loses" not in as_markdown(plan, summary)
+    alone = summarise(plan, SETTINGS, dict(list(finished.items())[:1]))
+    assert alone["yardsticks"]["best"] == {"0": "area"}
+    assert "l2 loses to a yardstick for 1 of 1 classes" in as_markdown(plan, alone)
 
 
 def test_the_best_epoch_by_the_test_set_stands_apart_as_no_result(table):

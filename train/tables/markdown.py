@@ -6,6 +6,12 @@ from typing import Any
 
 from adae_edge.train.tables.request import TablePlan
 
+_YARDSTICKS = """## Yardsticks
+
+What simple scores reach on the same test frames, fitted to 5000 training normals at the most. The
+best one of each class is chosen with the labels, and so is the better side of a property such as
+the area: that favours them. The last row is the best one that is the same for all classes."""
+
 _NO_RESULT = """## No result: the best epoch by the test set
 
 To keep the epoch that is best on the test frames is to read their labels, so nothing here is a
@@ -20,10 +26,12 @@ def as_markdown(plan: TablePlan, summary: dict[str, Any]) -> str:
         plan: the table.
         summary: its figures, as ``summarise`` puts them together.
     """
-    lines = [f"# {summary['table']}", "", _introduction(plan, summary)]
+    lines = [f"# {summary['table']}", "", *_lost(summary), _introduction(plan, summary)]
     if summary["scores"]:
         lines.append(_frames(summary))
     lines += ["", *_aligned(_rows(plan, summary)), ""]
+    if summary["yardsticks"]["one_for_all"]["name"]:
+        lines += [_YARDSTICKS, "", *_aligned(_yardstick_rows(plan, summary)), ""]
     if summary["no_result_best_epoch_by_the_test_set"]:
         lines += [_NO_RESULT, "", *_aligned(_epoch_rows(plan, summary)), ""]
     lines += [f"`{summary['command']}`", ""]
@@ -31,6 +39,18 @@ def as_markdown(plan: TablePlan, summary: dict[str, Any]) -> str:
     lines += [f"Trained for {seconds} s in all cells together, AUROCs of epochs included.", ""]
     lines += map(_machine, summary["machines"])
     return "\n".join([*lines, ""])
+
+
+def _lost(summary: dict[str, Any]) -> list[str]:
+    """Say first for how many classes a yardstick is better than the paper's score, if for any."""
+    if not summary["scores"]:
+        return []
+    own, yardsticks = summary["scores"]["l2"]["class_mean"], summary["yardsticks"]["class_mean"]
+    known = [name for name in own if own[name] is not None and yardsticks[name] is not None]
+    lost = sum(yardsticks[name] > own[name] for name in known)
+    if not lost:
+        return []
+    return [f"**l2 loses to a yardstick for {lost} of {len(known)} classes.**", ""]
 
 
 def _introduction(plan: TablePlan, summary: dict[str, Any]) -> str:
@@ -64,10 +84,13 @@ def _frames(summary: dict[str, Any]) -> str:
 
 def _rows(plan: TablePlan, summary: dict[str, Any]) -> list[list[str]]:
     """Make the cells of the Markdown table: a heading, a row for each class, and the means."""
-    scores, paper = summary["scores"].values(), summary["paper"].values()
+    scores, paper = [*summary["scores"].values()], summary["paper"].values()
     heading = [plan.table.heading]
     heading += [f"{method}, paper" for method in summary["paper"]]
     heading += [f"{name}, ours" for name in summary["scores"]]
+    if summary["yardsticks"]["one_for_all"]["name"]:
+        heading.append("best yardstick")
+        scores.append(summary["yardsticks"])
 
     rows = [heading]
     for class_name, title in summary["classes"].items():
@@ -83,10 +106,24 @@ def _rows(plan: TablePlan, summary: dict[str, Any]) -> list[list[str]]:
     rows.append(means)
 
     if plan.table.development:
-        outside = [score["outside_development"] for score in scores]
         others = ["mean of others"] + ["-"] * len(paper)
-        others += [_figure(figures["mean"], figures["spread"]) for figures in outside]
+        for score in scores:
+            outside = score.get("outside_development", {"mean": None, "spread": None})
+            others.append(_figure(outside["mean"], outside["spread"]))
         rows.append(others)
+    return rows
+
+
+def _yardstick_rows(plan: TablePlan, summary: dict[str, Any]) -> list[list[str]]:
+    """Make the cells of the table of yardsticks: the best of each class, and one for all."""
+    yardsticks = summary["yardsticks"]
+    rows = [[plan.table.heading, "AUROC", "best yardstick"]]
+    for class_name, title in summary["classes"].items():
+        mean, spread = (yardsticks[kind][class_name] for kind in ("class_mean", "class_spread"))
+        rows.append([title, _figure(mean, spread), yardsticks["best"][class_name] or "-"])
+    alone = yardsticks["one_for_all"]
+    rows.append(["**mean**", _figure(yardsticks["mean"], yardsticks["spread"]), "of each class"])
+    rows.append(["mean", _figure(alone["mean"]), alone["name"]])
     return rows
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ def summarise(
         "table": plan.table.title,
         "classes": {name: plan.table.classes[name] for name in plan.classes},
         "scores": _scores(plan, results),
+        "yardsticks": _yardsticks(plan, results),
         "no_result_best_epoch_by_the_test_set": _best_epochs(plan, results),
         "paper": _paper(plan),
         "data_sha256": settings["data_sha256"],
@@ -125,6 +127,36 @@ def _scores(plan: TablePlan, results: _Results) -> dict[str, Any]:
             kept = ("mean", "spread", "class_mean")
             score["outside_development"] = {figure: outside[figure] for figure in kept}
     return scores
+
+
+def _yardsticks(plan: TablePlan, results: _Results) -> dict[str, Any]:
+    """Collect what simple scores reach: the best one of each class, and the best one for all.
+
+    Those that a finished cell does not have, as the worse side of a property, are the best nowhere.
+    """
+    measured = {key: result.get("yardsticks", {}) for key, result in results.items()}
+    every = {
+        name: _means(_by_class(plan, results, "yardsticks", name))
+        for name in dict.fromkeys(name for figures in measured.values() for name in figures)
+    }
+
+    def best_of(classes: list[str], mean: Callable[[dict[str, Any]], float]) -> str | None:
+        cells = [figures for (name, _), figures in measured.items() if name in classes]
+        shared = [name for name in every if all(name in figures for figures in cells)]
+        return max(shared, key=lambda name: mean(every[name])) if cells and shared else None
+
+    best = {}
+    for wanted in plan.classes:
+        best[wanted] = best_of([wanted], lambda figures, of=wanted: figures["class_mean"][of])
+    missing: list[float | None] = [None] * len(plan.seeds)
+    auroc = {name: every[of]["auroc"][name] if of else missing for name, of in best.items()}
+    alone = best_of(plan.classes, lambda figures: figures["mean"])
+    return {
+        "best": best,
+        **_means(auroc),
+        "one_for_all": {"name": alone, "mean": every[alone]["mean"] if alone else None},
+        "every": {name: figures["class_mean"] for name, figures in every.items()},
+    }
 
 
 def _best_epochs(plan: TablePlan, results: _Results) -> dict[str, Any]:
