@@ -15,6 +15,7 @@ from adae_edge.contract import SCORES, Window
 from adae_edge.errors import CheckpointError
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.formats.files import write_atomically, write_json
+from adae_edge.linear import LinearAutoencoder
 from adae_edge.model import ADAE, load_network
 from adae_edge.train.evaluate import Evaluation, distances, evaluate, measure
 from adae_edge.train.figures import (
@@ -28,6 +29,10 @@ from adae_edge.train.figures import (
 from adae_edge.train.unseen import UnseenFrames
 
 _SHOWN = 4
+_LINEAR = (
+    "Here G and D are one linear autoencoder, the principal components of normals, and not the "
+    "paper's networks."
+)
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a202c }
 body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
@@ -91,6 +96,8 @@ def write_report(
     curves = _curves(evaluation, scores, unseen.anomalous, model.score)
     pictures = draw_reconstructions(columns_of(scores, unseen, model, _SHOWN))
     meaning = f"The score {model.score}: {SCORES[model.score]}."
+    if isinstance(model.generator, LinearAutoencoder):
+        meaning += f" {_LINEAR}"
     comparison = evaluation.comparison()
     parts = [
         f"<h1>{html.escape(title)}</h1>{_verdict(evaluation)}{_table(evaluation.table())}",

@@ -228,7 +228,10 @@ def reproduce(
         str | None, typer.Option(help="Random seeds, as 0,1,2 [default: the table's].")
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="Hyper-parameters: default, or paper, the paper's own.")
+        str,
+        typer.Option(
+            help="Hyper-parameters: default; paper, the paper's own; or linear, no epochs."
+        ),
     ] = "default",
     epochs: Epochs = None,
     jobs: Annotated[

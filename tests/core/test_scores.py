@@ -1,9 +1,12 @@
 """The scores beside the paper's: what they mean, and that export and runtime agree on them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import multivariate_normal
+from sklearn.metrics import roc_auc_score
 
 from adae_edge.contract import Network
 from adae_edge.density import Density
@@ -107,6 +110,20 @@ def test_a_checkpoint_that_lost_its_density_is_refused(trained):
     }
     with pytest.raises(CheckpointError, match="do not fit"):
         load_network(checkpoint)
+
+
+def test_the_papers_score_stands_beside_the_density(trained):
+    checkpoint = Checkpoint.load(trained)
+    evaluation, _, unseen = evaluate(checkpoint)
+    scores = all_scores(load_network(checkpoint), unseen.dataset, unseen.indices)
+    assert evaluation.auroc_l2 == roc_auc_score(unseen.anomalous, scores["l2"])
+    told = f"{evaluation.auroc_l2:.4f}, ||x - D(G(x))||, the paper's score"
+    assert told in evaluation.table()
+
+    settings = checkpoint.training["settings"]
+    without_d = settings | {"recipe": settings["recipe"] | {"adversarial": 0.0}}
+    generator_alone = replace(checkpoint, training=checkpoint.training | {"settings": without_d})
+    assert evaluate(generator_alone)[0].auroc_l2 is None
 
 
 def test_all_scores_are_those_of_each_name(trained):

@@ -377,6 +377,20 @@ def test_wrong_use_is_one_sentence_and_harms_nothing(tmp_path, monkeypatch, chan
     assert not list(Path().glob("new/cells/*.*"))
 
 
+def test_a_table_of_the_linear_recipe_has_no_epochs(tmp_path):
+    page = reproduce_module.reproduce(
+        plan_for(tmp_path / "table", classes="0", seeds="3", recipe="linear")
+    )
+    summary = json.loads((tmp_path / "table" / "digits.json").read_text())
+    assert (summary["epochs"], summary["training_seconds"]) == (0, 0)
+    assert summary["scores"]["l2"]["auroc"] == summary["scores"]["generator"]["auroc"]
+    assert summary["no_result_best_epoch_by_the_test_set"] == {}
+    assert "recipe linear. Fitted without epochs." in page
+    assert "best epoch" not in page
+    assert set(cells(tmp_path)) == {"0-3.csv", "0-3.json", "0-3.safetensors"}
+    assert not (tmp_path / "table" / "epochs.csv").exists()
+
+
 def test_wrong_use_has_its_exit_code(tmp_path):
     done = run("reproduce", "digits", "--classes", "", cwd=tmp_path)
     assert done.returncode == 2
@@ -459,6 +473,10 @@ def test_means_and_spreads_are_over_seeds_and_what_is_missing_is_null(tmp_path):
     assert own["spread"] == pytest.approx(np.std([0.75, 0.8], ddof=1), abs=1e-5)
     page = as_markdown(plan, summary)
     assert "| 0        | 0.850 ± 0.071     |" in page
+    _, _, seeds = page.partition("## Seeds")
+    assert "| 0              | 0.900, 0.800 |" in seeds
+    assert "| 1              | 0.600, -     |" in seeds
+    assert "| largest spread | 0.071 (0)    |" in seeds
     assert "3 of 4 cells are finished" in page
 
 

@@ -15,7 +15,7 @@ from adae_edge.model import load_network
 from adae_edge.train.data.dataset import Dataset
 from adae_edge.train.data.opening import load_dataset
 from adae_edge.train.data.splits import split
-from adae_edge.train.evaluate import evaluate
+from adae_edge.train.evaluate import distances, evaluate
 from adae_edge.train.intervals import auroc_interval
 from adae_edge.train.report import describe_reconstructions, run_evaluation
 from adae_edge.train.unseen import UnseenFrames
@@ -105,6 +105,22 @@ def test_the_first_line_says_that_a_model_loses(checkpoints, tmp_path):
     assert won.auroc >= won.yardsticks[0].auroc
     assert won.verdict == ""
     assert "loses" not in (tmp_path / "won" / "report.html").read_text()
+
+
+def test_the_papers_score_stands_beside_another_one(checkpoints, tmp_path):
+    local, unseen = run_evaluation(checkpoints / "local", out=tmp_path)
+    model = load_network(Checkpoint.load(checkpoints / "local"))
+    errors = distances(model, unseen.dataset, unseen.indices)["l2"]
+    assert local.auroc_l2 == roc_auc_score(unseen.anomalous, errors) != local.auroc
+    told = f"{local.auroc_l2:.4f}, ||x - D(G(x))||, of the linear autoencoder"
+    assert re.search(f"^AUROC of l2 +{re.escape(told)}$", local.table(), re.MULTILINE)
+    page = (tmp_path / "report.html").read_text()
+    assert f"<tr><th>AUROC of l2</th><td>{told}</td></tr>" in page
+    assert "one linear autoencoder" in page
+
+    alone, _, _ = evaluate(Checkpoint.load(checkpoints / "l2"))
+    assert alone.auroc_l2 is None
+    assert "AUROC of l2" not in alone.table()
 
 
 def test_what_the_report_says_of_reconstructions_follows_from_the_figures(checkpoints, tmp_path):

@@ -12,6 +12,11 @@ What simple scores reach on the same test frames, fitted to 5000 training normal
 best one of each class is chosen with the labels, and so is the better side of a property such as
 the area: that favours them. The last row is the best one that is the same for all classes."""
 
+_SEEDS = """## Seeds
+
+The AUROC of each seed, in the order of the seeds. The last row is the largest standard deviation
+over seeds, and the class that has it."""
+
 _NO_RESULT = """## No result: the best epoch by the test set
 
 To keep the epoch that is best on the test frames is to read their labels, so nothing here is a
@@ -32,11 +37,14 @@ def as_markdown(plan: TablePlan, summary: dict[str, Any]) -> str:
     lines += ["", *_aligned(_rows(plan, summary)), ""]
     if summary["yardsticks"]["one_for_all"]["name"]:
         lines += [_YARDSTICKS, "", *_aligned(_yardstick_rows(plan, summary)), ""]
+    if len(plan.seeds) > 1 and summary["scores"]:
+        lines += [_SEEDS, "", *_aligned(_seed_rows(plan, summary)), ""]
     if summary["no_result_best_epoch_by_the_test_set"]:
         lines += [_NO_RESULT, "", *_aligned(_epoch_rows(plan, summary)), ""]
     lines += [f"`{summary['command']}`", ""]
     seconds = summary["training_seconds"]
-    lines += [f"Trained for {seconds} s in all cells together, AUROCs of epochs included.", ""]
+    if summary["epochs"]:
+        lines += [f"Trained for {seconds} s in all cells together, AUROCs of epochs included.", ""]
     lines += map(_machine, summary["machines"])
     return "\n".join([*lines, ""])
 
@@ -61,9 +69,10 @@ def _introduction(plan: TablePlan, summary: dict[str, Any]) -> str:
     )
     finished, wanted = summary["cells"]["finished"], summary["cells"]["wanted"]
     part = f" {finished} of {wanted} cells are finished." if finished != wanted else ""
+    epochs = f", epochs {summary['epochs']}" if summary["epochs"] else ""
     return (
-        f"AUROC {plan.table.measured}, {averaged}; recipe {plan.recipe}, "
-        f"epochs {summary['epochs']}.{part} {summary['note']}"
+        f"AUROC {plan.table.measured}, {averaged}; recipe {plan.recipe}{epochs}.{part} "
+        f"{summary['note']}"
     )
 
 
@@ -125,6 +134,22 @@ def _yardstick_rows(plan: TablePlan, summary: dict[str, Any]) -> list[list[str]]
     rows.append(["**mean**", _figure(yardsticks["mean"], yardsticks["spread"]), "of each class"])
     rows.append(["mean", _figure(alone["mean"]), alone["name"]])
     return rows
+
+
+def _seed_rows(plan: TablePlan, summary: dict[str, Any]) -> list[list[str]]:
+    """Make the cells of the table of seeds: each seed's figure, and the class that differs most."""
+    scores = summary["scores"]
+    rows = [[plan.table.heading, *(f"{name}, ours" for name in scores)]]
+    for class_name, title in summary["classes"].items():
+        figures = (score["auroc"][class_name] for score in scores.values())
+        rows.append([title, *(", ".join(map(_figure, of_seeds)) for of_seeds in figures)])
+
+    last = ["largest spread"]
+    for score in scores.values():
+        known = [(spread, name) for name, spread in score["class_spread"].items() if spread]
+        spread, name = max(known, default=(None, ""))
+        last.append(_figure(spread) + f" ({summary['classes'].get(name)})" * bool(known))
+    return [*rows, last]
 
 
 def _epoch_rows(plan: TablePlan, summary: dict[str, Any]) -> list[list[str]]:

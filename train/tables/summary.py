@@ -224,7 +224,8 @@ def _machines(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _note(plan: TablePlan, results: list[dict[str, Any]]) -> str:
     """Say in sentences what goes with every figure."""
-    sentences = ["Every figure is of the last epoch."]
+    closed = plan.recipe == "linear"
+    sentences = ["Fitted without epochs." if closed else "Every figure is of the last epoch."]
     if plan.table.note:
         sentences.append(plan.table.note)
     for note in sorted({result["note"] for result in results} - {""}):
