@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -140,17 +139,18 @@ def _yardsticks(plan: TablePlan, results: _Results) -> dict[str, Any]:
         for name in dict.fromkeys(name for figures in measured.values() for name in figures)
     }
 
-    def best_of(classes: list[str], mean: Callable[[dict[str, Any]], float]) -> str | None:
+    def best_of(classes: list[str], means: dict[str, float]) -> str | None:
         cells = [figures for (name, _), figures in measured.items() if name in classes]
-        shared = [name for name in every if all(name in figures for figures in cells)]
-        return max(shared, key=lambda name: mean(every[name])) if cells and shared else None
+        shared = [name for name in means if all(name in figures for figures in cells)]
+        return max(shared, key=means.__getitem__) if cells and shared else None
 
-    best = {}
-    for wanted in plan.classes:
-        best[wanted] = best_of([wanted], lambda figures, of=wanted: figures["class_mean"][of])
+    best = {
+        wanted: best_of([wanted], {name: every[name]["class_mean"][wanted] for name in every})
+        for wanted in plan.classes
+    }
     missing: list[float | None] = [None] * len(plan.seeds)
     auroc = {name: every[of]["auroc"][name] if of else missing for name, of in best.items()}
-    alone = best_of(plan.classes, lambda figures: figures["mean"])
+    alone = best_of(plan.classes, {name: figures["mean"] for name, figures in every.items()})
     return {
         "best": best,
         **_means(auroc),
