@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from adae_edge.contract import SCORES, Contract, Network, Region, Window, valid_side
-from adae_edge.errors import DatasetError, FrameError, UsageError
+from adae_edge.errors import UsageError
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.local import COARSE_SIDE
-from adae_edge.train.data.dataset import Dataset
+from adae_edge.train.data.dataset import Dataset, check_side, typical_sides
 from adae_edge.train.data.opening import class_number, load_dataset
 from adae_edge.train.data.splits import check_groups
 from adae_edge.train.distributed import ALONE, Group
@@ -179,9 +179,9 @@ def plan(dataset: Dataset, request: TrainRequest) -> Settings:
     """The settings of a new training: names looked up, and what was left open settled.
 
     Raises:
-        UsageError: no such class, recipe, score, network or side, or a grey level around frames
-            that have none.
-        DatasetError: the first frame, from which the side follows, cannot be decoded.
+        UsageError: no such class, recipe, score, network or side, a side larger than the frames,
+            or a grey level around frames that have none.
+        DatasetError: no frame tells the size from which the side follows.
     """
     data = request.data or ""
     recipe = _one_of(RECIPES, "recipe", request.recipe, _recipe_left_open(request))
@@ -209,6 +209,8 @@ def plan(dataset: Dataset, request: TrainRequest) -> Settings:
         side = recommended_side(dataset, request.region, 1 if local else 4)
     if not valid_side(side):
         raise UsageError(f"a network's side is 8, 16, 32 ... 1024 pixels, and {side} is not")
+    if request.side is not None:
+        check_side(dataset, request.region, side)
     if score == "local" and side < COARSE_SIDE:
         raise UsageError(f"the score local needs a side of {COARSE_SIDE} pixels or more")
 
@@ -236,10 +238,11 @@ def recommended_side(dataset: Dataset, region: Region | None, span: int = 4) -> 
     """The side that a training takes if it is told none.
 
     The paper's 32 for small pictures and for slices; up to 256 for larger ones, so that a network
-    pixel spans ``span`` to twice as many of theirs.
+    pixel spans ``span`` to twice as many of theirs. It follows from the median of the normals'
+    shorter sides.
 
     Raises:
-        DatasetError: the first frame cannot be decoded.
+        DatasetError: as ``typical_sides``.
     """
     if dataset.small or dataset.kind == "modality":
         return 32
@@ -249,18 +252,10 @@ def recommended_side(dataset: Dataset, region: Region | None, span: int = 4) -> 
 
 
 def _shorter_side(dataset: Dataset, region: Region | None) -> int:
-    """Pixels of the shorter side of what is looked at.
-
-    Raises:
-        DatasetError: the first frame cannot be decoded.
-    """
+    """Pixels of the shorter side of what is looked at; raises as ``typical_sides``."""
     if region is not None:
         return min(region.width, region.height)
-    try:
-        height, width, _ = dataset.frames[0].shape
-    except FrameError as error:
-        raise DatasetError(str(error)) from error
-    return min(int(height), int(width))
+    return typical_sides(dataset)[0]
 
 
 def recommended_score(dataset: Dataset, request: TrainRequest) -> str:

@@ -38,6 +38,7 @@ class Header(NamedTuple):
     Attributes:
         frames: how many there are.
         grey: whether they are grey.
+        size: their rows and columns.
         series: the series instance UID, or "".
         orientations: of the whole file or of each frame, as far as they are given: float64 [2, 3],
             the directions of rows and columns in the patient, of length 1.
@@ -45,6 +46,7 @@ class Header(NamedTuple):
 
     frames: int
     grey: bool
+    size: tuple[int, int]
     series: str
     orientations: list[NDArray[np.float64]]
 
@@ -112,6 +114,7 @@ def read_header(path: Path) -> Header:
         return Header(
             frames=_count(data, path),
             grey=data.PhotometricInterpretation in GREY,
+            size=(int(data.Rows), int(data.Columns)),
             series=str(data.get("SeriesInstanceUID") or ""),
             orientations=[_axes(plane.ImageOrientationPatient) for plane in oriented],
         )

@@ -93,6 +93,17 @@ def is_grey(path: Path) -> bool:
         return False
 
 
+def declared_size(path: Path) -> tuple[int, int] | None:
+    """The sides in pixels, in no order, that an image file's header declares; None without one."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=_FORMATS) as image:
+                return image.size
+    except Exception:
+        return None
+
+
 def to_channels(frame: NDArray[Value], channels: int) -> NDArray[Value]:
     """Convert between grey and colour, by the one rule of the project.
 

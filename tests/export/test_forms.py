@@ -129,7 +129,7 @@ def test_fp16_is_in_the_graph_and_its_ends_are_float32(digits):
 
 def test_the_score_is_finite_where_float16_is_not(tmp_path):
     """Over 256 x 256 x 3 the sum of squares passes float16's largest number, 65504."""
-    data = write_pictures(tmp_path / "data", 60)
+    data = write_pictures(tmp_path / "data", 60, shape=(130, 130, 3))
     train_on(str(data), tmp_path / "c.safetensors", epochs=1, side=256)
     _, path, model = exported(tmp_path / "c.safetensors", precision="fp16")
     black_and_white = np.stack(

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge.errors import FrameError
-from adae_edge.train.data.folders import unusable
+from adae_edge.contract import SIDES, Region
+from adae_edge.errors import DatasetError, FrameError, UsageError
+from adae_edge.train.data.folders import Files, unusable
 
 Frame = NDArray[np.uint8 | np.float32]
 Indices = NDArray[np.intp]
@@ -54,6 +55,48 @@ class Dataset:
         if self.statistics is None:
             return []
         return list(self.statistics[indices].T)
+
+
+def typical_sides(dataset: Dataset) -> tuple[int, int]:
+    """The shorter and the longer side of the normal frames in pixels, the median of each.
+
+    Of files, only the headers are read.
+
+    Raises:
+        DatasetError: no frame's size can be read, and the first one cannot be decoded.
+    """
+    normals = np.flatnonzero(~dataset.anomalous)
+    sizes: list[tuple[int, int]] = []
+    if isinstance(dataset.frames, Files):
+        sizes = dataset.frames.sizes(normals)
+    if not sizes:
+        try:
+            height, width, _ = dataset.frames[0].shape
+        except FrameError as error:
+            raise DatasetError(str(error)) from error
+        sizes = [(height, width)]
+    shorter, longer = np.median(np.sort(sizes, axis=1), axis=0)
+    return int(shorter), int(longer)
+
+
+def check_side(dataset: Dataset, region: Region | None, side: int) -> None:
+    """Refuse a network's side that is larger than what is looked at, rounded up.
+
+    The paper's 32 is taken for frames of any size.
+
+    Raises:
+        UsageError: it is larger.
+        DatasetError: as ``typical_sides``.
+    """
+    if side <= 32 or dataset.kind == "modality":
+        return
+    longer = max(region[2:]) if region else typical_sides(dataset)[1]
+    enough = next((known for known in SIDES if known >= longer), SIDES[-1])
+    if side > max(enough, 32):
+        raise UsageError(
+            f"--side {side} is larger than what the network would see, whose longer side is "
+            f"{longer} pixels: take {max(enough, 32)} or less"
+        )
 
 
 def read_batches(dataset: Dataset, indices: Indices) -> Iterator[Frame]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from adae_edge.contract import Window
 from adae_edge.decoding.folders import left_out_words, list_folder
-from adae_edge.decoding.images import decode_image, is_grey, to_channels
+from adae_edge.decoding.images import declared_size, decode_image, is_grey, to_channels
 from adae_edge.decoding.kinds import is_dicom, is_nifti
 from adae_edge.decoding.layouts import Layout, is_mask_of_neighbour, read_layout
 from adae_edge.errors import DatasetError, FrameError, NoPicture
@@ -60,6 +60,15 @@ class Files(Sequence[_Frame]):
     def paths(self) -> list[Path]:
         """The file of each frame."""
         return [path for path, _ in self._places]
+
+    def sizes(self, indices: NDArray[np.intp]) -> list[tuple[int, int]]:
+        """The sides of these frames in pixels, in no order, by the headers of their files.
+
+        Files whose headers cannot be read are left out.
+        """
+        with ThreadPoolExecutor() as pool:
+            sizes = pool.map(_size, {self._places[index][0] for index in indices})
+            return [size for size in sizes if size is not None]
 
     def __len__(self) -> int:
         return len(self._places)
@@ -207,6 +216,18 @@ def _look_at(path: Path) -> _File | FrameError | None:
             return error
         return _File(path, header.grey, header)
     return _File(path, is_grey(path), None)
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    """The sides of a file's frames in pixels, in no order; None if its header cannot be read."""
+    if not is_dicom(path):
+        return declared_size(path)
+    from adae_edge.decoding.dicom import read_header
+
+    try:
+        return read_header(path).size
+    except FrameError:
+        return None
 
 
 def _places(files: list[_File]) -> list[_Place]:
