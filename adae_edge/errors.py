@@ -21,6 +21,15 @@ Each message is one sentence for the person at the terminal.
 
 from __future__ import annotations
 
+import re
+import shlex
+
+# A path keeps one slash of a URL's two.
+_USER = re.compile(r"\b([a-z][a-z0-9+.-]*:(?://|/(?=[^/\s:@]+:)))[^\n]*@", re.IGNORECASE)
+_KEY = re.compile(
+    r"([?&;](?:[^=&\s]*(?:pass|pwd|token|secret|key|auth)[^=&\s]*)=)[^&\s]*", re.IGNORECASE
+)
+
 
 def printable(text: str) -> str:
     """The text with everything unprintable written out, as in "\\x1b".
@@ -28,6 +37,19 @@ def printable(text: str) -> str:
     Foreign names may hold line ends, terminal codes and bytes that cannot be decoded.
     """
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def without_password(text: str) -> str:
+    """The text with the user, the password and the keys of a URL in it as "***".
+
+    More is hidden rather than less: a password may hold any letter.
+    """
+    return _USER.sub(r"\1***@", _KEY.sub(r"\1***", text))
+
+
+def command(*words: object) -> str:
+    """A command of adae-edge that can be pasted into a shell, whatever is in its words."""
+    return shlex.join(["adae-edge", *map(str, words)])
 
 
 def first_line(error: BaseException | str) -> str:
@@ -45,6 +67,9 @@ class AdaeEdgeError(Exception):
     """Base of every error raised on purpose; ``exit_code`` is what the command line returns."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_password(message))
 
 
 class UsageError(AdaeEdgeError):

@@ -18,7 +18,7 @@ from adae_edge.benchmarks.record import record
 from adae_edge.contract import Contract
 from adae_edge.decoding.images import frame_size
 from adae_edge.errors import UsageError
-from adae_edge.formats.files import write_atomically, write_json
+from adae_edge.formats.files import check_writable, write_atomically, write_json
 from adae_edge.machine import available_threads
 from adae_edge.runtime.scorer import Scorer
 
@@ -62,11 +62,14 @@ def run_bench(
     """Measure, print the table, and write what is asked for.
 
     Raises:
-        UsageError: an impossible size or batch.
+        UsageError: an impossible size or batch, or a file that cannot be written.
         AdaeEdgeError: as ``Scorer``.
     """
     if not batches or min(batches) < 1:
         raise UsageError("a batch has at least one frame")
+
+    check_writable(json_file)
+    check_writable(markdown_file)
 
     # load, and score a first frame
     started = time.perf_counter()

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adae_edge.contract import Contract
-from adae_edge.errors import MissingExtra, UsageError
+from adae_edge.errors import MissingExtra, UsageError, command
 from adae_edge.export.engine_plan import Job, Progress, built_plan, gpus_for, half_layers_of
 from adae_edge.export.engine_request import EngineRequest, choose_flavour, ranges
 from adae_edge.formats import enginefile, modelfile
 from adae_edge.formats.enginefile import Engine
-from adae_edge.formats.files import write_atomically
+from adae_edge.formats.files import check_writable, write_atomically
 from adae_edge.formats.modelfile import ModelFile
 from adae_edge.tensorrt import load_flavour, log_of
 
@@ -71,8 +71,8 @@ class Built:
                 f"{self.parity.error:.1e} from ONNX Runtime's"
             )
         lines.append(
-            f"wrote {self.path}: {self.bytes / 1e6:.2f} MB; next: adae-edge score {self.path} "
-            "SOURCE"
+            f"wrote {self.path}: {self.bytes / 1e6:.2f} MB; next: "
+            f"{command('score', self.path, 'SOURCE')}"
         )
         return "\n".join(lines)
 
@@ -147,8 +147,7 @@ def _check_files(model: Path, out: Path, contract: Contract) -> None:
     """Refuse what would only come to light after minutes of building."""
     if out.resolve() == model.resolve():
         raise UsageError(f"{out} is the model file itself: give the engine another name")
-    if not out.resolve().parent.is_dir():
-        raise UsageError(f"cannot write {out}: there is no folder {out.parent}")
+    check_writable(out)
     if contract.form.precision == "int8" and contract.form.target != "tensorrt":
         raise UsageError(
             f"{model} has int8 as ONNX Runtime wants it, and TensorRT takes it in another form: "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adae_edge.batch import Batch
 from adae_edge.contract import MAPS, PRECISIONS, TARGETS, Contract, Form
-from adae_edge.errors import CheckpointError, UsageError
+from adae_edge.errors import CheckpointError, UsageError, command
 from adae_edge.export.cost import Cost, measure_cost
 from adae_edge.export.examples import check_examples, write_examples
 from adae_edge.export.gate import Parity, check_parity
@@ -17,7 +17,7 @@ from adae_edge.export.references import ReferenceFrames, real_frames
 from adae_edge.export.triton import check_repository, write_repository
 from adae_edge.formats import modelfile
 from adae_edge.formats.checkpoint import Checkpoint
-from adae_edge.formats.files import write_atomically
+from adae_edge.formats.files import check_writable, write_atomically
 from adae_edge.model import load_network
 
 PLAIN = Form()
@@ -50,9 +50,9 @@ class Exported:
     def lines(self) -> str:
         """Say for the terminal what was written, and the command to go on with."""
         precision = self.contract.form.precision
-        following = f"adae-edge score {self.path} SOURCE"
+        following = command("score", self.path, "SOURCE")
         if precision == "int8":
-            following = f"adae-edge calibrate {self.path} NORMALS"
+            following = command("calibrate", self.path, "NORMALS")
         lines = [self.parity.lines()]
         if self.cost is not None:
             lines.append(self.cost.lines(precision))
@@ -99,10 +99,13 @@ def export(
     # refuse at once what would be refused after minutes
     out = out or checkpoint.with_name(checkpoint.name.removesuffix(".safetensors") + ".onnx")
     _check_names(form)
+    check_writable(out)
     if example is not None:
         check_examples(example)
+        check_writable(example, folder=True)
     if triton is not None:
         check_repository(out.stem, triton)
+        check_writable(triton, folder=True)
 
     # load the network and the frames
     loaded = Checkpoint.load(checkpoint)

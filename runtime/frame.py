@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from adae_edge.errors import without_password
+
 # What an event can be, and what it says.
 KINDS = {
     "live": "the source gives frames",
@@ -29,7 +31,7 @@ class Frame:
     """One frame and where it came from.
 
     Attributes:
-        source: the file's path, or the camera's name as in camera:0.
+        source: the file's path, or the camera's name as in camera:0; without the password of a URL.
         id: number of the frame or slice in its source from 0, or a DICOM file's SOP instance UID.
         time: when it was captured or decoded, in seconds since 1970, UTC.
         pixels: uint8 [H, W, C], C 1 (grey) or 3 (RGB), or a slice float32 [H, W, 1]; may be
@@ -51,6 +53,10 @@ class Frame:
     video_time: float | None = None
     decoding: str = ""
     about: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+
+    def __post_init__(self) -> None:
+        if "://" in self.source:
+            object.__setattr__(self, "source", without_password(self.source))
 
     @property
     def place(self) -> str:
@@ -126,3 +132,5 @@ class Event:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"there is no event of the kind {self.kind}")
+        object.__setattr__(self, "source", without_password(self.source))
+        object.__setattr__(self, "detail", without_password(self.detail))

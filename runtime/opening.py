@@ -12,7 +12,7 @@ from adae_edge.contract import Window
 from adae_edge.errors import UsageError
 from adae_edge.runtime.frame import Event
 from adae_edge.runtime.scorer import Scorer
-from adae_edge.runtime.sinks.registry import open_sink
+from adae_edge.runtime.sinks.registry import open_sink, place_of
 from adae_edge.runtime.sinks.sink import Listener
 from adae_edge.runtime.sources.registry import open_for
 from adae_edge.runtime.stream import Stream
@@ -64,7 +64,8 @@ def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iter
         SourceError: the source cannot be opened.
         SinkError: a sink cannot be written.
     """
-    if len(set(request.sinks)) < len(request.sinks):
+    places = [place_of(name) for name in request.sinks]
+    if len(set(places)) < len(places):
         raise UsageError("a sink is named twice")
     with contextlib.ExitStack() as opened:
         scorer = opened.enter_context(Scorer(request.model, request.device, request.threads))
@@ -73,5 +74,5 @@ def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iter
         stream = Stream(scorer, source, [Listener(told)], request.threshold)
         for name in request.sinks:
             stream.add(opened.enter_context(open_sink(name)))
-        _log.info("%s scores %s to %s", request.model, request.source, ", ".join(request.sinks))
+        _log.info("%s scores a source to %d sinks", request.model, len(request.sinks))
         yield stream

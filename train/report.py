@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from adae_edge.contract import SCORES, Window
 from adae_edge.errors import CheckpointError
 from adae_edge.formats.checkpoint import Checkpoint
-from adae_edge.formats.files import write_atomically, write_json
+from adae_edge.formats.files import check_writable, write_atomically, write_json
 from adae_edge.linear import LinearAutoencoder
 from adae_edge.model import ADAE, load_network
 from adae_edge.train.evaluate import Evaluation, distances, evaluate, measure
@@ -57,7 +57,9 @@ def run_evaluation(
 
     Raises:
         UsageError, DatasetError, CheckpointError, TrainingError: as ``evaluate``.
+        UsageError, WriteError: the folder cannot be written.
     """
+    check_writable(out, folder=True)
     checkpoint = Checkpoint.load(path)
     try:
         evaluation, scores, unseen = evaluate(checkpoint, data, window)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from adae_edge.contract import SCORES, Contract, Network, Region, Window, valid_side
-from adae_edge.errors import UsageError
+from adae_edge.errors import UsageError, command
 from adae_edge.formats.checkpoint import Checkpoint
+from adae_edge.formats.files import check_writable
 from adae_edge.local import COARSE_SIDE
 from adae_edge.train.data.dataset import Dataset, check_side, typical_sides
 from adae_edge.train.data.opening import class_number, load_dataset
@@ -149,8 +150,10 @@ def prepare(request: TrainRequest) -> Training:
     out = request.out or Path("checkpoint.safetensors")
     if out.exists():
         raise UsageError(
-            f"{out} is there already: choose another --out, or finish it with --resume {out}"
+            f"{out} is there already: choose another --out, or finish it with: "
+            f"{command('train', '--resume', out)}"
         )
+    check_writable(out)
     chosen = class_number(request.data, request.anomalous)
     dataset = load_dataset(request.data, chosen, request.window, request.modality, request.group)
     if request.group is not None:

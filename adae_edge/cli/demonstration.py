@@ -15,7 +15,7 @@ import numpy as np
 import typer
 from PIL import Image
 
-from adae_edge.errors import AdaeEdgeError, UsageError
+from adae_edge.errors import AdaeEdgeError, UsageError, command
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.formats.files import write_json
 from adae_edge.model import load_network
@@ -136,7 +136,7 @@ def _clear(out: Path) -> None:
 
 def _run(arguments: list[str], without_torch: bool = False) -> None:
     """Run a public command as its user would; its output goes to the terminal."""
-    typer.echo(f"$ adae-edge {shlex.join(arguments)}")
+    typer.echo(f"$ {command(*arguments)}")
     prefix = ["-c", _WITHOUT_TORCH] if without_torch else ["-m", "adae_edge"]
     if subprocess.run([sys.executable, *prefix, *arguments], check=False).returncode:  # noqa: S603
         raise AdaeEdgeError(f"the demo stopped: adae-edge {arguments[0]} failed")
@@ -159,9 +159,9 @@ def _following(checkpoint: Path, model: Path) -> str:
     pictures = "# your own pictures: FOLDER/normal, and FOLDER/anomalous to evaluate"
     return "\n".join(
         [
-            f"adae-edge inspect {model}",
-            f"adae-edge bench {model}",
-            f"adae-edge evaluate {checkpoint} --out evaluation",
+            command("inspect", model),
+            command("bench", model),
+            command("evaluate", checkpoint, "--out", "evaluation"),
             f"adae-edge train FOLDER     {pictures}",
             "adae-edge score MODEL camera:0 --to jsonl:scores.jsonl",
         ]

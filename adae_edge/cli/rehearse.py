@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adae_edge.cli.shared import Device, OtherWindow, window_of
-from adae_edge.errors import UsageError, WriteError
 
 if TYPE_CHECKING:
     from adae_edge.runtime.rehearse import Figures, Rehearsal
@@ -47,16 +45,14 @@ def rehearse(
     device: Device = None,
 ) -> None:
     """Show which made-up defects, of which size and contrast, a model finds."""
-    from adae_edge.formats.files import write_atomically, write_json
+    from adae_edge.formats.files import check_writable, write_atomically, write_json
     from adae_edge.runtime.contactsheet import ContactSheet
     from adae_edge.runtime.rehearse import Request
     from adae_edge.runtime.rehearse import rehearse as run
 
     # What cannot be written is known now, and not only when all frames are scored.
-    if pictures is not None:
-        _check_writable(pictures, folder=True)
-    if json_file is not None:
-        _check_writable(json_file, folder=False)
+    check_writable(pictures, folder=True)
+    check_writable(json_file)
 
     # The rehearsal.
     sheet = ContactSheet()
@@ -66,28 +62,12 @@ def rehearse(
     # The table, and the same in words.
     typer.echo(f"{_table(rehearsal)}\n\n{_in_words(rehearsal)}")
     if pictures is not None:
-        pictures.mkdir(exist_ok=True)
+        pictures.mkdir(parents=True, exist_ok=True)
         write_atomically(pictures / _SHEET, sheet.png())
         typer.echo(f"wrote {pictures / _SHEET}")
     if json_file is not None:
         write_json(json_file, _as_json(rehearsal, request.model, request.normals, seed))
         typer.echo(f"wrote {json_file}")
-
-
-def _check_writable(path: Path, folder: bool) -> None:
-    """Refuse a file, or a folder to be filled, that cannot be written.
-
-    Raises:
-        UsageError: it is there and of the other kind, or the folder that it lies in is not there.
-        WriteError: it may not be written.
-    """
-    if path.exists() and path.is_dir() != folder:
-        raise UsageError(f"cannot write {path}: it is {'no folder' if folder else 'a folder'}")
-    place = path if folder and path.exists() else path.resolve().parent
-    if not place.is_dir():
-        raise UsageError(f"cannot write {path}: there is no folder {place}")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise WriteError(f"cannot write {path}: {place} is read-only")
 
 
 def _table(rehearsal: Rehearsal) -> str:
@@ -190,8 +170,14 @@ def _percent(share: float) -> str:
 def _as_json(rehearsal: Rehearsal, model: Path, normals: str, seed: int) -> dict[str, Any]:
     """All figures as JSON types."""
     from adae_edge import __version__
+    from adae_edge.errors import without_password
 
     fields = asdict(rehearsal)
     figures = [cell.pop("defect") | cell for cell in fields.pop("figures")]
-    about = {"adae_edge": __version__, "model": model.name, "normals": normals, "seed": seed}
+    about = {
+        "adae_edge": __version__,
+        "model": model.name,
+        "normals": without_password(normals),
+        "seed": seed,
+    }
     return about | fields | {"figures": figures}

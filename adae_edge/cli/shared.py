@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from adae_edge.errors import UsageError, printable
+from adae_edge.errors import UsageError, printable, without_password
 
 if TYPE_CHECKING:
     from adae_edge.contract import Contract, Region
@@ -59,7 +59,7 @@ Item = TypeVar("Item")
 
 def complain(sentence: str) -> None:
     """Print a sentence on the standard error output, with the program's name before it."""
-    typer.echo(f"adae-edge: {printable(sentence)}", err=True)
+    typer.echo(f"adae-edge: {printable(without_password(sentence))}", err=True)
 
 
 def three_of(values: list[Item], option: str) -> tuple[Item, Item, Item]:

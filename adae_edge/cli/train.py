@@ -17,6 +17,7 @@ from adae_edge.cli.shared import (
     window_of,
 )
 from adae_edge.cli.stopping import Stopped
+from adae_edge.errors import command
 from adae_edge.extras import needs
 
 Epochs = Annotated[
@@ -38,7 +39,7 @@ def download(
         from adae_edge.train.data.download import download as run_download
     for path in run_download(name, folder):
         typer.echo(f"verified {path}")
-    typer.echo(f"next: adae-edge train {name}:{folder} --anomalous 0")
+    typer.echo(f"next: {command('train', f'{name}:{folder}', '--anomalous', 0)}")
 
 
 def train(
@@ -173,12 +174,12 @@ def train(
                 contract = training.run(progress.show, processes, compiled, notes.append)
             except Stopped:
                 if progress.epochs_done and processes.first:
-                    resumed = f"adae-edge train --resume {training.out}"
+                    resumed = command("train", "--resume", training.out)
                     complain(f"{progress.epochs_done} epochs are kept: {resumed}")
                 raise
     if contract is not None:
         typer.echo("\n".join([calibrated(contract), *notes]))
-        typer.echo(f"wrote {training.out}; next: adae-edge export {training.out}")
+        typer.echo(f"wrote {training.out}; next: {command('export', training.out)}")
 
 
 def evaluate(

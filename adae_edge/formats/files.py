@@ -43,6 +43,33 @@ def write_atomically(path: Path, data: bytes) -> None:
             temporary.unlink()
 
 
+def check_writable(path: Path | None, folder: bool = False) -> None:
+    """Refuse a place that cannot be written, before the work whose result it is to take.
+
+    Args:
+        path: a file, or a folder that is made if it is not there; None for neither.
+        folder: which of these.
+
+    Raises:
+        UsageError: it is there and of the other kind, or a file's folder is not there.
+        WriteError: it may not be written.
+    """
+    if path is None:
+        return
+    try:
+        if path.exists() and path.is_dir() != folder:
+            raise UsageError(f"cannot write {path}: it is {'no folder' if folder else 'a folder'}")
+        place = path.resolve() if folder else path.resolve().parent
+        while folder and not place.exists():
+            place = place.parent
+        if not place.is_dir():
+            raise UsageError(f"cannot write {path}: there is no folder {place}")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise WriteError(f"cannot write {path}: {place} is read-only")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+
+
 def write_json(path: Path, value: Any) -> None:
     """Replace a file by a value of JSON types, indented; raises as ``write_atomically``."""
     write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from adae_edge.errors import UsageError
+from adae_edge.errors import UsageError, without_password
 from adae_edge.runtime import sinks
 from adae_edge.runtime.schemes import load_scheme, schemes, split_scheme
 from adae_edge.runtime.sinks.sink import Sink
@@ -31,12 +31,27 @@ def open_sink(spec: str) -> Sink:
         MissingExtra: the package that this sink needs is not installed.
     """
     known = schemes(sinks, _NO_SINKS)
-    scheme, place = split_scheme(spec, known)
-    if scheme is None:
-        suffix = Path(spec).suffix.lower().removeprefix(".")
-        scheme = spec if spec == "terminal" else suffix
+    scheme, place = _split(spec, known)
     if scheme not in known or (scheme == "terminal") != (spec == "terminal") or not place:
         raise UsageError(f"there is no sink {spec}: give terminal, jsonl:FILE or csv:FILE")
     sink: Sink = load_scheme(sinks, scheme).SINK(place)
-    _log.info("opened %s as %s", spec, scheme)
+    _log.info("opened %s as %s", without_password(spec), scheme)
     return sink
+
+
+def place_of(spec: str) -> str:
+    """Where a sink writes, the same for every spelling of one file, also through links."""
+    _, place = _split(spec, schemes(sinks, _NO_SINKS))
+    path = Path(place)
+    if spec == "terminal" or not path.exists():
+        return spec if spec == "terminal" else str(path.resolve())
+    status = path.stat()
+    return f"{status.st_dev}:{status.st_ino}"
+
+
+def _split(spec: str, known: list[str]) -> tuple[str, str]:
+    """The scheme of a sink, by its suffix where it is not named, and its place."""
+    scheme, place = split_scheme(spec, known)
+    if scheme is None:
+        scheme = spec if spec == "terminal" else Path(spec).suffix.lower().removeprefix(".")
+    return scheme, place

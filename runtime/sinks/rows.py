@@ -6,6 +6,7 @@ Whatever stops the process, every row that was written is there and whole.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import time
@@ -17,6 +18,10 @@ from adae_edge.runtime.frame import Scored
 from adae_edge.runtime.sinks.sink import Sink
 
 FIELDS = ("source", "frame", "time", "video_time", "score", "threshold", "verdict", "wants")
+# What rows of every version have, so that a file of an older one can go on.
+_ALWAYS = frozenset({"source", "frame", "time", "score", "threshold", "verdict"})
+_FIRST_FIELD = b'{"source": '
+_MAX_ROW = 2**20  # bytes of a first line that is looked at
 _SYNC_S = 1.0
 _log = logging.getLogger(__name__)
 
@@ -56,6 +61,8 @@ class RowFile(Sink):
             UsageError: there is no such folder.
             SinkError: the file cannot be written, or holds something else.
         """
+        if "://" in place:
+            raise UsageError(f"{place} is a URL, and these results go to a file")
         path = self._path = Path(place)
         self._synced = time.monotonic()
         try:
@@ -107,7 +114,7 @@ class RowFile(Sink):
             size = self._file.seek(0, os.SEEK_END) if self._regular else 0
             if size:
                 self._file.seek(0)
-                if self._file.read(len(header) or 1) != (header or b"{"):
+                if not self._holds_rows(self._file.readline(_MAX_ROW), header):
                     raise SinkError(
                         f"{self._path} holds something else than these results: give another file"
                     )
@@ -116,6 +123,18 @@ class RowFile(Sink):
         except OSError as error:
             raise SinkError(f"cannot write {self._path}: {error.strerror}") from error
         self.append(header)
+
+    def _holds_rows(self, first: bytes, header: bytes) -> bool:
+        """Whether a file with this first line was written by such a sink."""
+        if header:
+            return first == header
+        if not first.endswith(b"\n"):  # the only row, cut short
+            return first.startswith(_FIRST_FIELD)
+        try:
+            row = json.loads(first)
+        except ValueError:
+            return False
+        return isinstance(row, dict) and row.keys() >= _ALWAYS
 
     def _drop_half_row(self, written: int) -> None:
         if self._regular and written:

@@ -12,7 +12,7 @@ from pathlib import Path
 from adae_edge.contract import Contract, Window
 from adae_edge.decoding.kinds import is_nifti
 from adae_edge.decoding.layouts import read_layout
-from adae_edge.errors import UsageError
+from adae_edge.errors import UsageError, without_password
 from adae_edge.runtime import sources
 from adae_edge.runtime.schemes import load_scheme, schemes, split_scheme
 from adae_edge.runtime.sources.source import Source, Wanted
@@ -70,8 +70,8 @@ def open_source(spec: str, wanted: Wanted = _PICTURES) -> Source:
 
     Args:
         spec: a path of an image, a DICOM file, a video or a folder of images and DICOM files; a
-            camera, "camera:0" or "0"; or any scheme of this folder with its place behind a colon.
-            For kind "modality" a NIfTI volume or a folder of them.
+            camera, "camera:0", or "0" where no file has that name; or any scheme of this folder
+            with its place behind a colon. For kind "modality" a NIfTI volume or a folder of them.
         wanted: the frames that the model takes.
 
     Raises:
@@ -82,10 +82,12 @@ def open_source(spec: str, wanted: Wanted = _PICTURES) -> Source:
     if not spec:
         raise UsageError("the source is empty: give a file, a folder or camera:0")
     scheme, place = split_scheme(spec, schemes(sources, _NO_SOURCES))
+    if scheme is None and "://" in spec:
+        raise UsageError(f"there is no source {spec}: give a file, a folder or camera:0")
     if scheme is None or Path(spec).exists():
         scheme, place = _scheme_of(spec, wanted), spec
     source: Source = load_scheme(sources, scheme).SOURCE(place, wanted)
-    _log.info("opened %s as %s", spec, scheme)
+    _log.info("opened %s as %s", without_password(spec), scheme)
     return source
 
 
@@ -93,12 +95,12 @@ def _scheme_of(spec: str, wanted: Wanted) -> str:
     """The scheme of a name that says none: a camera's number, or a path by what lies there."""
     if wanted.kind == "modality":
         return "volumes"
-    if spec.isdecimal():
-        return "camera"
     path = Path(spec)
     try:
         if path.is_dir():
             return "files"
+        if spec.isdecimal() and not path.exists():
+            return "camera"
         if not path.is_file():
             raise UsageError(f"there is no source {spec}: give a file, a folder or camera:0")
     except OSError as error:
