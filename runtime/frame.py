@@ -122,12 +122,14 @@ class Event:
         time: when it happened, in seconds since 1970, UTC.
         kind: one of ``KINDS``.
         detail: one sentence for people, with the source's name.
+        frames: how many frames it is about.
     """
 
     source: str
     time: float
     kind: str
     detail: str
+    frames: int = 1
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

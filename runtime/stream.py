@@ -32,7 +32,7 @@ class Metrics:
     Attributes:
         frames: how many were scored.
         anomalous: how many of these exceeded the threshold.
-        events: how many events of each kind there were, as in ``frame.KINDS``.
+        events: how many frames the events of each kind were about, as in ``frame.KINDS``.
         latencies_s: seconds from decoded frame to score, of the last 10 000 frames.
     """
 
@@ -221,7 +221,7 @@ class Stream:
 
     def _tell(self, event: Event) -> None:
         """Count an event and hand it to the sinks."""
-        self.metrics.events[event.kind] += 1
+        self.metrics.events[event.kind] += event.frames
         _log.info("%s: %s", event.kind, event.detail)
         for sink in self._sinks:
             sink.event(event)

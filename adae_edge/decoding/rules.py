@@ -9,7 +9,7 @@ from __future__ import annotations
 
 PICTURES = "pictures 1"
 DICOM = "dicom 1"
-VIDEO = "video 1"
+VIDEO = "video 2"
 VOLUMES = "volumes 1"
 
 # Contracts without rules are of the time when these were in force.

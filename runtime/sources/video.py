@@ -1,21 +1,18 @@
-"""Video files, decoded by OpenCV."""
+"""Video files, decoded by PyAV."""
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
 
-from adae_edge.errors import SourceError
+from adae_edge.decoding.rules import VIDEO
 from adae_edge.runtime.frame import Event, Frame
-from adae_edge.runtime.sources.opencv import cv2, rgb
-from adae_edge.runtime.sources.source import Source, Wanted, failure
-
-_log = logging.getLogger(__name__)
+from adae_edge.runtime.sources.av import Missing, Recording
+from adae_edge.runtime.sources.source import Source, Wanted
 
 
 class Video(Source):
-    """A video file: every frame once, in order."""
+    """A video file: every frame once, in the order in which they are shown."""
 
     def __init__(self, place: str, wanted: Wanted) -> None:
         """
@@ -28,45 +25,42 @@ class Video(Source):
             SourceError: the file cannot be opened as a video.
         """
         wanted.check_pictures(place)
-        try:
-            place.encode()
-        except UnicodeEncodeError as error:  # OpenCV 5.0 crashes on such a name
-            raise SourceError(
-                f"{place} cannot be opened as a video: its name is not UTF-8, rename it"
-            ) from error
         self._path = place
-        self._capture = cv2.VideoCapture(place)
-        if not self._capture.isOpened():
-            raise SourceError(
-                f"{place} cannot be opened as a video: it is damaged, or of a kind that OpenCV "
-                "cannot decode"
-            )
+        self._recording = Recording(place)
 
     def __iter__(self) -> Iterator[Frame | Event]:
-        """Every frame, and a failure at the end of a file that is cut short."""
-        declared = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        _log.info("%s declares %d frames", self._path, declared)
-        number = 0
+        """Every frame that is whole, and a failure in place of those that are not."""
+        if self._recording.streams > 1:
+            yield self._event(
+                "note", f"has {self._recording.streams} video streams: the first is scored"
+            )
+        told = False
         try:
-            while True:
-                captured, pixels = self._capture.read()
-                if not captured:
-                    break
-                yield Frame(self._path, number, time.time(), rgb(pixels))
-                number += 1
+            for item in self._recording:
+                if isinstance(item, Missing):
+                    kind = "failure" if item.failed else "note"
+                    yield self._event(kind, item.reason, item.frames)
+                    continue
+                if item.interlaced and not told:
+                    told = True
+                    yield self._event("note", "is interlaced: a frame's lines show two moments")
+                yield Frame(
+                    self._path,
+                    item.number,
+                    time.time(),
+                    item.pixels,
+                    video_time=item.seconds,
+                    decoding=VIDEO,
+                )
         finally:
             self.close()
-        # Containers may count a frame or two too many, but not more.
-        if number == 0 or number < declared - 2:
-            yield failure(
-                self._path,
-                f"{self._path} declares {declared} frames and ended after {number}: it is cut "
-                "short or damaged",
-            )
 
     def close(self) -> None:
         """Let go of the file."""
-        self._capture.release()
+        self._recording.close()
+
+    def _event(self, kind: str, what: str, frames: int = 1) -> Event:
+        return Event(self._path, time.time(), kind, f"{self._path} {what}", frames)
 
 
 SOURCE = Video

@@ -79,6 +79,6 @@ def test_a_clean_environment_with_the_cpu_extra_scores_pictures(wheel, tmp_path)
     assert done.returncode == 0, done.stderr
     rows = scores.read_text().splitlines()
     assert len(rows) == 3
-    assert float(rows[1].split(",")[3]) == pytest.approx(
+    assert float(rows[1].split(",")[4]) == pytest.approx(
         float(Scorer(model).score(pixels[None])[0]), rel=1e-6
     )

@@ -216,7 +216,7 @@ def test_a_truncated_video_gives_what_is_there_and_then_says_so(tmp_path):
     assert 10 < len(frames) < 50
     assert [frame.id for frame in frames] == list(range(len(frames)))
     assert last.kind == "failure"
-    assert f"declares 60 frames and ended after {len(frames)}" in last.detail
+    assert "clip.avi has damaged frames" in last.detail
 
 
 def test_a_video_without_a_single_frame_is_a_failure(tmp_path):
@@ -236,12 +236,6 @@ def test_what_is_no_video(tmp_path, content):
         open_source(str(path))
 
 
-def test_a_video_whose_name_opencv_cannot_read(tmp_path):
-    path = record(tmp_path / "clip.avi", numbered(2)).rename(tmp_path / "cl\udce9p.avi")
-    with pytest.raises(SourceError, match="not UTF-8"):
-        open_source(str(path))
-
-
 @pytest.mark.parametrize(
     ("source", "code", "says"),
     [
@@ -252,7 +246,7 @@ def test_a_video_whose_name_opencv_cannot_read(tmp_path):
         ("nowhere", 2, "there is no source nowhere"),
     ],
 )
-def test_a_missing_source_is_one_sentence_and_opencv_is_silent(tmp_path, source, code, says):
+def test_a_missing_source_is_one_sentence_and_libraries_are_silent(tmp_path, source, code, says):
     (tmp_path / "model.onnx").write_bytes(mean_model())
     (tmp_path / "clip.mp4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(400))
     process = run("score", "model.onnx", source, cwd=tmp_path)

@@ -1,0 +1,369 @@
+"""PyAV for sources: the frames of a video file, and what its demuxer and its decoder say of them.
+
+The decoder conceals nothing that it notices (``err_detect``). After a damaged frame no other one is
+taken until the next key frame, because it may rest on the damaged one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adae_edge.contract import MAX_SIDE
+from adae_edge.errors import FrameError, SourceError, first_line
+from adae_edge.extras import needs
+from adae_edge.interface import check_size
+
+with needs("Reading a video", "camera"):
+    import av
+    import av.logging
+    from av.stream import Disposition
+    from av.video.reformatter import Interpolation, VideoReformatter
+
+# What FFmpeg prints is captured where it matters, and goes nowhere else.
+av.logging.set_level(av.logging.ERROR)
+av.logging.set_skip_repeated(False)
+logging.getLogger("libav").addHandler(logging.NullHandler())
+logging.getLogger("libav").propagate = False
+
+# A decoder refuses what it could patch up. One thread, so that its words belong to one packet.
+_DECODER = {
+    "err_detect": "crccheck+bitstream+buffer+explode",
+    "max_pixels": str(MAX_SIDE**2),
+    "threads": "1",
+}
+# Videos, and what is told apart from them: sound and pictures. No lists of other files.
+_CONTAINERS = (
+    "mov,matroska,avi,mpeg,mpegvideo,mpegts,h264,hevc,m4v,asf,flv,ogg,nut,mxf,ivf,obu,dv,gif,mjpeg,"
+    "yuv4mpegpipe,wav,mp3,aac,flac,image2,bmp_pipe,gif_pipe,jpeg_pipe,png_pipe,tiff_pipe,webp_pipe"
+)
+_ACCURATE = (
+    Interpolation.BILINEAR
+    | Interpolation.ACCURATE_RND
+    | Interpolation.FULL_CHR_H_INT
+    | Interpolation.FULL_CHR_H_INP
+)
+# Errors by name that leave the picture as it is: cameras write what they like into these segments.
+_HARMLESS = ("unable to decode APP fields", "unable to decode COM")
+
+_Result = TypeVar("_Result")
+
+
+class Shown(NamedTuple):
+    """A frame that was decoded whole.
+
+    Attributes:
+        number: of the frame from 0, lost ones counted.
+        seconds: from the start of the recording until it is shown; None where the file does not
+            say.
+        pixels: uint8 [H, W, 3], RGB, turned as the file says.
+        interlaced: whether its lines are of two moments.
+    """
+
+    number: int
+    seconds: float | None
+    pixels: NDArray[np.uint8]
+    interlaced: bool
+
+
+class Missing(NamedTuple):
+    """Frames that are not given.
+
+    Attributes:
+        frames: how many, 1 at least.
+        reason: why, as the end of a sentence that begins with the file's name.
+        failed: whether something is wrong with the file, or nobody could show these frames.
+    """
+
+    frames: int
+    reason: str
+    failed: bool = True
+
+
+class Recording:
+    """An opened video file.
+
+    Attributes:
+        streams: how many video streams it has; the first one is read.
+    """
+
+    def __init__(self, path: str) -> None:
+        """
+        Raises:
+            SourceError: it is no video, or one that cannot be decoded.
+        """
+        self._container = _open(path)
+        videos = [
+            stream
+            for stream in self._container.streams.video
+            if Disposition.attached_pic not in stream.disposition
+        ]
+        reason = _refusal(path, self._container, videos)
+        if reason:
+            self.close()
+            raise SourceError(f"{path} {reason}")
+        self.streams = len(videos)
+        self._stream = videos[0]
+        self._decoder = self._stream.codec_context
+        self._decoder.options = _DECODER
+        self._decoder.thread_count = 1
+        self._decoder.copy_opaque = True
+        self._convert = VideoReformatter()
+        self._start: float | None = None
+
+    def __iter__(self) -> Iterator[Shown | Missing]:
+        """The frames in the order in which they are shown."""
+        trust = _Trust()
+        number, damaged, told = 0, 0, False
+        for frame in self._decoded(trust):
+            if trust.is_settled(frame):
+                continue
+            early = trust.lost_before(frame)
+            number, damaged = number + early, damaged + early
+            if not trust.covers(frame):
+                number, damaged = number + 1, damaged + 1
+                continue
+            if damaged:
+                yield trust.damaged(number, damaged)
+                damaged, told = 0, True
+            try:
+                yield self._shown(number, frame)
+            except (FrameError, av.FFmpegError, ValueError) as error:
+                yield Missing(1, f"cannot give frame {number}: {first_line(error)}")
+                told = True
+            number += 1
+        if damaged := damaged + trust.lost:
+            yield trust.damaged(number + trust.lost, damaged)
+        elif trust.cut and not told:
+            yield Missing(1, f"ended after {number} frames, and is cut short: {trust.cut}")
+        elif not number:
+            yield Missing(1, "gives no frame at all: it is cut short or damaged")
+        if trust.early and number:
+            reason = f"begins with {trust.early} frames that rest on what was cut away before them"
+            yield Missing(trust.early, reason, failed=False)
+
+    def close(self) -> None:
+        """Let go of the file; a second call does nothing."""
+        self._container.close()
+
+    def _decoded(self, trust: _Trust) -> Iterator[Any]:
+        """Every frame that the decoder gives, told to ``trust`` packet by packet."""
+        packets = self._container.demux(self._stream)
+        for position in range(2**63):
+            try:
+                packet, said = _listening(lambda: next(packets, None))
+            except av.FFmpegError as error:
+                trust.cut = _words(error)
+                packet, said = None, []
+            trust.cut = trust.cut or "".join(said[:1])
+            frames = self._frames_of(packet, position, trust)
+            yield from frames
+            if packet is None:
+                return
+
+    def _frames_of(self, packet: Any | None, position: int, trust: _Trust) -> list[Any]:
+        """Decode one packet, or with None what the decoder still holds."""
+        if packet is not None:
+            packet.opaque = [position]  # of its own: PyAV knows it by its address
+            trust.meet(position, packet)
+        try:
+            frames, said = _listening(lambda: list(self._decoder.decode(packet)))
+        except av.EOFError:
+            return []
+        except av.FFmpegError as error:
+            trust.damage(position, _words(error))
+            return []
+        if packet is not None and packet.is_corrupt:
+            said = [*said, "its packet is damaged"]
+        trust.begun = trust.begun or bool(frames)
+        said += ["it is patched up" for frame in frames if frame.is_corrupt]
+        if said:
+            trust.damage(position, said[0])
+        for frame in frames:
+            if frame.is_corrupt and frame.opaque:
+                trust.damage(frame.opaque[0], said[0])
+        return frames
+
+    def _shown(self, number: int, frame: Any) -> Shown:
+        check_size(frame.height, frame.width, f"frame {number}")
+        rgb = self._convert.reformat(frame, format="rgb24", interpolation=_ACCURATE, threads=1)
+        pixels = _turned(np.asarray(rgb.to_ndarray(), np.uint8), frame)
+        return Shown(number, self._seconds(number, frame), pixels, frame.interlaced_frame)
+
+    def _seconds(self, number: int, frame: Any) -> float | None:
+        """Seconds from the container's start, as a player shows them."""
+        if frame.pts is None or frame.time is None:
+            return None
+        if self._start is None:
+            self._start = (self._container.start_time or 0) / av.time_base
+            rate = self._stream.average_rate
+            if self._container.format.name == "avi" and rate:
+                self._start = frame.time - float(number / rate)  # it counts from the first packet
+        return float(frame.time) - self._start
+
+
+class _Trust:
+    """Which frames can be trusted, and why the others cannot.
+
+    Positions are those of packets, which are in the order of decoding; frames are asked for in the
+    order of showing.
+
+    Attributes:
+        cut: what the container said when it could not be read on, or "".
+        begun: whether the decoder has given a frame.
+    """
+
+    def __init__(self) -> None:
+        self.cut = ""
+        self.begun = False
+        self._reason = ""
+        self._first: int | None = None  # position of the first damage since the last key frame
+        self._last = 0
+        self._waiting: dict[int, int] = {}  # when the packets without a frame so far are shown
+        self._lost: set[int] = set()
+        self._keys: set[int] = set()
+        self._start: int | None = None  # when the first key frame is shown
+        self._leading: set[int] = set()  # packets that are shown before it
+        self._unshown: set[int] = set()  # those of them that cannot be decoded
+
+    def meet(self, position: int, packet: Any) -> None:
+        """Look at a packet before it is decoded."""
+        time = packet.dts if packet.pts is None else packet.pts
+        if packet.size and not packet.is_discard:
+            self._waiting[position] = -1 if time is None else time
+        if packet.is_keyframe:
+            if not self._keys:
+                self._start = time
+            self._keys.add(position)
+        elif not (self._keys or self.begun) or (
+            None not in (time, self._start) and time < self._start
+        ):
+            self._leading.add(position)
+
+    def damage(self, position: int, reason: str) -> None:
+        """Note damage at a packet."""
+        if position in self._leading:
+            self._unshown.add(position)
+            self._waiting.pop(position, None)
+            return
+        if self._first is None:
+            self._first, self._reason = position, reason
+        self._first, self._last = min(self._first, position), max(self._last, position)
+
+    @property
+    def early(self) -> int:
+        """How many frames are shown before the first key frame, and rest on what is not there."""
+        return len(self._unshown)
+
+    def is_settled(self, frame: Any) -> bool:
+        """Whether a frame is one of these, or was counted as lost."""
+        return _position(frame) in self._unshown | self._lost
+
+    @property
+    def lost(self) -> int:
+        """How many frames are lost that ``lost_before`` did not count."""
+        return 0 if self._first is None else len(self._waiting)
+
+    def lost_before(self, frame: Any) -> int:
+        """How many frames were to be shown before this one and never came, each counted once.
+
+        In a sound stream such packets hold the second field of a frame, or what is never shown.
+        """
+        self._waiting.pop(_position(frame), None)
+        if frame.pts is None:
+            return 0
+        passed = [position for position, time in self._waiting.items() if time < frame.pts]
+        for position in passed:
+            del self._waiting[position]
+        if self._first is None:
+            return 0
+        self._lost.update(passed)
+        return len(passed)
+
+    def covers(self, frame: Any) -> bool:
+        """Whether a frame is whole and rests on whole ones."""
+        position = _position(frame)
+        if self._first is None or 0 <= position < self._first:
+            return True
+        if position > self._last and (frame.key_frame or self._recovers(frame)):
+            self._first = None
+            return True
+        return False
+
+    def _recovers(self, frame: Any) -> bool:
+        """Whether a frame is a recovery point of H.264, which rests on no other either."""
+        return _position(frame) in self._keys and frame.pict_type.name == "I"
+
+    def damaged(self, end: int, count: int) -> Missing:
+        """The ``count`` frames before the frame ``end``."""
+        first = end - count
+        which = f"frame {first}" if count == 1 else f"frames {first} to {end - 1}"
+        rest = "" if count == 1 else ", and the others may rest on it"
+        return Missing(count, f"has damaged frames, and {which} not scored: {self._reason}{rest}")
+
+
+def _is_before(time: int | None, other: int | None) -> bool:
+    return time is not None and other is not None and time < other
+
+
+def _position(frame: Any) -> int:
+    """The position of the packet that gave a frame; -1 where it does not say so."""
+    return int(frame.opaque[0]) if frame.opaque else -1
+
+
+def _open(path: str) -> Any:
+    """Open a file and nothing else: no protocol, and no other file that it names."""
+    try:
+        options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
+        container, _ = _listening(lambda: av.open(f"file:{path}", options=options))
+        return container
+    except (av.FFmpegError, ValueError, UnicodeError, OSError) as error:
+        empty = Path(path).is_file() and Path(path).stat().st_size == 0
+        reason = "it is empty" if empty else "it is no video, or a damaged one"
+        raise SourceError(f"{path} cannot be opened as a video: {reason}") from error
+
+
+def _refusal(path: str, container: Any, videos: list[Any]) -> str:
+    """Why an opened file is not read as a video, or ""."""
+    name = container.format.name
+    if name.endswith("_pipe") or name == "image2":
+        return "is a picture and no video: give it the ending of a picture"
+    if not videos:
+        return "holds no video" + (", but sound alone" if container.streams.audio else "")
+    if videos[0].codec_context is None:
+        return "is a video for whose codec PyAV has no decoder: convert it, to H.264 for example"
+    return ""
+
+
+def _listening(work: Callable[[], _Result]) -> tuple[_Result, list[str]]:
+    """Do some work, and hear what FFmpeg complains of meanwhile."""
+    with av.logging.Capture() as said:
+        result = work()
+    return result, [
+        line for _, _, text in said if (line := text.strip()) and not line.startswith(_HARMLESS)
+    ]
+
+
+def _words(error: Any) -> str:
+    """What FFmpeg printed about an error, or the error's own name."""
+    text = error.log[2].strip() if error.log else error.strerror
+    return "".join(letter if letter.isprintable() else "?" for letter in str(text)[:200])
+
+
+def _turned(pixels: NDArray[np.uint8], frame: Any) -> NDArray[np.uint8]:
+    """Turn and mirror a picture as the file's display matrix says."""
+    side = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    if side is None:
+        return pixels
+    across, down_by_x, _, across_by_y, down = np.frombuffer(bytes(side), np.int32)[:5].tolist()
+    turned = across == down == 0
+    if not turned and (down_by_x or across_by_y):
+        raise FrameError("it is turned by an angle that is no multiple of 90 degrees")
+    if turned:
+        pixels, across, down = pixels.transpose(1, 0, 2), across_by_y, down_by_x
+    return np.ascontiguousarray(pixels[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
