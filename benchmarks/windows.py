@@ -17,7 +17,7 @@ import torch
 import typer
 from torch import Tensor
 
-from adae_edge.benchmarks.detection import Cells, open_cells
+from adae_edge.benchmarks.inspection import Parts, open_cells
 from adae_edge.benchmarks.record import record
 from adae_edge.contract import Network
 from adae_edge.formats.files import write_atomically, write_json
@@ -60,7 +60,7 @@ def main(
         for method, (errors, loss) in methods.items():
             for score, values in scores_of(errors, held_out, tested).items():
                 row = rows.setdefault(f"{method}, {score}", {"auroc": {}, "loss": {}})
-                row["auroc"][fold] = round(cells.within(values, cells.fold(fold)[1]), 4)
+                row["auroc"][fold] = round(cells.auroc(values, cells.folds[fold][1]), 4)
                 row["loss"][fold] = loss
             typer.echo(f"fold {fold}, {method}")
     result = record(side=side, updates=updates, rows=rows)
@@ -70,13 +70,13 @@ def main(
     write_atomically(out.with_suffix(".md"), (table + "\n").encode())
 
 
-def pictures_of(cells: Cells, fold: str, side: int) -> tuple[Tensor, Tensor, Tensor]:
+def pictures_of(cells: Parts, fold: str, side: int) -> tuple[Tensor, Tensor, Tensor]:
     """A fold's normals that train, normals that are held out, and its own cells.
 
     Returns:
         float32 [N, side, side] each, in [-1, 1].
     """
-    normals, tested = cells.fold(fold)
+    normals, tested = cells.folds[fold]
     model = ADAE(Preprocess(side), 1, Network(None, 1))
     count = len(normals) // HELD_OUT
     parts = (normals[:-count], normals[-count:], tested)

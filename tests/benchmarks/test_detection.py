@@ -7,7 +7,16 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from adae_edge.benchmarks.detection import FOLDS, MODULES, main, open_cells, train_and_score
+from adae_edge.benchmarks.detection import main, train_and_score
+from adae_edge.benchmarks.inspection import (
+    FOLDS,
+    MODULES,
+    open_cells,
+    open_cookies,
+    open_parts,
+    open_screws,
+)
+from adae_edge.benchmarks.pixels import map_yardsticks, pixel_auroc
 from adae_edge.contract import Network
 from adae_edge.errors import DatasetError
 from adae_edge.model import ADAE, Preprocess
@@ -42,6 +51,71 @@ def test_the_command_writes_the_table_with_yardsticks_beside(cells, tmp_path):
     page = (tmp_path / "table.md").read_text()
     assert "| `--recipe linear --score local` | " in page
     assert all(f"| {name} | " in page for name in result["yardsticks"])
+
+
+def test_maps_are_measured_where_there_are_masks(tmp_path):
+    """Cookies whose crack is dark, one of them without a mask, and two on another background."""
+    folder, random = tmp_path / "cookies", np.random.default_rng(0)
+    names = [*(f"normal-{n}" for n in range(1, 32)), *(f"test-normal-{n}" for n in range(1, 6))]
+    for name in [*names, *(f"anomaly-{n}" for n in range(4))]:
+        pixels, mask = random.normal(150, 5, (48, 40, 3)), np.zeros((48, 40), np.uint8)
+        if name.startswith("anomaly"):
+            mask[20:30, 10:14] = 255
+            pixels[mask > 0] -= 60
+            if name != "anomaly-3":
+                save(folder / "masks" / "cracked" / f"{name}.png", mask)
+        place = "anomalous/cracked" if name.startswith("anomaly") else "normal"
+        save(folder / place / f"{name}.jpg", pixels.clip(0, 255).astype(np.uint8))
+    main(f"cookies:{folder}", tmp_path / "table", recipes="linear:local", seeds="0")
+    result = json.loads((tmp_path / "table.json").read_text())
+    assert result["folds"] == {"all": [30, 8]}
+    row = result["trained"]["linear:local"]
+    assert row["pixels_mean"] > 0.9
+    assert "auroc" not in row
+    page = (tmp_path / "table.md").read_text()
+    assert "## Frames" not in page
+    assert f"| darkness | {result['map_yardsticks']['darkness']['mean']:.3f} | " in page
+
+
+def test_a_mask_tells_its_pixels_from_all_others(tmp_path):
+    save(tmp_path / "set" / "normal" / "normal-1.jpg", np.full((8, 8), 90, np.uint8))
+    save(tmp_path / "set" / "anomalous" / "anomaly-1.jpg", np.full((8, 8), 90, np.uint8))
+    mask = np.zeros((8, 8), np.uint8)
+    mask[2:4, 2:6] = 255
+    save(tmp_path / "set" / "masks" / "cracked" / "anomaly-1.png", mask)
+    parts = open_cookies(tmp_path / "set", tmp_path / "work")
+    (index,) = parts.masked(np.arange(2))
+    truth = (mask > 0).astype(np.float32)
+    assert pixel_auroc(parts, {index: truth}) == 1
+    assert pixel_auroc(parts, {index: -truth}) == 0
+    assert pixel_auroc(parts, {index: np.zeros((4, 4), np.float32)}) == 0.5
+    known = np.array([0, 0])
+    assert set(map_yardsticks(parts, known, [index])) > {"brightness", "darkness"}
+
+
+def test_screws_are_divided_by_their_median_and_tested_in_blocks(tmp_path):
+    parts = open_screws(real("industrial/mvtec_screw"), tmp_path)
+    assert {name: [len(known), len(tested)] for name, (known, tested) in parts.folds.items()} == {
+        str(block): [256, 64 + 119] for block in range(5)
+    }
+    known, tested = parts.folds["2"]
+    assert sorted(parts.paths[index].name[:5] for index in tested[:64])[::16] == [
+        "row08",
+        "row09",
+        "row10",
+        "row11",
+    ]
+    assert not set(known) & set(tested)
+    assert len(parts.masked(tested)) == 119
+    medians = [np.median(parts.dataset.frames[int(index)]) for index in tested[::20]]
+    assert np.abs(np.array(medians) - 180).max() <= 1
+
+
+def test_another_set_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="there is no set bottles: give elpv:DIR"):
+        open_parts(f"bottles:{tmp_path}", tmp_path)
+    with pytest.raises(DatasetError, match="is not mvtec_screw"):
+        open_screws(tmp_path, tmp_path / "work")
 
 
 def test_files_that_name_no_module_are_refused(tmp_path):
@@ -85,13 +159,23 @@ def test_yardsticks_are_what_their_names_say():
 def test_the_linear_recipe_is_above_the_yardsticks_on_solar_cells():
     """One fold of three; the table in docs/results has them all."""
     cells = open_cells(real("industrial/elpv_mono"))
-    auroc, _ = train_and_score(cells, "B", "linear:local", 0)
-    known, tested = cells.fold("B")
+    trained = train_and_score(cells, "B", "linear:local", 0)
+    known, tested = cells.folds["B"]
     assert (len(known), len(tested)) == (357, 230)
     model = ADAE(Preprocess(64), 1, Network(None, 1))
     best = max(
-        cells.within(scores, tested)
+        cells.auroc(scores, tested)
         for scores in yardsticks(model, cells.dataset, known, tested).values()
     )
-    assert auroc > 0.9
-    assert auroc > best - 0.03
+    assert trained.pose["rigid"] < trained.pose["none"]
+    assert trained.auroc > 0.9
+    assert trained.auroc > best - 0.03
+
+
+def test_screws_are_turned_and_found(tmp_path):
+    """One fold of five; the table in docs/results has them all."""
+    parts = open_screws(real("industrial/mvtec_screw"), tmp_path)
+    trained = train_and_score(parts, "0", "linear:local", 0)
+    assert trained.pose["rigid"] > trained.pose["none"] + 0.05
+    assert trained.auroc > 0.85
+    assert trained.pixels > 0.95
