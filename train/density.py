@@ -33,6 +33,7 @@ class Sizes:
         start: how scikit-learn guesses first.
         steps: of expectation and maximisation.
         regularisation: added to the variances, which are 1 over all normals.
+        rest: whether what the components leave is one more dimension.
     """
 
     frames: int
@@ -43,13 +44,14 @@ class Sizes:
     start: str
     steps: int
     regularisation: float
+    rest: bool
 
 
 # Of the encoders' activations. Chosen on a development part of MNIST, see docs/ablations.md. A
 # Gaussian of 48 dimensions wants some hundred frames.
-ENCODERS = Sizes(12_000, 48, 30, 400, 1, "k-means++", 20, 0.1)
+ENCODERS = Sizes(12_000, 48, 30, 400, 1, "k-means++", 20, 0.1, rest=False)
 # Of the picture itself, with the recipe linear; see docs/density.md.
-PICTURE = Sizes(30_000, 20, 100, 100, 3, "kmeans", 3, 0.003)
+PICTURE = Sizes(30_000, 20, 100, 100, 3, "kmeans", 3, 0.003, rest=True)
 # Pictures have length 1. What a pixel or a component varies less by is noise, and what all pictures
 # vary less by is rounding.
 NOISE = 1e-3
@@ -76,30 +78,36 @@ def fit_density(model: ADAE, frames: Tensor, seed: int) -> Density:
     Raises:
         TrainingError: what the encoders see is not finite, or the pictures are all alike.
     """
-    # what the network sees
-    linear = isinstance(model.generator, LinearAutoencoder)
-    sizes = PICTURE if linear else ENCODERS
+    sizes = PICTURE if isinstance(model.generator, LinearAutoencoder) else ENCODERS
     activations = _activations(model, frames[: sizes.frames])
-    count, values = activations.shape
+    return density_of(activations, sizes, seed).to(next(model.parameters()).device)
 
+
+def density_of(activations: NDArray[np.float32], sizes: Sizes, seed: int) -> Density:
+    """Fit a mixture of these sizes to what is seen of normals, float32 [N, V].
+
+    Raises:
+        TrainingError: they are all alike, where what the components leave is looked at.
+    """
     # fewer dimensions, each of variance 1
+    count, values = activations.shape
     pca = PCA(min(sizes.dimensions, count // 2, values), svd_solver="randomized", random_state=seed)
     pca.fit(activations)
     variances = pca.explained_variance_
-    if linear and variances[0] < ROUNDING**2:
+    if sizes.rest and variances[0] < ROUNDING**2:
         raise TrainingError(
             "the training frames are all alike, but for their brightness: the score density has "
             "nothing to learn from them"
         )
     variances = variances[variances >= NEGLIGIBLE * variances[0]]
     components = pca.components_[: len(variances)]
-    least = NOISE if linear else 1e-6
+    least = NOISE if sizes.rest else 1e-6
     basis = (components / np.sqrt(variances + least**2)[:, None]).T
     deviations = activations - pca.mean_
     whitened = (deviations @ basis).astype(np.float64)
 
     # what they leave, one dimension more
-    if linear:
+    if sizes.rest:
         rest, spreads = _rest(deviations, components)
         middle, spread = rest.mean(), max(rest.std(), LEAST_SPREAD)
         whitened = np.column_stack([whitened, (rest - middle) / spread])
@@ -114,14 +122,14 @@ def fit_density(model: ADAE, frames: Tensor, seed: int) -> Density:
     offsets = np.einsum("kd,kde->ke", means, factors)  # distance = (whitened - mean) @ factor
     peaks = np.log(weights) + np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
     peaks -= np.logaddexp.reduce(peaks)
-    if linear:
+    if sizes.rest:
         factors[:, -1] /= spread
         offsets += middle * factors[:, -1]
     factors = factors.transpose(1, 0, 2).reshape(whitened.shape[1], -1)
     arrays = [pca.mean_, basis, factors, offsets.reshape(-1), peaks]
-    arrays += [spreads] if linear else []
+    arrays += [spreads] if sizes.rest else []
     tensors = (torch.from_numpy(np.ascontiguousarray(array, np.float32)) for array in arrays)
-    return Density(*tensors).to(next(model.parameters()).device)
+    return Density(*tensors)
 
 
 def _rest(
