@@ -28,6 +28,7 @@ from adae_edge.train.tables.cell import Cell, Scores
 from adae_edge.train.tables.epochs import read_aurocs
 from adae_edge.train.tables.markdown import as_markdown
 from adae_edge.train.tables.request import TableRequest, plan_table
+from adae_edge.train.tables.slices import auroc_of_same_area
 from adae_edge.train.tables.summary import summarise, write_scores
 from adae_edge.train.tables.tables import TABLES
 from adae_edge.train.tables.worker import run_cell
@@ -634,11 +635,12 @@ def test_the_papers_single_figure_for_tumours_stands_beside_the_mean(brain_table
     assert "; 6 patients in all cells together." in page
 
 
-def test_the_area_of_the_brain_and_a_plain_autoencoder_stand_beside_the_scores(brain_table):
-    folder, _ = brain_table
+def test_trivial_scores_and_a_plain_autoencoder_stand_beside_the_networks(brain_table):
+    folder, page = brain_table
     place = folder / "table" / "cells"
     summary = json.loads((folder / "table" / "brats.json").read_text())
-    assert list(summary["scores"]) == [*NETWORK_SCORES, "autoencoder", "area"]
+    beside = ["autoencoder", "local", "linear", "area", "mean", "98th percentile"]
+    assert list(summary["scores"]) == [*NETWORK_SCORES, *beside]
     dataset = load_dataset(f"brats:{folder / 'brats'}", modality="t1")
     rows = np.genfromtxt(place / "t1-1.csv", delimiter=",", names=True)
     frames = rows["frame"].astype(int)
@@ -651,6 +653,12 @@ def test_the_area_of_the_brain_and_a_plain_autoencoder_stand_beside_the_scores(b
     np.testing.assert_allclose(rows["autoencoder"], scores, rtol=1e-5)
     seconds = training_seconds(place / "t1-1.safetensors") + training_seconds(alone)
     assert json.loads((place / "t1-1.json").read_text())["training_seconds"] == round(seconds, 1)
+    same = summary["scores"]["local"]["same_area"]
+    assert "| T1, same area " in page
+    assert f"{same['class_mean']['t1']:.3f}" in page
+    patients = dataset.groups[frames]
+    expected = auroc_of_same_area(rows["local"], rows["label"] == 1, patients, rows["area"])
+    assert same["auroc"]["t1"][1] == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_fold_without_tumours_is_named_before_the_training(tmp_path):

@@ -21,6 +21,7 @@ from adae_edge.train.recipes import RECIPES
 from adae_edge.train.request import TrainRequest, plan
 from adae_edge.train.settings import describe
 from adae_edge.train.slices import fit_slice_local
+from adae_edge.train.tables.slices import auroc_of_same_area, properties
 from adae_edge.train.trainer import train
 from tests.support.trained import train_on
 from tests.support.volumes import write_patients
@@ -230,3 +231,25 @@ def test_slices_alone_are_moved_and_the_training_says_so(patients, tmp_path):
         train(dataset, settings, tmp_path / name)
         weights.append(Checkpoint.load(tmp_path / name).contract.weights_sha256)
     assert weights[0] != weights[1]
+
+
+def test_slices_of_the_same_area_are_compared_within_a_patient():
+    areas = np.float32([100, 109, 112, 100, 100])
+    anomalous = np.array([True, False, False, False, False])
+    patients = np.array([0, 0, 0, 0, 1])
+    scores = np.float32([5, 5, 9, 1, 9])
+    # The third slice is larger by more than a tenth, and the last one another patient's.
+    assert auroc_of_same_area(scores, anomalous, patients, areas) == 0.75
+    assert auroc_of_same_area(scores, anomalous, np.arange(5), areas) is None
+
+
+def test_properties_are_of_the_brain_in_its_own_units(patients):
+    dataset = load_dataset(patients)
+    chosen = np.array([3, 0])
+    found = properties(dataset, chosen)
+    for index, number in enumerate(chosen):
+        frame, (mean, deviation) = dataset.frames[int(number)], dataset.statistics[number]
+        z = (frame[frame > 0] - mean) / deviation
+        assert found["area"][index] == len(z)
+        np.testing.assert_allclose(found["mean"][index], z.mean(), rtol=1e-4)
+        np.testing.assert_allclose(found["98th percentile"][index], np.quantile(z, 0.98), rtol=1e-4)

@@ -23,6 +23,8 @@ To keep the epoch that is best on the test frames is to read their labels, so no
 figure of the method. It says how much that choice alone would give: the AUROC after the last epoch,
 after the best one (the highest of all, and which it is), and the lowest of all."""
 
+_CLASS = ("class_mean", "class_spread")
+
 
 def as_markdown(plan: TablePlan, summary: dict[str, Any]) -> str:
     """Write the table as a page, with the paper's columns beside ours.
@@ -113,6 +115,14 @@ def _rows(plan: TablePlan, summary: dict[str, Any]) -> list[list[str]]:
     means += [f"{method['mean']:.3f}" for method in paper]
     means += [f"**{_figure(score['mean'], score['spread'])}**" for score in scores]
     rows.append(means)
+
+    if any("same_area" in score for score in scores):
+        for class_name, title in summary["classes"].items():
+            row = [f"{title}, same area"] + ["-"] * len(paper)
+            for score in scores:
+                pairs = score.get("same_area", {"class_mean": {}, "class_spread": {}})
+                row.append(_figure(*(pairs[which].get(class_name) for which in _CLASS)))
+            rows.append(row)
 
     if plan.table.development:
         others = ["mean of others"] + ["-"] * len(paper)

@@ -125,6 +125,9 @@ def _scores(plan: TablePlan, results: _Results) -> dict[str, Any]:
             outside = _means(_by_class(plan, results, "auroc_outside_development", name))
             kept = ("mean", "spread", "class_mean")
             score["outside_development"] = {figure: outside[figure] for figure in kept}
+    if any("auroc_same_area" in result for result in results.values()):
+        for name, score in scores.items():
+            score["same_area"] = _means(_by_class(plan, results, "auroc_same_area", name))
     return scores
 
 

@@ -26,7 +26,7 @@ from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.formats.files import write_atomically, write_json
 from adae_edge.machine import machine
 from adae_edge.model import ADAE, load_network
-from adae_edge.train.data.dataset import Dataset, Indices, read_batches
+from adae_edge.train.data.dataset import Dataset, Indices
 from adae_edge.train.data.splits import Split, split
 from adae_edge.train.density import fit_density
 from adae_edge.train.distributed import Group
@@ -36,6 +36,7 @@ from adae_edge.train.metrics import Update, training_seconds
 from adae_edge.train.settings import Settings
 from adae_edge.train.tables.cell import Cell, Scores
 from adae_edge.train.tables.epochs import keep_aurocs, read_aurocs
+from adae_edge.train.tables.slices import auroc_of_same_area, slice_scores
 from adae_edge.train.trainer import train
 from adae_edge.train.unseen import training_digest
 from adae_edge.train.yardsticks import measure_yardsticks, small_pictures
@@ -85,7 +86,7 @@ def run_cell(cell: Cell, on_update: OnUpdate) -> None:
         named["autoencoder"] = _autoencoder_scores(cell, dataset, parts.test)
         seconds += training_seconds(cell.autoencoder)
     if dataset.kind == "modality":
-        named["area"] = area_of(dataset, parts.test)
+        named |= slice_scores(model, dataset, parts)
     write_atomically(cell.scores, Scores(parts.test, anomalous, named).as_csv())
 
     # figures, with which the cell is finished
@@ -109,6 +110,8 @@ def run_cell(cell: Cell, on_update: OnUpdate) -> None:
     if cell.of_table.development:
         outside = {name: values[others] for name, values in named.items()}
         result["auroc_outside_development"] = _aurocs(anomalous[others], outside)
+    if dataset.kind == "modality":
+        result["auroc_same_area"] = _same_area(dataset, parts.test, named)
     write_json(cell.result, result)
 
 
@@ -126,6 +129,18 @@ def _aurocs(
 ) -> dict[str, float]:
     """Measure each named score."""
     return {name: float(roc_auc_score(anomalous, values)) for name, values in named.items()}
+
+
+def _same_area(
+    dataset: Dataset, test: Indices, named: dict[str, NDArray[np.float32]]
+) -> dict[str, float | None]:
+    """Measure each named score on pairs of slices of one patient and about the same area."""
+    assert dataset.groups is not None
+    anomalous, patients = dataset.anomalous[test], dataset.groups[test]
+    return {
+        name: auroc_of_same_area(values, anomalous, patients, named["area"])
+        for name, values in named.items()
+    }
 
 
 def _network_scores(
@@ -184,12 +199,6 @@ def trained(
     if checkpoint.training.get("data_sha256") != training_digest(dataset, settings.seed):
         raise CheckpointError(f"{path} was trained on other data than {settings.data}: remove it")
     return checkpoint
-
-
-def area_of(dataset: Dataset, indices: Indices) -> NDArray[np.float32]:
-    """Count the voxels of these slices that are not 0, which is the brain: float32 [N]."""
-    counts = [np.count_nonzero(batch, axis=(1, 2, 3)) for batch in read_batches(dataset, indices)]
-    return np.concatenate(counts).astype(np.float32)
 
 
 def _machine(device: str) -> dict[str, Any]:
