@@ -16,7 +16,9 @@ FRAMES = 2000
 
 
 def components_for(network: Network, count: int) -> Network:
-    """The network with as many components as ``count`` training frames can give: half of them."""
+    """The network, if it is linear with as many components as ``count`` frames can give, half."""
+    if not network.linear:
+        return network
     return Network(None, max(min(network.latent, min(count, FRAMES) // 2), 1))
 
 

@@ -32,7 +32,8 @@ def load_frames(dataset: Dataset, parts: Split, preprocess: Preprocess) -> tuple
             training and calibration frames.
 
     Raises:
-        DatasetError: frames that cannot be decoded, or that are too small for the region.
+        DatasetError: frames that cannot be decoded, that are too small for the region, or in which
+            the network sees nothing or no difference.
     """
     wanted = np.concatenate([parts.train, parts.calibration])
     resized: list[Tensor] = []
@@ -44,7 +45,26 @@ def load_frames(dataset: Dataset, parts: Split, preprocess: Preprocess) -> tuple
         start += len(batch)
         tensors = map(torch.from_numpy, [batch, *statistics])
         resized.append(pack(preprocess, *tensors))
-    return torch.cat(resized)[: len(parts.train)], digest
+    packed = torch.cat(resized)
+    _check_content(packed)
+    return packed[: len(parts.train)], digest
+
+
+def _check_content(frames: Tensor) -> None:
+    """Refuse frames [N, C, S, S] from which nothing can be learned.
+
+    Raises:
+        DatasetError: each is of one level, or all are equal.
+    """
+    values = frames.flatten(1)
+    if (values == values[:, :1]).all():
+        raise DatasetError(
+            "there is nothing in the normal frames: as the network sees them, each is of one level"
+        )
+    if (values == values[:1]).all():
+        raise DatasetError(
+            "the normal frames vary in nothing: as the network sees them, all are equal"
+        )
 
 
 def pack(preprocess: Preprocess, frames: Tensor, *statistics: Tensor) -> Tensor:

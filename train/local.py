@@ -7,9 +7,11 @@ third of them, for each third.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from adae_edge.local import Local, grey_of
@@ -29,7 +31,24 @@ FOLDS = 3
 LEAST_SPREAD = 0.02
 
 
-def fit_local(model: ADAE, dataset: Dataset, indices: Indices) -> tuple[Local, Trial | None]:
+class Fit(NamedTuple):
+    """What a fit comes to.
+
+    Attributes:
+        local: the score.
+        trial: what decided whether it turns parts; None where nothing lies on a background.
+        scores: float32 [N], of each frame by the fit without its fold.
+        peaks: float32 [N], the largest values of their maps, or more where a map has more pixels
+            than the frame.
+    """
+
+    local: Local
+    trial: Trial | None
+    scores: NDArray[np.float32]
+    peaks: NDArray[np.float32]
+
+
+def fit_local(model: ADAE, dataset: Dataset, indices: Indices) -> Fit:
     """Fit the score to training normals; the same frames give the same numbers.
 
     Raw frames are read, because what a still scene varies by is less than the rounding of the
@@ -39,9 +58,6 @@ def fit_local(model: ADAE, dataset: Dataset, indices: Indices) -> tuple[Local, T
         model: whose preprocessing is used; its side is 32 or more.
         dataset: the frames' data set.
         indices: of the training normals, in random order; the first 2000 are used.
-
-    Returns:
-        The score, and what decided whether it turns parts; None where nothing lies on a background.
 
     Raises:
         DatasetError: frames that cannot be decoded, or that are too small for the region.
@@ -53,12 +69,13 @@ def fit_local(model: ADAE, dataset: Dataset, indices: Indices) -> tuple[Local, T
 
     # What unseen normals have.
     side = model.preprocess.side
-    tops, sums = [], []
+    tops, sums, held_out = [], [], []
     for fold in range(int(folds.max()) + 1):
         partial = fitted(some(pictures, folds != fold), side, pose)
         energies = energies_of(partial, some(pictures, folds == fold))
         tops.append(rarest_of(energies))
         sums.append(torch.stack([_moments(energy) for energy in energies.values()], dim=1))
+        held_out.append(energies)
 
     # All of them.
     local = fitted(pictures, side, pose)
@@ -68,7 +85,24 @@ def fit_local(model: ADAE, dataset: Dataset, indices: Indices) -> tuple[Local, T
     mean = total / count
     spread = (squares / count - mean.square()).clamp(min=0).sqrt()
     local.places.copy_(torch.stack([mean, spread.clamp(min=LEAST_SPREAD)]))
-    return local.to(next(model.parameters()).device).eval(), trial
+    order = np.argsort(folds.numpy(), kind="stable")
+    scores, peaks = (values[np.argsort(order)] for values in _scored(local, joined(held_out)))
+    return Fit(local.to(next(model.parameters()).device).eval(), trial, scores, peaks)
+
+
+def _scored(local: Local, energies: Looks) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The scores of frames with these energies, and the peaks of their maps, float32 [N] each.
+
+    A map that a pose turns back into the frame has no value above its own and the 0 around it.
+    """
+    scores, peaks = [], []
+    with torch.inference_mode():
+        for start in range(0, len(energies["whole"]), 64):
+            part = {name: values[start : start + 64] for name, values in energies.items()}
+            scores.append(local.score(part))
+            highest = local.map(part).amax(dim=(1, 2))
+            peaks.append(highest if local.pose is None else highest.clamp(min=0))
+    return torch.cat(scores).numpy(), torch.cat(peaks).numpy()
 
 
 def folds_of(count: int, groups: Indices | None) -> Indices:
@@ -82,6 +116,11 @@ def folds_of(count: int, groups: Indices | None) -> Indices:
         fold_of[names[index]] = int(loads.argmin())
         loads[loads.argmin()] += sizes[index]
     return np.array([fold_of[name] for name in groups])
+
+
+def held_out_third(dataset: Dataset, indices: Indices) -> NDArray[np.bool_]:
+    """Which of these frames the first partial fit does not see, bool [N]."""
+    return _folds(dataset, indices) == 0
 
 
 def _folds(dataset: Dataset, indices: Indices) -> Indices:

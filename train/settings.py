@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from adae_edge.calibration import DEFAULT_FPR, normals_needed
 from adae_edge.contract import Network, Region, Window
 from adae_edge.errors import CheckpointError
 from adae_edge.train.data.dataset import Dataset
@@ -74,6 +75,17 @@ class Settings:
             ) from error
 
 
+def calibrates_by_folds(dataset: Dataset, settings: Settings, parts: Split) -> bool:
+    """Whether the normals that train calibrate, too, each as a fit without its fold scores it.
+
+    So it is where the normals kept for calibration alone are too few for the false-positive rate,
+    or for the default one, and a fit takes seconds.
+    """
+    fpr = DEFAULT_FPR if settings.fpr is None else settings.fpr
+    by_fits = settings.score == "local" and dataset.kind == "image"
+    return by_fits and 0 < fpr < 1 and len(parts.calibration) < normals_needed(fpr)
+
+
 def describe(dataset: Dataset, settings: Settings) -> str:
     """What is about to be trained, in lines for the terminal.
 
@@ -107,7 +119,7 @@ def describe(dataset: Dataset, settings: Settings) -> str:
         if settings.group is None:
             lines.append(_promise_to(calibrating))
         else:
-            lines.append(_groups_line(dataset, parts, calibrating))
+            lines.append(_groups_line(dataset, settings, parts))
     return "\n".join(lines)
 
 
@@ -120,14 +132,19 @@ def _promise_to(patients: int) -> str:
     )
 
 
-def _groups_line(dataset: Dataset, parts: Split, calibrating: int) -> str:
+def _groups_line(dataset: Dataset, settings: Settings, parts: Split) -> str:
     """How groups are divided, and what is left out of groups that hold both kinds."""
     assert dataset.groups is not None
-    trained = len(np.unique(dataset.groups[parts.train]))
-    tested = len(np.unique(dataset.groups[parts.test]))
+    trained, calibrating, tested = (
+        len(np.unique(dataset.groups[part]))
+        for part in (parts.train, parts.calibration, parts.test)
+    )
+    roles = f"{trained} groups train, {calibrating} calibrate"
+    if calibrates_by_folds(dataset, settings, parts):
+        roles = f"{trained + calibrating} groups train and calibrate"
     line = (
-        f"{trained} groups train, {calibrating} calibrate and {tested} test: frames of one group "
-        "are alike, so the threshold's promise holds for groups such as those that calibrate"
+        f"{roles} and {tested} test: frames of one group are alike, so the threshold's promise "
+        "holds for groups such as those that calibrate"
     )
     left_out = len(dataset.anomalous[dataset.anomalous]) - int(dataset.anomalous[parts.test].sum())
     if left_out:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,24 +20,23 @@ from adae_edge.calibration import calibrate
 from adae_edge.contract import Z_RANGE, Calibration, Contract
 from adae_edge.decoding.rules import rules_of
 from adae_edge.errors import CheckpointError, TrainingError, UsageError
-from adae_edge.formats.checkpoint import Checkpoint
+from adae_edge.formats.checkpoint import REFERENCE_FRAMES, Checkpoint
 from adae_edge.linear import LinearAutoencoder
 from adae_edge.model import ADAE, Preprocess, weights_digest
 from adae_edge.train.augment import moved, random_moves
-from adae_edge.train.data.dataset import Dataset, Indices
-from adae_edge.train.data.splits import Split, split, without_copies
+from adae_edge.train.data.dataset import Dataset, Frame, Indices
+from adae_edge.train.data.splits import Split, sharing, split, without_copies
 from adae_edge.train.dead import dead_note
 from adae_edge.train.density import fit_density
 from adae_edge.train.device import check_compiler, check_device
 from adae_edge.train.distributed import ALONE, Group
 from adae_edge.train.linear import components_for, fit_linear
 from adae_edge.train.loading import load_frames, map_peaks, score_frames, unpack
-from adae_edge.train.local import fit_local
+from adae_edge.train.local import FRAMES, Fit, fit_local, held_out_third
 from adae_edge.train.metrics import Metrics, Update
 from adae_edge.train.near_copies import describe_near_copies, near_copies
-from adae_edge.train.pose import Trial
 from adae_edge.train.run import Run, arrays
-from adae_edge.train.settings import Settings
+from adae_edge.train.settings import Settings, calibrates_by_folds
 from adae_edge.train.slices import fit_slice_local
 from adae_edge.train.yardsticks import FRAMES as PICTURES
 from adae_edge.train.yardsticks import Pictures, small_pictures
@@ -91,15 +90,16 @@ def train(
 
     # frames
     preprocess = _preprocess(dataset, settings)
-    parts = split(dataset.anomalous, settings.seed, dataset.groups)
-    frames, digest = load_frames(dataset, parts, preprocess)
+    whole = split(dataset.anomalous, settings.seed, dataset.groups)
+    frames, digest = load_frames(dataset, whole, preprocess)
     data_sha256, seen = digest.hexdigest(), digest.frames()
-    parts = without_copies(parts, seen, settings.data)
+    parts = without_copies(whole, seen, settings.data)
+    if calibrates_by_folds(dataset, settings, whole):
+        parts = sharing(whole, seen, FRAMES)
     # Too few normals are refused now, and not after the training.
     calibrate(np.zeros(len(parts.calibration), np.float32), settings.fpr)
     frames = frames.to(group.device)
-    if settings.network.linear:
-        settings = replace(settings, network=components_for(settings.network, len(frames)))
+    settings = replace(settings, network=components_for(settings.network, len(frames)))
 
     # networks
     torch.manual_seed(settings.seed)
@@ -126,22 +126,17 @@ def train(
         return None
 
     # calibration
-    if schedule.epochs and (note := dead_note(model.eval(), frames)):
-        on_note(note)
-    if trial := _fit_score(model.eval(), settings, dataset, frames, parts.train):
-        header["pose"] = asdict(trial)
-        on_note(trial.sentence())
-    scores, references = score_frames(model, dataset, parts.calibration)
-    peaks = map_peaks(model, dataset, parts.calibration)
-    calibration = calibrate(scores, settings.fpr, peaks=peaks)
+    fit = _fit_score(model.eval(), settings, dataset, frames, parts.train)
+    calibration, references = _calibrated(model, settings, dataset, parts, fit)
 
-    # what an evaluation compares with
+    # what an evaluation compares with, and what is to be told
     pictures = small_pictures(model, dataset, parts.train[:PICTURES])
-    if note := _near_copies(model, dataset, parts, pictures):
+    for note in filter(None, _notes(model, frames, dataset, parts, fit, pictures)):
         on_note(note)
 
     # checkpoint
     contract = _contract(dataset, settings, model, calibration, data_sha256)
+    header |= {"pose": asdict(fit.trial)} if fit and fit.trial else {}
     finished = Checkpoint(arrays(model.state_dict()), header, contract, seen=seen)
     if settings.references:
         finished.references = references
@@ -279,8 +274,8 @@ def _run_epoch(
 
 def _fit_score(
     model: ADAE, settings: Settings, dataset: Dataset, frames: Tensor, trained: Indices
-) -> Trial | None:
-    """Let the trained networks score as the settings say; returns what decided about a pose.
+) -> Fit | None:
+    """Let the trained networks score as the settings say; returns what a fit came to, if any.
 
     Args:
         model: in eval mode.
@@ -296,17 +291,59 @@ def _fit_score(
         if dataset.kind == "modality":
             model.local = fit_slice_local(model, dataset, trained)
         else:
-            model.local, trial = fit_local(model, dataset, trained)
-            return trial
+            fit = fit_local(model, dataset, trained)
+            model.local = fit.local
+            return fit
     return None
 
 
-def _near_copies(model: ADAE, dataset: Dataset, parts: Split, pictures: Pictures) -> str:
-    """What is to be told of calibration frames that are nearly one of these training frames."""
-    if dataset.small or dataset.kind != "image":
-        return ""
-    calibrating = small_pictures(model, dataset, parts.calibration[:PICTURES])
-    return describe_near_copies(near_copies(pictures, calibrating), len(calibrating))
+def _calibrated(
+    model: ADAE, settings: Settings, dataset: Dataset, parts: Split, fit: Fit | None
+) -> tuple[Calibration, list[Frame]]:
+    """The thresholds of the score and of its map, and the frames that a checkpoint may carry."""
+    if parts.shared and fit is not None:
+        _, references = score_frames(model, dataset, parts.train[:REFERENCE_FRAMES])
+        return calibrate(fit.scores, settings.fpr, peaks=fit.peaks), references
+    scores, references = score_frames(model, dataset, parts.calibration)
+    peaks = map_peaks(model, dataset, parts.calibration)
+    return calibrate(scores, settings.fpr, peaks=peaks), references
+
+
+def _notes(
+    model: ADAE,
+    frames: Tensor,
+    dataset: Dataset,
+    parts: Split,
+    fit: Fit | None,
+    pictures: Pictures,
+) -> Iterator[str]:
+    """What is to be told of a training: dead pixels, the pose, the calibration, near copies.
+
+    Args:
+        model: in eval mode.
+        frames: those of the training, packed, [N, C, S, S].
+        dataset: the raw frames.
+        parts: how they were split.
+        fit: of the score, if it was fitted.
+        pictures: of the first training frames.
+    """
+    if not isinstance(model.generator, LinearAutoencoder):
+        yield dead_note(model, frames)
+    if fit is not None and fit.trial is not None:
+        yield fit.trial.sentence()
+    if parts.shared:
+        yield (
+            f"all {len(parts.train)} normals train and calibrate, each scored by a fit without its "
+            "third: too few could be kept for calibration alone"
+        )
+    if dataset.kind == "image" and not dataset.small:
+        calibrating = parts.calibration[:PICTURES]
+        if parts.shared:
+            held_out = held_out_third(dataset, calibrating)
+            pictures, compared = pictures[~held_out], pictures[held_out]
+        else:
+            compared = small_pictures(model, dataset, calibrating)
+        yield describe_near_copies(near_copies(pictures, compared), len(compared))
 
 
 def _contract(

@@ -213,7 +213,7 @@ def test_frames_that_hardly_vary_still_give_finite_scores(kind, tmp_path):
         frames += random.integers(0, 3, frames.shape, np.uint8)
     model = ADAE(Preprocess(32), 1, Network(None, 2)).eval()
     dataset = Dataset(frames, np.zeros(count, bool), 1, small=False)
-    model.local, _ = fit_local(model, dataset, np.arange(count))
+    model.local = fit_local(model, dataset, np.arange(count)).local
     model.score = "local"
     black = np.zeros((1, 40, 40, 1), np.uint8)
     with torch.inference_mode():

@@ -19,13 +19,19 @@ class Split:
 
     Attributes:
         train: frames that train.
-        calibration: normals that set the threshold.
+        calibration: normals that set the threshold; the same array as ``train`` where every normal
+            does both, see ``shared``.
         test: normals and all anomalous frames that measure.
     """
 
     train: Indices
     calibration: Indices
     test: Indices
+
+    @property
+    def shared(self) -> bool:
+        """Whether every normal trains and calibrates, each scored by a fit that did not see it."""
+        return self.calibration is self.train
 
 
 def split(anomalous: NDArray[np.bool_], seed: int, groups: Indices | None = None) -> Split:
@@ -79,6 +85,22 @@ def without_copies(parts: Split, digests: NDArray[np.uint8], data: str) -> Split
             "would train and calibrate: remove the copies"
         )
     return replace(parts, calibration=parts.calibration[new])
+
+
+def sharing(parts: Split, digests: NDArray[np.uint8], most: int) -> Split:
+    """Let all normals of both parts train and calibrate, of copies the first one alone.
+
+    A copy in another fold would be scored by a fit that saw it.
+
+    Args:
+        parts: the split.
+        digests: as for ``without_copies``.
+        most: how many of them, at most.
+    """
+    normals = np.concatenate([parts.train, parts.calibration])
+    _, first = np.unique(digests, axis=0, return_index=True)
+    normals = normals[np.sort(first)[:most]]
+    return replace(parts, train=normals, calibration=normals)
 
 
 def check_groups(dataset: Dataset, rule: str) -> None:
