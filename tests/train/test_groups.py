@@ -56,7 +56,7 @@ def test_no_group_trains_and_calibrates_or_is_tested_too(parts_folder, tmp_path)
     assert [len(names) for names in by_part] == [7, 1, 2]
     assert len(set().union(*by_part)) == 10
     told = training.describe().splitlines()[-1]
-    assert told.startswith("7 groups train, 1 calibrate and 2 test")
+    assert told.startswith("8 groups train and calibrate and 2 test")
     assert "16 anomalous frames are not tested" in told
 
     checkpoint = Checkpoint.load(tmp_path / "c.safetensors")
@@ -233,7 +233,7 @@ def test_near_copies_are_told_with_their_number_and_groups_are_the_remedy(tmp_pa
     assert "groups train" in honest.output
     assert "nearly a training frame" not in honest.output
     kept = Checkpoint.load(tmp_path / "a.safetensors").contract.calibration.normals
-    assert kept == int(told[2])
+    assert kept == 3 * int(told[2])  # each third calibrates by a fit to the others
 
 
 def test_frames_that_are_merely_alike_are_no_near_copies():
