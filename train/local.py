@@ -120,7 +120,8 @@ def folds_of(count: int, groups: Indices | None) -> Indices:
 
 def held_out_third(dataset: Dataset, indices: Indices) -> NDArray[np.bool_]:
     """Which of these frames the first partial fit does not see, bool [N]."""
-    return _folds(dataset, indices) == 0
+    held_out: NDArray[np.bool_] = _folds(dataset, indices) == 0
+    return held_out
 
 
 def _folds(dataset: Dataset, indices: Indices) -> Indices:
