@@ -255,6 +255,12 @@ class Contract:
         "grey values of DICOM files, as in the training; null: by each file's own window",
         Of("modality", NULL),
     ] = None
+    bits: Annotated[
+        int | None,
+        nullable(whole(9, 16)),
+        "of a camera's grey values, which lie in the low ones of 16-bit files; null: all 16",
+        Of("modality", NULL),
+    ] = None
     decoding: Annotated[
         str | None,
         nullable(printable_text(100)),
@@ -315,7 +321,8 @@ class Contract:
         if schema < 4:
             _check_before_4(fields, schema)
         if schema < 5:
-            fields = _with_added(fields, "the contract", 5, decoding=None, measured="frame")
+            added = {"bits": None, "decoding": None, "measured": "frame"}
+            fields = _with_added(fields, "the contract", 5, **added)
             fields = _with_added_calibration(fields, 5, map_threshold=None)
         values = _read(Contract, fields, "the contract")
         _check_kind(fields)

@@ -96,7 +96,8 @@ def _encoded(colour: Image.Image) -> Iterator[tuple[str, bytes]]:
 def _png_with_sbit(deep: Image.Image) -> bytes:
     """A PNG of 16 bits that says that 12 of them are significant."""
     out = io.BytesIO()
-    deep.save(out, "PNG")
+    values = np.asarray(deep)
+    Image.fromarray(values >> 4 << 4 | values >> 12).save(out, "PNG")  # 12 bits, scaled to 16
     data = out.getvalue()
     return mended(data[:33] + struct.pack(">I4sBI", 1, b"sBIT", 12, 0) + data[33:])
 
@@ -162,7 +163,7 @@ def _by_opencv(data: bytes) -> Frame:
     import cv2
 
     flags = cv2.IMREAD_UNCHANGED
-    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    decoded: Any = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if decoded.ndim == 3:
         decoded = decoded[:, :, [2, 1, 0]]
     return _rgb(decoded)
@@ -172,7 +173,7 @@ def _by_tifffile(path: Path) -> Frame:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
-        page = file.pages[0]
+        page: Any = file.pages[0]
         decoded = page.asarray()
         if page.photometric == 3:
             decoded = np.moveaxis(page.colormap[:, decoded] >> 8, 0, -1).astype(np.uint8)

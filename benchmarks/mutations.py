@@ -194,7 +194,8 @@ class Worker:
     def _end(self) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            with contextlib.suppress(BrokenPipeError), self._process:
+                pass  # closes its pipes and waits for it
             self._process = None
 
 

@@ -118,6 +118,8 @@ def export(
     assert loaded.contract is not None
     contract = replace(loaded.contract, form=form)
     _check_form(contract)
+    if example is not None and contract.bits is not None:
+        raise UsageError("an example reads no camera's bits: leave out --example")
     real = _frames_for(loaded, contract, checkpoint, frames)
 
     # make the graph, compare it, and say what it costs

@@ -58,6 +58,7 @@ class TrainRequest:
         references: whether calibration normals travel in the checkpoint; else they do.
         group: which frames of a folder belong together, as for ``groups_of``; else each stands
             alone.
+        bits: of a camera's grey values in 16-bit files; else all 16.
         seed: for the split, the first weights and the order of batches; else 0.
     """
 
@@ -78,6 +79,7 @@ class TrainRequest:
     window: Window | None = None
     references: bool | None = None
     group: str | None = None
+    bits: int | None = None
     seed: int | None = None
 
 
@@ -155,7 +157,9 @@ def prepare(request: TrainRequest) -> Training:
         )
     check_writable(out)
     chosen = class_number(request.data, request.anomalous)
-    dataset = load_dataset(request.data, chosen, request.window, request.modality, request.group)
+    dataset = load_dataset(
+        request.data, chosen, request.window, request.modality, request.group, request.bits
+    )
     if request.group is not None:
         check_groups(dataset, request.group)
     recommended = _score_asked(request) == "auto"
@@ -173,7 +177,12 @@ def _resumed(request: TrainRequest, path: Path) -> Training:
     settings = Settings.from_header(unfinished.training)
     settings = replace(settings, data=request.data or settings.data)
     dataset = load_dataset(
-        settings.data, settings.anomalous, settings.window, settings.modality, settings.group
+        settings.data,
+        settings.anomalous,
+        settings.window,
+        settings.modality,
+        settings.group,
+        settings.bits,
     )
     return Training(dataset, settings, path, unfinished)
 
@@ -234,6 +243,7 @@ def plan(dataset: Dataset, request: TrainRequest) -> Settings:
         modality=request.modality,
         score=score,
         group=request.group,
+        bits=request.bits,
     )
 
 

@@ -34,6 +34,7 @@ class Settings:
         modality: which volumes of brats and nifti were taken, or None.
         score: which of ``contract.SCORES`` is calibrated and exported.
         group: which frames of a folder belong together, as for ``groups_of``, or None.
+        bits: of a camera's grey values in 16-bit files, or None for all 16.
     """
 
     data: str
@@ -52,6 +53,7 @@ class Settings:
     modality: str | None = None
     score: str = "l2"
     group: str | None = None
+    bits: int | None = None
 
     @staticmethod
     def from_header(header: dict[str, Any]) -> Settings:

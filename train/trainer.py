@@ -366,5 +366,6 @@ def _contract(
         z_range=model.preprocess.z_range,
         modality=dataset.modality,
         window=settings.window,
+        bits=settings.bits,
         decoding=rules_of(dataset.kind),
     )

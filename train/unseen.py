@@ -106,9 +106,9 @@ def _open_folder(spec: str, settings: Settings, window: Window | None) -> Datase
     """Open a folder; where its paths do not tell the training's groups, each frame stands alone."""
     window = window or settings.window
     try:
-        return load_dataset(spec, None, window, settings.modality, settings.group)
+        return load_dataset(spec, None, window, settings.modality, settings.group, settings.bits)
     except GroupError:
-        return load_dataset(spec, None, window, settings.modality)
+        return load_dataset(spec, None, window, settings.modality, bits=settings.bits)
 
 
 def training_digest(dataset: Dataset, seed: int) -> str | None:

@@ -132,6 +132,15 @@ def train(
             "path,group."
         ),
     ] = None,
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            min=9,
+            max=16,
+            help="Bits of a camera whose grey values lie in the low bits of 16-bit files "
+            "[default: all 16].",
+        ),
+    ] = None,
     device: TorchDevice = "cpu",
     compiled: Annotated[bool, typer.Option("--compile", help="Train with torch.compile.")] = False,
     seed: Seed = None,
@@ -162,6 +171,7 @@ def train(
         window=window_of(window),
         references=False if no_reference_frames else None,
         group=group,
+        bits=bits,
         seed=seed,
     )
     training = prepare(request)

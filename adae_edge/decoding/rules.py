@@ -8,17 +8,18 @@ its threshold was chosen.
 from __future__ import annotations
 
 PICTURES = "pictures 1"
+TIFF = "tiff 2"  # 1 lacked inversion and orientation of some files
 DICOM = "dicom 1"
 VIDEO = "video 2"
 VOLUMES = "volumes 1"
 
 # Contracts without rules are of the time when these were in force.
-_FIRST = frozenset({"pictures 1", "dicom 1", "video 1", "volumes 1"})
+_FIRST = frozenset({"pictures 1", "tiff 1", "dicom 1", "video 1", "volumes 1"})
 
 
 def rules_of(kind: str) -> str:
     """What the contract of a model keeps that takes frames of a kind, "image" or "modality"."""
-    return VOLUMES if kind == "modality" else ", ".join((PICTURES, DICOM, VIDEO))
+    return VOLUMES if kind == "modality" else ", ".join((PICTURES, TIFF, DICOM, VIDEO))
 
 
 def is_covered(rule: str, kept: str | None) -> bool:

@@ -222,6 +222,8 @@ def _describe_frames(contract: Contract) -> str:
     if contract.window:
         center, width = contract.window
         frames += f", of DICOM files by the window {center:g},{width:g}"
+    if contract.bits:
+        frames += f", of 16-bit files their low {contract.bits}"
     if contract.modality:
         frames += f", of {contract.modality} volumes"
     sizes = "any size" if form.size is None else f"{form.size[1]} x {form.size[0]} pixels alone"

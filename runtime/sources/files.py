@@ -11,7 +11,7 @@ from pathlib import Path
 from adae_edge.decoding.folders import left_out_words, list_folder
 from adae_edge.decoding.images import decode_image
 from adae_edge.decoding.kinds import is_dicom
-from adae_edge.decoding.rules import DICOM, PICTURES
+from adae_edge.decoding.rules import DICOM, PICTURES, TIFF
 from adae_edge.errors import FrameError, NoPicture, SourceError, UsageError
 from adae_edge.runtime.frame import Event, Frame
 from adae_edge.runtime.sources.source import Source, Wanted, failure
@@ -33,7 +33,7 @@ class Files(Source):
             SourceError: the folder holds no such files.
         """
         wanted.check_pictures(place)
-        self._place, self._window = place, wanted.window
+        self._place, self._window, self._bits = place, wanted.window, wanted.bits
         path = Path(place)
         self.left_out: Counter[str] = Counter()
         self._unreadable: list[str] = []
@@ -68,7 +68,9 @@ class Files(Source):
 
     def _frames(self, path: Path) -> Iterator[Frame]:
         if not is_dicom(path):
-            yield Frame(str(path), 0, time.time(), decode_image(path), decoding=PICTURES)
+            pixels = decode_image(path, self._bits)
+            rule = TIFF if path.suffix.lower() in (".tif", ".tiff") else PICTURES
+            yield Frame(str(path), 0, time.time(), pixels, decoding=rule)
             return
         from adae_edge.decoding.dicom import decode_dicom
 

@@ -26,12 +26,14 @@ class Wanted:
         kind: of the frames, "image" or "modality", as in the contract.
         window: centre and width of the grey values of DICOM files, in place of their own.
         modality: which volumes are taken, where names say what they show; None for all.
+        bits: of a camera's grey values in 16-bit files, or None for all 16.
         brain_mask: for volumes that are not skull-stripped, a mask or a folder of masks.
     """
 
     kind: str = "image"
     window: Window | None = None
     modality: str | None = None
+    bits: int | None = None
     brain_mask: Path | None = None
 
     @staticmethod
@@ -41,7 +43,13 @@ class Wanted:
         brain_mask: Path | None = None,
     ) -> Wanted:
         """What a contract says, with the window of the training where no other one is given."""
-        return Wanted(contract.kind, window or contract.window, contract.modality, brain_mask)
+        return Wanted(
+            contract.kind,
+            window or contract.window,
+            contract.modality,
+            contract.bits,
+            brain_mask,
+        )
 
     def check_pictures(self, what: str) -> None:
         """Raise UsageError if a source of pictures, named ``what``, cannot give what is wanted."""

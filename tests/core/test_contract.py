@@ -14,7 +14,7 @@ from tests.support.models import as_schema_1, as_schema_4
 FIELDS = ["graph" if field.name == "form" else field.name for field in dataclasses.fields(Contract)]
 CALIBRATION = ["threshold", "target_fpr", "confidence", "normals", "quantiles", "map_threshold"]
 ADDED = ["modality", "window", "z_range"]  # by schema 2
-LATER = ["graph", "decoding", "measured"]  # by schemas 3 and 5
+LATER = ["graph", "bits", "decoding", "measured"]  # by schemas 3 and 5
 GRAPH = [field.name for field in dataclasses.fields(Form)]  # by schema 3
 NETWORK = ["width", "latent"]
 RISING = [index / 100 for index in range(101)]
@@ -48,6 +48,7 @@ def refusal(fields):
         {"kind": "modality", "z_range": 5.0, "measured": "interior"},
         {"window": (-40.5, 400.0)},
         {"decoding": "pictures 2"},
+        {"bits": 12},
         {"form": Form()},
         {
             "form": Form(
@@ -114,7 +115,7 @@ def test_unknown_field_is_named(contract, part):
         for value in [None, True, [], {}, "", "text", -1, 0.5, 1e308, "NaN", ["x"] * 4, {"a": 1}]
         if (name, value)
         not in [
-            *((name, None) for name in ("region", "graph", "decoding", *ADDED)),
+            *((name, None) for name in ("region", "graph", "bits", "decoding", *ADDED)),
             ("pad_value", 0.5),
             *((name, text) for name in ("version", "decoding") for text in ("text", "NaN")),
         ]
@@ -162,6 +163,9 @@ def test_value_of_another_type_is_refused(contract, name, value):
         (None, "window", [40, True]),
         (None, "window", [2e9, 400]),
         (None, "window", "40"),
+        (None, "bits", 8),
+        (None, "bits", 17),
+        (None, "bits", 12.5),
         (None, "decoding", ""),
         (None, "decoding", "a\nb"),
         (None, "decoding", "x" * 101),

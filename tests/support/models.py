@@ -61,7 +61,12 @@ def as_schema_1(contract):
 def as_schema_4(contract):
     """Its JSON fields as a file of schema 4 has them; 2 and 3 have the same, or fewer."""
     fields = json.loads(contract.to_json()) | {"schema": 4}
-    del fields["decoding"], fields["measured"], fields["calibration"]["map_threshold"]
+    del (
+        fields["bits"],
+        fields["decoding"],
+        fields["measured"],
+        fields["calibration"]["map_threshold"],
+    )
     return fields
 
 

@@ -222,3 +222,25 @@ def test_batches_keep_the_order_and_never_mix_sizes(tmp_path):
     batches = list(read_batches(load_dataset(str(tmp_path)), np.arange(len(sizes))))
     assert [batch.shape[1:3] for batch in batches] == [(8, 8), (6, 9), (8, 8)]
     assert [frame[0, 0, 0] for batch in batches for frame in batch] == list(range(len(sizes)))
+
+
+def test_a_camera_s_bits_are_kept_from_the_training_to_the_score(tmp_path):
+    for index in range(12):
+        save(tmp_path / "data" / f"{index:02}.png", noise(40 + index, 40).astype(np.uint16) * 16)
+    dataset = load_dataset(str(tmp_path / "data"), bits=12)
+    assert np.array_equal(dataset.frames[0][:, :, 0], noise(40, 40))
+    settings = settings_for(dataset, str(tmp_path / "data"), epochs=1, side=8, bits=12)
+    contract = train(dataset, settings, tmp_path / "c.safetensors")
+    assert contract.bits == 12
+    (first, *_) = open_for(contract, str(tmp_path / "data"))
+    assert np.array_equal(first.pixels[:, :, 0], noise(40, 40))
+    unseen = unseen_frames(Checkpoint.load(tmp_path / "c.safetensors"))
+    index = int(unseen.indices[0])
+    assert np.array_equal(unseen.frame(0, 1), dataset.frames[index])
+    exported = export(tmp_path / "c.safetensors", tmp_path / "m.onnx")
+    assert exported.contract.bits == 12
+    assert "low 12" in modelfile.describe(modelfile.read(tmp_path / "m.onnx"))
+    with pytest.raises(UsageError, match="camera's bits"):
+        export(tmp_path / "c.safetensors", tmp_path / "n.onnx", example=tmp_path / "example")
+    with pytest.raises(UsageError, match="--bits"):
+        load_dataset("digits", 0, bits=12)

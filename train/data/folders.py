@@ -49,10 +49,14 @@ class Files(Sequence[_Frame]):
         places: each frame's file, and its number in it for DICOM, None for an image.
         channels: 1 or 3, what every frame is converted to.
         window: centre and width for DICOM files, in place of their own.
+        bits: of a camera's grey values in 16-bit files, or None.
     """
 
-    def __init__(self, places: list[_Place], channels: int, window: Window | None) -> None:
+    def __init__(
+        self, places: list[_Place], channels: int, window: Window | None, bits: int | None
+    ) -> None:
         self.channels = channels
+        self._bits = bits
         self._places = places
         self._window = window
 
@@ -79,10 +83,10 @@ class Files(Sequence[_Frame]):
     def __getitem__(self, index: slice) -> Sequence[_Frame]: ...
     def __getitem__(self, index: int | slice) -> _Frame | Sequence[_Frame]:
         if isinstance(index, slice):
-            return Files(self._places[index], self.channels, self._window)
+            return Files(self._places[index], self.channels, self._window, self._bits)
         path, number = self._places[index]
         if number is None:
-            return to_channels(decode_image(path), self.channels)
+            return to_channels(decode_image(path, self._bits), self.channels)
         from adae_edge.decoding.dicom import decode_one
 
         return to_channels(decode_one(path, number, self._window), self.channels)
@@ -105,13 +109,14 @@ class Folder:
     read_as: str
 
 
-def open_folder(folder: Path, window: Window | None = None) -> Folder:
+def open_folder(folder: Path, window: Window | None = None, bits: int | None = None) -> Folder:
     """Find the frames of a folder, and which are anomalous.
 
     Args:
         folder: with images and DICOM files in parts whose names tell what they hold, as in
             ``read_layout``; without such names it holds normals only.
         window: centre and width for DICOM files, in place of their own.
+        bits: of a camera's grey values in 16-bit files, or None for all 16.
 
     Raises:
         DatasetError: a part is empty or cannot be read, the names leave open what is normal, the
@@ -137,7 +142,7 @@ def open_folder(folder: Path, window: Window | None = None) -> Folder:
     ]
     counts = [sum(map(len, kind)) for kind in parts]
     return Folder(
-        Files(places, channels, window),
+        Files(places, channels, window, bits),
         np.repeat([False, True], counts),
         below,
         _read_as(folder, layout, counts, left_out),

@@ -33,6 +33,7 @@ def load_dataset(
     window: Window | None = None,
     modality: str | None = None,
     group: str | None = None,
+    bits: int | None = None,
 ) -> Dataset:
     """Open a data set.
 
@@ -45,10 +46,11 @@ def load_dataset(
         modality: which volumes of brats and nifti are taken, flair, t1, t1ce or t2; None for flair.
         group: which frames of a folder belong together: a file for ``groups_in``, or a rule for
             ``groups_of``; None for none.
+        bits: of a camera's grey values in 16-bit files, 9 to 16; None for all 16.
 
     Raises:
-        UsageError: no such data set, or a class, window or group where none can be chosen or is
-            missing.
+        UsageError: no such data set, or a class, window, group or bits where none can be chosen or
+            is missing.
         GroupError: as ``groups_in`` and ``groups_of``.
         DatasetError: the files are missing, damaged or empty, or show several orientations.
     """
@@ -62,6 +64,8 @@ def load_dataset(
         )
     if window is not None and (volumes or read is not None):
         raise UsageError(f"--window is for DICOM files, and {name} has none")
+    if bits is not None and (volumes or read is not None):
+        raise UsageError(f"--bits is for pictures of a camera in a folder, and {name} has none")
     if modality is not None and not volumes:
         raise UsageError("--modality chooses among the volumes of brats:DIR and nifti:DIR")
     if group is not None and (volumes or read is not None):
@@ -71,7 +75,7 @@ def load_dataset(
 
         return load_brains(spec, modality)
     if read is None:
-        return _folder(Path(spec), window, group)
+        return _folder(Path(spec), window, group, bits)
     if anomalous is None or not 0 <= anomalous <= 9:
         raise UsageError(f"{name} needs the class that is anomalous: --anomalous 0 to 9")
     return _with_classes(spec, read(Path(place or ".")), anomalous)
@@ -140,13 +144,13 @@ def _with_classes(name: str, labelled: Labelled, anomalous: int) -> Dataset:
     return Dataset(labelled.frames, held_out, channels, small=True, note=labelled.note)
 
 
-def _folder(folder: Path, window: Window | None, group: str | None) -> Dataset:
+def _folder(folder: Path, window: Window | None, group: str | None, bits: int | None) -> Dataset:
     if not folder.is_dir():
         raise UsageError(
             f"there is no data set {folder}: give digits, mnist:DIR, cifar10:DIR, brats:DIR, "
             "nifti:DIR or a folder"
         )
-    opened = open_folder(folder, window)
+    opened = open_folder(folder, window, bits)
     groups, normals = None, int((~opened.anomalous).sum())
     if group is not None and is_list(group):
         paths = [path.relative_to(folder) for path in opened.frames.paths]
