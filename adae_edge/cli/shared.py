@@ -76,12 +76,15 @@ def three_of(values: list[Item], option: str) -> tuple[Item, Item, Item]:
 
 
 def calibrated(contract: Contract) -> str:
-    """The new threshold and what it promises, in a line for the terminal."""
+    """The new threshold and what it promises, and the map's, in a line for the terminal."""
     calibration = contract.calibration
-    return (
+    line = (
         f"threshold {calibration.threshold:.4f}: {contract.promise}, "
         f"by {calibration.normals} calibration normals"
     )
+    if calibration.map_threshold is not None:
+        line += f"; {calibration.map_threshold:.4f} for the map, with the same promise"
+    return line
 
 
 def region_of(text: str | None) -> Region | None:
