@@ -1,35 +1,32 @@
-"""Decoding DICOM files into 8-bit frames: the one file that needs the [dicom] extra.
-
-The order is the standard's (PS3.3 C.11 and C.7.6.3): modality rescale or LUT, then the VOI window
-or LUT, then the inversion of MONOCHROME1.
-"""
+"""Decoding DICOM files into 8-bit frames: the one file that needs the [dicom] extra."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
+import functools
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.contract import Window
-from adae_edge.errors import FrameError
+from adae_edge.decoding.dicom_values import GREY, check_layout, colour, grey, palette
+from adae_edge.errors import FrameError, NoPicture
 from adae_edge.extras import needs
 from adae_edge.interface import check_size
 
 with needs("Reading DICOM files", "dicom"):
     import pydicom
     from pydicom.dataset import Dataset
+    from pydicom.encaps import parse_fragments
     from pydicom.pixels.processing import apply_color_lut
     from pydicom.pixels.utils import iter_pixels
-    from pydicom.uid import JPEG2000TransferSyntaxes
+    from pydicom.uid import UID, JPEG2000TransferSyntaxes
 
 MAX_FRAMES = 10_000
-GREY = ("MONOCHROME1", "MONOCHROME2")
 
 
 class Header(NamedTuple):
@@ -53,7 +50,7 @@ class Header(NamedTuple):
 
 def decode_dicom(
     path: Path, window: Window | None = None
-) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+) -> Iterator[tuple[str, NDArray[np.uint8] | FrameError]]:
     """Decode the frames of a DICOM file one after another.
 
     Grey pictures pass through their VOI window (the first one, if there are several). Without any,
@@ -66,20 +63,25 @@ def decode_dicom(
 
     Yields:
         The SOP instance UID, with "/1", "/2" ... for the frames of a multi-frame file; and the
-        frame, uint8 [H, W, C], C 1 or 3.
+        frame, uint8 [H, W, C], C 1 or 3, or why this one of several cannot be decoded.
 
     Raises:
-        FrameError: no DICOM file, damaged, without pictures, of a kind that cannot be decoded, or
-            without a window where one is needed.
+        FrameError: no DICOM file, damaged, of a kind that cannot be decoded, or without a window
+            where one is needed.
+        NoPicture: it holds something else than pictures.
     """
-    frames = _frames(path, window)
-    while True:
-        # Around each step and not the loop, so that the caller's warnings are not held back.
-        with _refusing(path):
-            frame = next(frames, None)
-        if frame is None:
+    file = _opened(path)
+    with _refusing(path):
+        uid = str(file.data.get("SOPInstanceUID") or path.name)
+    for number in range(file.frames):
+        if file.frames == 1:
+            yield uid, _decoded(file, number, window)
             return
-        yield frame
+        try:
+            frame: NDArray[np.uint8] | FrameError = _decoded(file, number, window)
+        except FrameError as error:
+            frame = FrameError(f"frame {number + 1} of {error}")
+        yield f"{uid}/{number + 1}", frame
 
 
 def decode_one(path: Path, number: int, window: Window | None = None) -> NDArray[np.uint8]:
@@ -91,33 +93,155 @@ def decode_one(path: Path, number: int, window: Window | None = None) -> NDArray
     Raises:
         FrameError: as ``decode_dicom``, or there is no such frame.
     """
-    with _refusing(path):
-        for _, frame in _frames(path, window, [number]):
-            return frame
-        raise ValueError(f"it has no frame {number + 1}")
+    file = _opened(path)
+    if not 0 <= number < file.frames:
+        raise FrameError(f"{path} has no frame {number + 1}")
+    return _decoded(file, number, window)
 
 
 def read_header(path: Path) -> Header:
     """Read what a file says of its frames, without decoding them.
 
     Raises:
-        FrameError: no DICOM file, damaged or without pictures.
+        FrameError: no DICOM file, or damaged.
+        NoPicture: it holds something else than pictures.
     """
+    file = _opened(path)
+    data = file.data
     with _refusing(path):
-        data = pydicom.dcmread(path, stop_before_pixels=True)
-        if "Rows" not in data:
-            raise FrameError(f"{path} holds no picture")
         planes = [data]
         for group in (data, *_groups(data, "Shared"), *_groups(data, "PerFrame")):
             planes += group.get("PlaneOrientationSequence") or []
         oriented = [plane for plane in planes if plane.get("ImageOrientationPatient")]
         return Header(
-            frames=_count(data, path),
+            frames=file.frames,
             grey=data.PhotometricInterpretation in GREY,
             size=(int(data.Rows), int(data.Columns)),
             series=str(data.get("SeriesInstanceUID") or ""),
             orientations=[_axes(plane.ImageOrientationPatient) for plane in oriented],
         )
+
+
+class _File(NamedTuple):
+    """A file whose header was read and checked.
+
+    Attributes:
+        path: the file's.
+        data: what stands before the pixels; the pixels too, where they are deflated or of 1 bit.
+        frames: how many it holds.
+        complete: how many of them it has data of.
+        little_endian: the order of its bytes.
+    """
+
+    path: Path
+    data: Dataset
+    frames: int
+    complete: int
+    little_endian: bool
+
+
+def _opened(path: Path) -> _File:
+    """The header of a file, which is kept for the next frame of the same one."""
+    with _refusing(path):
+        state = path.stat()
+        return _read(path, state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache(maxsize=4)
+def _read(path: Path, changed: int, size: int) -> _File:
+    """Read and check the header of a file as it is since it was changed."""
+    with path.open("rb") as file:
+        data = pydicom.dcmread(file, stop_before_pixels=True)
+        _check_kind(data, path)
+        syntax = UID(data.file_meta.get("TransferSyntaxUID") or "")
+        if not syntax.is_transfer_syntax:
+            raise ValueError("it does not say by which transfer syntax it is encoded")
+        if syntax.is_deflated or data.get("BitsAllocated") == 1:
+            data = pydicom.dcmread(path)
+            length = len(data.PixelData) if "PixelData" in data else None
+        else:
+            length = _pixel_length(file, data.original_encoding[1])
+        if length is None:
+            raise FrameError(f"{path} holds no picture: it ends before its pixels")
+        check_size(int(data.Rows), int(data.Columns), str(path))
+        check_layout(data)
+        if syntax.is_compressed and not syntax.is_deflated:
+            frames = _declared(data) or 1
+            complete, _ = parse_fragments(file)
+        else:
+            frames = complete = _native_frames(data, length)
+    groups = _groups(data, "PerFrame")
+    if groups and len(groups) < frames:
+        raise ValueError(f"it has {frames} frames, and describes {len(groups)} of them")
+    return _File(path, data, frames, min(frames, complete), bool(syntax.is_little_endian))
+
+
+def _check_kind(data: Dataset, path: Path) -> None:
+    """Refuse what holds no picture by its SOP class, whatever else it holds."""
+    uid = data.get("SOPClassUID") or data.file_meta.get("MediaStorageSOPClassUID") or ""
+    name = UID(uid).name
+    if name != uid and "Image Storage" not in name:
+        raise NoPicture(f"{path} holds no picture: it is of the kind {name}")
+    if data.get("Rows") is None:
+        raise FrameError(f"{path} holds no picture: it has no Rows")
+
+
+def _pixel_length(file: BinaryIO, little_endian: bool | None) -> int | None:
+    """The length in bytes that a file declares of its pixels, where it stands before them.
+
+    Returns:
+        2**32 - 1 where it is not known before; None if the pixels do not follow.
+    """
+    order: Literal["little", "big"] = "little" if little_endian else "big"
+    group, element = (int.from_bytes(file.read(2), order) for _ in range(2))
+    if (group, element) != (0x7FE0, 0x0010):
+        return None
+    start = file.read(4)  # a VR, or the length where there is none, whatever the syntax says
+    return int.from_bytes(file.read(4) if start[:2] in (b"OB", b"OW", b"UN") else start, order)
+
+
+def _declared(data: Dataset) -> int | None:
+    """How many frames a file declares; None where it does not."""
+    count = data.get("NumberOfFrames")
+    if count in (None, ""):
+        return None
+    if not 1 <= int(count) <= MAX_FRAMES:
+        raise ValueError(f"it declares {count} frames, and a file has 1 to {MAX_FRAMES}")
+    return int(count)
+
+
+def _native_frames(data: Dataset, length: int) -> int:
+    """How many frames are in so many bytes of pixels that are not compressed.
+
+    A file that does not declare it has as many as fill its bytes.
+    """
+    bits = int(data.Rows) * int(data.Columns) * int(data.SamplesPerPixel) * int(data.BitsAllocated)
+    if data.PhotometricInterpretation == "YBR_FULL_422":
+        bits = bits * 2 // 3
+    held, declared = length * 8 // bits, _declared(data)
+    if not held or held < (declared or 0) or (declared and held > declared):
+        raise ValueError(f"its pixels are {held} whole frames, and it declares {declared or 1}")
+    if held > MAX_FRAMES:
+        raise ValueError(f"it holds {held} frames, and a file has {MAX_FRAMES} at most")
+    return declared or held
+
+
+def _decoded(file: _File, number: int, window: Window | None) -> NDArray[np.uint8]:
+    """Decode one frame, uint8 [H, W, C]."""
+    with _refusing(file.path):
+        data = file.data
+        if number >= file.complete:
+            raise ValueError("its data ends before")
+        pixels = _stored(file, number)
+        if data.PhotometricInterpretation in GREY:
+            return grey(_attributes(data, number), pixels, window, file.little_endian)
+        if data.PhotometricInterpretation != "PALETTE COLOR":
+            return colour(data, pixels)
+        if "SegmentedRedPaletteColorLookupTableData" in data:
+            shown: NDArray[np.uint16] = apply_color_lut(pixels, data)[..., :3].astype(np.uint16)
+            depth = int(data.RedPaletteColorLookupTableDescriptor[2])
+            return (shown >> (depth - 8)).astype(np.uint8)
+        return palette(data, pixels, file.little_endian)
 
 
 @contextlib.contextmanager
@@ -133,13 +257,6 @@ def _refusing(path: Path) -> Iterator[None]:
             raise FrameError(f"{path} cannot be decoded as DICOM: {_reason(error)}") from error
 
 
-def _count(data: Dataset, path: Path) -> int:
-    count = int(data.get("NumberOfFrames") or 1)
-    if count > MAX_FRAMES:
-        raise FrameError(f"{path} declares {count} frames, and a file has {MAX_FRAMES} at most")
-    return count
-
-
 def _axes(cosines: Sequence[float]) -> NDArray[np.float64]:
     """Six direction cosines (PS3.3 C.7.6.2.1.1) -> float64 [2, 3], of length 1."""
     axes = np.array([float(cosine) for cosine in cosines]).reshape(2, 3)
@@ -149,121 +266,29 @@ def _axes(cosines: Sequence[float]) -> NDArray[np.float64]:
     return np.asarray(axes / lengths)
 
 
-def _frames(
-    path: Path, window: Window | None, numbers: Sequence[int] | None = None
-) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Decode the frames with these numbers, or all, as ``decode_dicom`` yields them."""
-    data = pydicom.dcmread(path)
-    if "PixelData" not in data:
-        raise FrameError(f"{path} holds no picture")
-    check_size(int(data.Rows), int(data.Columns), str(path))
-    count = _count(data, path)
+def _stored(file: _File, number: int) -> NDArray[np.generic]:
+    """The stored values of one frame, [H, W] or [H, W, 3]; YBR comes as RGB."""
+    data = file.data
+    if data.BitsAllocated == 1:  # pydicom gives frames that begin within a byte with another shape
+        if not file.little_endian:
+            raise ValueError("its pixels of 1 bit are big-endian")
+        shape = int(data.Rows), int(data.Columns)
+        bits = np.unpackbits(np.frombuffer(data.PixelData, np.uint8), bitorder="little")
+        return np.reshape(bits[number * shape[0] * shape[1] :][: shape[0] * shape[1]], shape)
+    source: Path | Dataset = file.path
+    if "PixelData" in data:
+        source = data
+    elif file.frames == 1:
+        source = pydicom.dcmread(file.path)
     # pydicom fails on JPEG 2000 whose own sign is not the header's unless this plugin decodes it.
-    plugin = "pylibjpeg" if data.file_meta.TransferSyntaxUID in JPEG2000TransferSyntaxes else ""
-    decoded = iter_pixels(data, indices=numbers, decoding_plugin=plugin)
-    for number, pixels in zip(numbers or itertools.count(), decoded, strict=False):
-        uid = str(data.get("SOPInstanceUID") or path.name)
-        if data.PhotometricInterpretation in GREY:
-            frame = _grey(_attributes(data, number), pixels, window)
-        else:
-            frame = _colour(data, pixels)
-        if frame.ndim != 3 or frame.shape[2] not in (1, 3):
-            raise ValueError(
-                f"{data.PhotometricInterpretation} has not {data.SamplesPerPixel} samples per pixel"
-            )
-        yield (f"{uid}/{number + 1}" if count > 1 else uid), frame
-
-
-def _grey(data: Dataset, pixels: NDArray[np.generic], window: Window | None) -> NDArray[np.uint8]:
-    """Turn stored values [H, W] into a picture uint8 [H, W, 1], by modality and VOI transformation.
-
-    pydicom's own functions serve scaled values, not pictures: a negative slope leaves them upside
-    down, and indices beyond 255 into a VOI LUT of 8 bits wrap around.
-    """
-    # stored values, and what their bits can hold
-    values = pixels.astype(np.float64)
-    bits = int(data.BitsStored)
-    low, high = 0.0, 2.0**bits - 1
-    if data.PixelRepresentation != 0:
-        low, high = -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1
-
-    # modality units
-    if data.get("ModalityLUTSequence"):
-        values, low, high = _looked_up(values, data.ModalityLUTSequence[0], data)
-        bits = int(data.ModalityLUTSequence[0].LUTDescriptor[2])
-    elif data.get("RescaleSlope") is not None and data.get("RescaleIntercept") is not None:
-        slope, intercept = float(data.RescaleSlope), float(data.RescaleIntercept)
-        values = values * slope + intercept
-        low, high = sorted((low * slope + intercept, high * slope + intercept))
-
-    # from black to white
-    if window is not None:
-        values, low, high = _windowed(values, window, "LINEAR"), 0, 1
-    elif data.get("VOILUTSequence"):
-        values, low, high = _looked_up(values, data.VOILUTSequence[0], data)
-    elif data.get("WindowWidth") is not None and data.get("WindowCenter") is not None:
-        own = data.WindowCenter, data.WindowWidth
-        center, width = (float(np.ravel(value)[0]) for value in own)
-        function = data.get("VOILUTFunction") or "LINEAR"
-        values, low, high = _windowed(values, Window(center, width), function), 0, 1
-    elif bits > 8:
-        raise ValueError(
-            "it has no VOI window, so which values are black and white is unknown: --window says it"
-        )
-    if not 0 < high - low < np.inf:
-        raise ValueError("its rescaling maps every value to the same")
-    shown = np.clip((values - low) / (high - low), 0, 1)
-    if data.PhotometricInterpretation == "MONOCHROME1":
-        shown = 1 - shown
-    return np.asarray(np.rint(shown * 255).astype(np.uint8)[:, :, None])
-
-
-def _looked_up(
-    values: NDArray[np.float64], lut: Dataset, data: Dataset
-) -> tuple[NDArray[np.float64], float, float]:
-    """Look values up in a LUT (PS3.3 C.11.1.1 and C.11.2.1.1).
-
-    Returns:
-        The values, and the lowest and highest that the LUT's bits can hold.
-    """
-    entries, first, bits = (int(number) for number in lut.LUTDescriptor)
-    table = lut.LUTData
-    if isinstance(table, bytes):
-        order = "<u2" if data.file_meta.TransferSyntaxUID.is_little_endian else ">u2"
-        table = np.frombuffer(table, order)
-    table = np.atleast_1d(np.asarray(table, np.float64))
-    entries = entries or 2**16
-    if len(table) < entries or not 1 <= bits <= 16:
-        raise ValueError("its lookup table is not as long as it declares")
-    indices = np.clip(np.rint(values) - first, 0, entries - 1).astype(np.intp)
-    return table[indices], 0, 2**bits - 1
-
-
-def _windowed(values: NDArray[np.float64], window: Window, function: str) -> NDArray[np.float64]:
-    """Map values through a window to 0 to 1 (PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
-    center, width = window
-    if not (width >= 1 or (width > 0 and function != "LINEAR")):
-        raise ValueError(f"its window is {width:g} wide")
-    if function == "LINEAR" and width == 1:
-        return np.asarray(values > center - 0.5, np.float64)
-    if function == "LINEAR":
-        return (values - (center - 0.5)) / (width - 1) + 0.5
-    if function == "LINEAR_EXACT":
-        return (values - center) / width + 0.5
-    if function == "SIGMOID":
-        return 1 / (1 + np.exp(-4 * (values - center) / width))
-    raise ValueError(f"its window has the unknown function {function}")
-
-
-def _colour(data: Dataset, pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Turn stored colours [H, W, 3], or a palette's indices [H, W], into uint8 [H, W, 3], RGB."""
-    depth = int(data.BitsStored)
-    if data.PhotometricInterpretation == "PALETTE COLOR":
-        pixels = apply_color_lut(pixels, data)[..., :3]
-        depth = pixels.dtype.itemsize * 8
-    if depth < 8:
-        raise ValueError(f"its colours have {depth} bits")
-    return np.asarray((pixels.astype(np.uint32) >> (depth - 8)).astype(np.uint8))
+    jpeg2000 = data.file_meta.TransferSyntaxUID in JPEG2000TransferSyntaxes
+    (pixels,) = iter_pixels(
+        source,
+        indices=[number],
+        decoding_plugin="pylibjpeg" if jpeg2000 else "",
+        number_of_frames=file.frames,
+    )
+    return np.asarray(pixels)
 
 
 def _reason(error: Exception) -> str:

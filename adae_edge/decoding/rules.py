@@ -9,7 +9,7 @@ from __future__ import annotations
 
 PICTURES = "pictures 1"
 TIFF = "tiff 2"  # 1 lacked inversion and orientation of some files
-DICOM = "dicom 1"
+DICOM = "dicom 2"
 VIDEO = "video 2"
 VOLUMES = "volumes 1"
 

@@ -66,15 +66,18 @@ class Files(Source):
                 else:
                     yield failure(str(path), error)
 
-    def _frames(self, path: Path) -> Iterator[Frame]:
+    def _frames(self, path: Path) -> Iterator[Frame | Event]:
         if not is_dicom(path):
-            pixels = decode_image(path, self._bits)
+            picture = decode_image(path, self._bits)
             rule = TIFF if path.suffix.lower() in (".tif", ".tiff") else PICTURES
-            yield Frame(str(path), 0, time.time(), pixels, decoding=rule)
+            yield Frame(str(path), 0, time.time(), picture, decoding=rule)
             return
         from adae_edge.decoding.dicom import decode_dicom
 
         for uid, pixels in decode_dicom(path, self._window):
+            if isinstance(pixels, FrameError):
+                yield failure(str(path), pixels)
+                continue
             yield Frame(str(path), uid, time.time(), pixels, decoding=DICOM)
 
 

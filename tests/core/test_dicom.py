@@ -507,23 +507,21 @@ def test_a_truncated_file_gives_the_frames_before_the_cut(tmp_path):
     data.save_as(path)
     whole = [frame for _, frame in decode_dicom(path, Window(8000, 16000))]
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 5])
-    found = []
-    with pytest.raises(FrameError):
-        found.extend(frame for _, frame in decode_dicom(path, Window(8000, 16000)))
-    assert len(whole) == 4
-    assert len(found) < 4
-    assert all(np.array_equal(*pair) for pair in zip(found, whole, strict=False))
+    found = [frame for _, frame in decode_dicom(path, Window(8000, 16000))]
+    lost = [isinstance(frame, FrameError) for frame in found]
+    assert lost == [False, False, True, True]
+    assert all(np.array_equal(*pair) for pair in zip(found[:2], whole, strict=False))
 
 
 @pytest.mark.parametrize(
     ("lie", "says"),
     [
-        ({"Rows": 640, "Columns": 640}, "less than expected"),
+        ({"Rows": 640, "Columns": 640}, "0 whole frames, and it declares 1"),
         ({"Rows": 60000, "Columns": 60000}, "8192"),
         ({"Rows": 0}, "0 pixels"),
         ({"Rows": None}, "Rows"),
-        ({"NumberOfFrames": 5}, "less than expected"),
-        ({"NumberOfFrames": 2_000_000_000}, "10000 at most"),
+        ({"NumberOfFrames": 5}, "1 whole frames, and it declares 5"),
+        ({"NumberOfFrames": 2_000_000_000}, "1 to 10000"),
         ({"NumberOfFrames": -3}, "cannot be decoded"),
         ({"BitsAllocated": 64, "BitsStored": 64}, "cannot be decoded"),
         ({"SamplesPerPixel": 3}, "cannot be decoded"),
@@ -550,7 +548,7 @@ def test_a_lut_shorter_than_it_declares(tmp_path):
     short = lut(range(100))
     short.LUTDescriptor = [4096, 0, 16]
     path = write_slice(tmp_path / "slice.dcm", RAMP, BitsStored=12, VOILUTSequence=[short])
-    assert "lookup table" in refusal(path)
+    assert "its VOI LUT is not as long as it declares" in refusal(path)
 
 
 def test_a_file_without_pixels(tmp_path):
