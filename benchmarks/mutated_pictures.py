@@ -1,6 +1,7 @@
 """Sound pictures of every kind that is read, and what other decoders make of damaged ones.
 
-The peers are djpeg (libjpeg-turbo-progs), OpenCV and tifffile.
+The peers are djpeg (libjpeg-turbo-progs), OpenCV, tifffile and, where none of them reads a file,
+ffmpeg.
 """
 
 from __future__ import annotations
@@ -156,6 +157,9 @@ def _peers(path: Path, data: bytes) -> tuple[str, dict[str, Frame]]:
             pictures["tifffile"] = _by_tifffile(path)
     with contextlib.suppress(Exception):
         pictures["OpenCV"] = _by_opencv(data)
+    if not pictures:
+        with contextlib.suppress(Exception):
+            pictures["ffmpeg"] = _by_ffmpeg(path)
     return "", pictures
 
 
@@ -167,6 +171,20 @@ def _by_opencv(data: bytes) -> Frame:
     if decoded.ndim == 3:
         decoded = decoded[:, :, [2, 1, 0]]
     return _rgb(decoded)
+
+
+def _by_ffmpeg(path: Path) -> Frame:
+    """The first frame, of a file of whose size its own header tells."""
+    with Image.open(path) as image:
+        width, height = image.size
+    wanted = ["-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    ran = subprocess.run(  # noqa: S603
+        ["ffmpeg", "-v", "error", "-i", str(path), *wanted],  # noqa: S607
+        capture_output=True,
+        timeout=_PEER_S,
+        check=True,
+    )
+    return np.frombuffer(ran.stdout, np.uint8).reshape(height, width, 3)
 
 
 def _by_tifffile(path: Path) -> Frame:

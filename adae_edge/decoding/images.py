@@ -18,7 +18,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from simplejpeg import decode_jpeg
 
 from adae_edge.contract import MAX_SIDE
-from adae_edge.decoding import png, tiff
+from adae_edge.decoding import gif, png, tiff
 from adae_edge.decoding.kinds import PNG_SIGNATURE, TIFF_SIGNATURES, why_no_picture
 from adae_edge.errors import FrameError, UsageError
 from adae_edge.interface import check_size
@@ -81,6 +81,8 @@ def decode_image(path: Path, bits: int | None = None) -> NDArray[np.uint8]:
         raise FrameError(f"{path} cannot be decoded: {why_no_picture(data)}") from error
     except Exception as error:  # decoders raise many kinds on damaged data
         reason = f"{error}" or type(error).__name__
+        if reason.startswith("decoder error"):  # which one, libtiff alone knows
+            reason = "it is cut short or damaged"
         raise FrameError(f"{path} cannot be decoded: {reason}") from error
 
 
@@ -135,6 +137,8 @@ def _decode(data: bytes, name: str, bits: int | None) -> NDArray[np.uint8]:
         data, white_is_zero = tiff.prepared(data)
     if data.startswith(PNG_SIGNATURE):
         significant = png.significant_bits(data)
+    if data.startswith(gif.SIGNATURES):
+        gif.check(data)
 
     # Opened from memory: of a file by its path Pillow maps some kinds, by other rules.
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
@@ -148,7 +152,7 @@ def _decode(data: bytes, name: str, bits: int | None) -> NDArray[np.uint8]:
                     f"{name} has {pages} pages, and a file is one frame: save each page as a file"
                 )
             tiff.check_parts(image, data)
-            frame = _pixels(image, bits, significant)
+            frame = _pixels(image, data, bits, significant)
         turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     if white_is_zero:
         frame = 255 - frame
@@ -177,15 +181,18 @@ def _mode(image: Image.Image) -> str:
 
 
 def _pixels(
-    image: ImageFile.ImageFile, bits: int | None, significant: int | None
+    image: ImageFile.ImageFile, data: bytes, bits: int | None, significant: int | None
 ) -> NDArray[np.uint8]:
     """The pixels of an opened image in 8 bits, uint8 [H, W, C]."""
     mode = _mode(image)
     if mode.startswith("I;16"):
         declared = _declared_bits(image)
         return _eight_bits(np.asarray(image).astype(np.uint16), declared, bits, significant)
-    if bits is not None and ";16" in f"{image.tile}":
+    planes = tiff.deep_planes(image, data)
+    if bits is not None and (planes is not None or ";16" in f"{image.tile}"):
         raise ValueError(f"it has 16-bit colours, and {bits} bits are for grey pictures")
+    if planes is not None:
+        return planes
     if mode in _GREY_MODES:
         return np.asarray(image.convert("L"))[:, :, None]
     if mode in _RGB_MODES:

@@ -9,11 +9,10 @@ import struct
 import zlib
 from typing import NamedTuple
 
-from PIL import Image, TiffImagePlugin
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 from simplejpeg import decode_jpeg
-
-# Of uncompressed files with a plane for each colour Pillow itself reads one byte of two.
-TiffImagePlugin.READ_LIBTIFF = True
 
 BITS = 258
 _SUBFILE, _COMPRESSION, _PHOTOMETRIC = 254, 259, 262
@@ -21,7 +20,8 @@ _SAMPLE_FORMAT, _SUBSAMPLING = 339, 530
 _STRIPS, _TILES, _JPEG_TABLES = (273, 279), (324, 325), 347
 _JPEG, _DEFLATE = 7, (8, 32946)
 _MAX_PART = 2**29  # bytes, the largest frame with 16 bits a channel
-_WHITE_IS_ZERO, _YCBCR = 0, 6
+_WIDTH, _HEIGHT, _PLANAR = 256, 257, 284
+_WHITE_IS_ZERO, _RGB, _YCBCR = 0, 2, 6
 _REDUCED, _MASK = 1, 4
 _UNREAD_COMPRESSIONS = {
     **dict.fromkeys((2, 3, 4), "as a fax, in which damage cannot be noticed"),
@@ -73,6 +73,31 @@ def prepared(data: bytes) -> tuple[bytes, bool]:
     black = bytearray(data)
     black[photometric.at : photometric.at + 2] = struct.pack(order + "H", 1)
     return bytes(black), True
+
+
+def deep_planes(image: Image.Image, data: bytes) -> NDArray[np.uint8] | None:
+    """The high bytes of 16-bit colours that an uncompressed file keeps in planes, [H, W, 3].
+
+    Pillow reads one byte of two there.
+
+    Returns:
+        uint8 [H, W, 3], RGB; None for any other picture.
+
+    Raises:
+        ValueError: the planes are not as long as they should be.
+    """
+    tags = getattr(image, "tag_v2", {})
+    wanted = {_PLANAR: 2, _COMPRESSION: 1, _PHOTOMETRIC: _RGB}
+    if any(tags.get(tag) != value for tag, value in wanted.items()) or tags[BITS][0] != 16:
+        return None
+    parts = zip(tags.get(_STRIPS[0], ()), tags.get(_STRIPS[1], ()), strict=True)
+    planes = b"".join(data[place : place + length] for place, length in parts)
+    width, height, samples = tags[_WIDTH], tags[_HEIGHT], len(tags[BITS])
+    if len(planes) != 2 * width * height * samples:
+        raise ValueError("it is cut short, or has colours in tiles")
+    values = np.frombuffer(planes, "<u2" if data[:2] == b"II" else ">u2")
+    colours = values.reshape(samples, height, width)[:3] >> 8
+    return colours.astype(np.uint8).transpose(1, 2, 0)
 
 
 def check_parts(image: Image.Image, data: bytes) -> None:

@@ -306,6 +306,21 @@ def test_a_jpeg_of_another_process_is_called_that(refusal, marker, bits, words):
     assert words in refusal(bytes(data))
 
 
+@pytest.mark.parametrize("damage", ["label", "cut", "screen"])
+def test_a_gif_that_is_not_whole_is_refused(decoded, refusal, damage):
+    data = bytearray(saved(SMOOTH.quantize(16), "GIF"))
+    decoded(bytes(data))
+    if damage == "label":
+        data[-1] = 0x11
+    if damage == "cut":
+        del data[-1]
+    if damage == "screen":
+        data[6] -= 4
+    assert {"label": "unknown", "cut": "cut short", "screen": "outside"}[damage] in refusal(
+        bytes(data)
+    )
+
+
 def test_premultiplied_and_unused_channels_are_dropped(decoded, tmp_path):
     with_extra = np.dstack([GREY, GREY])
     for extra in ("unspecified", "unassalpha"):
