@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,8 @@ _SAMPLE_FORMAT, _SUBSAMPLING = 339, 530
 _STRIPS, _TILES, _JPEG_TABLES = (273, 279), (324, 325), 347
 _JPEG, _DEFLATE = 7, (8, 32946)
 _MAX_PART = 2**29  # bytes, the largest frame with 16 bits a channel
-_WIDTH, _HEIGHT, _PLANAR = 256, 257, 284
+_WIDTH, _HEIGHT, _ROWS, _PLANAR = 256, 257, 278, 284
+_READ = (_SUBFILE, BITS, _COMPRESSION, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT, _ROWS)
 _WHITE_IS_ZERO, _RGB, _YCBCR = 0, 2, 6
 _REDUCED, _MASK = 1, 4
 _UNREAD_COMPRESSIONS = {
@@ -32,10 +33,11 @@ _SAVE = "save it with 8 or 16 bits a channel"
 
 
 class _Tag(NamedTuple):
-    """The first value of a tag, and where in the file it stands."""
+    """The first value of a tag, where in the file it stands, and its type as struct calls it."""
 
     value: int
     at: int
+    letter: str
 
 
 def prepared(data: bytes) -> tuple[bytes, bool]:
@@ -67,11 +69,16 @@ def prepared(data: bytes) -> tuple[bytes, bool]:
     if compression == 1 and photometric and photometric.value == _YCBCR and not plain:
         raise ValueError("it has uncompressed colours of lower resolution: save it as RGB")
 
+    if photometric is None:
+        raise ValueError("it does not say whether 0 is black or white")
+    if _PLANAR in tags and tags[_PLANAR].value not in (1, 2):
+        raise ValueError("it is damaged: its planes are neither together nor apart")
+
     # Where 0 is white the file is read as if it were black
-    if photometric is None or photometric.value != _WHITE_IS_ZERO:
+    if photometric.value != _WHITE_IS_ZERO:
         return data, False
     black = bytearray(data)
-    black[photometric.at : photometric.at + 2] = struct.pack(order + "H", 1)
+    struct.pack_into(order + photometric.letter, black, photometric.at, 1)
     return bytes(black), True
 
 
@@ -107,7 +114,9 @@ def check_parts(image: Image.Image, data: bytes) -> None:
         ValueError: libjpeg has patched up a part, or the checksum of a deflated one is wrong.
     """
     tags = getattr(image, "tag_v2", {})
-    compression = tags.get(_COMPRESSION)
+    compression = tags.get(_COMPRESSION, 1)
+    if compression == 1 and _STRIPS[0] in tags:
+        _check_strips(tags)
     if compression not in (_JPEG, *_DEFLATE):
         return
     places, lengths = _TILES if _TILES[0] in tags else _STRIPS
@@ -118,6 +127,21 @@ def check_parts(image: Image.Image, data: bytes) -> None:
             decode_jpeg(tables + part[2:] if tables else part, "GRAY")
         else:
             _check_deflated(part)
+
+
+def _check_strips(tags: Any) -> None:
+    """Refuse uncompressed strips that are not as many and as long as the picture needs."""
+    width, height, bits = tags[_WIDTH], tags[_HEIGHT], tags.get(BITS, (1,))
+    together = tags.get(_PLANAR, 1) == 1
+    row_bytes = (width * bits[0] * (len(bits) if together else 1) + 7) // 8
+    planes = 1 if together else len(bits)
+    rows = min(tags.get(_ROWS, height), height)
+    expected = row_bytes * height * planes
+    strips, total = len(tags[_STRIPS[0]]), sum(tags[_STRIPS[1]])
+    if strips != -(-height // max(rows, 1)) * planes:
+        raise ValueError("it is damaged: its strips are not as many as it declares")
+    if not expected <= total <= expected + row_bytes:
+        raise ValueError("it is damaged: its strips are not as long as it declares")
 
 
 def _check_deflated(part: bytes) -> None:
@@ -143,12 +167,14 @@ def _first_tags(data: bytes, order: str) -> dict[int, _Tag]:
             at = start + count_size + number * entry_size
             tag, kind, length = struct.unpack_from(order + entries, data, at)
             letter = {3: "H", 4: "I"}.get(kind)
+            if letter is None and tag in _READ:
+                raise ValueError("it is damaged: a tag has another type")
             if letter is None:
                 continue
             place = at + struct.calcsize("=" + entries)
             if length * struct.calcsize("=" + letter) > struct.calcsize("=" + offset):
                 (place,) = struct.unpack_from(order + offset, data, place)
-            tags[tag] = _Tag(struct.unpack_from(order + letter, data, place)[0], place)
+            tags[tag] = _Tag(struct.unpack_from(order + letter, data, place)[0], place, letter)
     except (struct.error, OverflowError) as error:
         raise ValueError("it is cut short or damaged") from error
     return tags

@@ -325,7 +325,9 @@ def _open(path: str) -> Any:
     except (av.FFmpegError, ValueError, UnicodeError, OSError) as error:
         empty = Path(path).is_file() and Path(path).stat().st_size == 0
         reason = "it is empty" if empty else "it is no video, or a damaged one"
-        raise SourceError(f"{path} cannot be opened as a video: {reason}") from error
+        sentence = f"{path} cannot be opened as a video: {reason}"
+        # The cause would quote a URL with its password.
+        raise SourceError(sentence) from (None if "://" in path else error)
 
 
 def _refusal(path: str, container: Any, videos: list[Any]) -> str:

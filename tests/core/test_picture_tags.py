@@ -342,3 +342,44 @@ def test_libjpeg_s_version_is_one_that_tells_of_damage():
     data = saved(SMOOTH)
     with pytest.raises(ValueError, match="Premature end"):
         simplejpeg.decode_jpeg(data[:-200], "RGB")
+
+
+def tags_of(values, white_is_zero, order, letter, changed=None):
+    """A TIFF file written out by hand, with tags of one type; None leaves a tag out."""
+    code, size = {"H": 3, "I": 4}[letter], values.dtype.itemsize * 8
+    data = values.astype(values.dtype.newbyteorder(order)).tobytes()
+    entries = {256: values.shape[1], 257: values.shape[0], 258: size, 259: 1}
+    entries |= {262: 0 if white_is_zero else 1, 273: 250, 277: 1, 278: values.shape[0]}
+    entries |= {279: len(data)} | (changed or {})
+    entries = {tag: value for tag, value in entries.items() if value is not None}
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(entries))
+    body = b"".join(
+        struct.pack(f"{order}HHI{letter}", tag, code, 1, value).ljust(12, b"\0")
+        for tag, value in sorted(entries.items())
+    )
+    return (head + body).ljust(250, b"\0") + data
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("letter", ["H", "I"])
+@pytest.mark.parametrize("white_is_zero", [False, True])
+def test_a_tag_of_either_type_says_whether_0_is_white(decoded, order, letter, white_is_zero):
+    for values in (GREY, DEEP):
+        shown = np.iinfo(values.dtype).max - values if white_is_zero else values
+        frame = decoded(tags_of(shown, white_is_zero, order, letter))
+        assert np.array_equal(frame[..., 0], GREY if values is GREY else DEEP >> 8)
+
+
+@pytest.mark.parametrize(
+    ("tags", "words"),
+    [
+        ({262: None}, "black or white"),
+        ({284: 0}, "planes"),
+        ({279: 300}, "not as long"),
+        ({279: 2000}, "not as long"),
+        ({278: 3}, "not as many"),
+        ({258: 5}, "5 bits"),
+    ],
+)
+def test_tags_that_do_not_go_with_the_picture_are_refused(refusal, tags, words):
+    assert words in refusal(tags_of(GREY, False, "<", "I", tags))
