@@ -138,7 +138,7 @@ def test_several_sinks_at_once(desk, tmp_path):
     assert [row["score"] for row in rows(tmp_path / "a.jsonl")] == list(VALUES)
     table = [line.split(",") for line in (tmp_path / "b").read_text().splitlines()]
     assert [row[0] for row in table] == ["source", *(f"frames/{value:03}.png" for value in VALUES)]
-    assert [float(row[3]) for row in table[1:]] == list(VALUES)
+    assert [float(row[table[0].index("score")]) for row in table[1:]] == list(VALUES)
 
 
 def test_frames_are_converted_to_the_models_channels(desk, tmp_path):
