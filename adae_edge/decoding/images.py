@@ -88,20 +88,28 @@ def decode_image(path: Path, bits: int | None = None) -> NDArray[np.uint8]:
 
 def is_grey(path: Path) -> bool:
     """Whether an image file's header declares a grey picture; False if it cannot be read."""
-    try:
-        with Image.open(path, formats=_FORMATS) as image:
-            return _mode(image) in _GREY_MODES
-    except Exception:
-        return False
+    header = _header(path)
+    return header is not None and header[0] in _GREY_MODES
 
 
 def declared_size(path: Path) -> tuple[int, int] | None:
     """The sides in pixels, in no order, that an image file's header declares; None without one."""
+    header = _header(path)
+    return None if header is None else header[1]
+
+
+def _header(path: Path) -> tuple[str, tuple[int, int]] | None:
+    """Pillow's mode of an image file and its sides; None if its header cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=_FORMATS) as image:
-                return image.size
+            try:
+                image = Image.open(path, formats=_FORMATS)
+            except UnidentifiedImageError:  # a TIFF with 0 as white, perhaps
+                data, _ = tiff.prepared(path.read_bytes())
+                image = Image.open(io.BytesIO(data), formats=_FORMATS)
+            with image:
+                return _mode(image), image.size
     except Exception:
         return None
 

@@ -11,7 +11,7 @@ import simplejpeg
 import tifffile
 from PIL import Image
 
-from adae_edge.decoding.images import decode_image, is_grey
+from adae_edge.decoding.images import declared_size, decode_image, is_grey
 from adae_edge.errors import FrameError
 from tests.support.peers import peer
 
@@ -363,11 +363,15 @@ def tags_of(values, white_is_zero, order, letter, changed=None):
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("letter", ["H", "I"])
 @pytest.mark.parametrize("white_is_zero", [False, True])
-def test_a_tag_of_either_type_says_whether_0_is_white(decoded, order, letter, white_is_zero):
+def test_a_tag_of_either_type_says_whether_0_is_white(
+    decoded, tmp_path, order, letter, white_is_zero
+):
     for values in (GREY, DEEP):
         shown = np.iinfo(values.dtype).max - values if white_is_zero else values
         frame = decoded(tags_of(shown, white_is_zero, order, letter))
         assert np.array_equal(frame[..., 0], GREY if values is GREY else DEEP >> 8)
+        assert is_grey(tmp_path / "frame")
+        assert sorted(declared_size(tmp_path / "frame")) == [20, 31]
 
 
 @pytest.mark.parametrize(
