@@ -46,7 +46,10 @@ def load_frames(dataset: Dataset, parts: Split, preprocess: Preprocess) -> tuple
         tensors = map(torch.from_numpy, [batch, *statistics])
         resized.append(pack(preprocess, *tensors))
     packed = torch.cat(resized)
-    _check_content(packed)
+    if (
+        len(np.unique(digest.frames(), axis=0)) > 1
+    ):  # copies alone are refused by ``without_copies``
+        _check_content(packed)
     return packed[: len(parts.train)], digest
 
 
