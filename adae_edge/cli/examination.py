@@ -32,6 +32,7 @@ TIMEOUT_S = 120  # for TensorRT to build the probe's engine, on a small machine
 MODULES = {
     "numpy": "",
     "PIL": "",
+    "simplejpeg": "",
     "onnxruntime": "cpu",
     "openvino": "openvino",
     **{module: EXTRAS[flavour] for flavour, modules in FLAVOURS.items() for module in modules},
