@@ -10,7 +10,7 @@ import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,6 +160,7 @@ def _decode(data: bytes, name: str, bits: int | None) -> NDArray[np.uint8]:
                     f"{name} has {pages} pages, and a file is one frame: save each page as a file"
                 )
             tiff.check_parts(image, data)
+            _check_bmp(image, data)
             frame = _pixels(image, data, bits, significant)
         turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     if white_is_zero:
@@ -181,6 +182,16 @@ def _jpeg(image: Image.Image, data: bytes) -> NDArray[np.uint8]:
         raise ValueError("it is CMYK without Adobe's mark, so whether 0 is ink is unknown")
     inks = 255 - np.asarray(decode_jpeg(data, "CMYK"))
     return np.asarray(Image.frombytes("CMYK", image.size, inks.tobytes()).convert("RGB"))
+
+
+def _check_bmp(image: ImageFile.ImageFile, data: bytes) -> None:
+    """Refuse an uncompressed BMP that lacks bytes of its rows, which Pillow may not miss."""
+    if image.format != "BMP" or image.tile[0].codec_name != "raw":
+        return
+    arguments: Any = image.tile[0].args
+    row_bytes = int(arguments[1])
+    if image.tile[0].offset + row_bytes * image.height > len(data):
+        raise ValueError("it is cut short")
 
 
 def _mode(image: Image.Image) -> str:

@@ -29,6 +29,8 @@ def significant_bits(data: bytes) -> int | None:
         checksum = zlib.crc32(memoryview(data)[at + 4 : end])
         if checksum != int.from_bytes(data[end : end + 4], "big"):
             raise ValueError("it is damaged: a checksum is wrong")
+        if name == b"IHDR" and data[at + 18 : at + 20] != b"\0\0":
+            raise ValueError("it is damaged: its compression is none of PNG's")
         if name == b"sBIT" and length:
             bits = data[at + 8]
         if name == b"IEND":

@@ -306,6 +306,16 @@ def test_a_jpeg_of_another_process_is_called_that(refusal, marker, bits, words):
     assert words in refusal(bytes(data))
 
 
+def test_a_bmp_that_lacks_a_byte_and_a_png_of_another_compression_are_refused(decoded, refusal):
+    data = saved(SMOOTH, "BMP")
+    decoded(data)
+    assert "cut short" in refusal(data[:-1])
+    data = bytearray(saved(SMOOTH, "PNG"))
+    data[26] = 8
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    assert "compression" in refusal(bytes(data))
+
+
 @pytest.mark.parametrize("damage", ["label", "cut", "screen"])
 def test_a_gif_that_is_not_whole_is_refused(decoded, refusal, damage):
     data = bytearray(saved(SMOOTH.quantize(16), "GIF"))
