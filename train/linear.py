@@ -11,8 +11,9 @@ from adae_edge.model import Preprocess
 from adae_edge.train.components import principal_components
 from adae_edge.train.loading import unpack
 
-# More frames change the components little, and 2000 of 256 x 256 pixels are half a gigabyte.
+# More frames change the components little, and 2000 colour frames of 128 x 128 pixels take 2 GB.
 FRAMES = 2000
+NUMBERS = FRAMES * 3 * 128 * 128
 
 
 def components_for(network: Network, count: int) -> Network:
@@ -28,10 +29,11 @@ def fit_linear(network: LinearAutoencoder, frames: Tensor, preprocess: Preproces
     Args:
         network: whose numbers are replaced.
         frames: of the training, as ``load_frames`` returns them, in random order; the first 2000
-            are used.
+            are used, or as many as memory is meant to hold.
         preprocess: what made them.
     """
-    pictures = unpack(frames[:FRAMES].cpu(), preprocess).flatten(1)
+    most = max(min(FRAMES, NUMBERS // frames[0].numel()), 2 * len(network.basis))
+    pictures = unpack(frames[:most].cpu(), preprocess).flatten(1)
     centre, basis = principal_components(pictures, len(network.basis))
     with torch.no_grad():
         network.centre.copy_(centre)
