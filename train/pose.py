@@ -179,7 +179,7 @@ def _auroc(
     )
     local = fitted(known, grey.shape[1], pose)
     normal, rare = (rarest_of(energies_of(local, pictures)) for pictures in (new, bad))
-    mean, spread = normal.mean(dim=0), normal.std(dim=0)
+    mean, spread = normal.mean(dim=0), normal.std(dim=0).clamp(min=1e-6)
     normal, rare = (((values - mean) / spread).mean(dim=1) for values in (normal, rare))
     return float(
         np.mean([

@@ -12,7 +12,7 @@ from adae_edge.model import load_network
 from adae_edge.pose import Pose
 from adae_edge.runtime import Scorer
 from adae_edge.train.data.opening import load_dataset
-from adae_edge.train.pose import fit_pose
+from adae_edge.train.pose import choose_pose, fit_pose
 from adae_edge.train.request import TrainRequest, plan
 from adae_edge.train.trainer import train
 from tests.support.parts import SHAPE, part, write_parts
@@ -162,3 +162,10 @@ def test_weights_tell_the_canvas():
     assert (again.coarse.size, again.fine.size) == ((32, 106), (48, 160))
     again.load_state_dict(local.state_dict())
     assert Local(256, 5, Pose(256, (272, 304))).fine.size == (128, 144)
+
+
+def test_copies_of_one_frame_have_a_trial_too():
+    pictures = grey([part(0.5)[0]] * 6)
+    pose, trial = choose_pose(pictures, torch.arange(6) % 3 == 0, SHAPE[0] / SHAPE[1])
+    assert (pose is not None) == trial.turned
+    assert 0 <= trial.none <= 1
