@@ -9,7 +9,6 @@ threshold and its own test, by the seed of that split. ``inspection.py`` has the
 from __future__ import annotations
 
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,13 +42,11 @@ class Trained:
     Attributes:
         auroc: of the tested frames.
         pixels: AUROC of the map's pixels in frames with a mask; None without masks.
-        seconds: until the checkpoint was written.
         pose: what made-up defects on held-out normals said about turning parts, or None.
     """
 
     auroc: float
     pixels: float | None
-    seconds: float
     pose: dict[str, float] | None
 
 
@@ -112,12 +109,10 @@ def train_and_score(parts: Parts, fold: str, choice: str, seed: int) -> Trained:
         for index in known:
             (folder / parts.paths[index].name).symlink_to(parts.paths[index].resolve())
         out = Path(place) / "checkpoint.safetensors"
-        begun = time.perf_counter()
         request = TrainRequest(
             str(folder), out, recipe=recipe, score=score, seed=seed, group=parts.rule
         )
         prepare(request).run()
-        seconds = time.perf_counter() - begun
         checkpoint = Checkpoint.load(out)
     model = load_network(checkpoint)
     scores, _ = score_frames(model, parts.dataset, tested)
@@ -125,7 +120,6 @@ def train_and_score(parts: Parts, fold: str, choice: str, seed: int) -> Trained:
     return Trained(
         auroc=parts.auroc(scores, tested),
         pixels=pixel_auroc(parts, maps) if maps else None,
-        seconds=seconds,
         pose=checkpoint.training.get("pose"),
     )
 
@@ -148,7 +142,6 @@ def in_figures(folds: list[str], runs: list[list[Trained]]) -> dict[str, Any]:
         "auroc": _by_fold(folds, auroc.mean(axis=0)),
         "mean": round(float(auroc.mean()), 4),
         "spread": round(float(auroc.std(axis=0).max()), 4),
-        "seconds": round(float(np.median([run.seconds for row in runs for run in row])), 1),
         "pose": {fold: [row[index].pose for row in runs] for index, fold in enumerate(folds)},
     }
     if runs[0][0].pixels is not None:
