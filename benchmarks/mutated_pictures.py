@@ -132,6 +132,7 @@ def judge(path: Path, frames: Sequence[Frame]) -> tuple[str, str]:
     if "djpeg" in pictures:
         pictures, tolerance = {"djpeg": pictures["djpeg"]}, 0
     for name, picture in pictures.items():
+        tolerance = max(tolerance, int(name == "ffmpeg"))  # it rounds 16 bits
         if any(_is_close(frames[0], turned, tolerance) for turned in _turned(picture)):
             return "equal", name
     return "differs", ", ".join(pictures)

@@ -21,6 +21,7 @@ _STRIPS, _TILES, _JPEG_TABLES = (273, 279), (324, 325), 347
 _JPEG, _DEFLATE = 7, (8, 32946)
 _MAX_PART = 2**29  # bytes, the largest frame with 16 bits a channel
 _WIDTH, _HEIGHT, _ROWS, _PLANAR = 256, 257, 278, 284
+_FOR_EACH = (BITS, _SAMPLE_FORMAT)  # with a value for each channel
 _READ = (_SUBFILE, BITS, _COMPRESSION, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT, _ROWS)
 _WHITE_IS_ZERO, _RGB, _YCBCR = 0, 2, 6
 _REDUCED, _MASK = 1, 4
@@ -167,8 +168,8 @@ def _first_tags(data: bytes, order: str) -> dict[int, _Tag]:
             at = start + count_size + number * entry_size
             tag, kind, length = struct.unpack_from(order + entries, data, at)
             letter = {3: "H", 4: "I"}.get(kind)
-            if letter is None and tag in _READ:
-                raise ValueError("it is damaged: a tag has another type")
+            if tag in _READ and (letter is None or (length != 1 and tag not in _FOR_EACH)):
+                raise ValueError("it is damaged: a tag has another type or length")
             if letter is None:
                 continue
             place = at + struct.calcsize("=" + entries)

@@ -363,9 +363,10 @@ def tags_of(values, white_is_zero, order, letter, changed=None):
     entries |= {279: len(data)} | (changed or {})
     entries = {tag: value for tag, value in entries.items() if value is not None}
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(entries))
+    counted = {tag: v if isinstance(v, tuple) else (1, v) for tag, v in sorted(entries.items())}
     body = b"".join(
-        struct.pack(f"{order}HHI{letter}", tag, code, 1, value).ljust(12, b"\0")
-        for tag, value in sorted(entries.items())
+        struct.pack(f"{order}HHI{letter}", tag, code, *value).ljust(12, b"\0")
+        for tag, value in counted.items()
     )
     return (head + body).ljust(250, b"\0") + data
 
@@ -393,6 +394,7 @@ def test_a_tag_of_either_type_says_whether_0_is_white(
         ({279: 2000}, "not as long"),
         ({278: 3}, "not as many"),
         ({258: 5}, "5 bits"),
+        ({262: (7000, 1)}, "length"),
     ],
 )
 def test_tags_that_do_not_go_with_the_picture_are_refused(refusal, tags, words):
