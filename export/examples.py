@@ -84,7 +84,11 @@ for name in sys.argv[2:]:
     volume = nibabel.as_closest_canonical(nibabel.load(name))
     # Slices from the feet up, rows from the front, columns from the patient's right.
     slices = np.asarray(volume.dataobj)[::-1, ::-1].transpose(2, 1, 0).astype(np.float32)
-    brain = slices != 0
+    # Background is what fills at least half of the volume's faces, or else 0.
+    faces = [slices[[0, -1]], slices[:, [0, -1]], slices[:, :, [0, -1]]]
+    values, counts = np.unique(np.concatenate([f.ravel() for f in faces]), return_counts=True)
+    brain = slices != (values[counts.argmax()] if 2 * counts.max() >= counts.sum() else 0)
+    slices[~brain] = 0
     mean, std = slices[brain].astype(np.float64).mean(), slices[brain].astype(np.float64).std()
     if not (np.isfinite(slices).all() and std > 0):
         sys.exit(f"{name}: it has voxels that are no finite numbers, or shows nothing")

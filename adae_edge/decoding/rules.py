@@ -11,7 +11,7 @@ PICTURES = "pictures 1"
 TIFF = "tiff 2"  # 1 lacked inversion and orientation of some files
 DICOM = "dicom 2"
 VIDEO = "video 2"
-VOLUMES = "volumes 1"
+VOLUMES = "volumes 2"
 
 # Contracts without rules are of the time when these were in force.
 _FIRST = frozenset({"pictures 1", "tiff 1", "dicom 1", "video 1", "volumes 1"})

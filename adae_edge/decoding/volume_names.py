@@ -18,6 +18,9 @@ MODALITIES = {
 
 TUMOUR_MASK = {"seg", "segm", "gt"}  # BraTS 2020 calls one patient's Segm
 
+# Other words for what is marked in a volume, and is no picture either.
+_MARKED = {"lesion", "lesions", "tumor", "tumour", "label", "labels", "segmentation", "roi"}
+
 BRAIN_MASK = {"mask", "brainmask", "dlmuse", "seg"}
 
 
@@ -26,9 +29,19 @@ def words(path: Path) -> list[str]:
     return re.split(r"[_\-.]", stem(path).lower())
 
 
+def is_brain_mask(path: Path) -> bool:
+    """Whether a file is a mask of a brain by its name, and of nothing else."""
+    meant = set(words(path))
+    return (
+        path.name.lower().endswith((".nii", ".nii.gz"))
+        and not TUMOUR_MASK & meant
+        and bool(BRAIN_MASK & meant)
+    )
+
+
 def is_mask(path: Path) -> bool:
     """Whether a file is a mask of a tumour or of a brain by its name."""
-    return not (TUMOUR_MASK | BRAIN_MASK).isdisjoint(words(path))
+    return not (TUMOUR_MASK | BRAIN_MASK | _MARKED).isdisjoint(words(path))
 
 
 def modality_of(path: Path) -> str | None:

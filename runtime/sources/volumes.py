@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from adae_edge.decoding.kinds import is_nifti
+from adae_edge.decoding.rules import VOLUMES
 from adae_edge.errors import FrameError, UsageError
 from adae_edge.runtime.frame import Event, Frame
 from adae_edge.runtime.sources.source import Source, Wanted, failure
@@ -33,6 +34,7 @@ class Volumes(Source):
             )
         if wanted.kind != "modality":
             raise UsageError(f"{place} gives slices of volumes, and this model takes pictures")
+        self._masked = wanted.brain_mask is not None
         self._paths = _paired(Path(place), wanted.brain_mask, wanted.modality)
 
     def __iter__(self) -> Iterator[Frame | Event]:
@@ -45,10 +47,21 @@ class Volumes(Source):
             except FrameError as error:
                 yield failure(str(path), error)
                 continue
+            if mask is not None and not self._masked:
+                detail = f"{path} has its brain mask beside it, {mask.name}, which is used"
+                yield Event(str(path), time.time(), "note", detail)
             _log.info("%s: %d slices are shown", path, len(brain.shown))
             for number in brain.shown.tolist():
                 pixels = brain.slices[number][..., None]
-                yield Frame(str(path), number, time.time(), pixels, brain.mean, brain.std)
+                yield Frame(
+                    str(path),
+                    number,
+                    time.time(),
+                    pixels,
+                    brain.mean,
+                    brain.std,
+                    decoding=VOLUMES,
+                )
 
 
 def _paired(
@@ -56,9 +69,10 @@ def _paired(
 ) -> list[tuple[Path, Path | None]]:
     """Each volume with its brain mask, or with None where volumes are skull-stripped.
 
-    A mask is one file for one volume, or in a folder whose names say whose each is.
+    A mask is one file for one volume, or in a folder whose names say whose each is. Without one,
+    the mask that lies beside a volume is its mask, as in the training.
     """
-    from adae_edge.decoding.volume_names import mask_of, modality_of, volumes_of
+    from adae_edge.decoding.volume_names import is_brain_mask, mask_of, modality_of, volumes_of
 
     files = _nifti_files(path)
     named = any(map(modality_of, files))
@@ -69,7 +83,9 @@ def _paired(
             f"{path} gives no {what} by their names, and masks and other modalities are not scored"
         )
     if brain_mask is None:
-        return [(volume, None) for volume in volumes]
+        beside = {volume.parent for volume in volumes}
+        masks = [mask for folder in beside for mask in folder.iterdir() if is_brain_mask(mask)]
+        return [(volume, mask_of(volume, _in(volume.parent, masks))) for volume in volumes]
 
     masks = _nifti_files(brain_mask)
     volumes = [volume for volume in volumes if volume not in masks]
@@ -87,6 +103,10 @@ def _paired(
             "volume's ends"
         )
     return pairs
+
+
+def _in(folder: Path, files: list[Path]) -> list[Path]:
+    return [file for file in files if file.parent == folder]
 
 
 def _nifti_files(place: Path) -> list[Path]:

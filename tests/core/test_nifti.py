@@ -12,6 +12,9 @@ import pytest
 from adae_edge.decoding.nifti import read_brain, read_volume
 from adae_edge.decoding.volume_names import mask_of, modality_of, volumes_of
 from adae_edge.errors import FrameError
+from adae_edge.runtime.frame import Event
+from adae_edge.runtime.sources.source import Wanted
+from adae_edge.runtime.sources.volumes import Volumes
 from tests.support.volumes import head, write_volume
 
 VALUES = np.arange(3 * 4 * 5).reshape(3, 4, 5)
@@ -199,13 +202,17 @@ def test_a_mask_says_where_the_brain_is(tmp_path):
 @pytest.mark.parametrize(
     ("values", "mask", "sentence"),
     [
-        (np.zeros((4, 4, 4)), None, "v.nii.gz shows no brain: every voxel is 0"),
+        (np.zeros((4, 4, 4)), None, "v.nii.gz shows no brain: every voxel is background"),
         (
             np.ones((4, 4, 4)),
             np.zeros((4, 4, 4)),
-            "v.nii.gz shows no brain: every voxel inside its mask is 0",
+            "v.nii.gz shows no brain: every voxel inside its mask is background",
         ),
-        (np.full((4, 4, 4), 7), None, "v.nii.gz shows nothing: every voxel of the brain is 7"),
+        (
+            np.pad(np.full((4, 4, 4), 7), 1),
+            None,
+            "v.nii.gz shows nothing: every voxel of the brain is 7",
+        ),
         (
             VALUES,
             np.ones((3, 4, 6)),
@@ -256,3 +263,101 @@ def test_without_a_modality_every_volume_and_no_mask():
     names = ["a.nii", "a_mask.nii", "b_T1.nii", "T1w_restore.nii", "T1w_restore_brain.nii"]
     assert [path.name for path in volumes_of(map(Path, names), None)] == ["T1w_restore_brain.nii"]
     assert [path.name for path in volumes_of(map(Path, names[:3]), None)] == ["a.nii", "b_T1.nii"]
+
+
+def scaled(path, values, kind):
+    """Write a volume as nibabel does where a float volume is saved with another type."""
+    image = nibabel.Nifti1Image(np.asarray(values, np.float64), np.diag([-1.0, -1.0, 1.0, 1.0]))
+    image.set_data_dtype(kind)
+    nibabel.save(image, path)
+    return path
+
+
+def normalised(shift=0.0):
+    """A head whose brain has the mean 0 and whose background is ``shift``."""
+    values = head(3)[0].astype(float)
+    brain = values > 0
+    values[brain] = (values[brain] - values[brain].mean()) / values[brain].std() * 100
+    return np.where(brain, values, shift), brain
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.uint16, np.int32, np.uint8, np.float32])
+@pytest.mark.parametrize("shift", [0, -1000, 250.5])
+def test_the_brain_is_the_same_however_the_volume_is_stored(kind, shift, tmp_path):
+    values, brain = normalised(shift)
+    whole = read_brain(scaled(tmp_path / "float.nii.gz", values, np.float64))
+    other = read_brain(scaled(tmp_path / "other.nii.gz", values, kind))
+    # a type of 8 bits has few values, and some of the brain have the background's
+    part = 0.04 if kind == np.uint8 else 0.001
+    assert np.array_equal(whole.shown, other.shown)
+    assert np.mean((other.slices != 0) != (whole.slices != 0)) < part
+    assert abs(other.mean - whole.mean) < 100 * part
+    assert abs(other.std / whole.std - 1) < part
+    assert (whole.slices != 0).sum() == brain.sum()
+
+
+def test_a_voxel_of_the_brain_whose_value_is_0_is_no_background(tmp_path):
+    values, brain = normalised(-500)
+    values[brain] = (values[brain] / 40).round()
+    read = read_brain(scaled(tmp_path / "v.nii.gz", values, np.int16))
+    assert (values == 0).sum() > 10
+    assert (read.slices != 0).sum() == brain.sum()
+
+
+def test_a_volume_of_four_dimensions_of_which_the_last_is_1(tmp_path):
+    values = head(1)[0]
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
+    nibabel.save(nibabel.Nifti1Image(values[..., None], affine), tmp_path / "four.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "three.nii.gz")
+    four, three = (read_brain(tmp_path / f"{name}.nii.gz") for name in ("four", "three"))
+    assert np.array_equal(four.slices, three.slices)
+
+
+@pytest.mark.parametrize("labels", [(4,), (1, 2, 4), tuple(range(1, 13))])
+def test_labels_are_never_a_picture_whatever_their_name(labels, tmp_path):
+    random = np.random.default_rng(0)
+    values = np.where(head(1)[0] > 0, random.choice(labels, head(1)[0].shape), 0)
+    with pytest.raises(FrameError, match=r"labels|of the brain is 4"):
+        read_brain(write_volume(tmp_path / "mine.nii.gz", values))
+
+
+@pytest.mark.parametrize("field", ["scl_slope", "scl_inter"])
+@pytest.mark.parametrize("number", [np.inf, -np.inf])
+def test_a_slope_that_is_no_number_is_refused(field, number, tmp_path):
+    path = write_volume(tmp_path / "v.nii", head(1)[0])
+    data = bytearray(path.read_bytes())
+    offset = {"scl_slope": 112, "scl_inter": 116}
+    data[112:120] = np.array([1, 0], "<f4").tobytes()
+    data[offset[field] : offset[field] + 4] = np.array([number], "<f4").tobytes()
+    path.write_bytes(data)
+    with pytest.raises(FrameError, match="not finite"):
+        read_brain(path)
+
+
+def test_what_lies_outside_of_a_mask_need_be_no_number(tmp_path):
+    values = head(1)[0].astype(float)
+    brain = values > 0
+    values[~brain] = np.nan
+    path = scaled(tmp_path / "v.nii.gz", values, np.float32)
+    with pytest.raises(FrameError, match="not finite"):
+        read_brain(path)
+    read = read_brain(path, scaled(tmp_path / "m.nii.gz", brain * 0.9, np.int16))
+    assert (read.slices != 0).sum() == brain.sum()
+
+
+def test_a_brain_mask_beside_a_volume_is_used_and_a_tumour_s_is_not(tmp_path):
+    values = head(1)[0]
+    inside = values > 0
+    skull = np.where(inside, values, 1)  # nothing is background
+    write_volume(tmp_path / "a_T1.nii.gz", skull)
+    write_volume(tmp_path / "a_T1_mask.nii.gz", inside)
+    write_volume(tmp_path / "b_T1.nii.gz", values)
+    write_volume(tmp_path / "b_T1_seg.nii.gz", inside & (values > 400))
+    for place in (tmp_path, tmp_path / "a_T1.nii.gz"):
+        items = list(Volumes(str(place), Wanted("modality")))
+        note, *frames = items[: 1 + sum(inside.any(axis=(0, 1)))]
+        assert note.kind == "note"
+        assert "a_T1_mask.nii.gz" in note.detail
+        assert all((frame.pixels == 0).any() for frame in frames)
+    assert sum(isinstance(item, Event) for item in Volumes(str(tmp_path), Wanted("modality"))) == 1
+    assert {frame.decoding for frame in frames} == {"volumes 2"}

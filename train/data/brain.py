@@ -17,7 +17,7 @@ from typing import NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge.decoding.nifti import Brain, read_brain, read_volume
+from adae_edge.decoding.nifti import Brain, read_brain, read_mask
 from adae_edge.decoding.volume_names import (
     BRAIN_MASK,
     MODALITIES,
@@ -185,7 +185,7 @@ def _read_tumour(examination: _Examination) -> _Slices:
     """Read the slices with a tumour, which are anomalous, and those without."""
     brain = read_brain(examination.volume)
     assert examination.mask is not None
-    tumour = read_volume(examination.mask) > 0
+    tumour = read_mask(examination.mask)
     if tumour.shape != brain.slices.shape:
         raise DatasetError(f"{examination.mask} has another shape than {examination.volume}")
     area = tumour.sum(axis=(1, 2))[brain.shown]
