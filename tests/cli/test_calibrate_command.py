@@ -14,7 +14,6 @@ from PIL import Image
 
 from adae_edge.calibration import calibrate
 from adae_edge.contract import Region
-from adae_edge.decoding.rules import rules_of
 from adae_edge.errors import AdaeEdgeError, FrameError, ModelFileError, UsageError
 from adae_edge.formats import modelfile
 from adae_edge.runtime.calibrate import recalibrate
@@ -76,8 +75,7 @@ def test_new_threshold_comes_from_the_folder(model, normals, small_model, contra
     assert scorer.contract.calibration == calibrate(MEANS, 0.05)
     assert scorer.threshold > contract.calibration.threshold
     assert (scores_before > scorer.threshold).sum() == 1
-    before = dataclasses.replace(contract, decoding=rules_of("image"))
-    assert scorer.contract.with_calibration(contract.calibration) == before
+    assert scorer.contract.with_calibration(contract.calibration) == contract
     np.testing.assert_array_equal(scorer.score(PIXELS[..., None]), scores_before)
     np.testing.assert_array_equal(scores_before, MEANS)
     assert (
@@ -156,9 +154,7 @@ def test_previous_is_always_the_one_before(model, normals):
 def test_previous_is_a_model_file_that_takes_over(model, normals, contract):
     recalibrate(model, str(normals), FPR)
     model.with_name("model.onnx.previous").replace(model)
-    assert Scorer(model, threads=1).contract == dataclasses.replace(
-        contract, decoding=rules_of("image")
-    )
+    assert Scorer(model, threads=1).contract == contract
 
 
 def test_calibrating_twice_with_the_same_normals_keeps_the_file_before(model, normals, small_model):

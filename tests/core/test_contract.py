@@ -22,6 +22,12 @@ RISING = [index / 100 for index in range(101)]
 fuzz = settings(max_examples=150, deadline=None, database=None)
 
 
+@pytest.fixture(scope="session")
+def contract(contract):
+    """A contract that keeps no rule of decoding, as the older schemas have none."""
+    return dataclasses.replace(contract, decoding=None)
+
+
 def as_json(contract):
     return json.loads(contract.to_json())
 

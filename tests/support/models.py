@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -45,6 +44,7 @@ def a_contract(channels=1, threshold=100.0, region=None):
         weights_sha256="0" * 64,
         data_sha256="1" * 64,
         version="0.1.0",
+        decoding=rules_of("image"),
         form=Form(),
     )
 
@@ -85,7 +85,7 @@ def mean_model(channels=1, threshold=100.0, region=None, last="Identity"):
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
-    contract = replace(a_contract(channels, threshold, region), decoding=rules_of("image"))
+    contract = a_contract(channels, threshold, region)
     return modelfile.with_contract(model.SerializeToString(), contract)
 
 
