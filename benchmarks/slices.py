@@ -82,10 +82,10 @@ class Variant:
 
 VARIANTS = {
     "default": Variant(),
-    "slices are not moved": Variant(replace(DEFAULT, reach=0)),
+    "moved": Variant(RECIPES["moved"]),
     "moved by 2 pixels": Variant(replace(DEFAULT, reach=2)),
     "adversarial 0.1": Variant(replace(DEFAULT, adversarial=0.1)),
-    "adversarial 0.1, not moved": Variant(replace(DEFAULT, adversarial=0.1, reach=0)),
+    "moved, adversarial 0.1": Variant(replace(DEFAULT, reach=1, adversarial=0.1)),
     "G and D apart": Variant(run=Apart),
     "the background is given": Variant(run=Known),
     "half as long": Variant(longer=0.5),

@@ -55,7 +55,6 @@ _DEFAULT = Recipe(
     gamma=1.0,
     cosine=True,
     slope_floor=0.1,
-    reach=1,
     interior=True,
 )
 
@@ -64,6 +63,8 @@ RECIPES = {
     "paper": Recipe(1e-5, beta1=0.5, batch=64, epochs=100, slope=20.0, gamma=None, cosine=False),
     # Stable where the plain losses let the discriminator run away; see docs/method.md.
     "default": _DEFAULT,
+    # For slices of volumes, which are mirrored and shifted at random while they train.
+    "moved": replace(_DEFAULT, reach=1),
     # G alone, the baseline of Figure 3; its score is ||x - G(x)||.
     "autoencoder": replace(_DEFAULT, adversarial=0.0),
     # G and D are principal components, in closed form; no other value of it is looked at.

@@ -71,9 +71,9 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="Hyper-parameters: default; paper, the paper's own; autoencoder, G alone; or "
-            "linear, fitted in seconds [default: linear where the score needs no more, else "
-            "default]."
+            help="Hyper-parameters: default; moved, for slices that are mirrored and shifted while "
+            "they train; paper, the paper's own; autoencoder, G alone; or linear, fitted in "
+            "seconds [default: linear where the score needs no more, else default]."
         ),
     ] = None,
     epochs: Epochs = None,
