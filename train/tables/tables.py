@@ -28,7 +28,8 @@ class Table:
         heading: what the classes are, in a word for people.
         measured: what an AUROC is of, in words for people.
         note: how the protocol differs from the paper's, if it does.
-        autoencoder: whether a plain autoencoder, G trained without D, is compared with.
+        autoencoder: whether a plain autoencoder, G trained without D, is compared with, except by
+            the recipe linear, whose table takes no training.
         development: the number that divides those of the frames that chose hyper-parameters, whose
             complement gets a mean of its own; None where no frame chose any.
         needs_data: whether the data set is in a folder of the user's.

@@ -82,7 +82,7 @@ def run_cell(cell: Cell, on_update: OnUpdate) -> None:
     model = load_network(checkpoint).to(cell.device)
     named = _network_scores(cell, model, dataset, parts)
     seconds = training_seconds(cell.checkpoint)
-    if cell.of_table.autoencoder:
+    if cell.of_table.autoencoder and not settings.network.linear:
         named["autoencoder"] = _autoencoder_scores(cell, dataset, parts.test)
         seconds += training_seconds(cell.autoencoder)
     if dataset.kind == "modality":
