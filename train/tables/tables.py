@@ -113,8 +113,9 @@ TABLES = {
         "test. Slices with tumour lie where the head is wide, and are brighter in FLAIR. So area, "
         "mean and 98th percentile of a slice's brain stand beside the methods, and the rows of the "
         "same area are of pairs of slices of one patient whose areas differ by 10 % at most. "
-        "linear, the error of 20 principal components inside of the brain, and local were found "
-        "on these patients, by their labels; so their figures are no fair test.",
+        "linear, the error of 20 principal components inside of the brain, local, and that "
+        "distances count inside of the brain alone were found on these patients, with their "
+        "labels. So these figures are no fair test.",
     ),
     "digits": Table(
         "scikit-learn's 8x8 digits, to try the command (no table of the paper)",
