@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,12 +22,14 @@ from adae_edge.interface import check_size
 with needs("Reading DICOM files", "dicom"):
     import pydicom
     from pydicom.dataset import Dataset
-    from pydicom.encaps import parse_fragments
     from pydicom.pixels.processing import apply_color_lut
     from pydicom.pixels.utils import iter_pixels
     from pydicom.uid import UID, JPEG2000TransferSyntaxes
 
 MAX_FRAMES = 10_000
+_UNKNOWN = 2**32 - 1
+_META = 132  # where the meta information begins
+_Order = Literal["little", "big"]
 
 
 class Header(NamedTuple):
@@ -152,7 +155,11 @@ def _read(path: Path, changed: int, size: int) -> _File:
     """Read and check the header of a file as it is since it was changed."""
     with path.open("rb") as file:
         data = pydicom.dcmread(file, stop_before_pixels=True)
+        pixels_at = file.tell()
+        _check_meta(file)
+        file.seek(pixels_at)
         _check_kind(data, path)
+        order: _Order = "little" if data.original_encoding[1] else "big"
         syntax = UID(data.file_meta.get("TransferSyntaxUID") or "")
         if not syntax.is_transfer_syntax:
             raise ValueError("it does not say by which transfer syntax it is encoded")
@@ -160,16 +167,20 @@ def _read(path: Path, changed: int, size: int) -> _File:
             data = pydicom.dcmread(path)
             length = len(data.PixelData) if "PixelData" in data else None
         else:
-            length = _pixel_length(file, data.original_encoding[1])
+            length = _pixel_length(file, order)
         if length is None:
             raise FrameError(f"{path} holds no picture: it ends before its pixels")
         check_size(int(data.Rows), int(data.Columns), str(path))
         check_layout(data)
         if syntax.is_compressed and not syntax.is_deflated:
+            if length != _UNKNOWN:
+                raise ValueError("its pixels are compressed, and have a length as if they were not")
             frames = _declared(data) or 1
-            complete, _ = parse_fragments(file)
+            complete = _fragments(file, size)
         else:
             frames = complete = _native_frames(data, length)
+            if "PixelData" not in data:
+                _check_end(file, file.tell() + length, size, syntax.is_implicit_VR, order)
     groups = _groups(data, "PerFrame")
     if groups and len(groups) < frames:
         raise ValueError(f"it has {frames} frames, and describes {len(groups)} of them")
@@ -186,18 +197,71 @@ def _check_kind(data: Dataset, path: Path) -> None:
         raise FrameError(f"{path} holds no picture: it has no Rows")
 
 
-def _pixel_length(file: BinaryIO, little_endian: bool | None) -> int | None:
+def _pixel_length(file: BinaryIO, order: _Order) -> int | None:
     """The length in bytes that a file declares of its pixels, where it stands before them.
 
     Returns:
-        2**32 - 1 where it is not known before; None if the pixels do not follow.
+        ``_UNKNOWN`` where they end by a mark; None if the pixels do not follow.
     """
-    order: Literal["little", "big"] = "little" if little_endian else "big"
     group, element = (int.from_bytes(file.read(2), order) for _ in range(2))
     if (group, element) != (0x7FE0, 0x0010):
         return None
     start = file.read(4)  # a VR, or the length where there is none, whatever the syntax says
     return int.from_bytes(file.read(4) if start[:2] in (b"OB", b"OW", b"UN") else start, order)
+
+
+def _fragments(file: BinaryIO, size: int) -> int:
+    """How many fragments of compressed pixels are there whole, after their table of offsets."""
+    count = -1
+    while file.tell() + 8 <= size:
+        tag, length = file.read(4), int.from_bytes(file.read(4), "little")
+        if tag != b"\xfe\xff\x00\xe0":
+            if tag != b"\xfe\xff\xdd\xe0" or length:
+                raise ValueError("its compressed pixels are damaged")
+            break
+        if file.tell() + length > size:
+            break
+        count += 1
+        file.seek(length, os.SEEK_CUR)
+    return max(count, 0)
+
+
+def _check_end(file: BinaryIO, end: int, size: int, implicit: bool, order: _Order) -> None:
+    """Refuse pixels that do not end where they say, for then some lie elsewhere."""
+    if size < end:
+        raise ValueError("it is cut short")
+    if not _are_elements(file, end, size, implicit, order):
+        raise ValueError(f"{size - end} bytes follow its pixels that are no part of them")
+
+
+def _check_meta(file: BinaryIO) -> None:
+    """Refuse a file whose meta information is longer or shorter than it says."""
+    file.seek(_META)
+    first = file.read(12)
+    if first[:4] != b"\2\0\0\0":
+        return  # it does not say
+    start = _META + 12
+    end = start + int.from_bytes(first[8:], "little")
+    whole = first[4:8] == b"UL\4\0" and _are_elements(file, start, end, False, "little")
+    file.seek(end)
+    if not whole or file.read(2) == b"\2\0":
+        raise ValueError("its meta information is not as long as it says")
+
+
+def _are_elements(file: BinaryIO, start: int, end: int, implicit: bool, order: _Order) -> bool:
+    """Whether data elements fill the bytes from ``start`` to ``end``."""
+    while start < end:
+        file.seek(start)
+        head = file.read(12)
+        long = head[4:6] in (b"OB", b"OW", b"UN", b"SQ", b"UT", b"OF", b"OD", b"OL", b"UC", b"UR")
+        if not implicit and not (head[4:6].isalpha() and head[4:6].isupper()):
+            return False
+        at, count = (4, 4) if implicit else (8, 4) if long else (6, 2)
+        length = int.from_bytes(head[at : at + count], order)
+        if length == _UNKNOWN:
+            return True
+        start += at + count + length
+    return start == end
 
 
 def _declared(data: Dataset) -> int | None:

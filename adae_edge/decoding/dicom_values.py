@@ -173,6 +173,8 @@ def _looked_up(modality: _Range, lut: Any, little_endian: bool, what: str) -> _R
     table = np.atleast_1d(np.asarray(table, np.float64))[:entries]
     if len(table) < entries or not 1 <= bits <= 16:
         raise ValueError(f"its {what} LUT is not as long as it declares")
+    if table.max() >= 2**bits:
+        raise ValueError(f"its {what} LUT has values of more than {bits} bits")
     if first > modality.high or first + entries - 1 < modality.low:
         raise ValueError(f"its {what} LUT begins at {first}, outside of its values")
     if table.min() == table.max():
