@@ -25,9 +25,11 @@ with needs("Reading DICOM files", "dicom"):
     from pydicom.pixels.processing import apply_color_lut
     from pydicom.pixels.utils import iter_pixels
     from pydicom.uid import UID, JPEG2000TransferSyntaxes
+    from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, STANDARD_VR
 
 MAX_FRAMES = 10_000
 _UNKNOWN = 2**32 - 1
+_VRS = frozenset(vr.value for vr in STANDARD_VR)
 _META = 132  # where the meta information begins
 _Order = Literal["little", "big"]
 
@@ -215,15 +217,15 @@ def _fragments(file: BinaryIO, size: int) -> int:
     count = -1
     while file.tell() + 8 <= size:
         tag, length = file.read(4), int.from_bytes(file.read(4), "little")
+        if tag == b"\xfe\xff\xdd\xe0" and length == 0:
+            return max(count, 0)
         if tag != b"\xfe\xff\x00\xe0":
-            if tag != b"\xfe\xff\xdd\xe0" or length:
-                raise ValueError("its compressed pixels are damaged")
-            break
+            raise ValueError("its compressed pixels are damaged")
         if file.tell() + length > size:
-            break
+            return max(count, 0)
         count += 1
         file.seek(length, os.SEEK_CUR)
-    return max(count, 0)
+    return max(count - 1, 0)  # the last one was cut, or something before it lacks bytes
 
 
 def _check_end(file: BinaryIO, end: int, size: int, implicit: bool, order: _Order) -> None:
@@ -242,24 +244,26 @@ def _check_meta(file: BinaryIO) -> None:
         return  # it does not say
     start = _META + 12
     end = start + int.from_bytes(first[8:], "little")
-    whole = first[4:8] == b"UL\4\0" and _are_elements(file, start, end, False, "little")
+    whole = first[4:8] == b"UL\4\0" and _are_elements(file, start, end, False, "little", b"\2\0")
     file.seek(end)
     if not whole or file.read(2) == b"\2\0":
         raise ValueError("its meta information is not as long as it says")
 
 
-def _are_elements(file: BinaryIO, start: int, end: int, implicit: bool, order: _Order) -> bool:
-    """Whether data elements fill the bytes from ``start`` to ``end``."""
+def _are_elements(
+    file: BinaryIO, start: int, end: int, implicit: bool, order: _Order, group: bytes = b""
+) -> bool:
+    """Whether data elements fill the bytes from start to end, of one group if it is given."""
     while start < end:
         file.seek(start)
         head = file.read(12)
-        long = head[4:6] in (b"OB", b"OW", b"UN", b"SQ", b"UT", b"OF", b"OD", b"OL", b"UC", b"UR")
-        if not implicit and not (head[4:6].isalpha() and head[4:6].isupper()):
+        if not head.startswith(group) or not (implicit or head[4:6].decode("latin-1") in _VRS):
             return False
+        long = head[4:6].decode("latin-1") in EXPLICIT_VR_LENGTH_32
         at, count = (4, 4) if implicit else (8, 4) if long else (6, 2)
         length = int.from_bytes(head[at : at + count], order)
         if length == _UNKNOWN:
-            return True
+            return not group
         start += at + count + length
     return start == end
 
