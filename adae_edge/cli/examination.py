@@ -38,6 +38,7 @@ MODULES = {
     **{module: EXTRAS[flavour] for flavour, modules in FLAVOURS.items() for module in modules},
     "cuda.bindings.runtime": "tensorrt",
     "cv2": "camera",
+    "av": "camera",
     "pydicom": "dicom",
     "nibabel": "nifti",
     "torch": "train",
