@@ -135,11 +135,12 @@ def test_a_colour_that_no_normal_has_is_rare(tmp_path):
 
 def test_frames_that_vary_in_nothing_but_brightness_are_refused(tmp_path):
     for index in range(30):
-        path = tmp_path / "flat" / "normal" / f"{index:03}.png"
-        save(path, np.full((28, 28), 20 + 4 * index, np.uint8))
+        picture = np.zeros((32, 32), np.uint8)
+        picture[:, :16] = 20 + 4 * index
+        save(tmp_path / "halves" / "normal" / f"{index:03}.png", picture)
     with pytest.raises(TrainingError, match="all alike, but for their brightness"):
-        train_on(str(tmp_path / "flat"), tmp_path / "c.safetensors", **LINEAR)
-    assert [path.name for path in tmp_path.iterdir()] == ["flat"]
+        train_on(str(tmp_path / "halves"), tmp_path / "c.safetensors", **LINEAR)
+    assert [path.name for path in tmp_path.iterdir()] == ["halves"]
 
 
 def test_a_checkpoint_that_lost_a_part_of_it_is_refused(trained):
