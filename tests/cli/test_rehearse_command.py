@@ -262,7 +262,11 @@ def test_a_model_of_slices_is_refused(model, normals, monkeypatch):
     ("option", "place", "sentence"),
     [
         ("--pictures", "model.onnx", "cannot write model.onnx: it is no folder"),
-        ("--pictures", "no/where", "cannot write no/where: there is no folder {}/no"),
+        (
+            "--pictures",
+            "model.onnx/x",
+            "cannot write model.onnx/x: there is no folder {}/model.onnx",
+        ),
         ("--json", "normals", "cannot write normals: it is a folder"),
         ("--json", "no/r.json", "cannot write no/r.json: there is no folder {}/no"),
     ],
