@@ -398,9 +398,9 @@ def test_the_settings_of_version_0_1_0_are_read(digits):
     """It knew neither the weight of the generated term, nor the floor, windows and scores."""
     plain = settings_for(digits, "digits", 0, recipe="paper")
     header = json.loads(json.dumps(dataclasses.asdict(plain)))
+    for later in ("adversarial", "slope_floor", "reach", "interior"):
+        del header["recipe"][later]
     del (
-        header["recipe"]["adversarial"],
-        header["recipe"]["slope_floor"],
         header["window"],
         header["modality"],
         header["score"],
