@@ -314,7 +314,7 @@ def run_case(name: str, cases: Path, model: Path, place: Path) -> dict[str, Any]
     try:
         if script.exists():
             count = [str(_CINE_FRAMES)] if name == "dicom-cine" else []
-            command = [sys.executable, script, folder, *count]
+            command = [sys.executable, str(script), str(folder), *count]
             subprocess.run(command, check=True, cwd=folder)  # noqa: S603
         right, seen = True, check(Case(folder, own))
     except WrongError as wrong:
