@@ -97,7 +97,7 @@ class Recording:
         Raises:
             SourceError: it is no video, or one that cannot be decoded.
         """
-        self._container = _open(path)
+        self._container, self._said = _open(path)
         videos = [
             stream
             for stream in self._container.streams.video
@@ -119,6 +119,7 @@ class Recording:
     def __iter__(self) -> Iterator[Shown | Missing]:
         """The frames in the order in which they are shown."""
         trust = _Trust()
+        trust.cut = self._said
         number, damaged, told = 0, 0, False
         for frame in self._decoded(trust):
             if trust.is_settled(frame):
@@ -140,7 +141,9 @@ class Recording:
         if damaged := damaged + trust.lost:
             yield trust.damaged(number + trust.lost, damaged)
         elif trust.cut and not told:
-            yield Missing(1, f"ended after {number} frames, and is cut short: {trust.cut}")
+            yield Missing(
+                1, f"ended after {number} frames, and is cut short or damaged: {trust.cut}"
+            )
         elif not number:
             yield Missing(1, "gives no frame at all: it is cut short or damaged")
         if trust.early and number:
@@ -316,12 +319,18 @@ def _position(frame: Any) -> int:
     return int(frame.opaque[0]) if frame.opaque else -1
 
 
-def _open(path: str) -> Any:
-    """Open a file and nothing else: no protocol, and no other file that it names."""
+def _open(path: str) -> tuple[Any, str]:
+    """Open a file and nothing else: no protocol, and no other file that it names.
+
+    Returns:
+        The container, and what it complains of, or "".
+    """
     try:
         options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
-        container, _ = _listening(lambda: av.open(f"file:{path}", options=options))
-        return container
+        with av.logging.Capture() as said:
+            container = av.open(f"file:{path}", options=options)
+        own = [text.strip() for _, name, text in said if name == container.format.name]
+        return container, "".join(own[:1])
     except (av.FFmpegError, ValueError, UnicodeError, OSError) as error:
         empty = Path(path).is_file() and Path(path).stat().st_size == 0
         reason = "it is empty" if empty else "it is no video, or a damaged one"
