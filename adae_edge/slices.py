@@ -16,6 +16,8 @@ from adae_edge.resampling import bilinear, mean_of_three, pooled
 
 # Above the background by this much, a pixel shows the object: half a standard deviation.
 SHOWN = 0.1
+# What is not farther above it is the background, rounded when it was resized.
+ROUNDED = 1e-4
 LOOKS = 3
 # Added to squared errors, errors, and deviations in standard deviations, so that nothing has no
 # finite logarithm.
@@ -31,7 +33,7 @@ def interior(x: Tensor) -> Tensor:
     Returns:
         float32 [N, 1, S, S], 0 to 1. It moves smoothly, so that rounding cannot flip a pixel.
     """
-    shown = ((x + 1) / SHOWN).clamp(0, 1)
+    shown = ((x + 1 - ROUNDED) / SHOWN).clamp(0, 1)
     return _least_of_three(_least_of_three(shown, 2), 3)
 
 

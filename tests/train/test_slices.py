@@ -12,7 +12,7 @@ from adae_edge.export.exporter import export
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.model import ADAE, Preprocess, load_network
 from adae_edge.runtime import Scorer
-from adae_edge.slices import SliceLocal, interior
+from adae_edge.slices import ROUNDED, SHOWN, SliceLocal, interior
 from adae_edge.train.augment import moved, random_moves
 from adae_edge.train.data.dataset import Dataset
 from adae_edge.train.data.opening import load_dataset
@@ -140,7 +140,12 @@ def test_the_interior_leaves_out_the_edge_and_moves_smoothly():
     expected[3:6, 3:6] = 1
     assert torch.equal(interior(x)[0, 0], expected)
     x[..., 4, 4] = -0.95
-    torch.testing.assert_close(interior(x)[0, 0], 0.5 * expected)
+    torch.testing.assert_close(interior(x)[0, 0], (0.5 - ROUNDED / SHOWN) * expected)
+
+
+def test_a_background_that_resizing_has_rounded_is_still_the_background():
+    rounded = torch.full((1, 1, 8, 8), -1 + 1e-6)
+    assert torch.equal(interior(rounded), torch.zeros(1, 1, 8, 8))
 
 
 @pytest.mark.parametrize("side", [32, 64, 128])
