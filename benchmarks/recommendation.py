@@ -7,7 +7,6 @@ normal pictures in a folder, and rehearses defects on the last third. No anomalo
 from __future__ import annotations
 
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,7 +70,7 @@ def compare(
 
     Returns:
         The mean AUROC by kind of defect and over all, the part of all defects that was found at the
-            threshold, the false alarms, and the seconds of the training.
+            threshold, and the false alarms.
     """
     recipe, _, score = candidate.partition(":")
     with tempfile.TemporaryDirectory() as place:
@@ -81,7 +80,6 @@ def compare(
             for path in paths:
                 (Path(place) / name / path.name).symlink_to(path.resolve())
         checkpoint = Path(place) / "checkpoint.safetensors"
-        begun = time.perf_counter()
         prepare(
             TrainRequest(
                 data=str(Path(place) / "known"),
@@ -91,12 +89,9 @@ def compare(
                 seed=seed,
             )
         ).run()
-        seconds = time.perf_counter() - begun
         model = export(checkpoint).path
         normals = str(Path(place) / "unseen")
-        return in_figures(rehearse(Request(model, normals, seed=seed))) | {
-            "seconds": round(seconds, 1)
-        }
+        return in_figures(rehearse(Request(model, normals, seed=seed)))
 
 
 def in_figures(rehearsal: Rehearsal) -> dict[str, Any]:
@@ -124,15 +119,14 @@ def as_markdown(result: dict[str, Any]) -> str:
         f"{known} normal pictures trained, and the defects of `adae-edge rehearse` were put into "
         f"{unseen} others. AUROC, the mean over sizes and contrasts. `{result['command']}`",
         "",
-        f"| recipe:score | {' | '.join(kinds)} | mean | found | false alarms | seconds |",
-        f"|---|{'---:|' * (len(kinds) + 4)}",
+        f"| recipe:score | {' | '.join(kinds)} | mean | found | false alarms |",
+        f"|---|{'---:|' * (len(kinds) + 3)}",
     ]
     for candidate, row in rows.items():
         shown = " | ".join(f"{row['auroc'][kind]:.3f}" for kind in kinds)
         alarms, of = row["false_alarms"]
         lines.append(
-            f"| {candidate} | {shown} | {row['mean']:.3f} | {row['found']:.3f} | {alarms} of {of} "
-            f"| {row['seconds']:.0f} |"
+            f"| {candidate} | {shown} | {row['mean']:.3f} | {row['found']:.3f} | {alarms} of {of} |"
         )
     return "\n".join(lines)
 
