@@ -14,12 +14,12 @@ HANGING = """
 import sys, time
 from adae_edge.runtime.sources import files
 decode, seen = files.decode_image, []
-def hang(path):
+def hang(path, bits=None):
     seen.append(path)
     if len(seen) == 3:
         print("hangs", flush=True)
         time.sleep(60)
-    return decode(path)
+    return decode(path, bits)
 files.decode_image = hang
 from adae_edge.cli import main
 main()

@@ -47,6 +47,7 @@ def test_the_papers_recipe_has_no_floor():
         "default": 0.1,
         "autoencoder": 0.1,
         "linear": 0.1,
+        "moved": 0.1,
     }
 
 
