@@ -26,9 +26,10 @@ _NAMES = {
 }
 _KINDS = {name: kind for kind, names in _NAMES.items() for name in names.split()}
 _PART = re.compile("(train|test|val)(ing|id|idation|set|data|public|private|mixed)*")
-# Words within a name that no folder of normals has.
+# Words within a name that no folder of normals has, or that leave open which of two it is.
 _NO_NORMALS = re.compile(
-    "abnormal|anomalous|anomaly|cracks?|def|defects?|dents?|masks?|ng|scratch|scratches"
+    "abnormal|anomalous|anomaly|broken|contamination|cracks?|def|defects?|dents?|masks?|negatives?|"
+    "ng|positives?|scratch|scratches"
 )
 _MASK_FILE = re.compile("(.+)[ _-](mask|label|gt|seg|groundtruth)s?", re.IGNORECASE)
 _EXPECTED = (

@@ -163,6 +163,8 @@ def test_a_layout_of_the_field_is_read_as_what_it_is(tmp_path, name):
         ["bottle/train/good/0.png", "cable/train/good/1.png"],
         ["cam1/0.png", "cam1_defect/1.png"],
         ["ok_front/0.png", "def_front/1.png"],
+        ["Positive/0.png", "Negative/1.png"],
+        ["line_1/0.png", "broken_large/1.png"],
         ["images/0.png", "masks/0.png"],
         ["0.png", "0_label.bmp"],
         ["train/0.png", "train/0_GT.png", "test/1.png"],
