@@ -46,9 +46,8 @@ def load_frames(dataset: Dataset, parts: Split, preprocess: Preprocess) -> tuple
         tensors = map(torch.from_numpy, [batch, *statistics])
         resized.append(pack(preprocess, *tensors))
     packed = torch.cat(resized)
-    if (
-        len(np.unique(digest.frames(), axis=0)) > 1
-    ):  # copies alone are refused by ``without_copies``
+    # Copies of one frame are refused elsewhere, by a sentence of their own.
+    if len(np.unique(digest.frames(), axis=0)) > 1:
         _check_content(packed)
     return packed[: len(parts.train)], digest
 
