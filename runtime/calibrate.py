@@ -64,8 +64,7 @@ class _Scores(Sink):
     def write(self, scored: Scored) -> None:
         self.values.append(scored.score)
         if scored.anomaly_map is not None:
-            height, width, _ = scored.frame.pixels.shape
-            place = placement_of(self._contract, height, width)
+            place = placement_of(self._contract, *scored.frame.size)
             self.peaks.append(float(place.peaks(scored.anomaly_map[None])[0]))
 
     def event(self, event: Event) -> None:

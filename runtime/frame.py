@@ -14,6 +14,7 @@ from adae_edge.errors import without_password
 
 # What an event can be, and what it says.
 KINDS = {
+    "connecting": "the source is being opened",
     "live": "the source gives frames",
     "stalled": "the source is silent",
     "gap": "frames were lost between two others",
@@ -22,6 +23,8 @@ KINDS = {
     "failure": "a frame cannot be decoded or scored",
     "alarm": "anomalous frames accumulate, or no longer do",
     "drift": "the scores are no longer distributed as at the calibration",
+    "sink": "a sink keeps no more results, or keeps them again",
+    "model": "the model was loaded again, or refused",
 }
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -33,7 +36,7 @@ class Frame:
     Attributes:
         source: the file's path, or the camera's name as in camera:0; without the password of a URL.
         id: number of the frame or slice in its source from 0, or a DICOM file's SOP instance UID.
-        time: when it was captured or decoded, in seconds since 1970, UTC.
+        time: when it was captured; for a file when it was decoded. In seconds since 1970, UTC.
         pixels: uint8 [H, W, C], C 1 (grey) or 3 (RGB), or a slice float32 [H, W, 1]; may be
             read-only.
         mean, std: of the brain in a slice's volume; None for pictures.
@@ -42,6 +45,9 @@ class Frame:
         decoding: the rule by which a file became this frame, one of ``adae_edge.decoding.rules``;
             "" for a frame that was no file.
         about: what else the source knows of it, by name, such as the UIDs of its series.
+        full: height and width before it was shrunk while it was decoded; None where it was not.
+        skipped: how many frames of a live source came after the frame before this one, and were not
+            given because newer ones were there.
     """
 
     source: str
@@ -53,10 +59,17 @@ class Frame:
     video_time: float | None = None
     decoding: str = ""
     about: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    full: tuple[int, int] | None = None
+    skipped: int = 0
 
     def __post_init__(self) -> None:
         if "://" in self.source:
             object.__setattr__(self, "source", without_password(self.source))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the raw frame, in whose pixels boxes are."""
+        return self.full or (self.pixels.shape[0], self.pixels.shape[1])
 
     @property
     def place(self) -> str:
@@ -65,7 +78,7 @@ class Frame:
 
     def without_pixels(self) -> Frame:
         """The same frame with pixels of shape [0, 0, C], which holds no picture in memory."""
-        return replace(self, pixels=self.pixels[:0, :0].copy())
+        return replace(self, pixels=self.pixels[:0, :0].copy(), full=self.size)
 
 
 class Box(NamedTuple):
@@ -97,6 +110,7 @@ class Scored:
             it and the model has it.
         boxes: of the map's regions above its threshold, the one with the highest peak first, 20 at
             most; None unless a sink wants them, and the model has a map and a threshold for it.
+        model: the short hash of the model, as in ``Scorer.model``.
     """
 
     frame: Frame
@@ -106,6 +120,7 @@ class Scored:
     wants: str = ""
     anomaly_map: NDArray[np.float32] | None = None
     boxes: tuple[Box, ...] | None = None
+    model: str = ""
 
     @property
     def verdict(self) -> str:

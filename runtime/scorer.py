@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from pathlib import Path
@@ -35,6 +36,8 @@ class Scorer:
     Attributes:
         contract: what the model expects and returns.
         form: the form in which the file holds the network.
+        model: the first 12 hexadecimal digits of the SHA-256 of the graph, or of an engine's plan;
+            a new threshold leaves them as they are.
         backend: what runs the graph.
     """
 
@@ -67,6 +70,7 @@ class Scorer:
             file = enginefile.read_either(file)
         self.contract: Contract = file.contract
         self.form: Form = file.contract.form
+        self.model = _hash(file)
         self.backend: Backend
         try:
             if isinstance(file, ModelFile):
@@ -177,3 +181,9 @@ class Scorer:
         if missing <= 0:
             return inputs
         return [np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) for array in inputs]
+
+
+def _hash(file: ModelFile | Engine) -> str:
+    if isinstance(file, ModelFile):
+        return file.graph_sha256[:12]
+    return hashlib.sha256(file.plan).hexdigest()[:12]

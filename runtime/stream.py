@@ -177,7 +177,8 @@ class Stream:
 
         age = time.time() - frame.time
         wants, boxes = self._wants(frame), self._boxes(frame, anomaly_map)
-        scored = Scored(frame, score, self.threshold, age, wants, anomaly_map, boxes)
+        model = self._scorer.model
+        scored = Scored(frame, score, self.threshold, age, wants, anomaly_map, boxes, model)
         self.metrics.frames += 1
         self.metrics.anomalous += scored.verdict == "anomalous"
         light = replace(scored, frame=frame.without_pixels())
@@ -216,8 +217,7 @@ class Stream:
         """The boxes of the map's regions in the frame, if a sink wants them."""
         if anomaly_map is None or not self._with_boxes:
             return None
-        height, width, _ = frame.pixels.shape
-        return boxes_of(anomaly_map, self._scorer.contract, height, width)
+        return boxes_of(anomaly_map, self._scorer.contract, *frame.size)
 
     def _tell(self, event: Event) -> None:
         """Count an event and hand it to the sinks."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -28,6 +28,8 @@ class Wanted:
         modality: which volumes are taken, where names say what they show; None for all.
         bits: of a camera's grey values in 16-bit files, or None for all 16.
         brain_mask: for volumes that are not skull-stripped, a mask or a folder of masks.
+        done: tells by a frame's source and id that its result is kept already, so that the source
+            leaves it out and need not decode it; a live source never asks.
     """
 
     kind: str = "image"
@@ -35,6 +37,7 @@ class Wanted:
     modality: str | None = None
     bits: int | None = None
     brain_mask: Path | None = None
+    done: Callable[[str, int | str], bool] = lambda source, frame: False
 
     @staticmethod
     def by(
