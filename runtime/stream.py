@@ -129,9 +129,9 @@ class Stream:
         return left_out_words(self.source.left_out) if isinstance(self.source, Source) else ""
 
     @property
-    def live(self) -> bool:
+    def endless(self) -> bool:
         """Whether the source has no end of its own, so that being stopped is how it ends."""
-        return isinstance(self.source, Source) and self.source.live
+        return isinstance(self.source, Source) and self.source.endless
 
     def stop(self) -> None:
         """Ask ``run`` to return after the frame in hand; for other threads and signal handlers."""

@@ -70,7 +70,7 @@ def score(
         finally:
             if stream.metrics.frames or stream.metrics.failures:
                 typer.echo(stream.summary, err=True)
-    if stream.stopped and not stream.live:
+    if stream.stopped and not stream.endless:
         raise Stopped
     if stream.metrics.failures:
         raise typer.Exit(1)

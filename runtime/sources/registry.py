@@ -49,7 +49,7 @@ def open_normals(
     """Open a source of normal frames that ends, by which a threshold is chosen or tried.
 
     Raises:
-        UsageError: a camera, which never ends, or a folder that has anomalous pictures or masks in
+        UsageError: a source that never ends, or a folder that has anomalous pictures or masks in
             it by its names; or as ``open_source``.
         DatasetError: the names in a folder leave open which pictures are normal.
     """
@@ -59,9 +59,9 @@ def open_normals(
             normal = " and ".join(map(str, layout.normal))
             raise UsageError(f"{others[0]} is not normal by its name: give {normal} alone")
     source = open_for(contract, spec, window, brain_mask)
-    if source.live:
+    if source.endless:
         source.close()
-        raise UsageError("a camera never ends: record the normal frames first, and give the files")
+        raise UsageError(f"{spec} never ends: record the normal frames first, and give the files")
     return source
 
 

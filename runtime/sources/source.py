@@ -72,8 +72,8 @@ class Source(ABC):
     are still scored.
 
     Attributes:
-        live: whether it waits for time to pass, as a camera does. Such a source gives the newest
-            frame and has no end; another one gives every frame.
+        live: whether it gives the newest frame when asked, as a camera does, and leaves out those
+            that nobody had time for; another one gives every frame.
         left_out: how many files of a folder are no frames, by what they are called; complete at the
             end.
     """
@@ -81,6 +81,14 @@ class Source(ABC):
     live = False
     left_out: Mapping[str, int] = MappingProxyType({})
     _stopping = False
+
+    @property
+    def endless(self) -> bool:
+        """Whether it has no end of its own, so that being stopped is how it ends, and no failure.
+
+        A camera has none, and nor does a folder that is watched, though it gives every frame.
+        """
+        return self.live
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame | Event]:

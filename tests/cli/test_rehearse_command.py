@@ -243,7 +243,7 @@ def test_a_camera_is_refused(model, monkeypatch):
 
     closed = []
     monkeypatch.setattr(registry, "open_for", lambda *arguments: Camera())
-    with pytest.raises(UsageError, match="a camera never ends"):
+    with pytest.raises(UsageError, match="never ends: record"):
         rehearse(Request(model, "camera:0"))
     assert closed == [True]
 

@@ -195,7 +195,7 @@ def test_another_thread_can_stop_it(scorer):
     stream = Stream(scorer, Endless(), [kept := Kept()])
     threading.Timer(0.05, stream.stop).start()
     stream.run()
-    assert stream.live
+    assert stream.endless
     assert len(kept.results) == stream.metrics.frames > 0
 
 
