@@ -73,7 +73,7 @@ def _read(folders: list[Path], contract: Contract) -> list[Batch]:
     for frame in chain.from_iterable(open_for(contract, str(folder)) for folder in folders):
         if isinstance(frame, Event):
             raise FrameError(frame.detail)
-        batch = batch_of(frame, contract.channels)
+        batch = batch_of([frame], contract.channels)
         left -= batch.frames.nbytes
         if left < 0:
             break

@@ -11,12 +11,13 @@ with open_sink("scores.jsonl") as sink:
 import logging
 
 from adae_edge.runtime.frame import Event, Frame, Scored
+from adae_edge.runtime.metrics import Metrics
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sinks.registry import open_sink
 from adae_edge.runtime.sinks.sink import Sink
 from adae_edge.runtime.sources.registry import open_for, open_source
 from adae_edge.runtime.sources.source import Source, Wanted
-from adae_edge.runtime.stream import Metrics, Stream
+from adae_edge.runtime.stream import Stream
 
 # A program that wants the log takes it; without one, nothing is printed beside what a command says.
 logging.getLogger("adae_edge").addHandler(logging.NullHandler())

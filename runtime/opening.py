@@ -15,7 +15,7 @@ from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sinks.registry import open_sink, place_of
 from adae_edge.runtime.sinks.sink import Listener
 from adae_edge.runtime.sources.registry import open_for
-from adae_edge.runtime.stream import Stream
+from adae_edge.runtime.stream import MAX_LATENCY_S, Stream
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class StreamRequest:
 
     Attributes:
         model: path of a model file or an engine.
-        source: as for ``open_source``.
+        sources: as for ``open_source``, each once.
         sinks: as for ``open_sink``, each once.
         threshold: in place of the model's own.
         window: centre and width for DICOM files; None for those of the training, or else the files'
@@ -34,21 +34,23 @@ class StreamRequest:
         brain_mask: for NIfTI volumes that are not skull-stripped.
         device: as for ``Scorer``.
         threads: as for ``Scorer``.
+        max_latency: seconds that a small frame may wait for others to be scored with.
     """
 
     model: Path
-    source: str
+    sources: tuple[str, ...]
     sinks: tuple[str, ...] = ("terminal",)
     threshold: float | None = None
     window: Window | None = None
     brain_mask: Path | None = None
     device: str | None = None
     threads: int | None = None
+    max_latency: float = MAX_LATENCY_S
 
 
 @contextlib.contextmanager
 def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iterator[Stream]:
-    """Open a model, a source and sinks, and close them all at the end.
+    """Open a model, sources and sinks, and close them all at the end.
 
     Args:
         request: names the parts.
@@ -58,7 +60,8 @@ def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iter
         The stream, ready to run.
 
     Raises:
-        UsageError: a part cannot be opened as it is named, or a sink is named twice.
+        UsageError: a part cannot be opened as it is named, or a source or a sink is named
+            twice.
         ModelFileError: the model is refused.
         DeviceError: the device cannot be used.
         SourceError: the source cannot be opened.
@@ -67,12 +70,20 @@ def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iter
     places = [place_of(name) for name in request.sinks]
     if len(set(places)) < len(places):
         raise UsageError("a sink is named twice")
+    if len(set(request.sources)) < len(request.sources):
+        raise UsageError("a source is named twice")
     with contextlib.ExitStack() as opened:
         scorer = opened.enter_context(Scorer(request.model, request.device, request.threads))
-        frames = open_for(scorer.contract, request.source, request.window, request.brain_mask)
-        source = opened.enter_context(frames)
-        stream = Stream(scorer, source, [Listener(told)], request.threshold)
+        sources = [
+            opened.enter_context(
+                open_for(scorer.contract, name, request.window, request.brain_mask)
+            )
+            for name in request.sources
+        ]
+        limits = request.threshold, request.max_latency
+        stream = Stream(scorer, sources, [Listener(told)], *limits)
         for name in request.sinks:
             stream.add(opened.enter_context(open_sink(name)))
-        _log.info("%s scores a source to %d sinks", request.model, len(request.sinks))
+        counts = len(sources), len(request.sinks)
+        _log.info("%s scores %d sources to %d sinks", request.model, *counts)
         yield stream

@@ -315,7 +315,7 @@ def _chosen(source: Source, contract: Contract, chosen: set[int]) -> Iterator[_N
     with source:
         for number, frame in enumerate(_frames(source)):
             if number in chosen:
-                pixels = batch_of(frame, contract.channels).frames[0]
+                pixels = batch_of([frame], contract.channels).frames[0]
                 _check_seen(frame.place, pixels, contract)
                 yield _Normal(frame.place, pixels.astype(np.uint8, copy=False))
 

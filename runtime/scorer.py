@@ -65,6 +65,7 @@ class Scorer:
             DeviceError: the device cannot be used.
         """
         started = time.perf_counter()
+        self._opened = file if isinstance(file, str | Path) else None, device, threads
         path = file if isinstance(file, str | Path) else "the file"
         if isinstance(file, str | Path):
             file = enginefile.read_either(file)
@@ -91,6 +92,17 @@ class Scorer:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def again(self) -> Scorer:
+        """Another scorer of what the file is now, on the same device.
+
+        Raises:
+            UsageError: this one was opened by no path; or what the first opening raises.
+        """
+        path, device, threads = self._opened
+        if path is None:
+            raise UsageError("a scorer that was opened by no path cannot be opened again")
+        return Scorer(path, device, threads)
 
     def close(self) -> None:
         """Give back the graph and its memory on the device; a second time does nothing."""

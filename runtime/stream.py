@@ -1,71 +1,50 @@
-"""The streaming loop: frames from a source, through the scorer, to the sinks."""
+"""The streaming loop: frames from sources, through the scorer, to the sinks.
+
+sources, each in a thread  ->  intake  ->  scores, in the thread of ``run``  ->  sinks, in one
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
+import threading
 import time
-from collections import Counter, deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.decoding.folders import left_out_words
 from adae_edge.decoding.rules import is_covered
-from adae_edge.errors import FrameError, UsageError
+from adae_edge.errors import AdaeEdgeError, FrameError, UsageError
 from adae_edge.runtime.batching import batch_of
 from adae_edge.runtime.boxes import boxes_of
+from adae_edge.runtime.delivery import Delivery
 from adae_edge.runtime.frame import Box, Event, Frame, Scored
+from adae_edge.runtime.intake import Intake, Item, Lane
+from adae_edge.runtime.metrics import Metrics
+from adae_edge.runtime.reloading import Reloader, check_same, model_event
 from adae_edge.runtime.scorer import Scorer
-from adae_edge.runtime.sinks.sink import BOXES, MAP, PIXELS, Sink
+from adae_edge.runtime.sinks.sink import BOXES, MAP, Sink
 from adae_edge.runtime.sources.source import Source
 
+MAX_LATENCY_S = 0.02
 _log = logging.getLogger(__name__)
 
 
-@dataclass
-class Metrics:
-    """What a stream has come to; may be read at any time, also by another thread.
-
-    Attributes:
-        frames: how many were scored.
-        anomalous: how many of these exceeded the threshold.
-        events: how many frames the events of each kind were about, as in ``frame.KINDS``.
-        latencies_s: seconds from decoded frame to score, of the last 10 000 frames.
-    """
-
-    frames: int = 0
-    anomalous: int = 0
-    events: Counter[str] = field(default_factory=Counter)
-    latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=10_000))
-
-    @property
-    def failures(self) -> int:
-        """The number of frames that could not be decoded or scored."""
-        return self.events["failure"]
-
-    @property
-    def latency_p50_ms(self) -> float | None:
-        """The median in milliseconds from decoded frame to score; None before the first frame."""
-        return float(np.median(self.latencies_s)) * 1e3 if self.latencies_s else None
-
-    def line(self, backend: str, threshold: float) -> str:
-        """The metrics in a line for the terminal."""
-        failed = f", {self.failures} not scored" if self.failures else ""
-        latency = f"; {self.latency_p50_ms:.2f} ms a frame at the median" if self.frames else ""
-        anomalous = f"{self.anomalous} anomalous (above {threshold:.4f})"
-        return f"{self.frames} frames scored, {anomalous}{failed}{latency}; {backend}"
-
-
 class Stream:
-    """Scores every frame of a source, and hands each result to every sink before the next frame.
+    """Scores every frame of its sources, and hands each result to every sink.
 
     ``Stream(scorer, open_source("frames/"), [open_sink("scores.jsonl")]).run()``
 
+    A source that ends gives every frame, one source after the other, and waits where the model is
+    slower. A live source gives its newest frame, and what the model had no time for is counted as
+    skipped.
+
     Attributes:
-        source: where frames come from.
+        sources: where frames come from.
         threshold: a frame is anomalous if its score is greater.
         metrics: what it has come to so far.
         stopped: whether it was asked to stop.
@@ -74,16 +53,19 @@ class Stream:
     def __init__(
         self,
         scorer: Scorer,
-        source: Source | Iterable[Frame | Event],
+        sources: Source | Sequence[Source] | Iterable[Frame | Event],
         sinks: Iterable[Sink] = (),
         threshold: float | None = None,
+        max_latency: float = MAX_LATENCY_S,
     ) -> None:
         """
         Args:
             scorer: the model; it stays open.
-            source: yields frames and events; an open one is closed at the end of ``run``.
+            sources: one source, several, or anything that yields frames and events; open ones are
+                closed at the end of ``run``.
             sinks: what results are handed to; they stay open, because they may serve others.
             threshold: in place of the model's own.
+            max_latency: seconds that a small frame may wait for others to be scored with.
 
         Raises:
             UsageError: the threshold is no number, or a sink wants a map that the model lacks.
@@ -93,13 +75,17 @@ class Stream:
             raise UsageError(
                 f"a threshold is a number, and {self.threshold} is none to compare with"
             )
-        self.source = source
+        self.sources = _each(sources)
         self.metrics = Metrics()
         self.stopped = False
-        self._scorer = scorer
-        self._sinks: list[Sink] = []
+        self._scorer = self._given = scorer
+        self._threshold = threshold
+        self._max_latency = max_latency
+        self._delivery = Delivery(self._count)
+        self._reloader = Reloader(scorer.again)
         self._with_map = self._with_boxes = False
         self._told_rules: set[str] = set()
+        self._ended: list[Exception] = []  # by what sources ended
         for sink in sinks:
             self.add(sink)
 
@@ -109,107 +95,200 @@ class Stream:
         Raises:
             UsageError: the sink wants a map that the model lacks.
         """
-        if MAP in sink.wants:
-            if self._scorer.form.anomaly_map is None:
-                raise UsageError("this model has no anomaly map: export it with --anomaly-map")
-            self._with_map = True
-        if BOXES in sink.wants and self._scorer.has_boxes:
-            self._with_map = self._with_boxes = True
-        self._sinks.append(sink)
+        self._serve([*self._delivery.sinks, sink], self._scorer)
+        self._delivery.add(sink)
 
     @property
     def summary(self) -> str:
         """What the stream has come to, in a line for the terminal."""
         line = self.metrics.line(self._scorer.backend.name, self.threshold)
-        return f"{line}; {self.left_out}" if self.left_out else line
+        return "; ".join(filter(None, [line, self.left_out, *self._delivery.lacking]))
 
     @property
     def left_out(self) -> str:
-        """How many files of the source's folder were no frames, in words; "" for none."""
-        return left_out_words(self.source.left_out) if isinstance(self.source, Source) else ""
+        """How many files of the sources' folders were no frames, in words; "" for none."""
+        left_out: Counter[str] = Counter()
+        for source in self.sources:
+            if isinstance(source, Source):
+                left_out.update(source.left_out)
+        return left_out_words(left_out)
 
     @property
     def endless(self) -> bool:
-        """Whether the source has no end of its own, so that being stopped is how it ends."""
-        return isinstance(self.source, Source) and self.source.endless
+        """Whether a source has no end of its own, so that being stopped is how the stream ends."""
+        return any(isinstance(source, Source) and source.endless for source in self.sources)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing was lost so far: no frame, no source on its way, no result in a sink."""
+        return not (self.metrics.failures or self._ended or self._delivery.lacking)
 
     def stop(self) -> None:
-        """Ask ``run`` to return after the frame in hand; for other threads and signal handlers."""
+        """Ask ``run`` to return after the frames that wait; for threads and signal handlers."""
         self.stopped = True
-        if isinstance(self.source, Source):
-            self.source.stop()
+        for source in self.sources:
+            if isinstance(source, Source):
+                source.stop()
+
+    def reload(self) -> None:
+        """Ask for the model's file to be loaded again; for threads and signal handlers.
+
+        It is loaded beside the running one, and takes its place between two frames. A model that
+        cannot be loaded or takes other frames is refused, and the running one stays. An event of
+        the kind "model" says what became of it.
+        """
+        self._reloader.ask()
 
     def run(self) -> Metrics:
-        """Score until the source ends or ``stop`` is called.
+        """Score until the sources end or ``stop`` is called.
 
         Returns:
             The metrics, which are complete at any time, also when an error breaks off the stream.
 
         Raises:
-            SourceError: the source went away.
-            SinkError: a result could not be kept.
+            SourceError: the only source went away; of several the others go on.
+            SinkError: no sink keeps results any more, and no source is endless.
             DeviceError: the device failed.
         """
+        intake = Intake(self._max_latency)
         try:
-            for item in self.source:
-                if self.stopped:
-                    break
-                if isinstance(item, Event):
-                    self._tell(item)
-                else:
-                    self._take(item)
+            with (
+                self._delivery.running(for_ever=self.endless),
+                self._reloader.running(intake),
+                self._capturing(intake),
+            ):
+                while items := intake.take():
+                    self._delivery.put(self._results(items))
         finally:
-            if isinstance(self.source, Source):
-                self.source.close()
+            self._take_scorer(self._given)
             _log.info("%d frames scored, %d failures", self.metrics.frames, self.metrics.failures)
+        if self._ended and len(self.sources) == 1:
+            raise self._ended[0]
         return self.metrics
 
-    def _take(self, frame: Frame) -> None:
-        """Score a frame and hand the result to the sinks, or tell them why there is none."""
-        started = time.perf_counter()
+    @contextlib.contextmanager
+    def _capturing(self, intake: Intake) -> Iterator[None]:
+        """Capture within: endless sources each in a thread, and the others in one, in turn."""
+        endless = [isinstance(source, Source) and source.endless for source in self.sources]
+        ending = [place for place, without_end in enumerate(endless) if not without_end]
+        groups = [[place] for place, without_end in enumerate(endless) if without_end]
+        threads = []
+        for places in [ending, *groups] if ending else groups:
+            first = self.sources[places[0]]
+            lane = intake.lane(isinstance(first, Source) and first.live)
+            work = self._capture, (intake, lane, places)
+            threads.append(threading.Thread(target=work[0], args=work[1], daemon=True))
+        for thread in threads:
+            thread.start()
         try:
-            score, anomaly_map = self._score(frame)
-        except FrameError as error:
-            detail = f"{frame.source} {frame.id}: {error}"
-            self._tell(Event(frame.source, time.time(), "failure", detail))
-            return
-        self.metrics.latencies_s.append(time.perf_counter() - started)
+            yield
+        except BaseException:
+            for source in self.sources:
+                if isinstance(source, Source):
+                    source.stop()
+            raise
+        finally:
+            intake.close()
+            for thread in threads:
+                thread.join()
+            for source in self.sources:
+                if isinstance(source, Source):
+                    source.close()
 
+    def _capture(self, intake: Intake, lane: Lane, places: Sequence[int]) -> None:
+        """Lay all that these sources give into a lane; what they raise ends them, and lies last."""
+        try:
+            for place in places:
+                try:
+                    for item in self.sources[place]:
+                        if self.stopped or not intake.put(lane, place, item):
+                            return
+                except Exception as error:  # raised or told by the thread that scores
+                    intake.put(lane, place, error)
+                if self.stopped:
+                    return
+        finally:
+            intake.end(lane)
+
+    def _results(self, items: Sequence[Item]) -> list[Scored | Event]:
+        """Score the frames of a batch; what becomes of each item, in order."""
+        frames = [what for _, what in items if isinstance(what, Frame)]
+        outcomes = iter(self._score(frames))
+        results: list[Scored | Event] = []
+        for place, what in items:
+            if isinstance(what, Frame):
+                results += self._result(place, what, next(outcomes))
+            elif isinstance(what, Event):
+                results.append(what)
+            elif isinstance(what, Scorer):
+                results.append(self._change_to(what))
+            else:
+                results += self._lost(place, what)
+        return results
+
+    def _score(
+        self, frames: Sequence[Frame]
+    ) -> list[tuple[float, NDArray[np.float32] | None] | FrameError]:
+        """The score of each frame, and its map [S, S] or [H, W] if a sink wants it or its boxes.
+
+        Where a batch fails, its frames are scored one by one, and those that fail get the reason.
+        """
+        if not frames:
+            return []
+        started = time.perf_counter()
+        maps: Iterable[NDArray[np.float32] | None] = [None] * len(frames)
+        try:
+            arrays = batch_of(frames, self._scorer.contract.channels).arrays()
+            if self._with_map:
+                scores, maps = self._scorer.score_with_map(*arrays)
+            else:
+                scores = self._scorer.score(*arrays)
+        except FrameError as error:
+            if len(frames) == 1:
+                return [error]
+            return [outcome for frame in frames for outcome in self._score([frame])]
+        share = (time.perf_counter() - started) / len(frames)
+        self.metrics.latencies_s.extend([share] * len(frames))
+        return list(zip(scores.tolist(), maps, strict=True))
+
+    def _result(
+        self,
+        place: int,
+        frame: Frame,
+        outcome: tuple[float, NDArray[np.float32] | None] | FrameError,
+    ) -> list[Scored | Event]:
+        """A frame's result, and a note on its rule where it is the first one; or its failure."""
+        self.metrics.skipped += frame.skipped
+        if isinstance(outcome, FrameError) or not math.isfinite(outcome[0]):
+            why = outcome if isinstance(outcome, FrameError) else "the score is not a finite number"
+            return [_event(frame.source, "failure", f"{frame.source} {frame.id}: {why}")]
+        score, anomaly_map = outcome
         age = time.time() - frame.time
-        wants, boxes = self._wants(frame), self._boxes(frame, anomaly_map)
+        wants = self._wants(frame)
+        boxes = self._boxes(frame, anomaly_map)
         model = self._scorer.model
         scored = Scored(frame, score, self.threshold, age, wants, anomaly_map, boxes, model)
         self.metrics.frames += 1
         self.metrics.anomalous += scored.verdict == "anomalous"
-        light = replace(scored, frame=frame.without_pixels())
-        for sink in self._sinks:
-            sink.write(scored if PIXELS in sink.wants else light)
-
-    def _score(self, frame: Frame) -> tuple[float, NDArray[np.float32] | None]:
-        """The score of one frame, and its map [S, S] or [H, W] if a sink wants it or its boxes."""
-        arrays = batch_of(frame, self._scorer.contract.channels).arrays()
-        if self._with_map:
-            scores, maps = self._scorer.score_with_map(*arrays)
-            anomaly_map = maps[0]
-        else:
-            scores, anomaly_map = self._scorer.score(*arrays), None
-        if not np.isfinite(scores[0]):
-            raise FrameError("the score is not a finite number")
-        return float(scores[0]), anomaly_map
+        self.metrics.by_source[_name(self.sources[place])] += 1
+        self.metrics.ages_s.append(age)
+        return [*self._note(frame, wants), scored]
 
     def _wants(self, frame: Frame) -> str:
-        """What ``Scored.wants`` is for a frame; told once for each rule."""
+        """What ``Scored.wants`` is for a frame."""
+        return "" if is_covered(frame.decoding, self._scorer.contract.decoding) else "calibrate"
+
+    def _note(self, frame: Frame, wants: str) -> list[Event]:
+        """What is told once of each rule under which the model was not calibrated."""
         rule = frame.decoding
-        if is_covered(rule, self._scorer.contract.decoding):
-            return ""
-        if rule not in self._told_rules:
-            self._told_rules.add(rule)
-            detail = (
-                f"{frame.source}: frames are decoded by the rule {rule}, under which this model "
-                "was not calibrated: its threshold may be off until adae-edge calibrate"
-            )
-            self._tell(Event(frame.source, time.time(), "note", detail))
-        return "calibrate"
+        if not wants or rule in self._told_rules:
+            return []
+        self._told_rules.add(rule)
+        detail = (
+            f"{frame.source}: frames are decoded by the rule {rule}, under which this model "
+            "was not calibrated: its threshold may be off until adae-edge calibrate"
+        )
+        return [_event(frame.source, "note", detail)]
 
     def _boxes(
         self, frame: Frame, anomaly_map: NDArray[np.float32] | None
@@ -219,9 +298,72 @@ class Stream:
             return None
         return boxes_of(anomaly_map, self._scorer.contract, *frame.size)
 
-    def _tell(self, event: Event) -> None:
-        """Count an event and hand it to the sinks."""
+    def _serve(self, sinks: Iterable[Sink], scorer: Scorer) -> None:
+        """Compute what these sinks want and this model has.
+
+        Raises:
+            UsageError: a sink wants a map that the model lacks.
+        """
+        wants = frozenset().union(*(sink.wants for sink in sinks))
+        if MAP in wants and scorer.form.anomaly_map is None:
+            raise UsageError("this model has no anomaly map: export it with --anomaly-map")
+        self._with_boxes = BOXES in wants and scorer.has_boxes
+        self._with_map = MAP in wants or self._with_boxes
+
+    def _change_to(self, new: Scorer) -> Event:
+        """Score with a model that was loaded again from here on, unless it is refused."""
+        try:
+            check_same(new, self._scorer)
+            self._serve(self._delivery.sinks, new)
+        except UsageError as error:
+            new.close()
+            return model_event(f"the model stays as it is: {error}")
+        before = self._scorer.model
+        self._take_scorer(new)
+        if self._threshold is None:
+            self.threshold = new.threshold
+        return model_event(
+            f"the model was loaded again: {new.model}, before {before}; "
+            f"threshold {self.threshold:.4f}"
+        )
+
+    def _take_scorer(self, scorer: Scorer) -> None:
+        """Use a scorer, and close the one before if this stream opened it."""
+        before, self._scorer = self._scorer, scorer
+        if before not in (self._given, scorer):
+            before.close()
+
+    def _lost(self, place: int, error: Exception) -> list[Event]:
+        """What is told of a source that ended by an error, which the others survive.
+
+        Raises:
+            Exception: it is nothing that a source may raise.
+        """
+        if not isinstance(error, AdaeEdgeError):
+            raise error
+        self._ended.append(error)
+        if len(self.sources) == 1:
+            return []
+        return [_event(_name(self.sources[place]), "lost", str(error))]
+
+    def _count(self, event: Event) -> None:
+        """Take note of an event on its way to the sinks."""
         self.metrics.events[event.kind] += event.frames
         _log.info("%s: %s", event.kind, event.detail)
-        for sink in self._sinks:
-            sink.event(event)
+
+
+def _each(
+    sources: Source | Sequence[Source] | Iterable[Frame | Event],
+) -> tuple[Source | Iterable[Frame | Event], ...]:
+    """The sources, of which one may be given alone."""
+    if isinstance(sources, Sequence) and all(isinstance(source, Source) for source in sources):
+        return tuple(source for source in sources if isinstance(source, Source))
+    return (sources,)  # type: ignore[return-value]
+
+
+def _name(source: Source | Iterable[Frame | Event]) -> str:
+    return source.name if isinstance(source, Source) else ""
+
+
+def _event(source: str, kind: str, detail: str) -> Event:
+    return Event(source, time.time(), kind, detail)

@@ -14,6 +14,7 @@ from adae_edge.cli.shared import (
     calibrated,
     complain,
     numbers_of,
+    seconds_of,
     window_of,
 )
 from adae_edge.cli.stopping import Stopped, gently
@@ -22,11 +23,11 @@ from adae_edge.cli.stopping import Stopped, gently
 def score(
     model: Annotated[Path, typer.Argument(help="A model file, or an engine.")],
     source: Annotated[
-        str,
+        list[str],
         typer.Argument(
             help="An image, a DICOM file, a video, camera:0, or a folder of images and DICOM "
             "files, whose other files are left out and counted; or NIfTI volumes for a model of "
-            "slices."
+            "slices. Several are scored by the one model."
         ),
     ],
     to: Annotated[
@@ -46,25 +47,30 @@ def score(
         int | None,
         typer.Option(min=1, help="CPU threads [default: all that this process may use]."),
     ] = None,
+    max_latency: Annotated[
+        str,
+        typer.Option(help="Longest that a small frame waits for others to be scored with it."),
+    ] = "20ms",
 ) -> None:
-    """Score every frame of a source; each result goes to every sink at once."""
+    """Score every frame of the sources; each result goes to every sink."""
     from adae_edge.runtime.opening import StreamRequest, open_stream
 
     request = StreamRequest(
         model=model,
-        source=source,
+        sources=tuple(source),
         sinks=tuple(to or ["terminal"]),
         threshold=threshold,
         window=window_of(window),
         brain_mask=brain_mask,
         device=device,
         threads=threads,
+        max_latency=seconds_of(max_latency, "--max-latency"),
     )
     with (
         gently() as on_signal,
         open_stream(request, lambda event: complain(event.detail)) as stream,
     ):
-        on_signal(stream.stop)
+        on_signal(stream.stop, stream.reload)
         try:
             stream.run()
         finally:
@@ -72,7 +78,7 @@ def score(
                 typer.echo(stream.summary, err=True)
     if stream.stopped and not stream.endless:
         raise Stopped
-    if stream.metrics.failures:
+    if not stream.complete:
         raise typer.Exit(1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -138,3 +139,17 @@ def numbers_of(text: str, option: str) -> list[int]:
             f"{option} takes whole numbers with commas between them, and {text} is something else"
         )
     return [int(part) for part in parts]
+
+
+def seconds_of(text: str, option: str) -> float:
+    """The seconds of an option that takes a time, such as 20ms or 1.5s.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s)", text.strip())
+    if match is None:
+        raise UsageError(
+            f"{option} takes a time such as 20ms or 1.5s, and {text} is something else"
+        )
+    return float(match[1]) * (1e-3 if match[2] == "ms" else 1)

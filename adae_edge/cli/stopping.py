@@ -1,4 +1,7 @@
-"""How SIGINT and SIGTERM stop a command: the first one asks, the second one ends it at once."""
+"""How SIGINT and SIGTERM stop a command, and SIGHUP has it load its model again.
+
+The first of those that stop asks, the second one ends the command at once.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
 
 
 class Stopped(BaseException):
@@ -31,22 +35,29 @@ def listen() -> None:
 
 
 @contextlib.contextmanager
-def gently() -> Iterator[Callable[[Callable[[], None]], None]]:
-    """Within, the first signal calls a function in place of raising Stopped where the program is.
+def gently() -> Iterator[Callable[..., None]]:
+    """Within, signals call functions in place of what they do elsewhere.
 
     Yields:
-        Takes that function; until it is called, a signal raises Stopped as elsewhere.
+        Takes what the first signal that stops calls, and what SIGHUP calls, if anything. Until it
+        is called, signals do as elsewhere: Stopped is raised where the program is, and SIGHUP ends
+        it.
     """
     global _stop
+    before = signal.getsignal(_HANGUP) if _HANGUP else None
 
-    def call(stop: Callable[[], None]) -> None:
+    def call(stop: Callable[[], None], reload: Callable[[], None] | None = None) -> None:
         global _stop
         _stop = stop
+        if _HANGUP and reload is not None:
+            signal.signal(_HANGUP, lambda number, frame: reload())
 
     try:
         yield call
     finally:
         _stop = None
+        if _HANGUP:
+            signal.signal(_HANGUP, before)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:

@@ -35,7 +35,8 @@ def open_sink(spec: str) -> Sink:
     if scheme not in known or (scheme == "terminal") != (spec == "terminal") or not place:
         raise UsageError(f"there is no sink {spec}: give terminal, jsonl:FILE or csv:FILE")
     sink: Sink = load_scheme(sinks, scheme).SINK(place)
-    _log.info("opened %s as %s", without_password(spec), scheme)
+    sink.name = without_password(spec)
+    _log.info("opened %s as %s", sink.name, scheme)
     return sink
 
 

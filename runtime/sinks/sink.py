@@ -23,9 +23,11 @@ class Sink(ABC):
             or the ``BOXES`` of its regions where the model tells them. What no sink wants is not
             computed, and a sink that does not want pixels gets frames without them, so that it may
             hold results back.
+        name: as it was opened on the command line; otherwise what it is called to people.
     """
 
     wants: frozenset[str] = frozenset()
+    name = "a sink"
 
     @abstractmethod
     def write(self, scored: Scored) -> None:

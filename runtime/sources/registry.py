@@ -87,7 +87,8 @@ def open_source(spec: str, wanted: Wanted = _PICTURES) -> Source:
     if scheme is None or Path(spec).exists():
         scheme, place = _scheme_of(spec, wanted), spec
     source: Source = load_scheme(sources, scheme).SOURCE(place, wanted)
-    _log.info("opened %s as %s", without_password(spec), scheme)
+    source.name = without_password(spec)
+    _log.info("opened %s as %s", source.name, scheme)
     return source
 
 

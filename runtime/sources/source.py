@@ -76,9 +76,11 @@ class Source(ABC):
             that nobody had time for; another one gives every frame.
         left_out: how many files of a folder are no frames, by what they are called; complete at the
             end.
+        name: as it was opened on the command line, without a password.
     """
 
     live = False
+    name = ""
     left_out: Mapping[str, int] = MappingProxyType({})
     _stopping = False
 

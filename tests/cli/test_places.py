@@ -127,7 +127,7 @@ def test_one_file_under_two_names_is_one_sink(tmp_path, monkeypatch, names):
     (tmp_path / "link.jsonl").symlink_to("there.jsonl")
     (tmp_path / "hard.jsonl").hardlink_to("there.jsonl")
     (tmp_path / "folder").symlink_to(tmp_path)
-    request = StreamRequest(tmp_path / "m.onnx", "frames", names)
+    request = StreamRequest(tmp_path / "m.onnx", ("frames",), names)
     with pytest.raises(UsageError, match="named twice"), open_stream(request, print):
         pass
 

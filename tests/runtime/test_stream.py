@@ -93,7 +93,7 @@ def test_it_counts_and_goes_on_after_a_failure(scorer):
     assert metrics.latency_p50_ms > 0
     assert stream.summary.startswith("2 frames scored, 1 anomalous (above 100.0000), 2 not scored;")
     assert Metrics().latency_p50_ms is None
-    assert stream.source.closed == 1
+    assert stream.sources[0].closed == 1
 
 
 def test_events_of_every_kind_are_counted_by_their_kind_and_score_nothing(scorer):
@@ -206,16 +206,36 @@ def test_a_source_that_goes_away_and_a_sink_that_fails_leave_complete_metrics(sc
     stream = Stream(scorer, Listed(frame(0), gone), [Kept()])
     with pytest.raises(SourceError):
         stream.run()
-    assert (stream.metrics.frames, stream.source.closed) == (1, 1)
+    assert (stream.metrics.frames, stream.sources[0].closed) == (1, 1)
 
     class Full(Kept):
         def write(self, scored):
             raise SinkError("the disk is full")
 
-    stream = Stream(scorer, Listed(frame(0), frame(1)), [kept := Kept(), Full()])
-    with pytest.raises(SinkError):
+    stream = Stream(scorer, Listed(frame(0), frame(1)), [Full()])
+    with pytest.raises(SinkError, match="the disk is full"):
         stream.run()
-    assert (stream.metrics.frames, len(kept.results), stream.source.closed) == (1, 1, 1)
+    assert stream.sources[0].closed == 1
+    assert stream.summary.endswith("; a sink lacks 2")
+    assert not stream.complete
+
+
+def test_a_sink_that_fails_is_told_to_the_others_which_go_on(scorer):
+    class Full(Kept):
+        name = "jsonl:full.jsonl"
+
+        def write(self, scored):
+            raise SinkError("the disk is full")
+
+    stream = Stream(scorer, Listed(*map(frame, range(30))), [kept := Kept(), full := Full()])
+    stream.run()
+    assert [scored.frame.id for scored in kept.results] == list(range(30))
+    (event,) = kept.events
+    assert (event.kind, event.source, event.detail) == ("sink", full.name, "the disk is full")
+    assert full.events == []
+    assert stream.metrics.events == {"sink": 1}
+    assert stream.summary.endswith("; jsonl:full.jsonl lacks 30")
+    assert not stream.complete
 
 
 def test_a_result_knows_its_age(scorer):

@@ -1,0 +1,168 @@
+"""Hands results to the sinks, in a thread of its own; a sink that fails stops no other one."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from adae_edge.errors import SinkError
+from adae_edge.runtime.frame import Event, Scored
+from adae_edge.runtime.sinks.sink import PIXELS, Listener, Sink
+
+# How many batches of results may wait for the sinks, before scoring waits, too.
+_MOST_BATCHES = 4
+# How often a sink that failed is tried again.
+_AGAIN_S = 1.0
+
+
+@dataclass
+class _Outlet:
+    """A sink and what it could not keep.
+
+    Attributes:
+        lacks: how many results the sink lacks, since it was added.
+        missed: how many of them since it last failed.
+        error: why it keeps nothing now; None where it does.
+    """
+
+    sink: Sink
+    lacks: int = 0
+    missed: int = 0
+    error: SinkError | None = None
+    again_s: float = 0.0
+
+    @property
+    def keeps(self) -> bool:
+        """Whether results are there for it to be kept."""
+        return not isinstance(self.sink, Listener)
+
+    def hand(self, item: Scored | Event) -> Event | None:
+        """Hand something to the sink, or count it as missing.
+
+        Returns:
+            What is to be told of the sink, if it has just failed or is well again.
+        """
+        if self.error and time.monotonic() < self.again_s:
+            self.miss(item)
+            return None
+        try:
+            if isinstance(item, Event):
+                self.sink.event(item)
+            elif PIXELS in self.sink.wants:
+                self.sink.write(item)
+            else:
+                self.sink.write(replace(item, frame=item.frame.without_pixels()))
+        except SinkError as error:
+            failed_before, self.error = self.error, error
+            self.again_s = time.monotonic() + _AGAIN_S
+            self.miss(item)
+            return None if failed_before else self._event(str(error))
+        if self.error is None or isinstance(item, Event):  # only a result shows that it is well
+            return None
+        missed, self.error, self.missed = self.missed, None, 0
+        return self._event(f"{self.sink.name} keeps results again; it lacks {missed}")
+
+    def miss(self, item: Scored | Event) -> None:
+        """Count a result that the sink lacks."""
+        if isinstance(item, Scored):
+            self.missed += 1
+            self.lacks += 1
+
+    def _event(self, detail: str) -> Event:
+        return Event(self.sink.name, time.time(), "sink", detail)
+
+
+class Delivery:
+    """Every sink, and the results on their way to them."""
+
+    def __init__(self, told: Callable[[Event], object]) -> None:
+        """
+        Args:
+            told: called with every event before the sinks are.
+        """
+        self._outlets: list[_Outlet] = []
+        self._told = told
+        self._waiting: queue.Queue[Sequence[Scored | Event] | None] = queue.Queue(_MOST_BATCHES)
+        self._error: BaseException | None = None
+
+    def add(self, sink: Sink) -> None:
+        """Hand what comes from here on to one more sink."""
+        self._outlets.append(_Outlet(sink))
+
+    @property
+    def sinks(self) -> list[Sink]:
+        """The sinks, in the order in which they were added."""
+        return [outlet.sink for outlet in self._outlets]
+
+    @property
+    def lacking(self) -> list[str]:
+        """How many results each sink lacks that could not keep all, in words."""
+        return [
+            f"{outlet.sink.name} lacks {outlet.lacks}"
+            for outlet in self._outlets
+            if outlet.lacks and outlet.keeps
+        ]
+
+    def put(self, items: Sequence[Scored | Event]) -> None:
+        """Hand results and events on, in order; waits while the sinks are far behind.
+
+        Raises:
+            SinkError: no sink keeps results any more.
+            BaseException: what another sink than a failing one raised.
+        """
+        if self._error is None:
+            self._waiting.put(items)
+        if self._error is not None:
+            raise self._error
+
+    @contextlib.contextmanager
+    def running(self, for_ever: bool) -> Iterator[None]:
+        """Hand on within; at the end wait until everything was handed on.
+
+        Args:
+            for_ever: whether to go on where no sink keeps results, because one may do so again.
+
+        Raises:
+            SinkError, BaseException: as ``put``.
+        """
+        thread = threading.Thread(target=self._run, args=(for_ever,), name="sinks", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._waiting.put(None)
+            thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self, for_ever: bool) -> None:
+        while (items := self._waiting.get()) is not None:
+            left = deque(items)
+            try:
+                if self._error is None:
+                    self._hand_all(left, for_ever)
+            except BaseException as error:  # raised where results are put
+                self._error = error
+            if isinstance(self._error, SinkError):
+                for item in left:
+                    for outlet in self._outlets:
+                        outlet.miss(item)
+
+    def _hand_all(self, left: deque[Scored | Event], for_ever: bool) -> None:
+        """Hand what is left to every sink, and what is to be told of one of them to the others."""
+        while left:
+            item = left.popleft()
+            if isinstance(item, Event):
+                self._told(item)
+            events = [outlet.hand(item) for outlet in self._outlets]
+            pairs = zip(self._outlets, events, strict=True)
+            failed = [outlet.error for outlet, event in pairs if event]
+            keeping = [outlet for outlet in self._outlets if outlet.keeps]
+            if any(failed) and not for_ever and all(outlet.error for outlet in keeping):
+                raise next(error for error in failed if error)
+            left.extendleft(event for event in reversed(events) if event)

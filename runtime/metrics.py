@@ -1,0 +1,68 @@
+"""What a stream has come to: counts, latencies and ages."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+_KEPT = 10_000  # frames whose times are kept for the percentiles
+
+
+@dataclass
+class Metrics:
+    """What a stream has come to; may be read at any time, also by another thread.
+
+    Attributes:
+        frames: how many were scored.
+        anomalous: how many of these exceeded the threshold.
+        skipped: how many frames of live sources were left out for newer ones.
+        events: how many frames the events of each kind were about, as in ``frame.KINDS``.
+        by_source: how many frames of each source were scored, by the source's name.
+        latencies_s: seconds that scoring took, a frame's share of its batch; of the last 10 000.
+        ages_s: seconds from a frame's time to its score, of the last 10 000.
+    """
+
+    frames: int = 0
+    anomalous: int = 0
+    skipped: int = 0
+    events: Counter[str] = field(default_factory=Counter)
+    by_source: Counter[str] = field(default_factory=Counter)
+    latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    ages_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
+
+    @property
+    def failures(self) -> int:
+        """The number of frames that could not be decoded or scored."""
+        return self.events["failure"]
+
+    @property
+    def latency_p50_ms(self) -> float | None:
+        """The median in milliseconds of scoring a frame; None before the first frame."""
+        return _percentile_ms(self.latencies_s, 50)
+
+    @property
+    def age_p50_ms(self) -> float | None:
+        """The median in milliseconds from a frame's time to its score; None before the first."""
+        return _percentile_ms(self.ages_s, 50)
+
+    @property
+    def age_p99_ms(self) -> float | None:
+        """The age in milliseconds that 99 of 100 frames do not exceed; None before the first."""
+        return _percentile_ms(self.ages_s, 99)
+
+    def line(self, backend: str, threshold: float) -> str:
+        """The metrics in a line for the terminal."""
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
+        failed = f", {self.failures} not scored" if self.failures else ""
+        latency = f"; {self.latency_p50_ms:.2f} ms a frame at the median" if self.frames else ""
+        anomalous = f"{self.anomalous} anomalous (above {threshold:.4f})"
+        return f"{self.frames} frames scored, {anomalous}{skipped}{failed}{latency}; {backend}"
+
+
+def _percentile_ms(seconds: Iterable[float], percent: float) -> float | None:
+    """A percentile of times in milliseconds; None of none."""
+    times = list(seconds)
+    return float(np.percentile(times, percent)) * 1e3 if times else None
