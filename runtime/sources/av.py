@@ -18,6 +18,7 @@ from adae_edge.contract import MAX_SIDE
 from adae_edge.errors import FrameError, SourceError, first_line
 from adae_edge.extras import needs
 from adae_edge.interface import check_size
+from adae_edge.runtime.sources.trust import Missing, Trust
 
 with needs("Reading a video", "camera"):
     import av
@@ -71,20 +72,6 @@ class Shown(NamedTuple):
     interlaced: bool
 
 
-class Missing(NamedTuple):
-    """Frames that are not given.
-
-    Attributes:
-        frames: how many, 1 at least.
-        reason: why, as the end of a sentence that begins with the file's name.
-        failed: whether something is wrong with the file, or nobody could show these frames.
-    """
-
-    frames: int
-    reason: str
-    failed: bool = True
-
-
 class Recording:
     """An opened video file.
 
@@ -118,7 +105,7 @@ class Recording:
 
     def __iter__(self) -> Iterator[Shown | Missing]:
         """The frames in the order in which they are shown."""
-        trust = _Trust()
+        trust = Trust()
         trust.cut = self._said
         number, damaged, told = 0, 0, False
         for frame in self._decoded(trust):
@@ -154,7 +141,7 @@ class Recording:
         """Let go of the file; a second call does nothing."""
         self._container.close()
 
-    def _decoded(self, trust: _Trust) -> Iterator[Any]:
+    def _decoded(self, trust: Trust) -> Iterator[Any]:
         """Every frame that the decoder gives, told to ``trust`` packet by packet."""
         packets = self._container.demux(self._stream)
         for position in range(2**63):
@@ -169,7 +156,7 @@ class Recording:
             if packet is None:
                 return
 
-    def _frames_of(self, packet: Any | None, position: int, trust: _Trust) -> list[Any]:
+    def _frames_of(self, packet: Any | None, position: int, trust: Trust) -> list[Any]:
         """Decode one packet, or with None what the decoder still holds."""
         if packet is not None:
             packet.opaque = [position]  # of its own: PyAV knows it by its address
@@ -208,115 +195,6 @@ class Recording:
             if self._container.format.name == "avi" and rate:
                 self._start = frame.time - float(number / rate)  # it counts from the first packet
         return float(frame.time) - self._start
-
-
-class _Trust:
-    """Which frames can be trusted, and why the others cannot.
-
-    Positions are those of packets, which are in the order of decoding; frames are asked for in the
-    order of showing.
-
-    Attributes:
-        cut: what the container said when it could not be read on, or "".
-        begun: whether the decoder has given a frame.
-    """
-
-    def __init__(self) -> None:
-        self.cut = ""
-        self.begun = False
-        self._reason = ""
-        self._first: int | None = None  # position of the first damage since the last key frame
-        self._last = 0
-        self._waiting: dict[int, int] = {}  # when the packets without a frame so far are shown
-        self._lost: set[int] = set()
-        self._keys: set[int] = set()
-        self._start: int | None = None  # when the first key frame is shown
-        self._leading: set[int] = set()  # packets that are shown before it
-        self._unshown: set[int] = set()  # those of them that cannot be decoded
-
-    def meet(self, position: int, packet: Any) -> None:
-        """Look at a packet before it is decoded."""
-        time = packet.dts if packet.pts is None else packet.pts
-        if packet.size and not packet.is_discard:
-            self._waiting[position] = -1 if time is None else time
-        if packet.is_keyframe:
-            if not self._keys:
-                self._start = time
-            self._keys.add(position)
-        elif not (self._keys or self.begun) or (
-            None not in (time, self._start) and time < self._start
-        ):
-            self._leading.add(position)
-
-    def damage(self, position: int, reason: str) -> None:
-        """Note damage at a packet."""
-        if position in self._leading:
-            self._unshown.add(position)
-            self._waiting.pop(position, None)
-            return
-        if self._first is None:
-            self._first, self._reason = position, reason
-        self._first, self._last = min(self._first, position), max(self._last, position)
-
-    @property
-    def early(self) -> int:
-        """How many frames are shown before the first key frame, and rest on what is not there."""
-        return len(self._unshown)
-
-    def is_settled(self, frame: Any) -> bool:
-        """Whether a frame is one of these, or was counted as lost."""
-        return _position(frame) in self._unshown | self._lost
-
-    @property
-    def lost(self) -> int:
-        """How many frames are lost that ``lost_before`` did not count."""
-        return 0 if self._first is None else len(self._waiting)
-
-    def lost_before(self, frame: Any) -> int:
-        """How many frames were to be shown before this one and never came, each counted once.
-
-        In a sound stream such packets hold the second field of a frame, or what is never shown.
-        """
-        self._waiting.pop(_position(frame), None)
-        if frame.pts is None:
-            return 0
-        passed = [position for position, time in self._waiting.items() if time < frame.pts]
-        for position in passed:
-            del self._waiting[position]
-        if self._first is None:
-            return 0
-        self._lost.update(passed)
-        return len(passed)
-
-    def covers(self, frame: Any) -> bool:
-        """Whether a frame is whole and rests on whole ones."""
-        position = _position(frame)
-        if self._first is None or 0 <= position < self._first:
-            return True
-        if position > self._last and (frame.key_frame or self._recovers(frame)):
-            self._first = None
-            return True
-        return False
-
-    def _recovers(self, frame: Any) -> bool:
-        """Whether a frame is a recovery point of H.264, which rests on no other either."""
-        return _position(frame) in self._keys and frame.pict_type.name == "I"
-
-    def damaged(self, end: int, count: int) -> Missing:
-        """The ``count`` frames before the frame ``end``."""
-        first = end - count
-        which = f"frame {first}" if count == 1 else f"frames {first} to {end - 1}"
-        rest = "" if count == 1 else ", and the others may rest on it"
-        return Missing(count, f"has damaged frames, and {which} not scored: {self._reason}{rest}")
-
-
-def _is_before(time: int | None, other: int | None) -> bool:
-    return time is not None and other is not None and time < other
-
-
-def _position(frame: Any) -> int:
-    """The position of the packet that gave a frame; -1 where it does not say so."""
-    return int(frame.opaque[0]) if frame.opaque else -1
 
 
 def _open(path: str) -> tuple[Any, str]:

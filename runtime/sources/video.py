@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from adae_edge.decoding.rules import VIDEO
 from adae_edge.runtime.frame import Event, Frame
-from adae_edge.runtime.sources.av import Missing, Recording
+from adae_edge.runtime.sources.av import Recording
 from adae_edge.runtime.sources.source import Source, Wanted
+from adae_edge.runtime.sources.trust import Missing
 
 
 class Video(Source):
