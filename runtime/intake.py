@@ -58,7 +58,8 @@ class Intake:
     def __init__(self, max_latency: float) -> None:
         """
         Args:
-            max_latency: seconds that a frame may wait for others to be scored with.
+            max_latency: seconds that a frame may wait for others to be scored with; 0 has each
+                scored alone.
         """
         self._max_latency = max_latency
         self._lanes: list[Lane] = []
@@ -119,7 +120,7 @@ class Intake:
                 if not any(lane.open for lane in self._lanes):
                     return []
                 self._wait(1)
-            batch = _Batch()
+            batch = _Batch(alone=not self._max_latency)
             self._fill(batch)
             last = time.monotonic() + self._max_latency
             while company := self._company(batch):
@@ -178,6 +179,7 @@ class Intake:
 class _Batch:
     """What is taken at once: frames of one shape, and what came between them."""
 
+    alone: bool
     items: list[Item] = field(default_factory=list)
     lanes: list[Lane] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
@@ -185,7 +187,7 @@ class _Batch:
     @property
     def room(self) -> int:
         """How many more frames of its shape fit in."""
-        return room_for(self.frames[0]) - len(self.frames)
+        return (1 if self.alone else room_for(self.frames[0])) - len(self.frames)
 
     def fits(self, frame: Frame) -> bool:
         """Whether this frame may be scored together with those that are there."""

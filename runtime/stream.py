@@ -65,7 +65,8 @@ class Stream:
                 closed at the end of ``run``.
             sinks: what results are handed to; they stay open, because they may serve others.
             threshold: in place of the model's own.
-            max_latency: seconds that a small frame may wait for others to be scored with.
+            max_latency: seconds that a small frame may wait for others to be scored with; 0 has
+                each scored alone.
 
         Raises:
             UsageError: the threshold is no number, or a sink wants a map that the model lacks.

@@ -49,7 +49,9 @@ def score(
     ] = None,
     max_latency: Annotated[
         str,
-        typer.Option(help="Longest that a small frame waits for others to be scored with it."),
+        typer.Option(
+            help="Longest that a small frame waits for others to be scored with; 0ms: each alone."
+        ),
     ] = "20ms",
 ) -> None:
     """Score every frame of the sources; each result goes to every sink."""

@@ -16,13 +16,13 @@ from adae_edge.runtime import (
     Metrics,
     Scored,
     Scorer,
-    Sink,
     Source,
     Stream,
     open_source,
 )
 from adae_edge.runtime.sinks.sink import MAP, PIXELS
 from tests.support.models import mean_model
+from tests.support.streams import Counted, Kept, Listed, Steps, frame
 
 
 @pytest.fixture
@@ -30,44 +30,6 @@ def scorer(tmp_path):
     (tmp_path / "grey.onnx").write_bytes(mean_model(1))
     with Scorer(tmp_path / "grey.onnx", threads=1) as opened:
         yield opened
-
-
-class Kept(Sink):
-    """A sink that keeps everything in memory."""
-
-    def __init__(self, *wants):
-        self.wants = frozenset(wants)
-        self.results, self.events, self.closed = [], [], 0
-
-    def write(self, scored):
-        self.results.append(scored)
-
-    def event(self, event):
-        self.events.append(event)
-
-    def close(self):
-        self.closed += 1
-
-
-class Listed(Source):
-    """A source that plays a list, and calls what can be called in it."""
-
-    def __init__(self, *items):
-        self.items, self.closed = items, 0
-
-    def __iter__(self):
-        for item in self.items:
-            if callable(item):
-                item()
-            else:
-                yield item
-
-    def close(self):
-        self.closed += 1
-
-
-def frame(number, value=120, shape=(4, 5, 1)):
-    return Frame("camera:0", number, float(number), np.full(shape, value, np.uint8))
 
 
 def test_it_counts_and_goes_on_after_a_failure(scorer):
@@ -220,24 +182,6 @@ def test_a_source_that_goes_away_and_a_sink_that_fails_leave_complete_metrics(sc
     assert not stream.complete
 
 
-def test_a_sink_that_fails_is_told_to_the_others_which_go_on(scorer):
-    class Full(Kept):
-        name = "jsonl:full.jsonl"
-
-        def write(self, scored):
-            raise SinkError("the disk is full")
-
-    stream = Stream(scorer, Listed(*map(frame, range(30))), [kept := Kept(), full := Full()])
-    stream.run()
-    assert [scored.frame.id for scored in kept.results] == list(range(30))
-    (event,) = kept.events
-    assert (event.kind, event.source, event.detail) == ("sink", full.name, "the disk is full")
-    assert full.events == []
-    assert stream.metrics.events == {"sink": 1}
-    assert stream.summary.endswith("; jsonl:full.jsonl lacks 30")
-    assert not stream.complete
-
-
 def test_a_result_knows_its_age(scorer):
     Stream(scorer, Listed(frame(0)), [kept := Kept()]).run()
     assert kept.results[0].age > 1e9  # the frame is of 1970
@@ -264,3 +208,170 @@ def test_the_log_says_what_happened_and_a_program_without_one_prints_nothing(sco
     ]
     assert {record.name for record in caplog.records} == {"adae_edge.runtime.stream"}
     assert capfd.readouterr() == ("", "")
+
+
+def running(stream):
+    """A stream that runs in a thread; it is joined by ``ended``."""
+    thread = threading.Thread(target=stream.run, daemon=True)
+    thread.start()
+    return thread
+
+
+def ended(thread):
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_sources_that_end_are_scored_one_after_the_other_in_order(scorer):
+    first = Listed(*(frame(number, number) for number in range(40)))
+    second = Listed(*(frame(number, number, (6, 2, 1)) for number in range(40, 70)))
+    first.name, second.name = "first", "second"
+    metrics = Stream(scorer, [first, second], [kept := Kept()]).run()
+    assert [scored.frame.id for scored in kept.results] == list(range(70))
+    assert [scored.score for scored in kept.results] == list(range(70))
+    assert metrics.by_source == {"first": 40, "second": 30}
+    assert (first.closed, second.closed, metrics.skipped) == (1, 1, 0)
+
+
+def test_the_scores_of_a_batch_are_those_of_its_frames_alone(checkpoints, tmp_path):
+    export(checkpoints("digits"), tmp_path / "m.onnx")
+    frames = np.random.default_rng(5).integers(0, 256, (50, 28, 28, 1), np.uint8)
+    found = []
+    with Scorer(tmp_path / "m.onnx", threads=1) as scorer:
+        for latency in (0.02, 0):
+            sizes, score = [], scorer.score
+            scorer.score = lambda *arrays, score=score, sizes=sizes: (
+                sizes.append(len(arrays[0])) or score(*arrays)
+            )
+            items = [Frame("x", number, 0.0, pixels) for number, pixels in enumerate(frames)]
+            Stream(scorer, Listed(*items), [kept := Kept()], max_latency=latency).run()
+            found.append([scored.score for scored in kept.results])
+            assert (max(sizes) > 1) == (latency > 0)
+            scorer.score = score
+    assert found[0] == found[1]
+
+
+def test_a_frame_of_a_batch_that_fails_fails_alone(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(mean_model(1, last="Log"))
+    values = [5, 6, 0, 7]
+    grey = [frame(number, value) for number, value in enumerate(values)]
+    with Scorer(tmp_path / "m.onnx", threads=1) as scorer:
+        Stream(scorer, Listed(*grey), [kept := Kept()], max_latency=60).run()
+    assert [scored.frame.id for scored in kept.results] == [0, 1, 3]
+    (event,) = kept.events
+    assert event.detail == "camera:0 2: the score is not a finite number"
+
+
+def test_a_slice_of_a_batch_with_impossible_values_fails_alone(checkpoints, tmp_path):
+    export(checkpoints("slices"), tmp_path / "m.onnx")
+    slices = [
+        Frame("v", n, 0.0, np.full((20, 20, 1), n + 1, np.float32), 1.0, 2.0) for n in range(4)
+    ]
+    slices[1].pixels[3, 3] = np.nan
+    with Scorer(tmp_path / "m.onnx", threads=1) as scorer:
+        Stream(scorer, Listed(*slices), [kept := Kept()], max_latency=60).run()
+    assert [scored.frame.id for scored in kept.results] == [0, 2, 3]
+    (event,) = kept.events
+    assert event.detail == "v 1: a frame has values that are not finite numbers"
+
+
+def test_one_source_of_several_that_goes_away_is_told_and_the_others_go_on(scorer):
+    def gone():
+        raise SourceError("first.mp4 cannot be read any further")
+
+    first, second = Listed(frame(0), gone, frame(1)), Listed(frame(2), frame(3))
+    first.name = "first.mp4"
+    stream = Stream(scorer, [first, second], [kept := Kept()])
+    stream.run()
+    assert [scored.frame.id for scored in kept.results] == [0, 2, 3]
+    (event,) = kept.events
+    assert (event.kind, event.source) == ("lost", "first.mp4")
+    assert event.detail == "first.mp4 cannot be read any further"
+    assert not stream.complete
+
+
+def test_what_no_source_may_raise_ends_all_of_them(scorer):
+    def bug():
+        raise ZeroDivisionError
+
+    camera = Steps(frame(1), live=True)
+    with pytest.raises(ZeroDivisionError):
+        Stream(scorer, [Listed(frame(0), bug), camera]).run()
+    assert camera._stopping
+
+
+def test_a_frame_may_change_its_size_and_colours_in_the_stream(scorer):
+    """FIELD.md 14: the first frame's shape says nothing of the next one's."""
+    shapes = [(512, 640, 1), (3000, 4500, 1), (40, 50, 3), (50, 40, 3), (512, 640, 1)]
+    items = [frame(number, 10 * number, shape) for number, shape in enumerate(shapes)]
+    Stream(scorer, Listed(*items), [kept := Kept()]).run()
+    assert [scored.score for scored in kept.results] == [0, 10, 20, 30, 40]
+    assert [scored.frame.size for scored in kept.results] == [shape[:2] for shape in shapes]
+
+
+class Burst(Source):
+    """A camera that gives the first frame, and the others while that one is being scored."""
+
+    live, name = True, "camera:0"
+
+    def __init__(self, count):
+        self.count, self.scoring, self.given = count, threading.Event(), threading.Event()
+
+    def __iter__(self):
+        yield frame(0)
+        assert self.scoring.wait(60)
+        for number in range(1, self.count):
+            yield frame(number)
+        self.given.set()
+
+
+@pytest.mark.parametrize(("live", "ids"), [(True, [0, 99]), (False, list(range(100)))])
+def test_a_model_that_is_too_slow_gets_the_newest_frame_of_a_camera_and_every_one_of_a_file(
+    scorer, live, ids
+):
+    """FIELD.md 15 and 16: what waits decides, no rate; each frame once; skips are counted."""
+    source, score = Burst(100), scorer.score
+    source.live = live
+
+    def slow(*arrays):
+        source.scoring.set()
+        if live:
+            assert source.given.wait(60)
+        return score(*arrays)
+
+    scorer.score = slow
+    metrics = Stream(scorer, source, [kept := Kept()], max_latency=0).run()
+    assert [scored.frame.id for scored in kept.results] == ids
+    assert [scored.frame.skipped for scored in kept.results] == ([0, 98] if live else [0] * 100)
+    assert metrics.skipped == 100 - len(ids)
+    assert metrics.by_source == {"camera:0": len(ids)}
+    assert len(metrics.ages_s) == len(ids)
+    assert metrics.age_p99_ms >= metrics.age_p50_ms > 0
+
+
+def test_frames_that_wait_are_scored_when_a_stream_is_stopped(scorer):
+    """Stopped while the first frame is scored, it scores those that were captured behind it."""
+    captured, stopped, score = threading.Event(), threading.Event(), scorer.score
+
+    def slow(*arrays):
+        assert captured.wait(60)
+        stream.stop()
+        stopped.set()
+        return score(*arrays)
+
+    scorer.score = slow
+    large = [frame(number, 3, (1100, 1000, 1)) for number in range(9)]
+    source = Listed(*large[:5], captured.set, lambda: stopped.wait(60), *large[5:])
+    stream = Stream(scorer, source, [kept := Kept()])
+    stream.run()
+    assert [scored.frame.id for scored in kept.results] == [0, 1, 2, 3, 4]
+
+
+def test_a_stopped_camera_ends_though_it_waits_for_a_frame(scorer):
+    camera = Steps(*map(frame, range(9)), live=True)
+    stream = Stream(scorer, camera, [Counted({1: lambda: stream.stop()})])
+    thread = running(stream)
+    camera.go_on()
+    ended(thread)
+    assert stream.metrics.frames == 1
+    assert stream.endless

@@ -1,0 +1,97 @@
+"""Sinks that fail: what the others, the terminal and the exit code are told of it."""
+
+import pytest
+
+from adae_edge.errors import SinkError
+from adae_edge.runtime import Scorer, Stream
+from tests.support.models import mean_model
+from tests.support.streams import Counted, Kept, Listed, Steps, frame
+
+
+@pytest.fixture
+def scorer(tmp_path):
+    (tmp_path / "grey.onnx").write_bytes(mean_model(1))
+    with Scorer(tmp_path / "grey.onnx", threads=1) as opened:
+        yield opened
+
+
+def test_a_sink_that_fails_is_told_to_the_others_which_go_on(scorer):
+    class Full(Kept):
+        name = "jsonl:full.jsonl"
+
+        def write(self, scored):
+            raise SinkError("the disk is full")
+
+    stream = Stream(scorer, Listed(*map(frame, range(30))), [kept := Kept(), full := Full()])
+    stream.run()
+    assert [scored.frame.id for scored in kept.results] == list(range(30))
+    (event,) = kept.events
+    assert (event.kind, event.source, event.detail) == ("sink", full.name, "the disk is full")
+    assert full.events == []
+    assert stream.metrics.events == {"sink": 1}
+    assert stream.summary.endswith("; jsonl:full.jsonl lacks 30")
+    assert not stream.complete
+
+
+class Flaky(Kept):
+    """A sink that fails while ``broken``."""
+
+    name = "jsonl:rows.jsonl"
+
+    def __init__(self, broken=True):
+        super().__init__()
+        self.broken, self.tries = broken, 0
+
+    def write(self, scored):
+        self.tries += 1
+        if self.broken:
+            raise SinkError("cannot write rows.jsonl: No space left on device")
+        super().write(scored)
+
+
+def test_a_sink_that_failed_is_tried_again_and_says_what_it_missed(scorer, monkeypatch):
+    monkeypatch.setattr("adae_edge.runtime.delivery._AGAIN_S", 0.0)
+    flaky = Flaky()
+
+    def repair():
+        flaky.broken = False
+
+    counted = Counted({3: repair})
+    Stream(scorer, Listed(*map(frame, range(6))), [counted, flaky]).run()
+    assert [scored.frame.id for scored in flaky.results] == [2, 3, 4, 5]
+    assert [event.detail for event in counted.events] == [
+        "cannot write rows.jsonl: No space left on device",
+        "jsonl:rows.jsonl keeps results again; it lacks 2",
+    ]
+    assert flaky.events[-1] == counted.events[1]
+
+
+def test_a_sink_that_failed_is_not_tried_again_at_every_result(scorer):
+    flaky = Flaky()
+    Stream(scorer, Listed(*map(frame, range(50))), [Kept(), flaky]).run()
+    assert flaky.tries <= 2  # a second may pass on a busy machine
+
+
+def test_without_any_sink_that_keeps_results_a_camera_goes_on_and_a_file_ends(scorer, monkeypatch):
+    monkeypatch.setattr("adae_edge.runtime.delivery._AGAIN_S", 0.0)
+    camera = Listed(*(frame(number, 5, (1000, 1100, 1)) for number in range(5)))
+    camera.live = True
+    stream = Stream(scorer, camera, [Flaky()])
+    stream.run()
+    assert not stream.complete
+    assert stream.summary.endswith(f"jsonl:rows.jsonl lacks {stream.metrics.frames}")
+
+    stream = Stream(scorer, Listed(*map(frame, range(500))), [Flaky()])
+    with pytest.raises(SinkError, match="No space left on device"):
+        stream.run()
+    assert stream.metrics.frames < 500
+
+
+def test_what_no_sink_may_raise_ends_the_stream(scorer):
+    def bug():
+        raise ZeroDivisionError
+
+    camera = Steps(*map(frame, range(9)), live=True)
+    camera.go_on(9)
+    with pytest.raises(ZeroDivisionError):
+        Stream(scorer, [camera, Listed(*map(frame, range(500)))], [Counted({2: bug})]).run()

@@ -1,0 +1,99 @@
+"""A model that is loaded again while a stream runs."""
+
+import pytest
+
+from adae_edge.contract import Region
+from adae_edge.errors import UsageError
+from adae_edge.formats import modelfile
+from adae_edge.runtime import Scorer, Stream
+from tests.support.models import mean_model
+from tests.support.streams import Counted, Listed, Steps, frame
+
+
+@pytest.fixture
+def reloading(tmp_path):
+    """A function that runs a stream of two frames, and between them puts a file for the model's.
+
+    It returns the sink with the results; ``None`` takes the file away.
+    """
+
+    def run(data, threshold=None):
+        path = tmp_path / "m.onnx"
+        path.write_bytes(mean_model(1))
+        camera = Steps(frame(0, 60), frame(1, 60), live=True)
+
+        def exchange():
+            path.unlink() if data is None else path.write_bytes(data)
+            stream.reload()
+
+        class Watching(Counted):
+            def event(self, event):
+                super().event(event)
+                camera.go_on()
+
+        with Scorer(path, threads=1) as scorer:
+            stream = Stream(scorer, camera, [sink := Watching({1: exchange})], threshold)
+            camera.go_on()
+            stream.run()
+            assert scorer.score(frame(0, 9).pixels[None]).tolist() == [9]  # it stays open
+        assert [scored.frame.id for scored in sink.results] == [0, 1]
+        return sink
+
+    return run
+
+
+def test_a_model_that_is_loaded_again_scores_from_the_next_frame_on(reloading):
+    sink = reloading(mean_model(1, threshold=50.0, last="Sqrt"))
+    first, second = sink.results
+    assert (first.score, first.threshold, first.verdict) == (60, 100, "normal")
+    assert second.score == pytest.approx(60**0.5)
+    assert second.threshold == 50
+    assert first.model != second.model
+    (event,) = sink.events
+    assert event.kind == "model"
+    assert first.model in event.detail
+    assert second.model in event.detail
+
+
+def test_a_threshold_that_was_given_stays_when_the_model_is_loaded_again(reloading):
+    sink = reloading(mean_model(1, threshold=50.0), threshold=70.0)
+    assert [scored.threshold for scored in sink.results] == [70, 70]
+    assert sink.results[0].model == sink.results[1].model  # a threshold is no other graph
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (mean_model(1)[:-30], "is refused"),
+        (b"", "is refused"),
+        (None, "there is no model file"),
+        (mean_model(3), "the new one has channels = 3, and this one 1"),
+        (mean_model(1, region=Region(0, 0, 2, 2)), "the new one has region = Region("),
+    ],
+)
+def test_a_model_that_is_refused_leaves_the_one_that_runs(reloading, data, says):
+    sink = reloading(data)
+    assert [(scored.score, scored.threshold) for scored in sink.results] == [(60, 100)] * 2
+    assert sink.results[0].model == sink.results[1].model
+    (event,) = sink.events
+    assert event.kind == "model"
+    assert event.detail.startswith("the model stays as it is: ")
+    assert says in event.detail
+
+
+def test_no_frame_of_a_file_is_lost_while_models_change(tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(mean_model(1))
+    items = [frame(number, number % 200, (500, 600, 1)) for number in range(300)]
+    with Scorer(path, threads=1) as scorer:
+        calls = dict.fromkeys(range(10, 300, 20), lambda: stream.reload())
+        stream = Stream(scorer, Listed(*items), [counted := Counted(calls)])
+        stream.run()
+    assert [(s.frame.id, s.score) for s in counted.results] == [(n, n % 200) for n in range(300)]
+    assert {event.kind for event in counted.events} <= {"model"}
+
+
+def test_a_scorer_that_was_opened_by_no_path_cannot_be_loaded_again():
+    scorer = Scorer(modelfile.check(mean_model(1)), threads=1)
+    with pytest.raises(UsageError, match="opened by no path"):
+        scorer.again()
