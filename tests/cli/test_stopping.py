@@ -1,5 +1,6 @@
-"""Signals: the first one stops a stream between two frames, the second one ends it at once."""
+"""Signals: the first one drains a stream, the second one ends it, SIGHUP loads the model."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -21,6 +22,27 @@ def hang(path, bits=None):
         time.sleep(60)
     return decode(path, bits)
 files.decode_image = hang
+from adae_edge.cli import main
+main()
+"""
+
+# Runs the command with a camera that gives a frame whenever it is asked, for ever.
+FILMING = """
+import time
+import numpy as np
+from adae_edge.runtime import Frame, Source
+from adae_edge.runtime.sources import camera
+class Camera(Source):
+    live = True
+    def __init__(self, place, wanted):
+        self.place = place
+    def __iter__(self):
+        number = 0
+        while not self._stopping:
+            yield Frame("camera:0", number, time.time(), np.full((6, 8, 1), 120, np.uint8))
+            number += 1
+            time.sleep(0.001)
+camera.SOURCE = Camera
 from adae_edge.cli import main
 main()
 """
@@ -98,3 +120,71 @@ def test_a_signal_before_anything_is_scored(desk, tmp_path):
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "adae-edge: stopped\n")
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_camera_that_is_stopped_has_done_what_it_should(desk, tmp_path, stop):
+    process, path = filming(desk, tmp_path)
+    process.send_signal(stop)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0
+    (summary,) = errors.splitlines()
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert int(summary.split()[0]) == len(rows)
+    numbers = [row["frame"] for row in rows]
+    assert numbers == sorted(set(numbers))
+
+
+def filming(desk, tmp_path):
+    """A running command that scores a camera into rows, of which some are there."""
+    path = tmp_path / "s.jsonl"
+    arguments = ["score", "model.onnx", "camera:0", "--to", str(path)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", FILMING, *arguments],
+        cwd=desk, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    when_rows(path, process)
+    return process, path
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (mean_model(threshold=110.0), "the model was loaded again: "),
+        (mean_model()[:-30], "the model stays as it is: "),
+        (None, "the model stays as it is: there is no model file"),
+    ],
+)
+def test_hangup_loads_the_model_again_and_loses_no_frame(tmp_path, long_folder, data, says):
+    model, path = tmp_path / "model.onnx", tmp_path / "s.jsonl"
+    model.write_bytes(mean_model())
+    process = subprocess.Popen(
+        command("score", model, long_folder, "--to", path), stderr=subprocess.PIPE, text=True
+    )
+    when_rows(path, process)
+    model.unlink() if data is None else model.write_bytes(data)
+    process.send_signal(signal.SIGHUP)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0
+    told, summary = errors.splitlines()
+    assert says in told
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["source"] for row in rows] == sorted(map(str, long_folder.iterdir()))
+    assert {row["threshold"] for row in rows} == ({100, 110} if says.endswith("again: ") else {100})
+    assert summary.startswith("400 frames scored, ")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_hangup_ends_what_has_no_stream_to_serve(long_folder, tmp_path):
+    model = tmp_path / "m.onnx"
+    model.write_bytes(mean_model())
+    process = subprocess.Popen(
+        command("calibrate", model, long_folder), stderr=subprocess.PIPE, text=True
+    )
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    process.send_signal(signal.SIGHUP)
+    assert process.communicate(timeout=30)[1] == ""
+    assert process.returncode == -signal.SIGHUP
+    assert model.read_bytes() == mean_model()
