@@ -2,8 +2,11 @@
 
 import os
 import shutil
+from contextlib import contextmanager
 
 import pytest
+
+from adae_edge.benchmarks.peers import processes
 
 # Which package of .ci/debian-packages.txt has the program.
 PACKAGES = {
@@ -21,9 +24,31 @@ PACKAGES = {
 def peer(program: str) -> str:
     """The path of a program; where it is missing the test is skipped, or fails with CI set."""
     found = shutil.which(program)
-    if found:
-        return found
-    reason = f"there is no {program}: apt-get install {PACKAGES[program]}"
+    return found or _missing(f"there is no {program}: apt-get install {PACKAGES[program]}")
+
+
+@contextmanager
+def peers():
+    """Within the block a peer that is missing skips the test, or fails it with CI set."""
+    try:
+        yield
+    except processes.MissingPeer as error:
+        _missing(str(error))
+
+
+@contextmanager
+def rtsp_server(port=None, **options):
+    """An RTSP server within the block, and its URL; options are those of ``rtsp_server.py``.
+
+    Frame N of the server was made at ``base`` + N / ``fps`` seconds, and shows N in its blocks.
+    """
+    with peers():
+        processes.check_rtsp_server()
+    with processes.rtsp_server(port, **options) as (server, url):
+        yield server, url
+
+
+def _missing(reason):
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
