@@ -236,7 +236,7 @@ def test_a_broken_frame_is_refused(model, normals):
 
 def test_a_camera_is_refused(model, monkeypatch):
     class Camera:
-        live = True
+        endless = True
 
         def close(self):
             closed.append(True)
