@@ -21,7 +21,7 @@ VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
     | {".ogv", ".ts", ".webm", ".wmv"}
 )
-_NO_SOURCES = {"registry", "source", "opencv", "av", "trust"}
+_NO_SOURCES = {"registry", "source", "opencv", "av", "trust", "query"}
 _PICTURES = Wanted()
 _log = logging.getLogger(__name__)
 

@@ -1,0 +1,60 @@
+"""What follows the question mark of a source's name, as in "synthetic://?fps=30&size=640x360"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from adae_edge.contract import MAX_SIDE
+from adae_edge.errors import UsageError
+
+Parser = Callable[[str], Any]
+
+
+def options_of(spec: str, query: str, known: Mapping[str, Parser]) -> dict[str, Any]:
+    """The options of a query, by name.
+
+    Args:
+        spec: the source as it was given, for messages.
+        query: what follows its question mark; "" for no options.
+        known: what each option is read by; it raises ValueError with the end of a sentence that
+            begins "takes".
+
+    Raises:
+        UsageError: an option is unknown, is given twice, or has an impossible value.
+    """
+    found: dict[str, Any] = {}
+    for name, text in parse_qsl(query, keep_blank_values=True):
+        if name not in known:
+            raise UsageError(f"{spec} has the option {name}, and can have {', '.join(known)}")
+        if name in found:
+            raise UsageError(f"{spec} has the option {name} twice")
+        try:
+            found[name] = known[name](text)
+        except ValueError as error:
+            raise UsageError(f"{name} in {spec} takes {error}") from error
+    return found
+
+
+def size(text: str) -> tuple[int, int]:
+    """Width and height of "640x360"."""
+    match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text)
+    if match is None or not all(0 < int(side) <= MAX_SIDE for side in match.groups()):
+        raise ValueError(f"WIDTHxHEIGHT, each from 1 to {MAX_SIDE}")
+    return int(match[1]), int(match[2])
+
+
+def rate(text: str) -> float:
+    """Frames a second."""
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,6})?", text) or not 0 < float(text) <= 1000:
+        raise ValueError("frames a second, above 0 and up to 1000")
+    return float(text)
+
+
+def count(text: str) -> int:
+    """A whole number."""
+    if not re.fullmatch(r"[0-9]{1,12}", text):
+        raise ValueError("a whole number")
+    return int(text)
