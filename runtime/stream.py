@@ -169,10 +169,13 @@ class Stream:
 
     @contextlib.contextmanager
     def _capturing(self, intake: Intake) -> Iterator[None]:
-        """Capture within: endless sources each in a thread, and the others in one, in turn."""
-        endless = [isinstance(source, Source) and source.endless for source in self.sources]
-        ending = [place for place, without_end in enumerate(endless) if not without_end]
-        groups = [[place] for place, without_end in enumerate(endless) if without_end]
+        """Capture within: sources that do not wait each in a thread, the others in one, in turn."""
+        alone = [
+            isinstance(source, Source) and (source.live or source.endless)
+            for source in self.sources
+        ]
+        ending = [place for place, is_alone in enumerate(alone) if not is_alone]
+        groups = [[place] for place, is_alone in enumerate(alone) if is_alone]
         threads = []
         for places in [ending, *groups] if ending else groups:
             first = self.sources[places[0]]

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from adae_edge.decoding.kinds import IMAGE_SUFFIXES, is_dicom
@@ -29,6 +30,21 @@ class Listing:
     files: list[Path] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     unreadable: list[str] = field(default_factory=list)
+
+    def sort_in(
+        self, path: Path, wanted: Callable[[Path], bool], hidden: bool, masking: bool = False
+    ) -> None:
+        """Put a file where it belongs; hidden ones and masks are left out."""
+        if hidden or is_foreign(path.name):
+            self.left_out["hidden"] += 1
+        elif path.is_symlink() and not path.exists():
+            self.unreadable.append(f"{path} is a link to a file that is not there")
+        elif not path.is_file() or not wanted(path):
+            self.left_out[printable(path.suffix.lower()) or "without a suffix"] += 1
+        elif masking:
+            self.left_out["masks"] += 1
+        else:
+            self.files.append(path)
 
 
 def walk(
@@ -81,19 +97,51 @@ def list_folder(
     for place, _, names in walk(folder, listing.unreadable.append):
         foreign = any(map(is_foreign, place.relative_to(folder).parts))
         masking = not masks.isdisjoint((place, *place.parents))
-        for path in (place / name for name in names):
-            if foreign or is_foreign(path.name):
-                listing.left_out["hidden"] += 1
-            elif path.is_symlink() and not path.exists():
-                listing.unreadable.append(f"{path} is a link to a file that is not there")
-            elif not path.is_file() or not wanted(path):
-                listing.left_out[printable(path.suffix.lower()) or "without a suffix"] += 1
-            elif masking:
-                listing.left_out["masks"] += 1
-            else:
-                listing.files.append(path)
+        for name in names:
+            listing.sort_in(place / name, wanted, foreign, masking)
     listing.files.sort()
     return listing
+
+
+def list_matching(pattern: str) -> Listing:
+    """Find the pictures and DICOM files whose paths match a pattern.
+
+    Args:
+        pattern: a path whose parts may have ``*``, ``?`` and ``[...]``, and of which ``**`` is any
+            number of folders. What exists by its very name is no pattern.
+    """
+    listing, parts = Listing(), Path(pattern).parts
+    fixed = 0
+    while fixed < len(parts) - 1 and (
+        not is_pattern(parts[fixed]) or Path(*parts[: fixed + 1]).exists()
+    ):
+        fixed += 1
+    root, wanted = Path(*parts[:fixed]), parts[fixed:]
+    for place, folders, names in walk(root, listing.unreadable.append):
+        here = place.relative_to(root).parts
+        if "**" not in wanted[: len(here) + 1]:
+            deeper = wanted[len(here) : -1]
+            folders[:] = [name for name in folders if deeper and fnmatchcase(name, deeper[0])]
+        foreign = any(map(is_foreign, here))
+        for name in names:
+            if _matches((*here, name), wanted):
+                listing.sort_in(place / name, is_scorable, foreign)
+    listing.files.sort()
+    return listing
+
+
+def is_pattern(path: str) -> bool:
+    """Whether a path has letters that stand for others."""
+    return not {"*", "?", "["}.isdisjoint(path)
+
+
+def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Whether the parts of a path match those of a pattern."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return _matches(parts, pattern[1:]) or (bool(parts) and _matches(parts[1:], pattern))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
 def is_scorable(path: Path) -> bool:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from adae_edge.decoding.folders import left_out_words, list_folder
+from adae_edge.decoding.folders import Listing, left_out_words, list_folder
 from adae_edge.decoding.images import decode_image
 from adae_edge.decoding.kinds import is_dicom
 from adae_edge.decoding.rules import DICOM, PICTURES, TIFF
@@ -34,24 +34,25 @@ class Files(Source):
         """
         wanted.check_pictures(place)
         self._place, self._window, self._bits = place, wanted.window, wanted.bits
-        path = Path(place)
-        self.left_out: Counter[str] = Counter()
-        self._unreadable: list[str] = []
-        self._is_folder = path.is_dir()
-        if self._is_folder:
-            listing = list_folder(path)
-            self._paths, self._unreadable = listing.files, listing.unreadable
-            self.left_out.update(listing.left_out)
-        elif path.is_file():
-            self._paths = [path]
-        else:
-            raise UsageError(f"there is no source {place}: give a file, a folder or camera:0")
+        listing = self._find(place)
+        self._paths, self._unreadable = listing.files, listing.unreadable
+        self.left_out: Counter[str] = listing.left_out
+        self._is_folder = not Path(place).is_file()
         _log.info("%d files in %s", len(self._paths), place)
         if not self._paths:
             why = "; ".join([*self._unreadable, left_out_words(self.left_out)]).strip("; ")
             raise SourceError(
                 f"there are no images and no DICOM files in {place}{f': {why}' if why else ''}"
             )
+
+    def _find(self, place: str) -> Listing:
+        """The files at a place; raises UsageError where there is none."""
+        path = Path(place)
+        if path.is_dir():
+            return list_folder(path)
+        if path.is_file():
+            return Listing([path])
+        raise UsageError(f"there is no source {place}: give a file, a folder or camera:0")
 
     def __iter__(self) -> Iterator[Frame | Event]:
         """Each frame of each file, or the failure of what cannot be read."""

@@ -10,6 +10,7 @@ import logging
 from pathlib import Path
 
 from adae_edge.contract import Contract, Window
+from adae_edge.decoding.folders import is_pattern
 from adae_edge.decoding.kinds import is_nifti
 from adae_edge.decoding.layouts import read_layout
 from adae_edge.errors import UsageError, without_password
@@ -102,6 +103,8 @@ def _scheme_of(spec: str, wanted: Wanted) -> str:
             return "files"
         if spec.isdecimal() and not path.exists():
             return "camera"
+        if is_pattern(spec) and not path.exists():
+            return "glob"
         if not path.is_file():
             raise UsageError(f"there is no source {spec}: give a file, a folder or camera:0")
     except OSError as error:

@@ -1,6 +1,7 @@
 """Made-up frames: numbered, the same for a seed, and at their times if they are live."""
 
 import io
+import itertools
 import threading
 import time
 
@@ -9,9 +10,13 @@ import pytest
 from PIL import Image
 
 from adae_edge.errors import UsageError
+from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sources.registry import open_source
 from adae_edge.runtime.sources.source import Wanted
 from adae_edge.runtime.sources.synthetic import number_of
+from adae_edge.runtime.stream import Stream
+from tests.support.models import mean_model
+from tests.support.streams import Kept
 
 
 def test_so_many_frames_each_with_its_number_and_another_picture():
@@ -24,7 +29,7 @@ def test_so_many_frames_each_with_its_number_and_another_picture():
     assert [number_of(frame.pixels) for frame in frames] == list(range(300))
     assert {frame.pixels.shape for frame in frames} == {(48, 64, 3)}
     assert {frame.source for frame in frames} == {"synthetic://?frames=300&size=64x48"}
-    for one, other in zip(frames, frames[1:], strict=False):
+    for one, other in itertools.pairwise(frames):
         assert np.abs(one.pixels[10:].astype(int) - other.pixels[10:]).mean() > 5
 
 
@@ -68,7 +73,9 @@ def test_live_frames_come_at_their_times_and_late_ones_are_skipped():
             time.sleep(0.2)
 
     for frame in frames:
-        assert frame.time - frames[0].time == pytest.approx((frame.id - frames[0].id) / 50, abs=0.01)
+        assert frame.time - frames[0].time == pytest.approx(
+            (frame.id - frames[0].id) / 50, abs=0.01
+        )
         assert number_of(frame.pixels) == frame.id
     assert frames[3].skipped >= 8
     assert len(frames) + sum(frame.skipped for frame in frames) == 40
@@ -106,3 +113,19 @@ def test_what_is_no_made_up_source(spec, says):
 def test_a_model_of_slices_takes_no_made_up_frames():
     with pytest.raises(UsageError, match="slices of volumes"):
         open_source("synthetic://?frames=1", Wanted("modality"))
+
+
+def test_files_beside_a_live_source_that_ends_are_all_scored(tmp_path):
+    folder, model = tmp_path / "frames", tmp_path / "model.onnx"
+    folder.mkdir()
+    model.write_bytes(mean_model(1))
+    for number in range(30):
+        Image.new("L", (8, 6), number).save(folder / f"{number:02}.png")
+    live = open_source("synthetic://?fps=200&frames=10&size=64x48")
+    with Scorer(model, threads=1) as scorer:
+        stream = Stream(scorer, [live, open_source(str(folder))], [kept := Kept()])
+        stream.run()
+
+    scored = [result.frame.source for result in kept.results if result.frame.source != live.name]
+    assert scored == sorted(map(str, folder.iterdir()))
+    assert stream.metrics.frames + stream.metrics.skipped == 40
