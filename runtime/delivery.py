@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ from dataclasses import dataclass, replace
 from adae_edge.errors import SinkError
 from adae_edge.runtime.frame import Event, Scored
 from adae_edge.runtime.sinks.sink import PIXELS, Listener, Sink
+from adae_edge.runtime.threads import start
 
 # How many batches of results may wait for the sinks, before scoring waits, too.
 _MOST_BATCHES = 4
@@ -130,8 +130,7 @@ class Delivery:
         Raises:
             SinkError, BaseException: as ``put``.
         """
-        thread = threading.Thread(target=self._run, args=(for_ever,), name="sinks", daemon=True)
-        thread.start()
+        thread = start("sinks", self._run, for_ever)
         try:
             yield
         finally:

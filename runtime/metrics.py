@@ -53,6 +53,13 @@ class Metrics:
         """The age in milliseconds that 99 of 100 frames do not exceed; None before the first."""
         return _percentile_ms(self.ages_s, 99)
 
+    @property
+    def ages(self) -> str:
+        """How old frames were when their score was known, in words; "" before the first frame."""
+        if not self.ages_s:
+            return ""
+        return f"{self.age_p50_ms:.0f} ms old at the median, {self.age_p99_ms:.0f} ms at p99"
+
     def line(self, backend: str, threshold: float) -> str:
         """The metrics in a line for the terminal."""
         skipped = f", {self.skipped} skipped" if self.skipped else ""

@@ -70,7 +70,7 @@ def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iter
     places = [place_of(name) for name in request.sinks]
     if len(set(places)) < len(places):
         raise UsageError("a sink is named twice")
-    if len(set(request.sources)) < len(request.sources):
+    if len({_file_of(name) for name in request.sources}) < len(request.sources):
         raise UsageError("a source is named twice")
     with contextlib.ExitStack() as opened:
         scorer = opened.enter_context(Scorer(request.model, request.device, request.threads))
@@ -87,3 +87,12 @@ def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iter
         counts = len(sources), len(request.sinks)
         _log.info("%s scores %d sources to %d sinks", request.model, *counts)
         yield stream
+
+
+def _file_of(name: str) -> tuple[int, int] | str:
+    """What tells a source from others: of a path its file, whatever the spelling."""
+    try:
+        status = Path(name).stat()
+    except (OSError, ValueError):
+        return name
+    return status.st_dev, status.st_ino

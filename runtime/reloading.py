@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -12,6 +11,7 @@ from adae_edge.errors import AdaeEdgeError, UsageError
 from adae_edge.runtime.frame import Event
 from adae_edge.runtime.intake import Intake, Lane
 from adae_edge.runtime.scorer import Scorer
+from adae_edge.runtime.threads import start
 
 # What sources give, and what a threshold means, must not change under a stream.
 _SAME = ("kind", "channels", "side", "region", "modality", "window", "bits", "score")
@@ -38,8 +38,7 @@ class Reloader:
         """Load what is asked for within, and lay it, or why it is refused, into the intake."""
         lane = intake.lane(live=False)
         intake.end(lane)  # nobody waits for a model to come
-        thread = threading.Thread(target=self._run, args=(intake, lane), name="model", daemon=True)
-        thread.start()
+        thread = start("model", self._run, intake, lane)
         try:
             yield
         finally:

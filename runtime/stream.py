@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,6 +28,7 @@ from adae_edge.runtime.reloading import Reloader, check_same, model_event
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sinks.sink import BOXES, MAP, Sink
 from adae_edge.runtime.sources.source import Source
+from adae_edge.runtime.threads import start
 
 MAX_LATENCY_S = 0.02
 _log = logging.getLogger(__name__)
@@ -86,7 +86,8 @@ class Stream:
         self._reloader = Reloader(scorer.again)
         self._with_map = self._with_boxes = False
         self._told_rules: set[str] = set()
-        self._ended: list[Exception] = []  # by what sources ended
+        self._error: Exception | None = None  # by which a source ends the stream
+        self._lost_sources = 0  # which the others survived
         for sink in sinks:
             self.add(sink)
 
@@ -103,7 +104,8 @@ class Stream:
     def summary(self) -> str:
         """What the stream has come to, in a line for the terminal."""
         line = self.metrics.line(self._scorer.backend.name, self.threshold)
-        return "; ".join(filter(None, [line, self.left_out, *self._delivery.lacking]))
+        ages = self.metrics.ages if self.endless else ""
+        return "; ".join(filter(None, [line, ages, self.left_out, *self._delivery.lacking]))
 
     @property
     def left_out(self) -> str:
@@ -122,7 +124,7 @@ class Stream:
     @property
     def complete(self) -> bool:
         """Whether nothing was lost so far: no frame, no source on its way, no result in a sink."""
-        return not (self.metrics.failures or self._ended or self._delivery.lacking)
+        return not (self.metrics.failures or self._lost_sources or self._delivery.lacking)
 
     def stop(self) -> None:
         """Ask ``run`` to return after the frames that wait; for threads and signal handlers."""
@@ -160,11 +162,11 @@ class Stream:
             ):
                 while items := intake.take():
                     self._delivery.put(self._results(items))
+                    if self._error is not None:
+                        raise self._error
         finally:
             self._take_scorer(self._given)
             _log.info("%d frames scored, %d failures", self.metrics.frames, self.metrics.failures)
-        if self._ended and len(self.sources) == 1:
-            raise self._ended[0]
         return self.metrics
 
     @contextlib.contextmanager
@@ -177,14 +179,11 @@ class Stream:
         ending = [place for place, is_alone in enumerate(alone) if not is_alone]
         groups = [[place] for place, is_alone in enumerate(alone) if is_alone]
         threads = []
-        for places in [ending, *groups] if ending else groups:
-            first = self.sources[places[0]]
-            lane = intake.lane(isinstance(first, Source) and first.live)
-            work = self._capture, (intake, lane, places)
-            threads.append(threading.Thread(target=work[0], args=work[1], daemon=True))
-        for thread in threads:
-            thread.start()
         try:
+            for places in [ending, *groups] if ending else groups:
+                first = self.sources[places[0]]
+                lane = intake.lane(isinstance(first, Source) and first.live)
+                threads.append(start("capture", self._capture, intake, lane, places))
             yield
         except BaseException:
             for source in self.sources:
@@ -338,17 +337,14 @@ class Stream:
             before.close()
 
     def _lost(self, place: int, error: Exception) -> list[Event]:
-        """What is told of a source that ended by an error, which the others survive.
-
-        Raises:
-            Exception: it is nothing that a source may raise.
-        """
-        if not isinstance(error, AdaeEdgeError):
-            raise error
-        self._ended.append(error)
-        if len(self.sources) == 1:
+        """What is told of a source that ended by an error and that others survive."""
+        if len(self.sources) == 1 or not isinstance(error, AdaeEdgeError | OSError):
+            self._error = error
             return []
-        return [_event(_name(self.sources[place]), "lost", str(error))]
+        self._lost_sources += 1
+        name = _name(self.sources[place])
+        detail = str(error) if isinstance(error, AdaeEdgeError) else f"{name}: {error.strerror}"
+        return [_event(name, "lost", detail)]
 
     def _count(self, event: Event) -> None:
         """Take note of an event on its way to the sinks."""

@@ -57,7 +57,7 @@ def gently() -> Iterator[Callable[..., None]]:
     finally:
         _stop = None
         if _HANGUP:
-            signal.signal(_HANGUP, before)
+            signal.signal(_HANGUP, before or signal.SIG_DFL)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:

@@ -297,7 +297,7 @@ def test_cuda_where_there_is_none_is_never_the_cpu(desk, tmp_path):
         (["grey.onnx", "nowhere"], "there is no source nowhere"),
         (["nowhere.onnx", "frames"], "there is no model file nowhere.onnx"),
         (["grey.onnx", "frames", "--device", "tpu"], "there is no device tpu"),
-        (["grey.onnx", "frames", "frames"], "a source is named twice"),
+        (["grey.onnx", "frames", "./frames"], "a source is named twice"),
         (["grey.onnx", "frames", "--max-latency", "20"], "--max-latency takes a time such as 20ms"),
     ],
 )

@@ -1,9 +1,9 @@
-"""Sinks that fail: what the others, the terminal and the exit code are told of it."""
+"""What sinks are told, and what becomes of a sink that fails."""
 
 import pytest
 
-from adae_edge.errors import SinkError
-from adae_edge.runtime import Scorer, Stream
+from adae_edge.errors import SinkError, SourceError
+from adae_edge.runtime import Frame, Scorer, Stream
 from tests.support.models import mean_model
 from tests.support.streams import Counted, Kept, Listed, Steps, frame
 
@@ -95,3 +95,19 @@ def test_what_no_sink_may_raise_ends_the_stream(scorer):
     camera.go_on(9)
     with pytest.raises(ZeroDivisionError):
         Stream(scorer, [camera, Listed(*map(frame, range(500)))], [Counted({2: bug})]).run()
+
+
+def test_no_password_is_told_of_a_source_that_goes_away(scorer, caplog):
+    """FIELD.md 17."""
+
+    def gone():
+        raise SourceError("rtsp://me:secret@10.0.0.7/live gives no more frames")
+
+    camera = Listed(Frame("rtsp://me:secret@10.0.0.7/live", 0, 0.0, frame(0).pixels), gone)
+    camera.name = "rtsp://***@10.0.0.7/live"
+    with caplog.at_level("INFO", logger="adae_edge"):
+        stream = Stream(scorer, [camera, Listed(frame(1))], [kept := Kept()])
+        stream.run()
+    assert len(kept.events) == 1
+    for told in (kept.results, kept.events, stream.metrics, stream.summary, caplog.text):
+        assert "secret" not in repr(told)

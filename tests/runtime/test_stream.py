@@ -290,6 +290,18 @@ def test_one_source_of_several_that_goes_away_is_told_and_the_others_go_on(score
     assert not stream.complete
 
 
+def test_what_was_scored_before_a_source_breaks_is_kept(scorer):
+    def breaks():
+        raise PermissionError(13, "Permission denied", "frames")
+
+    with pytest.raises(PermissionError):
+        Stream(scorer, Listed(frame(0), frame(1), breaks), [kept := Kept()]).run()
+    assert [scored.frame.id for scored in kept.results] == [0, 1]
+    stream = Stream(scorer, [Listed(breaks), Listed(frame(2))], [kept := Kept()])
+    stream.run()
+    assert [event.detail for event in kept.events] == [": Permission denied"]
+
+
 def test_what_no_source_may_raise_ends_all_of_them(scorer):
     def bug():
         raise ZeroDivisionError
