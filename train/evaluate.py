@@ -19,6 +19,7 @@ from adae_edge.model import ADAE, load_network
 from adae_edge.train.data.dataset import Dataset, Frame, Indices
 from adae_edge.train.intervals import CONFIDENCE, auroc_interval
 from adae_edge.train.loading import check_finite, inputs_of, score_frames
+from adae_edge.train.pose import Trial
 from adae_edge.train.settings import Settings
 from adae_edge.train.unseen import UnseenFrames, unseen_frames
 from adae_edge.train.yardsticks import Yardstick, measure_yardsticks, small_pictures
@@ -43,6 +44,7 @@ class Evaluation:
             AUROC, or where the checkpoint keeps no pictures.
         auroc_l2: the AUROC of the paper's score beside that of another one, or None.
         linear: whether G and D are linear, and so no networks of the paper.
+        pose: what the training found of parts at any angle, a sentence, or "" where it did not ask.
     """
 
     auroc: float | None
@@ -56,6 +58,7 @@ class Evaluation:
     yardsticks: tuple[Yardstick, ...] = ()
     auroc_l2: float | None = None
     linear: bool = False
+    pose: str = ""
 
     @property
     def verdict(self) -> str:
@@ -103,6 +106,8 @@ class Evaluation:
             "false-positive rate": figure(self.false_positive_rate),
             "true-positive rate": figure(self.true_positive_rate),
         }
+        if self.pose:
+            rows["pose"] = self.pose
         return "\n".join(f"{name:<21}{value}" for name, value in rows.items())
 
 
@@ -181,6 +186,8 @@ def evaluate(
     groups = unseen.dataset.groups
     groups = None if groups is None else groups[unseen.indices]
     evaluation = measure(scores, unseen.anomalous, threshold, groups)
+    if tried := checkpoint.training.get("pose"):
+        evaluation = replace(evaluation, pose=Trial(**tried).sentence())
     evaluation = beside_l2(evaluation, checkpoint, model, unseen)
     return beside_yardsticks(evaluation, checkpoint, model, unseen), scores, unseen
 

@@ -12,7 +12,8 @@ from adae_edge.model import load_network
 from adae_edge.pose import Pose
 from adae_edge.runtime import Scorer
 from adae_edge.train.data.opening import load_dataset
-from adae_edge.train.pose import choose_pose, fit_pose
+from adae_edge.train.pose import Trial, choose_pose, fit_pose
+from adae_edge.train.report import run_evaluation
 from adae_edge.train.request import TrainRequest, plan
 from adae_edge.train.trainer import train
 from tests.support.parts import SHAPE, part, write_parts
@@ -62,6 +63,13 @@ def test_the_rule_turns_parts_at_any_angle_and_leaves_still_ones(trained, tmp_pa
     checkpoint = Checkpoint.load(tmp_path / "s")
     assert checkpoint.training["pose"]["none"] > 0.9
     assert load_network(checkpoint).local.pose is None
+
+
+def test_an_evaluation_tells_the_pose(trained):
+    evaluation, _ = run_evaluation(trained, None, None)
+    told = [line for line in evaluation.table().splitlines() if line.startswith("pose")]
+    assert told == [f"{'pose':<21}{Trial(**Checkpoint.load(trained).training['pose']).sentence()}"]
+    assert "are turned upright" in told[0]
 
 
 def test_a_part_scores_nearly_the_same_at_any_angle(exported):
