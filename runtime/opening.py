@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adae_edge.contract import Window
@@ -14,7 +14,8 @@ from adae_edge.runtime.frame import Event
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sinks.registry import open_sink, place_of
 from adae_edge.runtime.sinks.sink import Listener
-from adae_edge.runtime.sources.registry import open_for
+from adae_edge.runtime.sources.registry import open_source
+from adae_edge.runtime.sources.source import Wanted
 from adae_edge.runtime.stream import MAX_LATENCY_S, Stream
 
 _log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class StreamRequest:
         device: as for ``Scorer``.
         threads: as for ``Scorer``.
         max_latency: seconds that a small frame may wait for others to be scored with.
+        jobs: how many pictures of files are decoded at once.
     """
 
     model: Path
@@ -46,6 +48,7 @@ class StreamRequest:
     device: str | None = None
     threads: int | None = None
     max_latency: float = MAX_LATENCY_S
+    jobs: int = 1
 
 
 @contextlib.contextmanager
@@ -74,12 +77,9 @@ def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iter
         raise UsageError("a source is named twice")
     with contextlib.ExitStack() as opened:
         scorer = opened.enter_context(Scorer(request.model, request.device, request.threads))
-        sources = [
-            opened.enter_context(
-                open_for(scorer.contract, name, request.window, request.brain_mask)
-            )
-            for name in request.sources
-        ]
+        wanted = Wanted.by(scorer.contract, request.window, request.brain_mask)
+        wanted = replace(wanted, jobs=request.jobs)
+        sources = [opened.enter_context(open_source(name, wanted)) for name in request.sources]
         limits = request.threshold, request.max_latency
         stream = Stream(scorer, sources, [Listener(told)], *limits)
         for name in request.sinks:

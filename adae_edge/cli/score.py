@@ -53,6 +53,9 @@ def score(
             help="Longest that a small frame waits for others to be scored with; 0ms: each alone."
         ),
     ] = "20ms",
+    jobs: Annotated[
+        int, typer.Option(min=1, max=256, help="How many picture files are decoded at once.")
+    ] = 1,
 ) -> None:
     """Score every frame of the sources; each result goes to every sink."""
     from adae_edge.runtime.opening import StreamRequest, open_stream
@@ -67,6 +70,7 @@ def score(
         device=device,
         threads=threads,
         max_latency=seconds_of(max_latency, "--max-latency"),
+        jobs=jobs,
     )
     with (
         gently() as on_signal,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from adae_edge.decoding.folders import Listing, left_out_words, list_folder
@@ -15,6 +15,7 @@ from adae_edge.decoding.rules import DICOM, PICTURES, TIFF
 from adae_edge.errors import FrameError, NoPicture, SourceError, UsageError
 from adae_edge.runtime.frame import Event, Frame
 from adae_edge.runtime.sources.source import Source, Wanted, failure
+from adae_edge.runtime.threads import in_order
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Files(Source):
         """
         wanted.check_pictures(place)
         self._place, self._window, self._bits = place, wanted.window, wanted.bits
+        self._jobs = wanted.jobs
         listing = self._find(place)
         self._paths, self._unreadable = listing.files, listing.unreadable
         self.left_out: Counter[str] = listing.left_out
@@ -58,21 +60,31 @@ class Files(Source):
         """Each frame of each file, or the failure of what cannot be read."""
         for sentence in self._unreadable:
             yield failure(self._place, sentence)
-        for path in self._paths:
+        found = in_order(self._found, self._paths, self._jobs)
+        for path, frames in zip(self._paths, found, strict=True):
             try:
-                yield from self._frames(path)
+                if isinstance(frames, FrameError):
+                    raise frames
+                yield from frames
             except FrameError as error:
                 if isinstance(error, NoPicture) and self._is_folder:
                     self.left_out["without a picture"] += 1
                 else:
                     yield failure(str(path), error)
 
-    def _frames(self, path: Path) -> Iterator[Frame | Event]:
-        if not is_dicom(path):
-            picture = decode_image(path, self._bits)
-            rule = TIFF if path.suffix.lower() in (".tif", ".tiff") else PICTURES
-            yield Frame(str(path), 0, time.time(), picture, decoding=rule)
-            return
+    def _found(self, path: Path) -> Iterable[Frame | Event] | FrameError:
+        """The picture of a file, decoded now, or the frames of a DICOM file, as they are taken."""
+        try:
+            return self._slices(path) if is_dicom(path) else [self._picture(path)]
+        except FrameError as error:
+            return error
+
+    def _picture(self, path: Path) -> Frame:
+        picture = decode_image(path, self._bits)
+        rule = TIFF if path.suffix.lower() in (".tif", ".tiff") else PICTURES
+        return Frame(str(path), 0, time.time(), picture, decoding=rule)
+
+    def _slices(self, path: Path) -> Iterator[Frame | Event]:
         from adae_edge.decoding.dicom import decode_dicom
 
         for uid, pixels in decode_dicom(path, self._window):

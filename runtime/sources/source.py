@@ -30,6 +30,7 @@ class Wanted:
         brain_mask: for volumes that are not skull-stripped, a mask or a folder of masks.
         done: tells by a frame's source and id that its result is kept already, so that the source
             leaves it out and need not decode it; a live source never asks.
+        jobs: how many pictures of files are decoded at once.
     """
 
     kind: str = "image"
@@ -38,6 +39,7 @@ class Wanted:
     bits: int | None = None
     brain_mask: Path | None = None
     done: Callable[[str, int | str], bool] = lambda source, frame: False
+    jobs: int = 1
 
     @staticmethod
     def by(

@@ -81,3 +81,22 @@ def test_a_disk_that_is_full_under_the_only_sink_is_told_once(desk):
     (sentence,) = complaints(process)
     assert sentence.startswith("cannot write /dev/full: No space left on device")
     assert summary_of(process).endswith("; jsonl:/dev/full lacks 4")
+
+
+def test_several_jobs_write_the_rows_of_one(desk, tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(40):
+        picture(folder / f"{number:03}.png", number)
+    (folder / "007.png").write_bytes(b"\x89PNG")
+    (folder / "020.gif").write_bytes(b"")
+    written = []
+    for jobs in (1, 3):
+        path = tmp_path / f"{jobs}.jsonl"
+        process = run("score", "grey.onnx", folder, "--to", path, "--jobs", jobs, cwd=desk)
+        assert process.returncode == 1
+        kept = [(row["source"], row["frame"], row["score"]) for row in rows(path)]
+        written.append((kept, complaints(process)))
+    assert written[0] == written[1]
+    assert [score for _, _, score in written[0][0]] == [n for n in range(40) if n != 7]
+    assert len(written[0][1]) == 2
