@@ -70,7 +70,9 @@ def _read(folders: list[Path], contract: Contract) -> list[Batch]:
     """The folders' frames in order, as many as fit into ``FRAMES_BYTES``."""
     batches: list[Batch] = []
     left = FRAMES_BYTES
-    for frame in chain.from_iterable(open_for(contract, str(folder)) for folder in folders):
+    for frame in chain.from_iterable(
+        open_for(contract, str(folder), exact=True) for folder in folders
+    ):
         if isinstance(frame, Event):
             raise FrameError(frame.detail)
         batch = batch_of([frame], contract.channels)

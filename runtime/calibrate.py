@@ -16,6 +16,7 @@ import numpy as np
 from adae_edge.calibration import DEFAULT_CONFIDENCE, DEFAULT_FPR, calibrate
 from adae_edge.contract import Calibration, Contract, Window
 from adae_edge.decoding.rules import rules_of
+from adae_edge.decoding.shrinking import Shrinking
 from adae_edge.errors import (
     AdaeEdgeError,
     FrameError,
@@ -81,6 +82,7 @@ def recalibrate(
     window: Window | None = None,
     brain_mask: Path | None = None,
     started: Callable[[Stream], object] = lambda stream: None,
+    exact: bool = False,
 ) -> Recalibration:
     """Set the threshold of a model file or an engine from the scores of normal frames.
 
@@ -99,6 +101,7 @@ def recalibrate(
             own.
         brain_mask: for NIfTI volumes that are not skull-stripped.
         started: called with the stream of normals before it runs, so that it can be stopped.
+        exact: whether no frame is shrunk while it is decoded.
 
     Raises:
         UsageError: too few frames for the rate, or a camera, which never ends.
@@ -112,7 +115,7 @@ def recalibrate(
         for place in (path.resolve(), path.resolve().parent):
             if not os.access(place, os.W_OK):  # known now, and not only when all frames are scored
                 raise AdaeEdgeError(f"cannot write {place}: it is read-only")
-        source = open_normals(scorer.contract, normals, window, brain_mask)
+        source = open_normals(scorer.contract, normals, window, brain_mask, exact)
         scores = _Scores(scorer.contract)
         stream = Stream(scorer, source, [scores])
         started(stream)
@@ -124,7 +127,8 @@ def recalibrate(
     before = contract.calibration
     peaks = np.array(scores.peaks, np.float32) if scores.peaks else None
     calibration = calibrate(np.array(scores.values, np.float32), fpr, confidence, peaks)
-    decoding = rules_of(contract.kind)
+    shrunk = not exact and Shrinking.by(contract) is not None
+    decoding = rules_of(contract.kind, shrunk)
     contract = replace(contract.with_calibration(calibration), decoding=decoding)
     _replace(path, old, _form(old).with_contract(old, contract))
     above = sum(score > before.threshold for score in scores.values)

@@ -37,6 +37,7 @@ class StreamRequest:
         threads: as for ``Scorer``.
         max_latency: seconds that a small frame may wait for others to be scored with.
         jobs: how many pictures of files are decoded at once.
+        exact: whether no frame is shrunk while it is decoded.
     """
 
     model: Path
@@ -49,6 +50,7 @@ class StreamRequest:
     threads: int | None = None
     max_latency: float = MAX_LATENCY_S
     jobs: int = 1
+    exact: bool = False
 
 
 @contextlib.contextmanager
@@ -77,7 +79,9 @@ def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iter
         raise UsageError("a source is named twice")
     with contextlib.ExitStack() as opened:
         scorer = opened.enter_context(Scorer(request.model, request.device, request.threads))
-        wanted = Wanted.by(scorer.contract, request.window, request.brain_mask)
+        wanted = Wanted.by(
+            scorer.contract, request.window, request.brain_mask, request.exact
+        )
         wanted = replace(wanted, jobs=request.jobs)
         sources = [opened.enter_context(open_source(name, wanted)) for name in request.sources]
         limits = request.threshold, request.max_latency

@@ -164,7 +164,7 @@ def rehearse(request: Request, shown: Callable[[Example], object] | None = None)
             )
 
         def opened() -> Source:
-            return open_normals(scorer.contract, request.normals, request.window)
+            return open_normals(scorer.contract, request.normals, request.window, exact=True)
 
         # How many frames there are, and which of them are taken.
         count = _count(opened())

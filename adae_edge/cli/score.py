@@ -10,6 +10,7 @@ import typer
 from adae_edge.cli.shared import (
     BrainMask,
     Device,
+    Exact,
     OtherWindow,
     calibrated,
     complain,
@@ -56,6 +57,7 @@ def score(
     jobs: Annotated[
         int, typer.Option(min=1, max=256, help="How many picture files are decoded at once.")
     ] = 1,
+    exact: Exact = False,
 ) -> None:
     """Score every frame of the sources; each result goes to every sink."""
     from adae_edge.runtime.opening import StreamRequest, open_stream
@@ -71,6 +73,7 @@ def score(
         threads=threads,
         max_latency=seconds_of(max_latency, "--max-latency"),
         jobs=jobs,
+        exact=exact,
     )
     with (
         gently() as on_signal,
@@ -103,6 +106,7 @@ def calibrate(
     window: OtherWindow = None,
     brain_mask: BrainMask = None,
     device: Device = None,
+    exact: Exact = False,
 ) -> None:
     """Set a model's threshold from normal frames, on the device, without another export."""
     from adae_edge.runtime.calibrate import recalibrate
@@ -117,6 +121,7 @@ def calibrate(
             window_of(window),
             brain_mask,
             started=lambda stream: on_signal(stream.stop),
+            exact=exact,
         )
     calibration = done.contract.calibration
     typer.echo(

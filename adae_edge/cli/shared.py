@@ -30,6 +30,12 @@ OtherWindow = Annotated[
     ),
 ]
 
+Exact = Annotated[
+    bool,
+    typer.Option(
+        "--exact", help="Decode videos and JPEGs at full size, and shrink in the graph alone."
+    ),
+]
 BrainMask = Annotated[
     Path | None,
     typer.Option(

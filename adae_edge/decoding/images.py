@@ -10,7 +10,7 @@ import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from simplejpeg import decode_jpeg
 from adae_edge.contract import MAX_SIDE
 from adae_edge.decoding import gif, png, tiff
 from adae_edge.decoding.kinds import PNG_SIGNATURE, TIFF_SIGNATURES, why_no_picture
+from adae_edge.decoding.shrinking import Shrinking
 from adae_edge.errors import FrameError, UsageError
 from adae_edge.interface import check_size
 
@@ -41,6 +42,19 @@ _UPRIGHT: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
     7: lambda frame: frame[::-1, ::-1].swapaxes(0, 1),
     8: lambda frame: np.rot90(frame),
 }
+_SIDEWAYS = 5  # from here on height and width change places
+
+
+class Picture(NamedTuple):
+    """A decoded picture.
+
+    Attributes:
+        pixels: uint8 [H, W, C], as ``decode_image`` returns them.
+        full: height and width before it was shrunk; None where it was not.
+    """
+
+    pixels: NDArray[np.uint8]
+    full: tuple[int, int] | None = None
 
 
 def decode_image(path: Path, bits: int | None = None) -> NDArray[np.uint8]:
@@ -62,6 +76,22 @@ def decode_image(path: Path, bits: int | None = None) -> NDArray[np.uint8]:
         FrameError: the file is missing, empty, truncated, damaged, no image, has several pages, a
             depth that 8 bits cannot hold by a fixed rule, or declares more than 8192 x 8192 pixels.
     """
+    return decode_shrunk(path, bits, None).pixels
+
+
+def decode_shrunk(path: Path, bits: int | None, shrinking: Shrinking | None) -> Picture:
+    """Decode an image file as ``decode_image`` does, and shrink a JPEG while it is decoded.
+
+    libjpeg makes an eighth, a quarter or a half of each axis. A JPEG in CMYK stays whole, because
+    its colours are a product of inks, and so do files of other kinds.
+
+    Args:
+        path, bits: as for ``decode_image``.
+        shrinking: what has to be left; None leaves it whole.
+
+    Raises:
+        FrameError: as ``decode_image``.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
@@ -72,7 +102,7 @@ def decode_image(path: Path, bits: int | None = None) -> NDArray[np.uint8]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _decode(data, str(path), bits)
+            return _decode(data, str(path), bits, shrinking)
     except FrameError:
         raise
     except Image.DecompressionBombError as error:
@@ -136,11 +166,11 @@ def to_channels(frame: NDArray[Value], channels: int) -> NDArray[Value]:
     return ((luma + 500) // 1000).astype(frame.dtype)[..., None]
 
 
-def _decode(data: bytes, name: str, bits: int | None) -> NDArray[np.uint8]:
-    """Decode the bytes of a file, uint8 [H, W, C]; raises many kinds of exceptions."""
+def _decode(data: bytes, name: str, bits: int | None, shrinking: Shrinking | None) -> Picture:
+    """Decode the bytes of a file; raises many kinds of exceptions."""
     if len(data) > _MAX_BYTES:
         raise FrameError(f"{name} is larger than {_MAX_BYTES >> 20} MiB")
-    white_is_zero, significant = False, None
+    white_is_zero, significant, full = False, None, None
     if data.startswith(TIFF_SIGNATURES):
         data, white_is_zero = tiff.prepared(data)
     if data.startswith(PNG_SIGNATURE):
@@ -152,7 +182,9 @@ def _decode(data: bytes, name: str, bits: int | None) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         check_size(image.height, image.width, name)
         if image.format in ("JPEG", "MPO"):
-            frame = _jpeg(image, data)
+            frame = _jpeg(image, data, shrinking)
+            if frame.shape[0] < image.height:
+                full = image.height, image.width
         else:
             pages = getattr(image, "n_frames", 1)
             if pages > 1:
@@ -162,22 +194,27 @@ def _decode(data: bytes, name: str, bits: int | None) -> NDArray[np.uint8]:
             tiff.check_parts(image, data)
             _check_bmp(image, data)
             frame = _pixels(image, data, bits, significant)
-        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+        orientation = image.getexif().get(_ORIENTATION, 1)
     if white_is_zero:
         frame = 255 - frame
-    return frame if turn is None else np.ascontiguousarray(turn(frame))
+    turn = _UPRIGHT.get(orientation)
+    if turn is None:
+        return Picture(frame, full)
+    if full and orientation >= _SIDEWAYS:
+        full = full[::-1]
+    return Picture(np.ascontiguousarray(turn(frame)), full)
 
 
-def _jpeg(image: Image.Image, data: bytes) -> NDArray[np.uint8]:
+def _jpeg(image: Image.Image, data: bytes, shrinking: Shrinking | None) -> NDArray[np.uint8]:
     """The pixels of a JPEG by libjpeg-turbo, which says what Pillow conceals: that it made some up.
 
     Raises:
         ValueError: libjpeg warned of the data.
     """
-    if image.mode == "L":
-        return np.asarray(decode_jpeg(data, "GRAY"))
-    if image.mode == "RGB":
-        return np.asarray(decode_jpeg(data, "RGB"))
+    if image.mode in ("L", "RGB"):
+        divisor = shrinking.divisor(image.height, image.width) if shrinking else 1
+        least = {"min_height": image.height // divisor, "min_width": image.width // divisor}
+        return np.asarray(decode_jpeg(data, "GRAY" if image.mode == "L" else "RGB", **least))
     if "adobe" not in image.info:
         raise ValueError("it is CMYK without Adobe's mark, so whether 0 is ink is unknown")
     inks = 255 - np.asarray(decode_jpeg(data, "CMYK"))

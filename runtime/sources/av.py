@@ -7,14 +7,15 @@ taken until the next key frame, because it may rest on the damaged one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.contract import MAX_SIDE
+from adae_edge.decoding.shrinking import Shrinking
 from adae_edge.errors import FrameError, SourceError, first_line
 from adae_edge.extras import needs
 from adae_edge.interface import check_size
@@ -43,15 +44,13 @@ _CONTAINERS = (
     "mov,matroska,avi,mpeg,mpegvideo,mpegts,h264,hevc,m4v,asf,flv,ogg,nut,mxf,ivf,obu,dv,gif,mjpeg,"
     "yuv4mpegpipe,wav,mp3,aac,flac,image2,bmp_pipe,gif_pipe,jpeg_pipe,png_pipe,tiff_pipe,webp_pipe"
 )
-_ACCURATE = (
-    Interpolation.BILINEAR
-    | Interpolation.ACCURATE_RND
-    | Interpolation.FULL_CHR_H_INT
-    | Interpolation.FULL_CHR_H_INP
-)
+# Without these flags pixels are a grey level too dark. A shrunk pixel is the mean over its area.
+_ACCURATE = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+_WHOLE, _SHRUNK = Interpolation.BILINEAR | _ACCURATE, Interpolation.AREA | _ACCURATE
 # Errors by name that leave the picture as it is: cameras write what they like into these segments.
 _HARMLESS = ("unable to decode APP fields", "unable to decode COM")
 
+_Matrix: TypeAlias = Sequence[int]
 _Result = TypeVar("_Result")
 
 
@@ -63,12 +62,14 @@ class Shown(NamedTuple):
         seconds: from the start of the recording until it is shown; None where the file does not
             say.
         pixels: uint8 [H, W, 3], RGB, turned as the file says.
+        full: height and width before it was shrunk; None where it was not.
         interlaced: whether its lines are of two moments.
     """
 
     number: int
     seconds: float | None
     pixels: NDArray[np.uint8]
+    full: tuple[int, int] | None
     interlaced: bool
 
 
@@ -79,8 +80,12 @@ class Recording:
         streams: how many video streams it has; the first one is read.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, shrinking: Shrinking | None = None) -> None:
         """
+        Args:
+            path: of the file.
+            shrinking: how far its frames are shrunk; None leaves them whole.
+
         Raises:
             SourceError: it is no video, or one that cannot be decoded.
         """
@@ -100,7 +105,7 @@ class Recording:
         self._decoder.options = _DECODER
         self._decoder.thread_count = 1
         self._decoder.copy_opaque = True
-        self._convert = VideoReformatter()
+        self._conversion = Conversion(shrinking)
         self._start: float | None = None
 
     def __iter__(self) -> Iterator[Shown | Missing]:
@@ -181,9 +186,8 @@ class Recording:
 
     def _shown(self, number: int, frame: Any) -> Shown:
         check_size(frame.height, frame.width, f"frame {number}")
-        rgb = self._convert.reformat(frame, format="rgb24", interpolation=_ACCURATE, threads=1)
-        pixels = _turned(np.asarray(rgb.to_ndarray(), np.uint8), frame)
-        return Shown(number, self._seconds(number, frame), pixels, frame.interlaced_frame)
+        pixels, full = self._conversion.rgb(frame)
+        return Shown(number, self._seconds(number, frame), pixels, full, frame.interlaced_frame)
 
     def _seconds(self, number: int, frame: Any) -> float | None:
         """Seconds from the container's start, as a player shows them."""
@@ -195,6 +199,49 @@ class Recording:
             if self._container.format.name == "avi" and rate:
                 self._start = frame.time - float(number / rate)  # it counts from the first packet
         return float(frame.time) - self._start
+
+
+class Conversion:
+    """Makes RGB pixels of decoded frames of one stream, accurately, and shrinks them meanwhile."""
+
+    def __init__(self, shrinking: Shrinking | None) -> None:
+        """
+        Args:
+            shrinking: how far frames are shrunk; None leaves them whole.
+        """
+        self._shrinking = shrinking
+        self._reformatter = VideoReformatter()
+        self._matrix: _Matrix | None = None
+        self._rotation: int | None = None
+
+    def rgb(self, frame: Any) -> tuple[NDArray[np.uint8], tuple[int, int] | None]:
+        """Convert a frame of PyAV.
+
+        Returns:
+            uint8 [H, W, 3], turned as its display matrix says, and height and width before it was
+            shrunk; None where it was not.
+
+        Raises:
+            FrameError: it is turned by an angle that is no multiple of 90 degrees.
+            av.FFmpegError, ValueError: FFmpeg cannot convert it.
+        """
+        size = whole = frame.height, frame.width
+        if self._shrinking is not None:
+            size = self._shrinking.size(*whole)
+        height, width = size
+        how = _WHOLE if size == whole else _SHRUNK
+        rgb = self._reformatter.reformat(
+            frame, width, height, format="rgb24", interpolation=how, threads=1
+        )
+        pixels, sideways = np.asarray(rgb.to_ndarray(), np.uint8), False
+        # Asked rarely: PyAV's side data and its frame hold each other, and their memory for long.
+        if frame.key_frame or frame.rotation != self._rotation:
+            self._matrix, self._rotation = _matrix(frame), frame.rotation
+        if self._matrix is not None:
+            pixels, sideways = _turned(pixels, self._matrix)
+        if size == whole:
+            return pixels, None
+        return pixels, whole[::-1] if sideways else whole
 
 
 def _open(path: str) -> tuple[Any, str]:
@@ -244,15 +291,19 @@ def _words(error: Any) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in str(text)[:200])
 
 
-def _turned(pixels: NDArray[np.uint8], frame: Any) -> NDArray[np.uint8]:
-    """Turn and mirror a picture as the file's display matrix says."""
+def _matrix(frame: Any) -> _Matrix | None:
+    """The display matrix of a frame: its first five numbers that turn and mirror."""
     side = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
-    if side is None:
-        return pixels
-    across, down_by_x, _, across_by_y, down = np.frombuffer(bytes(side), np.int32)[:5].tolist()
-    turned = across == down == 0
-    if not turned and (down_by_x or across_by_y):
+    return None if side is None else np.frombuffer(bytes(side), np.int32)[:5].tolist()
+
+
+def _turned(pixels: NDArray[np.uint8], matrix: _Matrix) -> tuple[NDArray[np.uint8], bool]:
+    """Turn and mirror a picture by a display matrix, and tell whether its axes changed places."""
+    across, down_by_x, _, across_by_y, down = matrix
+    sideways = across == down == 0
+    if not sideways and (down_by_x or across_by_y):
         raise FrameError("it is turned by an angle that is no multiple of 90 degrees")
-    if turned:
+    if sideways:
         pixels, across, down = pixels.transpose(1, 0, 2), across_by_y, down_by_x
-    return np.ascontiguousarray(pixels[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
+    turned = pixels[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
+    return np.ascontiguousarray(turned), sideways

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from adae_edge.decoding.folders import Listing, left_out_words, list_folder
-from adae_edge.decoding.images import decode_image
+from adae_edge.decoding.images import decode_shrunk
 from adae_edge.decoding.kinds import is_dicom
-from adae_edge.decoding.rules import DICOM, PICTURES, TIFF
+from adae_edge.decoding.rules import DICOM, PICTURES, TIFF, rule_of
 from adae_edge.errors import FrameError, NoPicture, SourceError, UsageError
 from adae_edge.runtime.frame import Event, Frame
 from adae_edge.runtime.sources.source import Source, Wanted, failure
@@ -35,7 +35,7 @@ class Files(Source):
         """
         wanted.check_pictures(place)
         self._place, self._window, self._bits = place, wanted.window, wanted.bits
-        self._jobs = wanted.jobs
+        self._jobs, self._shrinking = wanted.jobs, wanted.shrinking
         listing = self._find(place)
         self._paths, self._unreadable = listing.files, listing.unreadable
         self.left_out: Counter[str] = listing.left_out
@@ -80,9 +80,10 @@ class Files(Source):
             return error
 
     def _picture(self, path: Path) -> Frame:
-        picture = decode_image(path, self._bits)
+        pixels, full = decode_shrunk(path, self._bits, self._shrinking)
         rule = TIFF if path.suffix.lower() in (".tif", ".tiff") else PICTURES
-        return Frame(str(path), 0, time.time(), picture, decoding=rule)
+        decoding = rule_of(rule, shrunk=full is not None)
+        return Frame(str(path), 0, time.time(), pixels, decoding=decoding, full=full)
 
     def _slices(self, path: Path) -> Iterator[Frame | Event]:
         from adae_edge.decoding.dicom import decode_dicom

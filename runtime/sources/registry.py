@@ -32,13 +32,17 @@ def open_for(
     spec: str,
     window: Window | None = None,
     brain_mask: Path | None = None,
+    exact: bool = False,
 ) -> Source:
     """Open a source of the frames that a model takes, with its window unless one is given.
+
+    Where the model allows it, videos and JPEGs are shrunk while they are decoded; ``Frame.full`` is
+    their size before. With ``exact`` they stay whole.
 
     Raises:
         As ``open_source``.
     """
-    return open_source(spec, Wanted.by(contract, window, brain_mask))
+    return open_source(spec, Wanted.by(contract, window, brain_mask, exact))
 
 
 def open_normals(
@@ -46,6 +50,7 @@ def open_normals(
     spec: str,
     window: Window | None = None,
     brain_mask: Path | None = None,
+    exact: bool = False,
 ) -> Source:
     """Open a source of normal frames that ends, by which a threshold is chosen or tried.
 
@@ -59,7 +64,7 @@ def open_normals(
         if others := layout.anomalous + layout.masks:
             normal = " and ".join(map(str, layout.normal))
             raise UsageError(f"{others[0]} is not normal by its name: give {normal} alone")
-    source = open_for(contract, spec, window, brain_mask)
+    source = open_for(contract, spec, window, brain_mask, exact)
     if source.endless:
         source.close()
         raise UsageError(f"{spec} never ends: record the normal frames first, and give the files")

@@ -11,6 +11,7 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING
 
 from adae_edge.contract import Contract, Window
+from adae_edge.decoding.shrinking import Shrinking
 from adae_edge.errors import UsageError
 from adae_edge.runtime.frame import Event, Frame
 
@@ -28,6 +29,7 @@ class Wanted:
         modality: which volumes are taken, where names say what they show; None for all.
         bits: of a camera's grey values in 16-bit files, or None for all 16.
         brain_mask: for volumes that are not skull-stripped, a mask or a folder of masks.
+        shrinking: how far frames may be shrunk while they are decoded; None leaves them whole.
         done: tells by a frame's source and id that its result is kept already, so that the source
             leaves it out and need not decode it; a live source never asks.
         jobs: how many pictures of files are decoded at once.
@@ -38,6 +40,7 @@ class Wanted:
     modality: str | None = None
     bits: int | None = None
     brain_mask: Path | None = None
+    shrinking: Shrinking | None = None
     done: Callable[[str, int | str], bool] = lambda source, frame: False
     jobs: int = 1
 
@@ -46,14 +49,19 @@ class Wanted:
         contract: Contract,
         window: Window | None = None,
         brain_mask: Path | None = None,
+        exact: bool = False,
     ) -> Wanted:
-        """What a contract says, with the window of the training where no other one is given."""
+        """What a contract says, with the window of the training where no other one is given.
+
+        With ``exact`` no frame is shrunk while it is decoded.
+        """
         return Wanted(
             contract.kind,
             window or contract.window,
             contract.modality,
             contract.bits,
             brain_mask,
+            None if exact else Shrinking.by(contract),
         )
 
     def check_pictures(self, what: str) -> None:

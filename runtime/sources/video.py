@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from adae_edge.decoding.rules import VIDEO
+from adae_edge.decoding.rules import VIDEO, rule_of
 from adae_edge.runtime.frame import Event, Frame
 from adae_edge.runtime.sources.av import Recording
 from adae_edge.runtime.sources.source import Source, Wanted
@@ -27,7 +27,7 @@ class Video(Source):
         """
         wanted.check_pictures(place)
         self._path = place
-        self._recording = Recording(place)
+        self._recording = Recording(place, wanted.shrinking)
 
     def __iter__(self) -> Iterator[Frame | Event]:
         """Every frame that is whole, and a failure in place of those that are not."""
@@ -51,7 +51,8 @@ class Video(Source):
                     time.time(),
                     item.pixels,
                     video_time=item.seconds,
-                    decoding=VIDEO,
+                    decoding=rule_of(VIDEO, shrunk=item.full is not None),
+                    full=item.full,
                 )
         finally:
             self.close()

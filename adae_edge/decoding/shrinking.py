@@ -1,0 +1,68 @@
+"""Which frames are shrunk while they are decoded, and to what size.
+
+Decoders shrink a frame for a part of what the graph takes. They take means over areas, as the
+graph does, and leave at least twice the network's side, of which the graph takes means in turn.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from adae_edge.contract import Contract
+
+# A shrunk axis keeps this many pixels for each that the network sees.
+_TIMES = 2
+# By how much libjpeg shrinks each axis, the most first.
+_DIVISORS = (8, 4, 2)
+
+
+class Shrinking(NamedTuple):
+    """How much of a frame has to be left for a model.
+
+    Attributes:
+        least: pixels that a shrunk axis keeps; where the aspect ratio is kept, the longer one.
+        pad: whether the aspect ratio is kept, as the model pads frames to a square.
+    """
+
+    least: int
+    pad: bool = False
+
+    @staticmethod
+    def by(contract: Contract) -> Shrinking | None:
+        """How frames may be shrunk for a model; None where each has to stay as it is.
+
+        They stay for a region of interest, which is in the frame's pixels, for a graph of a fixed
+        size, for a map in the frame's pixels, and where they are slices of volumes.
+        """
+        form = contract.form
+        if contract.kind != "image" or contract.region or form.size or form.anomaly_map == "frame":
+            return None
+        return Shrinking(_TIMES * contract.side, contract.resize == "pad")
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width, pixels, to which a frame of any size is shrunk; it never grows.
+
+        With ``pad`` the longer axis keeps up to twice as much, by which the shorter one is nearest
+        to a whole number of pixels: otherwise the edge would move in the padded square.
+        """
+        if not self.pad:
+            return min(height, self.least), min(width, self.least)
+        longer, shorter = max(height, width), min(height, width)
+        if longer <= self.least:
+            return height, width
+        lengths = range(self.least, min(2 * self.least, longer) + 1)
+        best = min(lengths, key=lambda length: _from_whole(shorter * length / longer))
+        other = max(1, round(shorter * best / longer))
+        return (best, other) if height >= width else (other, best)
+
+    def divisor(self, height: int, width: int) -> int:
+        """By how much both axes of a JPEG are divided: 8, 4 or 2 without a rest, or 1."""
+        kept = max(height, width) if self.pad else min(height, width)
+        for divisor in _DIVISORS:
+            if not (height % divisor or width % divisor) and kept // divisor >= self.least:
+                return divisor
+        return 1
+
+
+def _from_whole(value: float) -> float:
+    return abs(value - round(value))
