@@ -15,8 +15,7 @@ import numpy as np
 
 from adae_edge.calibration import DEFAULT_CONFIDENCE, DEFAULT_FPR, calibrate
 from adae_edge.contract import Calibration, Contract, Window
-from adae_edge.decoding.rules import rules_of
-from adae_edge.decoding.shrinking import Shrinking
+from adae_edge.decoding.rules import SHRUNK, rules_of
 from adae_edge.errors import (
     AdaeEdgeError,
     FrameError,
@@ -60,10 +59,12 @@ class _Scores(Sink):
             self.wants = frozenset({PIXELS, MAP})  # pixels tell the frame's size
         self.values: list[float] = []
         self.peaks: list[float] = []
+        self.shrunk = False
         self._contract = contract
 
     def write(self, scored: Scored) -> None:
         self.values.append(scored.score)
+        self.shrunk = self.shrunk or scored.frame.decoding.endswith(SHRUNK)
         if scored.anomaly_map is not None:
             place = placement_of(self._contract, *scored.frame.size)
             self.peaks.append(float(place.peaks(scored.anomaly_map[None])[0]))
@@ -127,8 +128,7 @@ def recalibrate(
     before = contract.calibration
     peaks = np.array(scores.peaks, np.float32) if scores.peaks else None
     calibration = calibrate(np.array(scores.values, np.float32), fpr, confidence, peaks)
-    shrunk = not exact and Shrinking.by(contract) is not None
-    decoding = rules_of(contract.kind, shrunk)
+    decoding = rules_of(contract.kind, scores.shrunk)
     contract = replace(contract.with_calibration(calibration), decoding=decoding)
     _replace(path, old, _form(old).with_contract(old, contract))
     above = sum(score > before.threshold for score in scores.values)

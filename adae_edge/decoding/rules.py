@@ -23,7 +23,7 @@ def rules_of(kind: str, shrunk: bool = False) -> str:
 
     Args:
         kind: of the frames.
-        shrunk: whether those that calibrated it were shrunk where that could be.
+        shrunk: whether some that calibrated it were shrunk while they were decoded.
     """
     if kind == "modality":
         return VOLUMES
