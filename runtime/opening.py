@@ -79,9 +79,7 @@ def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iter
         raise UsageError("a source is named twice")
     with contextlib.ExitStack() as opened:
         scorer = opened.enter_context(Scorer(request.model, request.device, request.threads))
-        wanted = Wanted.by(
-            scorer.contract, request.window, request.brain_mask, request.exact
-        )
+        wanted = Wanted.by(scorer.contract, request.window, request.brain_mask, request.exact)
         wanted = replace(wanted, jobs=request.jobs)
         sources = [opened.enter_context(open_source(name, wanted)) for name in request.sources]
         limits = request.threshold, request.max_latency

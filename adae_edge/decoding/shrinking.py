@@ -14,6 +14,7 @@ from adae_edge.contract import Contract
 # takes them over whole pixels, so that parts of them are misplaced: at four times scores moved by
 # 0.3 %, and at five by less than 0.1 %.
 _VIDEO, _JPEG = 2, 5
+_SCORES = ("l2", "generator")
 # By how much libjpeg shrinks each axis, the most first.
 _DIVISORS = (8, 4, 2)
 
@@ -34,10 +35,13 @@ class Shrinking(NamedTuple):
         """How frames may be shrunk for a model; None where each has to stay as it is.
 
         They stay for a region of interest, which is in the frame's pixels, for a graph of a fixed
-        size, for a map in the frame's pixels, and where they are slices of volumes.
+        size, for a map in the frame's pixels, and where they are slices of volumes. They stay for
+        scores other than sums over all pixels, too: logarithms of small distances moved by more
+        than 0.2 %.
         """
         form = contract.form
-        if contract.kind != "image" or contract.region or form.size or form.anomaly_map == "frame":
+        whole = contract.region or form.size or form.anomaly_map == "frame"
+        if contract.kind != "image" or whole or contract.score not in _SCORES:
             return None
         return Shrinking(contract.side, contract.resize == "pad")
 
