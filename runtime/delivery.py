@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import queue
 import time
 from collections import deque
@@ -18,6 +19,8 @@ from adae_edge.runtime.threads import start
 _MOST_BATCHES = 4
 # How often a sink that failed is tried again.
 _AGAIN_S = 1.0
+# How often sinks keep what they hold back, at least.
+_FLUSH_S = 1.0
 
 
 @dataclass
@@ -28,6 +31,8 @@ class _Outlet:
         lacks: how many results the sink lacks, since it was added.
         missed: how many of them since it last failed.
         error: why it keeps nothing now; None where it does.
+        late: why it holds results back; None where it does not.
+        gone: whether it was a pipe whose reader has enough.
     """
 
     sink: Sink
@@ -35,11 +40,13 @@ class _Outlet:
     missed: int = 0
     error: SinkError | None = None
     again_s: float = 0.0
+    late: SinkError | None = None
+    gone: bool = False
 
     @property
     def keeps(self) -> bool:
         """Whether results are there for it to be kept."""
-        return not isinstance(self.sink, Listener)
+        return not (self.gone or isinstance(self.sink, Listener))
 
     def hand(self, item: Scored | Event) -> Event | None:
         """Hand something to the sink, or count it as missing.
@@ -47,6 +54,8 @@ class _Outlet:
         Returns:
             What is to be told of the sink, if it has just failed or is well again.
         """
+        if self.gone:
+            return None
         if self.error and time.monotonic() < self.again_s:
             self.miss(item)
             return None
@@ -57,6 +66,9 @@ class _Outlet:
                 self.sink.write(item)
             else:
                 self.sink.write(replace(item, frame=item.frame.without_pixels()))
+        except BrokenPipeError:
+            self.gone = True
+            return None
         except SinkError as error:
             failed_before, self.error = self.error, error
             self.again_s = time.monotonic() + _AGAIN_S
@@ -66,6 +78,20 @@ class _Outlet:
             return None
         missed, self.error, self.missed = self.missed, None, 0
         return self._event(f"{self.sink.name} keeps results again; it lacks {missed}")
+
+    def flush(self) -> Event | None:
+        """Have the sink keep what it holds back; what is to be told, as for ``hand``."""
+        if self.gone:
+            return None
+        try:
+            self.sink.flush()
+        except SinkError as error:
+            late_before, self.late = self.late, error
+            return None if late_before else self._event(f"{error}; results are held back")
+        if self.late is None:
+            return None
+        self.late = None
+        return self._event(f"{self.sink.name} keeps what was held back")
 
     def miss(self, item: Scored | Event) -> None:
         """Count a result that the sink lacks."""
@@ -140,8 +166,18 @@ class Delivery:
             raise self._error
 
     def _run(self, for_ever: bool) -> None:
-        while (items := self._waiting.get()) is not None:
-            left = deque(items)
+        flushed = time.monotonic()
+        while True:
+            try:
+                items = self._waiting.get(timeout=_FLUSH_S)
+            except queue.Empty:
+                items = ()
+            if items is None:
+                return
+            left: deque[Scored | Event] = deque(items)
+            if time.monotonic() - flushed >= _FLUSH_S:
+                left.extend(filter(None, [outlet.flush() for outlet in self._outlets]))
+                flushed = time.monotonic()
             try:
                 if self._error is None:
                     self._hand_all(left, for_ever)
@@ -162,6 +198,8 @@ class Delivery:
             pairs = zip(self._outlets, events, strict=True)
             failed = [outlet.error for outlet, event in pairs if event]
             keeping = [outlet for outlet in self._outlets if outlet.keeps]
+            if not keeping and any(outlet.gone for outlet in self._outlets):
+                raise BrokenPipeError(errno.EPIPE, "the reader of the output has enough")
             if any(failed) and not for_ever and all(outlet.error for outlet in keeping):
                 raise next(error for error in failed if error)
             left.extendleft(event for event in reversed(events) if event)

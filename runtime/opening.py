@@ -11,9 +11,10 @@ from pathlib import Path
 from adae_edge.contract import Window
 from adae_edge.errors import UsageError
 from adae_edge.runtime.frame import Event
+from adae_edge.runtime.resuming import Resuming
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sinks.registry import open_sink, place_of
-from adae_edge.runtime.sinks.sink import Listener
+from adae_edge.runtime.sinks.sink import ROWS, Keeping, Listener
 from adae_edge.runtime.sources.registry import open_source
 from adae_edge.runtime.sources.source import Wanted
 from adae_edge.runtime.stream import MAX_LATENCY_S, Stream
@@ -38,6 +39,7 @@ class StreamRequest:
         max_latency: seconds that a small frame may wait for others to be scored with.
         jobs: how many pictures of files are decoded at once.
         exact: whether no frame is shrunk while it is decoded.
+        keeping: how sinks keep rows, and whether they go on where they ended.
     """
 
     model: Path
@@ -51,6 +53,7 @@ class StreamRequest:
     max_latency: float = MAX_LATENCY_S
     jobs: int = 1
     exact: bool = False
+    keeping: Keeping = ROWS
 
 
 @contextlib.contextmanager
@@ -65,8 +68,8 @@ def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iter
         The stream, ready to run.
 
     Raises:
-        UsageError: a part cannot be opened as it is named, or a source or a sink is named
-            twice.
+        UsageError: a part cannot be opened as it is named, a source or a sink is named twice, or
+            the stream cannot be resumed.
         ModelFileError: the model is refused.
         DeviceError: the device cannot be used.
         SourceError: the source cannot be opened.
@@ -81,11 +84,20 @@ def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iter
         scorer = opened.enter_context(Scorer(request.model, request.device, request.threads))
         wanted = Wanted.by(scorer.contract, request.window, request.brain_mask, request.exact)
         wanted = replace(wanted, jobs=request.jobs)
+        threshold = scorer.threshold if request.threshold is None else request.threshold
+        resuming = Resuming(scorer.model, threshold)
+        if request.keeping.resume:
+            wanted = replace(wanted, done=resuming.done)
         sources = [opened.enter_context(open_source(name, wanted)) for name in request.sources]
         limits = request.threshold, request.max_latency
         stream = Stream(scorer, sources, [Listener(told)], *limits)
+        if request.keeping.resume and stream.endless:
+            raise UsageError("--resume is for sources that end: frames of the others are all new")
         for name in request.sinks:
-            stream.add(opened.enter_context(open_sink(name)))
+            sink = opened.enter_context(open_sink(name, request.keeping))
+            stream.add(resuming.rest(sink) if request.keeping.resume else sink)
+        if request.keeping.resume:
+            resuming.check()
         counts = len(sources), len(request.sinks)
         _log.info("%s scores %d sources to %d sinks", request.model, *counts)
         yield stream

@@ -12,6 +12,7 @@ from adae_edge.cli.shared import (
     Device,
     Exact,
     OtherWindow,
+    bytes_of,
     calibrated,
     complain,
     numbers_of,
@@ -34,7 +35,8 @@ def score(
     to: Annotated[
         list[str] | None,
         typer.Option(
-            help="Sink: terminal, jsonl:FILE or csv:FILE; may be repeated [default: terminal]."
+            help="Sink: terminal, jsonl:FILE, csv:FILE or sqlite:FILE; may be repeated "
+            "[default: terminal]."
         ),
     ] = None,
     threshold: Annotated[
@@ -58,9 +60,22 @@ def score(
         int, typer.Option(min=1, max=256, help="How many picture files are decoded at once.")
     ] = 1,
     exact: Exact = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Leave out the frames whose rows the sinks hold already."),
+    ] = False,
+    fsync: Annotated[
+        bool,
+        typer.Option("--fsync", help="Put each row on the disk before the next one."),
+    ] = False,
+    rotate: Annotated[
+        str | None,
+        typer.Option(help="Size, as 100MB, at which a file of rows is put aside under a number."),
+    ] = None,
 ) -> None:
     """Score every frame of the sources; each result goes to every sink."""
     from adae_edge.runtime.opening import StreamRequest, open_stream
+    from adae_edge.runtime.sinks.sink import Keeping
 
     request = StreamRequest(
         model=model,
@@ -74,6 +89,7 @@ def score(
         max_latency=seconds_of(max_latency, "--max-latency"),
         jobs=jobs,
         exact=exact,
+        keeping=Keeping(fsync, bytes_of(rotate, "--rotate") if rotate else None, resume),
     )
     with (
         gently() as on_signal,

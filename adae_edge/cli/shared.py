@@ -159,3 +159,15 @@ def seconds_of(text: str, option: str) -> float:
             f"{option} takes a time such as 20ms or 1.5s, and {text} is something else"
         )
     return float(match[1]) * (1e-3 if match[2] == "ms" else 1)
+
+
+def bytes_of(text: str, option: str) -> int:
+    """The bytes of an option that takes a size, such as 100MB.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    match = re.fullmatch(r"([1-9]\d*)(kB|MB|GB)", text.strip())
+    if match is None:
+        raise UsageError(f"{option} takes a size such as 100MB, and {text} is something else")
+    return int(match[1]) * {"kB": 10**3, "MB": 10**6, "GB": 10**9}[match[2]]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 
-from adae_edge.runtime.frame import Scored
-from adae_edge.runtime.sinks.rows import RowFile, row_of
-from adae_edge.runtime.sinks.sink import BOXES
+from adae_edge.runtime.frame import Event, Scored
+from adae_edge.runtime.sinks.rows import EVENT_FIELDS, RowFile, event_row_of, row_of
+from adae_edge.runtime.sinks.sink import BOXES, Kept
+
+# What rows of every version have, so that a file of an older one can go on.
+_ALWAYS = frozenset({"source", "frame", "time", "score", "threshold", "verdict"})
+_BEGINNINGS = (b'{"source": ', b'{"event": ')
 
 
 class JsonLines(RowFile):
@@ -20,6 +24,31 @@ class JsonLines(RowFile):
         if scored.boxes is not None:
             row["boxes"] = [box._asdict() for box in scored.boxes]
         self.append(json.dumps(row).encode() + b"\n")
+
+    def event(self, event: Event) -> None:
+        """Append one line, whose first field is the event's kind."""
+        self.append(json.dumps(event_row_of(event)).encode() + b"\n")
+
+    def read(self, row: bytes) -> Kept | None:
+        """What a line says, or None for one that is damaged."""
+        try:
+            said = json.loads(row)
+            if "event" in said:
+                return Kept(said["source"], event=said["event"], detail=said["detail"])
+            model = said.get("model") or ""
+            return Kept(said["source"], said["frame"], model, float(said["threshold"]))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+
+    def holds_rows(self, first: bytes) -> bool:
+        """Whether it is a row of any version, or the only row and cut short."""
+        if not first.endswith(b"\n"):
+            return first.startswith(_BEGINNINGS)
+        try:
+            row = json.loads(first)
+        except (ValueError, RecursionError):
+            return False
+        return isinstance(row, dict) and (row.keys() >= _ALWAYS or row.keys() >= set(EVENT_FIELDS))
 
 
 SINK = JsonLines

@@ -12,29 +12,33 @@ from pathlib import Path
 from adae_edge.errors import UsageError, without_password
 from adae_edge.runtime import sinks
 from adae_edge.runtime.schemes import load_scheme, schemes, split_scheme
-from adae_edge.runtime.sinks.sink import Sink
+from adae_edge.runtime.sinks.sink import ROWS, Keeping, Sink
 
+_SUFFIXES = {"db": "sqlite"}
 _NO_SINKS = {"registry", "sink", "rows"}
 _log = logging.getLogger(__name__)
 
 
-def open_sink(spec: str) -> Sink:
+def open_sink(spec: str, keeping: Keeping = ROWS) -> Sink:
     """Open a sink by its name on the command line.
 
     Args:
-        spec: "terminal"; "jsonl:FILE", "csv:FILE" or any scheme of this folder with its place
-            behind a colon; or a file whose suffix is a scheme.
+        spec: "terminal"; "jsonl:FILE", "csv:FILE", "sqlite:FILE" or any scheme of this folder with
+            its place behind a colon; or a file whose suffix is a scheme.
+        keeping: how rows are kept.
 
     Raises:
         UsageError: there is no such sink, or it would be in a folder that does not exist.
-        SinkError: the file cannot be written, or is a CSV file of something else.
+        SinkError: the file cannot be written, or holds something else.
         MissingExtra: the package that this sink needs is not installed.
     """
     known = schemes(sinks, _NO_SINKS)
     scheme, place = _split(spec, known)
     if scheme not in known or (scheme == "terminal") != (spec == "terminal") or not place:
-        raise UsageError(f"there is no sink {spec}: give terminal, jsonl:FILE or csv:FILE")
-    sink: Sink = load_scheme(sinks, scheme).SINK(place)
+        raise UsageError(
+            f"there is no sink {spec}: give terminal, jsonl:FILE, csv:FILE or sqlite:FILE"
+        )
+    sink: Sink = load_scheme(sinks, scheme).SINK(place, keeping)
     sink.name = without_password(spec)
     _log.info("opened %s as %s", sink.name, scheme)
     return sink
@@ -55,4 +59,5 @@ def _split(spec: str, known: list[str]) -> tuple[str, str]:
     scheme, place = split_scheme(spec, known)
     if scheme is None:
         scheme = spec if spec == "terminal" else Path(spec).suffix.lower().removeprefix(".")
+        scheme = _SUFFIXES.get(scheme, scheme)
     return scheme, place

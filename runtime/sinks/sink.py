@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from adae_edge.runtime.frame import Event, Scored
 
@@ -13,6 +14,35 @@ if TYPE_CHECKING:
     from typing import Self
 
 PIXELS, MAP, BOXES = "pixels", "map", "boxes"
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """How sinks keep rows.
+
+    Attributes:
+        fsync: each row is on the disk before the next one; otherwise about once a second.
+        rotate: a file of rows is put aside before it grows beyond this many bytes; None for never.
+        resume: the file is to go on where it ended, so half a row at its end is dropped.
+    """
+
+    fsync: bool = False
+    rotate: int | None = None
+    resume: bool = False
+
+
+ROWS = Keeping()
+
+
+class Kept(NamedTuple):
+    """A row that a sink holds: of a frame, or of an event where ``event`` is its kind."""
+
+    source: str
+    frame: int | str = 0
+    model: str = ""
+    threshold: float = 0.0
+    event: str = ""
+    detail: str = ""
 
 
 class Sink(ABC):
@@ -31,10 +61,35 @@ class Sink(ABC):
 
     @abstractmethod
     def write(self, scored: Scored) -> None:
-        """Keep one result; raises SinkError where that fails."""
+        """Keep one result.
+
+        Raises:
+            SinkError: it cannot be kept, and nothing of it is; it may be written again, as long as
+                the sink is open.
+            BrokenPipeError: the reader of a pipe has enough, which is no failure.
+        """
 
     def event(self, event: Event) -> None:
-        """Take note of what happened between two results; does nothing unless a sink says more."""
+        """Take note of what happened between two results; does nothing unless a sink says more.
+
+        Raises:
+            As ``write``.
+        """
+
+    def flush(self) -> None:
+        """Keep now what was held back; called when no results come, and about once a second.
+
+        Raises:
+            SinkError: it cannot be kept now, and is held back until the next call.
+        """
+
+    def kept(self) -> Iterator[Kept] | None:
+        """The rows that are kept already, or None where they cannot be read again.
+
+        Raises:
+            SinkError: they cannot be read.
+        """
+        return None
 
     def close(self) -> None:
         """Finish; what was written is kept afterwards. A second call does nothing."""

@@ -9,7 +9,7 @@ import typer
 
 from adae_edge.errors import SinkError, printable
 from adae_edge.runtime.frame import Scored
-from adae_edge.runtime.sinks.sink import BOXES, Sink
+from adae_edge.runtime.sinks.sink import BOXES, ROWS, Keeping, Sink
 
 _BOXES_SHOWN = 3
 
@@ -19,10 +19,11 @@ class Terminal(Sink):
 
     wants = frozenset({BOXES})
 
-    def __init__(self, place: str = "terminal") -> None:
+    def __init__(self, place: str = "terminal", keeping: Keeping = ROWS) -> None:
         """
         Args:
             place: the sink's name, which says nothing more.
+            keeping: nothing is kept here.
         """
 
     def write(self, scored: Scored) -> None:

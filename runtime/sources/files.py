@@ -35,7 +35,7 @@ class Files(Source):
         """
         wanted.check_pictures(place)
         self._place, self._window, self._bits = place, wanted.window, wanted.bits
-        self._jobs, self._shrinking = wanted.jobs, wanted.shrinking
+        self._jobs, self._shrinking, self._done = wanted.jobs, wanted.shrinking, wanted.done
         listing = self._find(place)
         self._paths, self._unreadable = listing.files, listing.unreadable
         self.left_out: Counter[str] = listing.left_out
@@ -74,6 +74,8 @@ class Files(Source):
 
     def _found(self, path: Path) -> Iterable[Frame | Event] | FrameError:
         """The picture of a file, decoded now, or the frames of a DICOM file, as they are taken."""
+        if self._done(str(path), 0):
+            return []
         try:
             return self._slices(path) if is_dicom(path) else [self._picture(path)]
         except FrameError as error:
@@ -92,7 +94,8 @@ class Files(Source):
             if isinstance(pixels, FrameError):
                 yield failure(str(path), pixels)
                 continue
-            yield Frame(str(path), uid, time.time(), pixels, decoding=DICOM)
+            if not self._done(str(path), uid):
+                yield Frame(str(path), uid, time.time(), pixels, decoding=DICOM)
 
 
 SOURCE = Files

@@ -26,7 +26,7 @@ class Video(Source):
             SourceError: the file cannot be opened as a video.
         """
         wanted.check_pictures(place)
-        self._path = place
+        self._path, self._done = place, wanted.done
         self._recording = Recording(place, wanted.shrinking)
 
     def __iter__(self) -> Iterator[Frame | Event]:
@@ -41,6 +41,8 @@ class Video(Source):
                 if isinstance(item, Missing):
                     kind = "failure" if item.failed else "note"
                     yield self._event(kind, item.reason, item.frames)
+                    continue
+                if self._done(self._path, item.number):
                     continue
                 if item.interlaced and not told:
                     told = True

@@ -34,7 +34,7 @@ class Volumes(Source):
             )
         if wanted.kind != "modality":
             raise UsageError(f"{place} gives slices of volumes, and this model takes pictures")
-        self._masked = wanted.brain_mask is not None
+        self._masked, self._done = wanted.brain_mask is not None, wanted.done
         self._paths = _paired(Path(place), wanted.brain_mask, wanted.modality)
 
     def __iter__(self) -> Iterator[Frame | Event]:
@@ -52,6 +52,8 @@ class Volumes(Source):
                 yield Event(str(path), time.time(), "note", detail)
             _log.info("%s: %d slices are shown", path, len(brain.shown))
             for number in brain.shown.tolist():
+                if self._done(str(path), number):
+                    continue
                 pixels = brain.slices[number][..., None]
                 yield Frame(
                     str(path),
