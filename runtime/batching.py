@@ -12,7 +12,7 @@ from adae_edge.runtime.frame import Frame
 
 # Frames in one run of the graph. Small ones gain by company; together they must stay in the cache,
 # beyond which each costs more than alone.
-MOST_FRAMES = 8
+MOST_FRAMES = 16
 _VALUES_TOGETHER = 2**20
 
 

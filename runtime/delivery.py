@@ -62,7 +62,7 @@ class _Outlet:
         try:
             if isinstance(item, Event):
                 self.sink.event(item)
-            elif PIXELS in self.sink.wants:
+            elif PIXELS in self.sink.wants or not item.frame.pixels.size:
                 self.sink.write(item)
             else:
                 self.sink.write(replace(item, frame=item.frame.without_pixels()))

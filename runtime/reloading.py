@@ -7,6 +7,7 @@ import queue
 import time
 from collections.abc import Callable, Iterator
 
+from adae_edge.decoding.shrinking import Shrinking
 from adae_edge.errors import AdaeEdgeError, UsageError
 from adae_edge.runtime.frame import Event
 from adae_edge.runtime.intake import Intake, Lane
@@ -73,3 +74,5 @@ def check_same(new: Scorer, old: Scorer) -> None:
             raise UsageError(f"the new one has {name} = {theirs!r}, and this one {ours!r}")
     if new.form.size != old.form.size:
         raise UsageError("the new one takes frames of another size")
+    if Shrinking.by(new.contract) != Shrinking.by(old.contract):
+        raise UsageError("the new one takes frames that are shrunk otherwise")

@@ -26,7 +26,7 @@ from adae_edge.runtime.intake import Intake, Item, Lane
 from adae_edge.runtime.metrics import Metrics
 from adae_edge.runtime.reloading import Reloader, check_same, model_event
 from adae_edge.runtime.scorer import Scorer
-from adae_edge.runtime.sinks.sink import BOXES, MAP, Sink
+from adae_edge.runtime.sinks.sink import BOXES, MAP, PIXELS, Sink
 from adae_edge.runtime.sources.source import Source
 from adae_edge.runtime.threads import start
 
@@ -84,7 +84,7 @@ class Stream:
         self._max_latency = max_latency
         self._delivery = Delivery(self._count)
         self._reloader = Reloader(scorer.again)
-        self._with_map = self._with_boxes = False
+        self._with_map = self._with_boxes = self._with_pixels = False
         self._told_rules: set[str] = set()
         self._error: Exception | None = None  # by which a source ends the stream
         self._lost_sources = 0  # which the others survived
@@ -270,7 +270,8 @@ class Stream:
         wants = self._wants(frame)
         boxes = self._boxes(frame, anomaly_map)
         model = self._scorer.model
-        scored = Scored(frame, score, self.threshold, age, wants, anomaly_map, boxes, model)
+        kept = frame if self._with_pixels else frame.without_pixels()
+        scored = Scored(kept, score, self.threshold, age, wants, anomaly_map, boxes, model)
         self.metrics.frames += 1
         self.metrics.anomalous += scored.verdict == "anomalous"
         self.metrics.by_source[_name(self.sources[place])] += 1
@@ -312,6 +313,7 @@ class Stream:
             raise UsageError("this model has no anomaly map: export it with --anomaly-map")
         self._with_boxes = BOXES in wants and scorer.has_boxes
         self._with_map = MAP in wants or self._with_boxes
+        self._with_pixels = PIXELS in wants
 
     def _change_to(self, new: Scorer) -> Event:
         """Score with a model that was loaded again from here on, unless it is refused."""

@@ -1,5 +1,7 @@
 """A model that is loaded again while a stream runs."""
 
+from dataclasses import replace
+
 import pytest
 
 from adae_edge.contract import Region
@@ -61,6 +63,12 @@ def test_a_threshold_that_was_given_stays_when_the_model_is_loaded_again(reloadi
     assert sink.results[0].model == sink.results[1].model  # a threshold is no other graph
 
 
+def padding_model():
+    """A model whose frames keep their aspect ratio."""
+    file = modelfile.check(mean_model(1))
+    return modelfile.with_contract(file.data, replace(file.contract, resize="pad"))
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [
@@ -69,6 +77,7 @@ def test_a_threshold_that_was_given_stays_when_the_model_is_loaded_again(reloadi
         (None, "there is no model file"),
         (mean_model(3), "the new one has channels = 3, and this one 1"),
         (mean_model(1, region=Region(0, 0, 2, 2)), "the new one has region = Region("),
+        (padding_model(), "the new one takes frames that are shrunk otherwise"),
     ],
 )
 def test_a_model_that_is_refused_leaves_the_one_that_runs(reloading, data, says):
