@@ -19,6 +19,7 @@ from adae_edge.decoding.shrinking import Shrinking
 from adae_edge.errors import FrameError, SourceError, first_line
 from adae_edge.extras import needs
 from adae_edge.interface import check_size
+from adae_edge.runtime.sources.pipe import STREAMS, Pipe
 from adae_edge.runtime.sources.trust import Missing, Trust
 
 with needs("Reading a video", "camera"):
@@ -44,6 +45,12 @@ _CONTAINERS = (
     "mov,matroska,avi,mpeg,mpegvideo,mpegts,h264,hevc,m4v,asf,flv,ogg,nut,mxf,ivf,obu,dv,gif,mjpeg,"
     "yuv4mpegpipe,wav,mp3,aac,flac,image2,bmp_pipe,gif_pipe,jpeg_pipe,png_pipe,tiff_pipe,webp_pipe"
 )
+# What needs no seeking, and says itself what it is.
+_STREAMS = (
+    "yuv4mpegpipe,nut,mpegts,mpeg,matroska,ivf,flv,ogg,h264,hevc,mjpeg,mpegvideo,m4v,obu,"
+    "ppm_pipe,pgm_pipe,pam_pipe,jpeg_pipe"
+)
+_TS_PACKET = 188  # bytes
 # Without these flags pixels are a grey level too dark. A shrunk pixel is the mean over its area.
 _ACCURATE = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 _WHOLE, _SHRUNK = Interpolation.BILINEAR | _ACCURATE, Interpolation.AREA | _ACCURATE
@@ -74,28 +81,32 @@ class Shown(NamedTuple):
 
 
 class Recording:
-    """An opened video file.
+    """An opened video file, or a stream that comes through a pipe.
 
     Attributes:
         streams: how many video streams it has; the first one is read.
     """
 
-    def __init__(self, path: str, shrinking: Shrinking | None = None) -> None:
+    def __init__(
+        self, path: str, shrinking: Shrinking | None = None, pipe: Pipe | None = None
+    ) -> None:
         """
         Args:
-            path: of the file.
+            path: of the file, or what to call the stream.
             shrinking: how far its frames are shrunk; None leaves them whole.
+            pipe: where the stream comes from, in place of a file.
 
         Raises:
             SourceError: it is no video, or one that cannot be decoded.
         """
-        self._container, self._said = _open(path)
+        self._container, self._said = _open(path, pipe)
+        self._pipe = pipe
         videos = [
             stream
             for stream in self._container.streams.video
             if Disposition.attached_pic not in stream.disposition
         ]
-        reason = _refusal(path, self._container, videos)
+        reason = _refusal(self._container, videos, pipe is not None)
         if reason:
             self.close()
             raise SourceError(f"{path} {reason}")
@@ -148,18 +159,30 @@ class Recording:
 
     def _decoded(self, trust: Trust) -> Iterator[Any]:
         """Every frame that the decoder gives, told to ``trust`` packet by packet."""
-        packets = self._container.demux(self._stream)
+        packets, end = self._container.demux(self._stream), 0
         for position in range(2**63):
             try:
                 packet, said = _listening(lambda: next(packets, None))
             except av.FFmpegError as error:
                 trust.cut = _words(error)
                 packet, said = None, []
+            if packet is not None and packet.pos is not None:
+                end = packet.pos + packet.size
+            elif packet is None:
+                said = [*said, *self._rest(end)]
             trust.cut = trust.cut or "".join(said[:1])
             frames = self._frames_of(packet, position, trust)
             yield from frames
             if packet is None:
                 return
+
+    def _rest(self, end: int) -> list[str]:
+        """What FFmpeg does not say of a pipe whose last packet ends there."""
+        name, received = self._container.format.name, self._pipe.received if self._pipe else 0
+        partial = name == "mpegts" and received % _TS_PACKET
+        if partial or (name == "yuv4mpegpipe" and received > end):
+            return ["it ends in the middle of a frame"]
+        return []
 
     def _frames_of(self, packet: Any | None, position: int, trust: Trust) -> list[Any]:
         """Decode one packet, or with None what the decoder still holds."""
@@ -191,7 +214,8 @@ class Recording:
 
     def _seconds(self, number: int, frame: Any) -> float | None:
         """Seconds from the container's start, as a player shows them."""
-        if frame.pts is None or frame.time is None:
+        pictures = self._container.format.name.endswith("_pipe")  # PyAV supposes 25 a second
+        if frame.pts is None or frame.time is None or pictures:
             return None
         if self._start is None:
             self._start = (self._container.start_time or 0) / av.time_base
@@ -244,30 +268,35 @@ class Conversion:
         return pixels, whole[::-1] if sideways else whole
 
 
-def _open(path: str) -> tuple[Any, str]:
-    """Open a file and nothing else: no protocol, and no other file that it names.
+def _open(path: str, pipe: Pipe | None) -> tuple[Any, str]:
+    """Open a file or a pipe and nothing else: no protocol, and no other file that it names.
 
     Returns:
         The container, and what it complains of, or "".
     """
+    place: Any = f"file:{path}" if pipe is None else pipe
+    protocols, formats = ("file", _CONTAINERS) if pipe is None else ("none", _STREAMS)
     try:
-        options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
+        options = {"protocol_whitelist": protocols, "format_whitelist": formats}
         with av.logging.Capture() as said:
-            container = av.open(f"file:{path}", options=options)
+            container = av.open(place, options=options)
         own = [text.strip() for _, name, text in said if name == container.format.name]
         return container, "".join(own[:1])
     except (av.FFmpegError, ValueError, UnicodeError, OSError) as error:
-        empty = Path(path).is_file() and Path(path).stat().st_size == 0
-        reason = "it is empty" if empty else "it is no video, or a damaged one"
-        sentence = f"{path} cannot be opened as a video: {reason}"
+        if pipe is None:
+            empty = Path(path).is_file() and Path(path).stat().st_size == 0
+            reason = "it is no video, or a damaged one"
+        else:
+            empty, reason = not pipe.received, f"it is no such stream; {STREAMS} are"
+        sentence = f"{path} cannot be opened as a video: {'it is empty' if empty else reason}"
         # The cause would quote a URL with its password.
         raise SourceError(sentence) from (None if "://" in path else error)
 
 
-def _refusal(path: str, container: Any, videos: list[Any]) -> str:
-    """Why an opened file is not read as a video, or ""."""
+def _refusal(container: Any, videos: list[Any], piped: bool) -> str:
+    """Why what was opened is not read as a video, or ""."""
     name = container.format.name
-    if name.endswith("_pipe") or name == "image2":
+    if (name.endswith("_pipe") or name == "image2") and not piped:
         return "is a picture and no video: give it the ending of a picture"
     if not videos:
         return "holds no video" + (", but sound alone" if container.streams.audio else "")

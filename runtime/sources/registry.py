@@ -22,7 +22,7 @@ VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
     | {".ogv", ".ts", ".webm", ".wmv"}
 )
-_NO_SOURCES = {"registry", "source", "opencv", "av", "trust", "query"}
+_NO_SOURCES = {"registry", "source", "opencv", "av", "trust", "query", "pipe"}
 _PICTURES = Wanted()
 _log = logging.getLogger(__name__)
 
@@ -88,9 +88,11 @@ def open_source(spec: str, wanted: Wanted = _PICTURES) -> Source:
     if not spec:
         raise UsageError("the source is empty: give a file, a folder or camera:0")
     scheme, place = split_scheme(spec, schemes(sources, _NO_SOURCES))
+    if spec == "-":
+        scheme, place = "stdin", spec
     if scheme is None and "://" in spec:
         raise UsageError(f"there is no source {spec}: give a file, a folder or camera:0")
-    if scheme is None or Path(spec).exists():
+    if scheme is None or (spec != "-" and Path(spec).exists()):
         scheme, place = _scheme_of(spec, wanted), spec
     source: Source = load_scheme(sources, scheme).SOURCE(place, wanted)
     source.name = without_password(spec)
@@ -108,6 +110,8 @@ def _scheme_of(spec: str, wanted: Wanted) -> str:
             return "files"
         if spec.isdecimal() and not path.exists():
             return "camera"
+        if path.is_fifo():
+            raise UsageError(f"{spec} is a pipe: read it as the source - behind < {spec}")
         if is_pattern(spec) and not path.exists():
             return "glob"
         if not path.is_file():

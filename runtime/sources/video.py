@@ -26,7 +26,8 @@ class Video(Source):
             SourceError: the file cannot be opened as a video.
         """
         wanted.check_pictures(place)
-        self._path, self._done = place, wanted.done
+        self._path = self._called = place
+        self._done = wanted.done
         self._recording = Recording(place, wanted.shrinking)
 
     def __iter__(self) -> Iterator[Frame | Event]:
@@ -64,7 +65,7 @@ class Video(Source):
         self._recording.close()
 
     def _event(self, kind: str, what: str, frames: int = 1) -> Event:
-        return Event(self._path, time.time(), kind, f"{self._path} {what}", frames)
+        return Event(self._path, time.time(), kind, f"{self._called} {what}", frames)
 
 
 SOURCE = Video
