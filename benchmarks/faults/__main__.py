@@ -1,0 +1,122 @@
+"""Does the faults of the table to the real command, and prints what was seen.
+
+python -m adae_edge.benchmarks.faults [--only 55a,40] [--json FILE] [--markdown FILE]
+
+Each fault is done in a folder of its own, with real peers. One whose peer or privilege is missing
+says which. "lost" are rows that are missing, "doubled" those that are there twice, "false" those
+about a frame that nobody sent, or with a time at which it was not made.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from adae_edge.benchmarks import record
+from adae_edge.benchmarks.faults import signals, sinks
+from adae_edge.benchmarks.faults.fault import FAULTS, Fault
+from adae_edge.benchmarks.faults.lab import Lab, WrongError
+from adae_edge.benchmarks.peers.processes import MissingPeer
+
+MODULES = (signals, sinks)  # whose import fills the table
+_HEADER = (
+    "| # | done | seen | recovered s | lost | doubled | false |\n|---|---|---|---:|---:|---:|---:|"
+)
+
+
+def main(
+    only: Annotated[
+        str, typer.Option(help="Numbers of faults, with commas between them [default: all].")
+    ] = "",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="File of the results; others in it are kept.")
+    ] = None,
+    markdown_file: Annotated[
+        Path | None, typer.Option("--markdown", help="File of the table.")
+    ] = None,
+) -> None:
+    """Do faults and print the table."""
+    chosen = _chosen(only)
+    results = (
+        json.loads(json_file.read_text())["faults"] if json_file and json_file.exists() else {}
+    )
+    for each in chosen:
+        results[each.number] = result = attempt(each)
+        typer.echo(_line(each.number, result))
+        if json_file:
+            text = json.dumps(record.record(faults=_sorted(results)), indent=1)
+            json_file.write_text(text + "\n")
+    if markdown_file:
+        markdown_file.write_text(table(_sorted(results)))
+    if any(results[each.number]["outcome"] == "wrong" for each in chosen):
+        raise typer.Exit(1)
+
+
+def attempt(each: Fault) -> dict[str, Any]:
+    """Do one fault in a new folder: its result, JSON types."""
+    folder = Path(tempfile.mkdtemp(prefix=f"fault-{each.number}-"))
+    begun = time.monotonic()
+    result: dict[str, Any] = {"done": each.done}
+    try:
+        seen = each.do(Lab.at(folder / "lab"))
+        clean = not (seen.lost or seen.doubled or seen.false)
+        result |= {"outcome": "right" if clean else "wrong", **vars(seen)}
+    except MissingPeer as error:
+        result |= {"outcome": "not tried", "seen": f"not tried: {error}"}
+    except WrongError as error:
+        result |= {"outcome": "wrong", "seen": f"wrong: {error}"}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    result["seen"] = result["seen"].replace(f"{folder / 'lab'}/", "").replace(str(folder), "LAB")
+    return result | {"seconds": round(time.monotonic() - begun, 1)}
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """The Markdown page of the results."""
+    lines = [_line(number, result) for number, result in results.items()]
+    command = "    python -m adae_edge.benchmarks.faults --json FILE --markdown FILE"
+    return "\n".join(["# Faults", "", command, "", _HEADER, *lines, ""])
+
+
+def _line(number: str, result: dict[str, Any]) -> str:
+    """One row of the table."""
+    recovered = result.get("recovered_s")
+    counts = [result.get(name, "") for name in ("lost", "doubled", "false")]
+    cells = [number, result["done"], result["seen"].replace("|", "/")]
+    cells += ["" if recovered is None else f"{recovered:.1f}", *counts]
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _chosen(only: str) -> list[Fault]:
+    """The faults whose numbers begin with those that were asked for."""
+    if not only:
+        return list(FAULTS.values())
+    wanted = only.split(",")
+    found = [
+        each
+        for number, each in FAULTS.items()
+        if number in wanted or number.rstrip("abcdefghij") in wanted
+    ]
+    if not found:
+        raise typer.BadParameter(f"no fault {only}: choose among {', '.join(FAULTS)}")
+    return found
+
+
+def _sorted(results: dict[str, Any]) -> dict[str, Any]:
+    """By number, and then by letter."""
+
+    def key(number: str) -> tuple[int, str]:
+        digits = number.rstrip("abcdefghij")
+        return int(digits), number.removeprefix(digits)
+
+    return {number: results[number] for number in sorted(results, key=key)}
+
+
+if __name__ == "__main__":
+    typer.run(main)
