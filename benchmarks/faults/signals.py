@@ -10,7 +10,7 @@ from adae_edge.benchmarks.faults.lab import Lab, Run, Seen, expect, judge
 from adae_edge.benchmarks.peers import numbers
 from adae_edge.benchmarks.peers.numbers import write_clip
 
-_FRAMES = range(1, 601)
+_FRAMES = range(1, 241)
 
 
 def _rows_are_a_start(run: Run, seen: str) -> Seen:

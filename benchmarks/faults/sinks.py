@@ -15,7 +15,7 @@ from adae_edge.benchmarks.faults.lab import Lab, Row, Seen, expect, judge
 from adae_edge.benchmarks.peers.numbers import write_clip
 from adae_edge.benchmarks.peers.processes import MissingPeer
 
-_FRAMES = range(1, 601)
+_FRAMES = range(1, 241)
 
 
 @contextmanager
@@ -173,7 +173,7 @@ def sqlite_locked(lab: Lab) -> Seen:
     return judge(run.rows(), _FRAMES, told)
 
 
-@fault("53b", "SQLite database of another program", fast=True)
+@fault("53b", "SQLite database of another program")
 def sqlite_of_others(lab: Lab) -> Seen:
     """It is refused with a sentence and stays as it is."""
     clip = write_clip(lab.folder / "clip.mp4", range(1, 31))
