@@ -216,10 +216,14 @@ def test_a_full_disk_keeps_what_was_there_and_takes_rows_when_it_has_room(small_
         sink.event(Event("a", time.time(), "note", "first"))
         (small_disk / "other").write_bytes(bytes(4096))
         kept = []
-        with pytest.raises(SinkError, match=r"full|disk I/O"):
+
+        def fill():
             for number in range(400):
                 sink.write(result(frame=number))
                 kept.append(number)
+
+        with pytest.raises(SinkError, match=r"full|disk I/O"):
+            fill()
         (small_disk / "other").unlink()
         sink.write(result(frame=1000))
         assert frames_in(path) == [*kept, 1000]
