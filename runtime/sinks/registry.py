@@ -15,7 +15,7 @@ from adae_edge.runtime.schemes import load_scheme, schemes, split_scheme
 from adae_edge.runtime.sinks.sink import ROWS, Keeping, Sink
 
 _SUFFIXES = {"db": "sqlite"}
-_NO_SINKS = {"registry", "sink", "rows"}
+_NO_SINKS = {"registry", "sink", "rows", "table"}
 _log = logging.getLogger(__name__)
 
 

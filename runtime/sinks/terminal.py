@@ -1,4 +1,4 @@
-"""Results on the terminal, a line each."""
+"""Results on the standard output: a line each, and on a terminal a table after the first ones."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ import os
 import sys
 
 import typer
+from rich.console import Console
 
 from adae_edge.errors import SinkError, printable
 from adae_edge.runtime.frame import Scored
 from adae_edge.runtime.sinks.sink import BOXES, ROWS, Keeping, Sink
+from adae_edge.runtime.sinks.table import LiveTable
 
 _BOXES_SHOWN = 3
+_LINES = 20  # on a terminal, before the table
 
 
 class Terminal(Sink):
-    """One line a result on the standard output."""
+    """One line a result on the standard output.
+
+    On a terminal these are the first 20, and then a table takes their place.
+    """
 
     wants = frozenset({BOXES})
 
@@ -25,24 +31,50 @@ class Terminal(Sink):
             place: the sink's name, which says nothing more.
             keeping: nothing is kept here.
         """
+        console = Console()
+        following = console.is_terminal and sys.stdout.isatty() and not console.is_dumb_terminal
+        self._table = LiveTable(console) if following else None
+        self._lines = 0
 
     def write(self, scored: Scored) -> None:
-        """Print one line, the anomalous ones in red where the terminal has colours."""
-        verdict = scored.verdict
-        if verdict == "anomalous":
-            verdict = typer.style(verdict, fg="red", bold=True)
-        line = f"{scored.score:9.4f}  {verdict}  {printable(scored.frame.place)}{_where(scored)}"
+        """Print one line, the anomalous ones in red where the terminal has colours, or count it."""
+        where = f"{printable(scored.frame.place)}{_where(scored)}"
         try:
-            try:
-                typer.echo(line)
-            except UnicodeEncodeError:  # letters that the terminal lacks
-                typer.echo(line.encode("ascii", "backslashreplace").decode())
+            self._lines += 1
+            if self._table is None or self._lines <= _LINES:
+                _print(f"{scored.score:9.4f}  {_in_colour(scored.verdict)}  {where}")
+            elif self._lines == _LINES + 1:
+                self._table.start()
+            if self._table is not None:
+                self._table.take(scored, f"{scored.score:9.4f}  {where}", self._lines > _LINES)
         except BrokenPipeError:  # the reader has enough, as in "| head": nothing to complain of
             raise
         except OSError as error:
             # What is left must not fail again when Python flushes it at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SinkError(f"cannot write the standard output: {error.strerror}") from error
+
+    def flush(self) -> None:
+        """Draw the table anew: rates fall where no frames come."""
+        if self._table is not None and self._lines > _LINES:
+            self._table.draw()
+
+    def close(self) -> None:
+        """Leave the table as it is at the end; a second call does nothing."""
+        table, self._table = self._table, None
+        if table is not None and self._lines > _LINES:
+            table.stop()
+
+
+def _print(line: str) -> None:
+    try:
+        typer.echo(line)
+    except UnicodeEncodeError:  # letters that the terminal lacks
+        typer.echo(line.encode("ascii", "backslashreplace").decode())
+
+
+def _in_colour(verdict: str) -> str:
+    return typer.style(verdict, fg="red", bold=True) if verdict == "anomalous" else verdict
 
 
 def _where(scored: Scored) -> str:

@@ -1,8 +1,11 @@
 """Sinks: rows with exact fields; whatever stops the process, each row that was written is whole."""
 
+import contextlib
 import csv
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -361,6 +364,51 @@ def test_the_terminal_names_the_frame_where_there_are_several(capsys):
         "   0.5000  normal  clip.avi 12",
         "   1.5000  anomalous  scan.dcm 1.2.3",
     ]
+
+
+def on_a_terminal(tmp_path, term):
+    """What a terminal is sent by a run over 30 pictures and a broken one."""
+    (tmp_path / "frames").mkdir()
+    for number in range(30):
+        Image.new("L", (8, 6), number * 8).save(tmp_path / "frames" / f"{number:02}.png")
+    (tmp_path / "frames" / "25b.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "model.onnx").write_bytes(mean_model())
+    terminal, end = pty.openpty()
+    environment = BUFFERED | {"TERM": term, "COLUMNS": "100", "PYTHONIOENCODING": "utf-8"}
+    process = subprocess.Popen(
+        command("score", "model.onnx", "frames"),
+        stdin=end, stdout=end, stderr=end, cwd=tmp_path, env=environment,
+    )  # fmt: skip
+    os.close(end)
+    sent = b""
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while read := os.read(terminal, 65536):
+            sent += read
+    os.close(terminal)
+    assert process.wait(60) == 1
+    return sent.decode()
+
+
+def test_a_terminal_shows_20_lines_and_then_a_table_below_all_complaints(tmp_path):
+    sent = on_a_terminal(tmp_path, "xterm-256color")
+    plain = re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", sent).replace("\r\n", "\n")
+    lines = [line.rsplit("\r", 1)[-1] for line in plain.splitlines()]
+    assert sum(" normal  frames/" in line or " anomalous  frames/" in line for line in lines) == 20
+    assert "adae-edge: frames/25b.png cannot be decoded: it is cut short" in lines
+    (table,) = [place for place, line in enumerate(lines) if line.startswith("source  ")][-1:]
+    source, frames, anomalous, *_, bars = lines[table + 1].split()
+    assert (source, frames, anomalous) == ("frames", "30", "17")
+    assert bars[0] == "▁"
+    assert bars[-1] == "█"
+    assert lines[-6:] == ["last anomalous frames"] + [
+        f" {number * 8:.4f}  frames/{number}.png" for number in range(25, 30)
+    ]
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(tmp_path):
+    sent = on_a_terminal(tmp_path, "dumb")
+    assert "source" not in sent
+    assert sum(" frames/" in line for line in sent.splitlines()) == 31
 
 
 @pytest.mark.parametrize(
