@@ -66,12 +66,13 @@ class Case:
         return Ran(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
 
     def score(self, source: str) -> tuple[Ran, list[dict[str, Any]]]:
-        """Score a source, and the rows that came of it."""
+        """Score a source, and the rows of frames that came of it."""
         self.number += 1
         rows = self.folder / f"rows{self.number}.jsonl"
         ran = self.run("score", self.model, source, "--to", f"jsonl:{rows}")
         text = rows.read_text() if rows.exists() else ""
-        return ran, [json.loads(line) for line in text.splitlines()]
+        every = [json.loads(line) for line in text.splitlines()]
+        return ran, [row for row in every if "event" not in row]
 
     def scores(self, source: str) -> list[float]:
         """The scores of a source that is to be scored whole, without a complaint."""
