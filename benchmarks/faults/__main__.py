@@ -19,12 +19,12 @@ from typing import Annotated, Any
 import typer
 
 from adae_edge.benchmarks import record
-from adae_edge.benchmarks.faults import doors, files, rtsp, signals, sinks
+from adae_edge.benchmarks.faults import doors, files, http, network, rtsp, signals, sinks
 from adae_edge.benchmarks.faults.fault import FAULTS, Fault
 from adae_edge.benchmarks.faults.lab import Lab, WrongError
 from adae_edge.benchmarks.peers.processes import MissingPeer
 
-MODULES = (rtsp, doors, files, signals, sinks)  # whose import fills the table
+MODULES = (rtsp, doors, network, http, files, signals, sinks)  # whose import fills the table
 _HEADER = (
     "| # | done | seen | recovered s | lost | doubled | false |\n|---|---|---|---:|---:|---:|---:|"
 )

@@ -173,7 +173,7 @@ def sqlite_locked(lab: Lab) -> Seen:
     return judge(run.rows(), _FRAMES, told)
 
 
-@fault("53b", "SQLite database of another program")
+@fault("53b", "SQLite database of another program", fast=True)
 def sqlite_of_others(lab: Lab) -> Seen:
     """It is refused with a sentence and stays as it is."""
     clip = write_clip(lab.folder / "clip.mp4", range(1, 31))

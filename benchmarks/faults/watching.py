@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -22,22 +22,25 @@ class Camera:
     Attributes:
         base: the time of frame 0, over all restarts.
         options: of the server.
+        before: what starts it, as ``ip netns exec``.
     """
 
     port: int = field(default_factory=free_port)
     base: float = field(default_factory=time.time)
     options: dict[str, object] = field(default_factory=dict)
+    before: Sequence[object] = ()
     server: Peer | None = None
 
     @property
     def url(self) -> str:
         """What the command is given."""
-        return f"rtsp://127.0.0.1:{self.port}/cam"
+        return f"rtsp://{self.options.get('address', '127.0.0.1')}:{self.port}/cam"
 
     def begin(self, **options: object) -> None:
         """Start the server, or start it again, with further options."""
         self.options |= options
-        self.server = start_rtsp_server(self.port, {"base": self.base, **self.options})
+        options = {"base": self.base, **self.options}
+        self.server = start_rtsp_server(self.port, options, self.before)
 
     @property
     def peer(self) -> Peer:
@@ -47,9 +50,9 @@ class Camera:
 
 
 @contextmanager
-def camera(**options: object) -> Iterator[Camera]:
+def camera(before: Sequence[object] = (), **options: object) -> Iterator[Camera]:
     """A server within the block."""
-    one = Camera()
+    one = Camera(before=before)
     one.begin(**options)
     try:
         yield one

@@ -141,23 +141,26 @@ def wait_for_port(port: int, of: Peer, address: str = "127.0.0.1") -> None:
     raise RuntimeError(f"{of.process.args!r} listens at no port {port}")
 
 
-def start_rtsp_server(port: int, options: Mapping[str, object] | None = None) -> Peer:
-    """Start ``rtsp_server.py`` at a port of 127.0.0.1 and wait until it listens.
+def start_rtsp_server(
+    port: int, options: Mapping[str, object] | None = None, before: Sequence[object] = ()
+) -> Peer:
+    """Start ``rtsp_server.py`` at a port and wait until it listens.
 
     Args:
         port: 0 is no port: take ``free_port``.
         options: of the server by their long names without the hyphens; True for a flag.
+        before: what starts the command, as ``ip netns exec``.
 
     Raises:
         MissingPeer: a package is missing.
     """
     check_rtsp_server()
-    arguments: list[object] = [SYSTEM_PYTHON, Path(__file__).with_name("rtsp_server.py")]
+    arguments = [*before, SYSTEM_PYTHON, Path(__file__).with_name("rtsp_server.py")]
     arguments += ["--port", port]
     for name, value in (options or {}).items():
         arguments += [f"--{name.replace('_', '-')}"] + ([] if value is True else [value])
     server = start(arguments, stderr=sys.stderr if os.environ.get("PEERS_TALK") else None)
-    wait_for_port(port, server)
+    wait_for_port(port, server, str((options or {}).get("address", "127.0.0.1")))
     return server
 
 
