@@ -57,7 +57,7 @@ def _tried(lab: Lab, port: int) -> Seen:
         code = run.end()
         ended = time.monotonic() - begun
     expect(code == 0, f"exit code {code} after SIGTERM: {run.last_words}")
-    told = f"told after {seconds:.1f} s: {said}; ended {ended:.1f} s after SIGTERM"
+    told = f"told after {seconds:.1f} s, start included: {said}; ended {ended:.1f} s after SIGTERM"
     return Seen(told, false=len(run.rows()))
 
 

@@ -12,6 +12,7 @@ from adae_edge.benchmarks.peers.processes import Peer, free_port, start_rtsp_ser
 
 STARTS_S = 30  # until the first rows
 NOTICED_S = 20  # until a source that is silent is told of
+_OPENING = "is being opened"
 BACK_S = 40  # until there are rows again: the longest pause, opening, and a busy machine
 
 
@@ -77,13 +78,13 @@ def stop(run: Run, one: Camera, seen: str, age: float | None = 1.0) -> Seen:
     return judge_live(run, one.base, seen, fps, age)
 
 
-def said_since(run: Run, count: int) -> str:
-    """What was said after the first so many sentences, the first of it."""
-    return run.said[count][1].removeprefix("adae-edge: ") if len(run.said) > count else "nothing"
-
-
 def wait_to_notice(run: Run, limit: float = NOTICED_S) -> tuple[float, str]:
-    """Wait until something more is said: the seconds that it took, and what."""
+    """Wait until something more is said than that it opens: the seconds that it took, and what."""
     before = len(run.said)
-    seconds = run.wait_for("sentence", lambda: len(run.said) > before, limit)
-    return seconds, said_since(run, before)
+
+    def news() -> list[str]:
+        lines = [line for _, line in run.said[before:]]
+        return [line.removeprefix("adae-edge: ") for line in lines if _OPENING not in line]
+
+    seconds = run.wait_for("sentence", news, limit)
+    return seconds, news()[0]
