@@ -47,11 +47,11 @@ class Terminal(Sink):
                 self._table.start()
             if self._table is not None:
                 self._table.take(scored, f"{scored.score:9.4f}  {where}", self._lines > _LINES)
-        except BrokenPipeError:  # the reader has enough, as in "| head": nothing to complain of
-            raise
         except OSError as error:
             # What is left must not fail again when Python flushes it at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if isinstance(error, BrokenPipeError):  # the reader has enough, as in "| head"
+                raise
             raise SinkError(f"cannot write the standard output: {error.strerror}") from error
 
     def flush(self) -> None:

@@ -512,6 +512,23 @@ def test_rows_go_into_a_pipe(desk, tmp_path, kind):
         assert [json.loads(line)["score"] for line in lines] == [50, 150, 250]
 
 
+@pytest.mark.parametrize("spec", ["terminal", "jsonl:/dev/stdout"])
+@pytest.mark.parametrize("others", [[], ["--to", "rows.jsonl"]])
+def test_a_reader_that_has_enough_ends_its_own_sink_alone(desk, tmp_path, spec, others):
+    process = subprocess.Popen(
+        command("score", desk / "model.onnx", desk / "frames", "--to", spec, *others),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, env=BUFFERED, text=True,
+    )  # fmt: skip
+    process.stdout.close()
+    _, errors = process.communicate(timeout=60)
+    assert [line for line in errors.splitlines() if " frames scored, " not in line] == []
+    if others:
+        assert [row["score"] for row in json_rows(tmp_path / "rows.jsonl")] == [50, 150, 250]
+        assert process.returncode == 0
+    else:
+        assert process.returncode == 1
+
+
 def test_what_cannot_be_synced_is_not_synced(tmp_path, monkeypatch):
     monkeypatch.setattr(rows, "_SYNC_S", -1.0)
     keep("jsonl:/dev/null", result(), result())
