@@ -91,8 +91,8 @@ def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iter
         sources = [opened.enter_context(open_source(name, wanted)) for name in request.sources]
         limits = request.threshold, request.max_latency
         stream = Stream(scorer, sources, [Listener(told)], *limits)
-        if request.keeping.resume and stream.endless:
-            raise UsageError("--resume is for sources that end: frames of the others are all new")
+        if request.keeping.resume and any(source.live for source in sources):
+            raise UsageError("--resume is for files and folders: frames of the others are all new")
         for name in request.sinks:
             sink = opened.enter_context(open_sink(name, request.keeping))
             stream.add(resuming.rest(sink) if request.keeping.resume else sink)

@@ -41,7 +41,7 @@ class Files(Source):
         self.left_out: Counter[str] = listing.left_out
         self._is_folder = not Path(place).is_file()
         _log.info("%d files in %s", len(self._paths), place)
-        if not self._paths:
+        if not self._paths and not self.endless:
             why = "; ".join([*self._unreadable, left_out_words(self.left_out)]).strip("; ")
             raise SourceError(
                 f"there are no images and no DICOM files in {place}{f': {why}' if why else ''}"

@@ -1,0 +1,201 @@
+"""A folder that is watched: each picture and DICOM file in it once, and those to come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from adae_edge.decoding.folders import Listing, is_foreign, is_scorable, walk
+from adae_edge.errors import FrameError, NoPicture, UsageError
+from adae_edge.runtime.frame import Event, Frame
+from adae_edge.runtime.sources.files import Files
+from adae_edge.runtime.sources.source import Wanted, failure
+
+INTERVAL_S = 0.5  # between two looks, over which a complete file stands still
+PATIENCE_S = 10.0  # for a file that stands still and cannot be decoded
+_LOOK_S = 0.05
+
+
+class _Print(NamedTuple):
+    """What tells a file and its content from others without reading it."""
+
+    written_ns: int
+    size: int
+    inode: int
+
+
+@dataclass
+class _Waiting:
+    """A file that was not given yet, since when it stands still, and why it cannot be decoded."""
+
+    print: _Print
+    since: float
+    reason: str = ""
+
+
+class Watch(Files):
+    """A folder that has no end: every file is given once, when it is complete, the oldest first.
+
+    A file is complete when its size and its time of writing stand still and it can be decoded.
+    """
+
+    endless = True
+
+    def __init__(self, place: str, wanted: Wanted) -> None:
+        """
+        Args:
+            place: path of the folder, which is watched at any depth.
+            wanted: the frames that the model takes; what is ``done`` is not given again.
+
+        Raises:
+            UsageError: there is no such folder, or other frames are wanted.
+        """
+        super().__init__(place, wanted)
+        self._root = Path(place)
+        self._seen: dict[Path, _Print] = {}
+        self._waiting: dict[Path, _Waiting] = {}
+        self._taken_away: dict[_Print, Path] = {}  # files that went before their turn
+        self._told: set[str] = set()
+        self._gone = False
+
+    def _find(self, place: str) -> Listing:
+        if not Path(place).is_dir():
+            raise UsageError(f"there is no folder {place} to watch")
+        return Listing()
+
+    def __iter__(self) -> Iterator[Frame | Event]:
+        """Frames, and what becomes of the folder, until it is stopped."""
+        while not self._stopping:
+            looked = time.monotonic()
+            yield from self._look(looked)
+            for path in self._complete(looked):
+                if self._stopping:
+                    return
+                yield from self._take(path, looked)
+            while not self._stopping and time.monotonic() < looked + INTERVAL_S:
+                time.sleep(_LOOK_S)
+
+    def _look(self, now: float) -> Iterator[Event]:
+        """Find out what came, what changed and what went."""
+        if not self._root.is_dir():
+            if not self._gone:
+                self._gone = True
+                yield self._event("lost", f"{self._root} went away: it is looked for")
+            return
+        unreadable: list[str] = []
+        present = dict(self._present(unreadable))
+        for sentence in unreadable:
+            if sentence not in self._told:
+                self._told.add(sentence)
+                yield failure(self._place, sentence)
+        yield from self._compare(present, now)
+
+    def _compare(self, present: dict[Path, _Print], now: float) -> Iterator[Event]:
+        """Compare what is there with what was there at the last look."""
+        if self._gone:  # it may be another one of the same name
+            self._gone = False
+            yield self._event("live", f"{self._root} is there again")
+            for path, seen in list(self._seen.items()):
+                now_there = present.get(path)
+                if now_there is not None and now_there[:2] != seen[:2]:
+                    del self._seen[path]
+                elif now_there is not None:
+                    self._seen[path] = now_there
+
+        # A file that has another name now was given under the old one.
+        given = {seen for path, seen in self._seen.items() if present.get(path) != seen}
+        self._seen = {path: seen for path, seen in self._seen.items() if path in present}
+        for path, print_ in present.items():
+            if path in self._seen:
+                if self._seen[path] != print_:
+                    detail = f"{path} changed after it was scored: a new picture wants a new name"
+                    yield self._event("note", detail, path)
+                    self._seen[path] = print_
+                continue
+            if print_ in given:
+                self._seen[path] = print_
+                continue
+            self._taken_away.pop(print_, None)
+            waiting = self._waiting.get(path)
+            if waiting is None or waiting.print != print_:
+                self._waiting[path] = _Waiting(print_, now)
+        for path in self._waiting.keys() - present.keys():
+            del self._waiting[path]
+        for path in self._taken_away.values():
+            yield self._event("gap", f"{path} was taken away before it was scored", path)
+        self._taken_away.clear()
+
+    def _present(self, unreadable: list[str]) -> Iterator[tuple[Path, _Print]]:
+        """The files that are there and are not hidden."""
+        for place, folders, names in walk(self._root, unreadable.append):
+            folders[:] = [name for name in folders if not is_foreign(name)]
+            for name in names:
+                path = place / name
+                if is_foreign(name):
+                    continue
+                try:
+                    status = path.stat()
+                except FileNotFoundError:
+                    if path.is_symlink():
+                        unreadable.append(f"{path} is a link to a file that is not there")
+                    continue
+                except OSError as error:
+                    unreadable.append(f"{path} cannot be read: {error.strerror}")
+                    continue
+                yield path, _Print(status.st_mtime_ns, status.st_size, status.st_ino)
+
+    def _complete(self, now: float) -> list[Path]:
+        """The files that stand still and were not tried yet or too often, the oldest first."""
+        ready = [
+            (waiting.print.written_ns, path)
+            for path, waiting in self._waiting.items()
+            if now - waiting.since >= (PATIENCE_S if waiting.reason else INTERVAL_S)
+        ]
+        return [path for _, path in sorted(ready)]
+
+    def _take(self, path: Path, now: float) -> Iterator[Frame | Event]:
+        """What a file gives, if it was whole while it was decoded."""
+        waiting = self._waiting.pop(path)
+        try:
+            items, reason = self._decoded(path), ""
+            reason = next((item.detail for item in items if isinstance(item, Event)), "")
+        except FrameError as error:
+            items, reason = [failure(str(path), error)], str(error)
+        try:
+            status = path.stat()
+        except OSError:
+            self._taken_away[waiting.print] = path
+            return
+        if _Print(status.st_mtime_ns, status.st_size, status.st_ino) != waiting.print:
+            return  # found by the next look
+        if reason and not waiting.reason:
+            waiting.reason, waiting.since = reason, now
+            self._waiting[path] = waiting
+            return
+        self._seen[path] = waiting.print
+        yield from items
+
+    def _decoded(self, path: Path) -> list[Frame | Event]:
+        """The frames of a file, and failures of others; of what is no picture nothing."""
+        if not path.is_file() or not is_scorable(path):
+            left_out = Listing()
+            left_out.sort_in(path, is_scorable, hidden=False)
+            self.left_out.update(left_out.left_out)
+            return []
+        frames = self._found(path)
+        try:
+            if isinstance(frames, FrameError):
+                raise frames
+            return list(frames)
+        except NoPicture:
+            self.left_out["without a picture"] += 1
+            return []
+
+    def _event(self, kind: str, detail: str, path: Path | None = None) -> Event:
+        return Event(str(path or self._place), time.time(), kind, detail)
+
+
+SOURCE = Watch
