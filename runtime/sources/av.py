@@ -7,20 +7,26 @@ taken until the next key frame, because it may rest on the damaged one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.contract import MAX_SIDE
+from adae_edge.decoding.rules import VIDEO, rule_of
 from adae_edge.decoding.shrinking import Shrinking
 from adae_edge.errors import FrameError, SourceError, first_line
 from adae_edge.extras import needs
 from adae_edge.interface import check_size
-from adae_edge.runtime.sources.pipe import STREAMS, Pipe
-from adae_edge.runtime.sources.trust import Missing, Trust
+from adae_edge.runtime.sources.clock import Clock
+from adae_edge.runtime.sources.live import SILENCE_S, Capture, Captured, Gap
+from adae_edge.runtime.sources.pipe import FORMATS, STREAMS, Pipe
+from adae_edge.runtime.sources.trust import Missing, Shown, Trust, refusal
+from adae_edge.runtime.sources.turning import Matrix, matrix_of, turned
 
 with needs("Reading a video", "camera"):
     import av
@@ -45,39 +51,17 @@ _CONTAINERS = (
     "mov,matroska,avi,mpeg,mpegvideo,mpegts,h264,hevc,m4v,asf,flv,ogg,nut,mxf,ivf,obu,dv,gif,mjpeg,"
     "yuv4mpegpipe,wav,mp3,aac,flac,image2,bmp_pipe,gif_pipe,jpeg_pipe,png_pipe,tiff_pipe,webp_pipe"
 )
-# What needs no seeking, and says itself what it is.
-_STREAMS = (
-    "yuv4mpegpipe,nut,mpegts,mpeg,matroska,ivf,flv,ogg,h264,hevc,mjpeg,mpegvideo,m4v,obu,"
-    "ppm_pipe,pgm_pipe,pam_pipe,jpeg_pipe"
-)
 _TS_PACKET = 188  # bytes
 # Without these flags pixels are a grey level too dark. A shrunk pixel is the mean over its area.
 _ACCURATE = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 _WHOLE, _SHRUNK = Interpolation.BILINEAR | _ACCURATE, Interpolation.AREA | _ACCURATE
+_OPEN_S = 10.0
+# Streams whose times are made up from a rate.
+_UNTIMED = ("mpjpeg", "mjpeg", "yuv4mpegpipe", "h264", "hevc")
 # Errors by name that leave the picture as it is: cameras write what they like into these segments.
 _HARMLESS = ("unable to decode APP fields", "unable to decode COM")
 
-_Matrix: TypeAlias = Sequence[int]
 _Result = TypeVar("_Result")
-
-
-class Shown(NamedTuple):
-    """A frame that was decoded whole.
-
-    Attributes:
-        number: of the frame from 0, lost ones counted.
-        seconds: from the start of the recording until it is shown; None where the file does not
-            say.
-        pixels: uint8 [H, W, 3], RGB, turned as the file says.
-        full: height and width before it was shrunk; None where it was not.
-        interlaced: whether its lines are of two moments.
-    """
-
-    number: int
-    seconds: float | None
-    pixels: NDArray[np.uint8]
-    full: tuple[int, int] | None
-    interlaced: bool
 
 
 class Recording:
@@ -106,7 +90,7 @@ class Recording:
             for stream in self._container.streams.video
             if Disposition.attached_pic not in stream.disposition
         ]
-        reason = _refusal(self._container, videos, pipe is not None)
+        reason = refusal(self._container, videos, pipe is not None)
         if reason:
             self.close()
             raise SourceError(f"{path} {reason}")
@@ -225,6 +209,111 @@ class Recording:
         return float(frame.time) - self._start
 
 
+class Reception(Capture):
+    """A live stream. Nothing is given after a loss until the next key frame."""
+
+    def __init__(
+        self,
+        place: Any,
+        options: Mapping[str, str],
+        shrinking: Shrinking | None = None,
+        form: str | None = None,
+        hide: Callable[[str], str] = str,
+    ) -> None:
+        """
+        Args:
+            place: a URL, a device, or a file object to read from.
+            options: of FFmpeg.
+            shrinking: how far frames are shrunk; None leaves them whole.
+            form: FFmpeg's name of the format; None where the stream says it.
+            hide: takes the password out of a message.
+        """
+        self._place, self._form, self._hide = place, form, hide
+        self._options = {"fflags": "nobuffer", **options}
+        self._conversion = Conversion(shrinking)
+        self._clock = Clock()
+        self._container: Any = None
+        self._ready: deque[Captured | Gap] = deque()
+        self._whole = False  # whether a key frame came, and nothing was lost since
+        self._lost, self._why = 0, ""
+
+    def open(self) -> None:
+        """Open it; raises SourceError with the reason."""
+        try:
+            self._container = av.open(
+                self._place, format=self._form, options=self._options, timeout=(_OPEN_S, SILENCE_S)
+            )
+        except (av.FFmpegError, ValueError, OSError) as error:
+            raise SourceError(f"cannot be opened: {self._reason(error)}") from None
+        videos = self._container.streams.video
+        if not videos or videos[0].codec_context is None:
+            raise SourceError("cannot be opened: it sends no video that can be decoded")
+        self._packets = self._container.demux(videos[0])
+        self._decoder = videos[0].codec_context
+        self._decoder.options = _DECODER
+        self._decoder.thread_count = 1
+        self._timed = self._container.format.name not in _UNTIMED
+
+    def read(self) -> Captured | Gap | None:
+        """The next frame or gap; None at the end, when what the decoder still holds is old."""
+        while not self._ready:
+            try:
+                packet = next(self._packets, None)
+            except (av.FFmpegError, OSError) as error:
+                raise SourceError(f"went away: {self._reason(error)}") from None
+            if packet is None or not packet.size:
+                return None
+            self.heard = time.monotonic()
+            self._decode(packet, time.time())
+        return self._ready.popleft()
+
+    def close(self) -> None:
+        """Let go of the connection; a second call does nothing."""
+        if self._container is not None:
+            self._container.close()
+
+    def _decode(self, packet: Any, arrived: float) -> None:
+        """Decode one packet, and keep the frames that rest on nothing lost."""
+        try:
+            frames, said = _listening(lambda: list(self._decoder.decode(packet)))
+        except av.FFmpegError as error:
+            frames, said = [], [_words(error)]
+        if packet.is_corrupt or any(frame.is_corrupt for frame in frames):
+            said.append("it is damaged")
+        if said and self._whole:
+            self._whole, self._why = False, said[0]
+        for frame in frames:
+            if not self._whole and frame.key_frame and not said:
+                if self._lost:
+                    reason = (
+                        f"lost frames on the way, and scores go on with a key frame: {self._why}"
+                    )
+                    self._ready.append(Gap(self._lost, self._hide(reason)))
+                self._whole, self._lost = True, 0
+            if self._whole:
+                self._ready.append(self._captured(frame, arrived))
+            elif self._why:
+                self._lost += 1
+
+    def _captured(self, frame: Any, arrived: float) -> Captured:
+        check_size(frame.height, frame.width, "a frame")
+        seconds = float(frame.time) if self._timed and frame.time is not None else None
+        offset = self._container.start_time_realtime
+        if self._form == "v4l2":  # the driver's time is in seconds since 1970
+            offset = 0
+        moment = self._clock.moment(seconds, None if offset is None else offset / 1e6, arrived)
+        pixels, full = self._conversion.rgb(frame)
+        rule = rule_of(VIDEO, shrunk=full is not None)
+        return Captured(pixels, moment.time, full, rule, seconds, moment.old)
+
+    def _reason(self, error: Any) -> str:
+        """Why FFmpeg gave up, in a few words without the URL."""
+        if isinstance(error, av.ExitError):
+            return "it does not answer"
+        # FFmpeg's own sentence would name the address, and the log the URL.
+        return self._hide(getattr(error, "strerror", None) or first_line(error))
+
+
 class Conversion:
     """Makes RGB pixels of decoded frames of one stream, accurately, and shrinks them meanwhile."""
 
@@ -235,7 +324,7 @@ class Conversion:
         """
         self._shrinking = shrinking
         self._reformatter = VideoReformatter()
-        self._matrix: _Matrix | None = None
+        self._matrix: Matrix | None = None
         self._rotation: int | None = None
 
     def rgb(self, frame: Any) -> tuple[NDArray[np.uint8], tuple[int, int] | None]:
@@ -260,9 +349,9 @@ class Conversion:
         pixels, sideways = np.asarray(rgb.to_ndarray(), np.uint8), False
         # Asked rarely: PyAV's side data and its frame hold each other, and their memory for long.
         if frame.key_frame or frame.rotation != self._rotation:
-            self._matrix, self._rotation = _matrix(frame), frame.rotation
+            self._matrix, self._rotation = matrix_of(frame), frame.rotation
         if self._matrix is not None:
-            pixels, sideways = _turned(pixels, self._matrix)
+            pixels, sideways = turned(pixels, self._matrix)
         if size == whole:
             return pixels, None
         return pixels, whole[::-1] if sideways else whole
@@ -275,7 +364,7 @@ def _open(path: str, pipe: Pipe | None) -> tuple[Any, str]:
         The container, and what it complains of, or "".
     """
     place: Any = f"file:{path}" if pipe is None else pipe
-    protocols, formats = ("file", _CONTAINERS) if pipe is None else ("none", _STREAMS)
+    protocols, formats = ("file", _CONTAINERS) if pipe is None else ("none", FORMATS)
     try:
         options = {"protocol_whitelist": protocols, "format_whitelist": formats}
         with av.logging.Capture() as said:
@@ -293,18 +382,6 @@ def _open(path: str, pipe: Pipe | None) -> tuple[Any, str]:
         raise SourceError(sentence) from (None if "://" in path else error)
 
 
-def _refusal(container: Any, videos: list[Any], piped: bool) -> str:
-    """Why what was opened is not read as a video, or ""."""
-    name = container.format.name
-    if (name.endswith("_pipe") or name == "image2") and not piped:
-        return "is a picture and no video: give it the ending of a picture"
-    if not videos:
-        return "holds no video" + (", but sound alone" if container.streams.audio else "")
-    if videos[0].codec_context is None:
-        return "is a video for whose codec PyAV has no decoder: convert it, to H.264 for example"
-    return ""
-
-
 def _listening(work: Callable[[], _Result]) -> tuple[_Result, list[str]]:
     """Do some work, and hear what FFmpeg complains of meanwhile."""
     with av.logging.Capture() as said:
@@ -318,21 +395,3 @@ def _words(error: Any) -> str:
     """What FFmpeg printed about an error, or the error's own name."""
     text = error.log[2].strip() if error.log else error.strerror
     return "".join(letter if letter.isprintable() else "?" for letter in str(text)[:200])
-
-
-def _matrix(frame: Any) -> _Matrix | None:
-    """The display matrix of a frame: its first five numbers that turn and mirror."""
-    side = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
-    return None if side is None else np.frombuffer(bytes(side), np.int32)[:5].tolist()
-
-
-def _turned(pixels: NDArray[np.uint8], matrix: _Matrix) -> tuple[NDArray[np.uint8], bool]:
-    """Turn and mirror a picture by a display matrix, and tell whether its axes changed places."""
-    across, down_by_x, _, across_by_y, down = matrix
-    sideways = across == down == 0
-    if not sideways and (down_by_x or across_by_y):
-        raise FrameError("it is turned by an angle that is no multiple of 90 degrees")
-    if sideways:
-        pixels, across, down = pixels.transpose(1, 0, 2), across_by_y, down_by_x
-    turned = pixels[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
-    return np.ascontiguousarray(turned), sideways

@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 import select
 
+# What needs no seeking, and says itself what it is.
+FORMATS = (
+    "yuv4mpegpipe,nut,mpegts,mpeg,matroska,ivf,flv,ogg,h264,hevc,mjpeg,mpegvideo,m4v,obu,"
+    "ppm_pipe,pgm_pipe,pam_pipe,jpeg_pipe"
+)
 STREAMS = "y4m, PPM, NUT, MPEG-TS and Matroska"
 _LOOK_S = 0.1
 

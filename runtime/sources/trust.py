@@ -4,6 +4,28 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Shown(NamedTuple):
+    """A frame that was decoded whole.
+
+    Attributes:
+        number: of the frame from 0, lost ones counted.
+        seconds: from the start of the recording until it is shown; None where the file does not
+            say.
+        pixels: uint8 [H, W, 3], RGB, turned as the file says.
+        full: height and width before it was shrunk; None where it was not.
+        interlaced: whether its lines are of two moments.
+    """
+
+    number: int
+    seconds: float | None
+    pixels: NDArray[np.uint8]
+    full: tuple[int, int] | None
+    interlaced: bool
+
 
 class Missing(NamedTuple):
     """Frames that are not given.
@@ -122,3 +144,15 @@ class Trust:
 def _position(frame: Any) -> int:
     """The position of the packet that gave a frame; -1 where it does not say so."""
     return int(frame.opaque[0]) if frame.opaque else -1
+
+
+def refusal(container: Any, videos: list[Any], piped: bool) -> str:
+    """Why what was opened is not read as a video, or ""."""
+    name = container.format.name
+    if (name.endswith("_pipe") or name == "image2") and not piped:
+        return "is a picture and no video: give it the ending of a picture"
+    if not videos:
+        return "holds no video" + (", but sound alone" if container.streams.audio else "")
+    if videos[0].codec_context is None:
+        return "is a video for whose codec PyAV has no decoder: convert it, to H.264 for example"
+    return ""

@@ -1,7 +1,6 @@
 """Sources: every frame of a file once and in order, and the newest of a camera."""
 
 import os
-import threading
 import time
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from PIL import Image
 from adae_edge.decoding.kinds import is_dicom
 from adae_edge.errors import SourceError, UsageError
 from adae_edge.runtime.frame import Event
-from adae_edge.runtime.sources.camera import Newest
 from adae_edge.runtime.sources.registry import open_source
 from adae_edge.runtime.sources.source import Wanted
 from adae_edge.runtime.sources.video import Video
@@ -158,7 +156,8 @@ def test_nothing_to_score(tmp_path):
         "camera:",
         "camera:-1",
         "camera:front",
-        "rtsp://nowhere",
+        "rtsp://",
+        "rtsp://camera/1#tls",
         "x" * 5000,
     ):
         with pytest.raises(UsageError):
@@ -259,111 +258,6 @@ def test_a_missing_source_is_one_sentence_and_libraries_are_silent(tmp_path, sou
 
 def open_files():
     return {str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
-
-
-def readers(name):
-    return [thread for thread in threading.enumerate() if thread.name == name]
-
-
-def test_a_slow_consumer_gets_the_newest_frames_and_none_twice(tmp_path):
-    capture = cv2.VideoCapture(str(record(tmp_path / "clip.avi", numbered(150, 480, 640))))
-    newest = Newest(capture, "camera:7")
-    frames = []
-
-    def consume():
-        for frame in newest:
-            frames.append(frame)
-            assert len(frames) <= 150
-            time.sleep(0.03)
-
-    with pytest.raises(SourceError, match="gives no more frames"):
-        consume()
-    ids = [frame.id for frame in frames]
-    assert ids == sorted(set(ids))
-    assert 3 <= len(ids) < 150
-    assert ids[-1] == 149
-    assert [number_of(frame.pixels) for frame in frames] == ids
-    assert {frame.source for frame in frames} == {"camera:7"}
-    times = [frame.time for frame in frames]
-    assert times == sorted(times)
-    assert not readers("camera:7")
-    assert not capture.isOpened()
-
-
-def test_the_reader_ends_when_the_consumer_has_enough(tmp_path):
-    capture = cv2.VideoCapture(str(record(tmp_path / "clip.avi", numbered(150, 480, 640))))
-    frames = iter(Newest(capture, "camera:8"))
-    next(frames)
-    assert readers("camera:8")
-    frames.close()
-    assert not readers("camera:8")
-    assert not capture.isOpened()
-
-
-class Scripted:
-    """A capture that plays a list: a picture to give, an event to hang on, an error to raise."""
-
-    def __init__(self, *script):
-        self.script, self.released = list(script), False
-
-    def read(self):
-        step = self.script.pop(0) if self.script else None
-        if isinstance(step, threading.Event):
-            step.wait(20)
-            step = None
-        if isinstance(step, Exception):
-            raise step
-        return step is not None, step
-
-    def release(self):
-        self.released = True
-
-
-PICTURE = np.full((4, 5, 3), (1, 2, 3), np.uint8)
-
-
-def test_a_camera_that_hangs_counts_as_gone():
-    release = threading.Event()
-    capture = Scripted(PICTURE, release)
-    frames = iter(Newest(capture, "camera:5", silence_s=0.2))
-    assert next(frames).pixels[0, 0].tolist() == [3, 2, 1]
-    threading.Timer(0.6, release.set).start()
-    started = time.monotonic()
-    with pytest.raises(SourceError, match=r"camera:5 gave no frame for 0\.2 seconds"):
-        next(frames)
-    assert 0.2 <= time.monotonic() - started < 10
-    assert not readers("camera:5")
-    assert capture.released
-
-
-def test_a_camera_that_is_unplugged():
-    frames = iter(Newest(Scripted(PICTURE), "camera:4"))
-    assert next(frames).id == 0
-    with pytest.raises(SourceError, match="still connected"):
-        next(frames)
-
-
-@pytest.mark.parametrize(
-    ("step", "says"),
-    [
-        (cv2.error("the driver is confused\nand more"), "the driver is confused"),
-        (np.zeros((1, 9000, 3)), "9000 x 1"),
-    ],
-)
-def test_what_goes_wrong_in_the_reader_is_not_lost(step, says):
-    capture = Scripted(PICTURE, step)
-    started = time.monotonic()
-    with pytest.raises(SourceError, match=says) as failed:
-        list(Newest(capture, "camera:3"))
-    assert time.monotonic() - started < 5
-    assert "\n" not in str(failed.value)
-    assert capture.released
-    assert not readers("camera:3")
-
-
-def test_grey_frames_of_a_camera_stay_grey():
-    frame = next(iter(Newest(Scripted(np.full((4, 5), 9, np.uint8)), "camera:2")))
-    assert frame.pixels.shape == (4, 5, 1)
 
 
 def test_a_video_that_is_left_early_lets_go_of_its_file(tmp_path):

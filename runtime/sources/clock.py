@@ -1,0 +1,65 @@
+"""When the frames of a live stream were captured."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+_AGREES_S = 10.0
+_WINDOW_S = 30.0
+_OLD_S = 1.0
+_FASTER = 1.5
+
+
+class Moment(NamedTuple):
+    """When a frame was captured.
+
+    Attributes:
+        time: in seconds since 1970, UTC.
+        old: whether it waited on the way for over a second, and newer ones follow at once.
+    """
+
+    time: float
+    old: bool
+
+
+class Clock:
+    """Tells when frames were captured, from the times in their stream and their arrival.
+
+    A sender's clock counts where it is about right. Otherwise the smallest delay of the last half
+    minute or so, between a frame's time in the stream and its arrival, is taken for none.
+    """
+
+    def __init__(self) -> None:
+        self._stream = self._arrived = 0.0
+        self._least: list[float] = []  # of the window that is over and of the one that is not
+        self._window_ends = 0.0
+
+    def moment(self, stream: float | None, offset: float | None, arrived: float) -> Moment:
+        """When a frame was captured.
+
+        Args:
+            stream: its time in the stream, in seconds; None where the stream has no times.
+            offset: what makes of that the sender's time, in seconds since 1970; None if unknown.
+            arrived: when it came, in seconds since 1970.
+        """
+        if stream is None:
+            return Moment(arrived, old=False)
+        faster = stream - self._stream > _FASTER * (arrived - self._arrived)
+        least = self._least_delay(stream, arrived)
+        self._stream, self._arrived = stream, arrived
+        old = faster and arrived - stream - least > _OLD_S
+        if offset is not None and abs(least - offset) < _AGREES_S:
+            return Moment(min(stream + offset, arrived), old)
+        return Moment(stream + least, old)
+
+    def _least_delay(self, stream: float, arrived: float) -> float:
+        """The smallest of the delays from the stream's times to arrival, this one included."""
+        delay = arrived - stream
+        restarted = stream < self._stream or arrived < self._arrived
+        if restarted or not self._least:
+            self._least, self._window_ends = [delay], arrived + _WINDOW_S
+        elif arrived > self._window_ends:
+            self._least, self._window_ends = [self._least[-1], delay], arrived + _WINDOW_S
+        else:
+            self._least[-1] = min(self._least[-1], delay)
+        return min(self._least)

@@ -1,0 +1,29 @@
+"""RTSP cameras."""
+
+from __future__ import annotations
+
+from adae_edge.errors import UsageError
+from adae_edge.runtime.sources.network import Network
+from adae_edge.runtime.sources.source import Wanted
+
+
+class Rtsp(Network):
+    """An RTSP camera over TCP, or over UDP where the URL ends in "#udp"."""
+
+    scheme = "rtsp"
+    protocols = "rtsp,rtp,tcp,udp"
+
+    def __init__(self, place: str, wanted: Wanted) -> None:
+        """As ``Network``; raises UsageError for another word behind the "#", too."""
+        place, _, transport = place.partition("#")
+        if transport not in ("", "tcp", "udp"):
+            raise UsageError(f"a camera's URL may end in #tcp or #udp, and not in #{transport}")
+        self.options = {
+            "rtsp_transport": transport or "tcp",
+            "allowed_media_types": "video",
+            "protocol_whitelist": self.protocols,
+        }
+        super().__init__(place, wanted)
+
+
+SOURCE = Rtsp
