@@ -17,6 +17,7 @@ from adae_edge.batch import Batch
 from adae_edge.benchmarks.record import record
 from adae_edge.contract import Contract
 from adae_edge.decoding.images import frame_size
+from adae_edge.decoding.shrinking import Shrinking
 from adae_edge.errors import UsageError
 from adae_edge.formats.files import check_writable, write_atomically, write_json
 from adae_edge.machine import available_threads
@@ -110,7 +111,8 @@ def run_bench(
 def usual_sizes(contract: Contract) -> list[tuple[int, int]]:
     """Width and height of the frames that are scored unless others are asked for.
 
-    The network's and 640x480, both large enough for the region; or the fixed one alone.
+    The network's and 640x480, both large enough for the region, and what a video of 640x480 is
+    shrunk to where that is done; or the fixed one alone.
     """
     if contract.form.size is not None:
         height, width = contract.form.size
@@ -121,6 +123,9 @@ def usual_sizes(contract: Contract) -> list[tuple[int, int]]:
         (max(width, least_width), max(height, least_height))
         for width, height in ((contract.side, contract.side), (640, 480))
     ]
+    if shrinking := Shrinking.by(contract):
+        height, width = shrinking.size(480, 640)
+        sizes.insert(1, (width, height))
     return list(dict.fromkeys(sizes))
 
 

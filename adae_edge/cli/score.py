@@ -155,7 +155,8 @@ def bench(
     size: Annotated[
         list[str] | None,
         typer.Option(
-            help="Frame size WIDTHxHEIGHT; may be repeated [default: the network's and 640x480]."
+            help="Frame size WIDTHxHEIGHT; may be repeated [default: the network's, 640x480, and "
+            "what a video of that is shrunk to]."
         ),
     ] = None,
     seconds: Annotated[
