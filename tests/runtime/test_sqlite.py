@@ -5,14 +5,17 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from adae_edge.errors import SinkError, UsageError
-from adae_edge.runtime.frame import Event
+from adae_edge.runtime import Scorer, Stream, delivery
+from adae_edge.runtime.frame import Event, Frame
 from adae_edge.runtime.sinks import sqlite
 from adae_edge.runtime.sinks.registry import open_sink
-from adae_edge.runtime.sinks.sink import Keeping
+from adae_edge.runtime.sinks.sink import Keeping, Listener
 from tests.runtime.test_sinks import AWKWARD, LOST, result, small_disk  # noqa: F401
+from tests.support.models import mean_model
 
 
 @pytest.fixture
@@ -177,6 +180,39 @@ def test_rows_wait_while_another_program_has_the_database_locked(tmp_path, impat
         other.close()
         sink.flush()
         assert frames_in(path) == list(range(2500))
+
+
+def test_a_lock_under_a_stream_is_told_and_costs_no_row(tmp_path, impatient, monkeypatch):
+    monkeypatch.setattr(delivery, "_FLUSH_S", 0.02)
+    (tmp_path / "model.onnx").write_bytes(mean_model())
+    path, told = tmp_path / "s.db", []
+    sink = open_sink(str(path))
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+
+    def wait_for(count):
+        deadline = time.monotonic() + 60
+        while len(told) < count:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def frames():
+        other.execute("BEGIN IMMEDIATE")
+        for number in range(20):
+            yield Frame("camera:0", number, time.time(), np.zeros((4, 4, 1), np.uint8))
+        wait_for(1)
+        other.execute("ROLLBACK")
+        wait_for(2)
+
+    with Scorer(tmp_path / "model.onnx", threads=1) as scorer, sink:
+        stream = Stream(scorer, frames(), [sink, Listener(told.append)])
+        assert stream.run().frames == 20
+        assert stream.complete
+    other.close()
+    locked, well = told
+    assert (locked.kind, well.kind) == ("sink", "sink")
+    assert locked.detail.endswith("database is locked; results are held back")
+    assert well.detail.endswith("keeps what was held back")
+    assert frames_in(path) == list(range(20))
 
 
 def test_what_a_lock_holds_back_is_bounded_and_a_row_that_fails_can_be_written_again(
