@@ -30,6 +30,11 @@ _KEY = re.compile(
     r"([?&;](?:[^=&\s]*(?:pass|pwd|token|secret|key|auth)[^=&\s]*)=)[^&\s]*", re.IGNORECASE
 )
 
+# A property of a GStreamer element, as in user-pw=.
+_PROPERTY = re.compile(
+    r"""(\b(?:user-id|user-pw|password|passphrase)\s*=\s*)("[^"]*"|'[^']*'|\S+)"""
+)
+
 
 def printable(text: str) -> str:
     """The text with everything unprintable written out, as in "\\x1b".
@@ -40,11 +45,11 @@ def printable(text: str) -> str:
 
 
 def without_password(text: str) -> str:
-    """The text with the user, the password and the keys of a URL in it as "***".
+    """The text with users, passwords and keys in it as "***": a URL's, and those of a pipeline.
 
     More is hidden rather than less: a password may hold any letter.
     """
-    return _USER.sub(r"\1***@", _KEY.sub(r"\1***", text))
+    return _USER.sub(r"\1***@", _KEY.sub(r"\1***", _PROPERTY.sub(r"\1***", text)))
 
 
 def command(*words: object) -> str:

@@ -136,23 +136,25 @@ class Live(Source):
         failures, told = 0, ""
         yield self._event("connecting", "is being opened")
         while not self._stopping:
+            before, started = self._number, time.monotonic()
             if self._hangs():
                 reason = f"is not opened again: {_HANGING} attempts hang"
             else:
-                before, started = self._number, time.monotonic()
                 reason = yield from self._follow()
-                if self._number > before and time.monotonic() - started > _LIVED_S:
-                    failures = 0
             if self._stopping:
                 return
-            if reason != told or not failures:
+            gave = self._number > before
+            if gave and time.monotonic() - started > _LIVED_S:
+                failures = 0
+            changed = gave or not told
+            if changed or reason != told:
                 yield self._event("lost", reason)
             told = reason
             pause = _PAUSES_S[min(failures, len(_PAUSES_S) - 1)]
             failures += 1
             _log.info("%s is opened again after %.1f s", self.name, pause)
             self._sleep(pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
-            if failures == 1 and not self._stopping:
+            if changed and not self._stopping:
                 yield self._event("connecting", "is being opened again")
 
     def _follow(self) -> Generator[Frame | Event, None, str]:

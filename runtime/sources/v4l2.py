@@ -1,0 +1,87 @@
+"""Linux cameras by their device, such as a USB camera at /dev/video0, read by PyAV."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+from adae_edge.decoding.shrinking import Shrinking
+from adae_edge.errors import SourceError, UsageError
+from adae_edge.runtime.sources.av import Reception
+from adae_edge.runtime.sources.live import Live
+from adae_edge.runtime.sources.query import options_of, rate, size
+from adae_edge.runtime.sources.source import Wanted
+
+
+def _format(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]{1,16}", text):
+        raise ValueError("FFmpeg's name of a format, such as mjpeg or yuyv422")
+    return text
+
+
+_OPTIONS = {"size": size, "fps": rate, "format": _format}
+
+
+class V4l2(Live):
+    """A camera by its device, as in "v4l2:///dev/video0?size=640x360&fps=30&format=mjpeg"."""
+
+    def __init__(self, place: str, wanted: Wanted) -> None:
+        """
+        Args:
+            place: "//", the path of the device, and behind "?" the options ``size``, ``fps`` and
+                ``format``; what is not given is the driver's choice.
+            wanted: the frames that the model takes.
+
+        Raises:
+            UsageError: an option is impossible, or other frames are wanted.
+            SourceError: there is no such device.
+        """
+        name = f"v4l2:{place}"
+        wanted.check_pictures(name)
+        path, _, query = place.removeprefix("//").partition("?")
+        options = options_of(name, query, _OPTIONS)
+        if not path.startswith("/"):
+            raise UsageError(f"{name} has no device: give its path, as in v4l2:///dev/video0")
+        if not Path(path).exists():
+            raise SourceError(f"there is no device {path}")
+        super().__init__(name, lambda: _Device(path, options, wanted.shrinking))
+
+
+class _Device(Reception):
+    """An opened device, in the mode that was asked for."""
+
+    def __init__(self, path: str, asked: dict[str, Any], shrinking: Shrinking | None) -> None:
+        options = {"timestamps": "abs"}  # the driver's, in seconds since 1970
+        if "size" in asked:
+            options["video_size"] = "{}x{}".format(*asked["size"])
+        if "fps" in asked:
+            options["framerate"] = f"{asked['fps']:g}"
+        if "format" in asked:
+            options["input_format"] = asked["format"]
+        super().__init__(path, options, shrinking, form="v4l2")
+        self._path, self._asked = path, asked
+
+    def open(self) -> None:
+        """Open the device; raises SourceError where it has not the mode that was asked for."""
+        try:  # the kernel's own reason is clearer than what FFmpeg makes of it
+            descriptor = os.open(self._path, os.O_RDWR | os.O_NONBLOCK)
+        except OSError as error:
+            raise SourceError(f"cannot be opened: {os.strerror(error.errno or 0)}") from error
+        try:
+            if not stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                raise SourceError("is no device")
+        finally:
+            os.close(descriptor)
+        super().open()
+        given = (self._decoder.width, self._decoder.height)
+        if "size" in self._asked and given != self._asked["size"]:
+            raise SourceError(
+                "has no frames of {} x {} pixels: ".format(*self._asked["size"])
+                + "the nearest are {} x {}".format(*given)
+            )
+
+
+SOURCE = V4l2

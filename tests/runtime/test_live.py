@@ -1,0 +1,335 @@
+"""Live sources: their states, the newest frame, and how they are opened again."""
+
+import contextlib
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adae_edge.benchmarks.peers import processes
+from adae_edge.errors import FrameError, SourceError, UsageError
+from adae_edge.runtime import Frame
+from adae_edge.runtime.sources import live
+from adae_edge.runtime.sources.address import Address
+from adae_edge.runtime.sources.clock import Clock
+from adae_edge.runtime.sources.live import Capture, Captured, Gap, Live
+from adae_edge.runtime.sources.registry import open_source
+from tests.support.peers import peers, rtsp_server
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(live, "_PAUSES_S", (0.0, 0.02))
+
+
+class Scripted(Capture):
+    """Plays a list: what to give, an error to raise, an event to hang on until it is set."""
+
+    def __init__(self, *script):
+        self.script, self.closed = list(script), False
+
+    def open(self):
+        if self.script and isinstance(self.script[0], SourceError):
+            raise self.script[0]
+
+    def read(self):
+        step = self.script.pop(0) if self.script else None
+        if isinstance(step, threading.Event):
+            step.wait(20)
+            step = None
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    def close(self):
+        self.closed = True
+
+
+def picture(value=0, shape=(4, 5, 3), **known):
+    return Captured(np.full(shape, value, np.uint8), time.time(), **known)
+
+
+def events_and_frames(captures, enough, **limits):
+    """What a source over these captures gives until ``enough`` says so."""
+    left = iter(captures)
+    source = Live("camera:7", lambda: next(left, Scripted()), **limits)
+    events, frames = [], []
+    for item in source:
+        (frames if isinstance(item, Frame) else events).append(item)
+        if enough(events, frames):
+            source.stop()
+    return events, frames
+
+
+def lost(times):
+    return lambda events, frames: [event.kind for event in events].count("lost") == times
+
+
+def test_the_end_of_a_live_stream_is_a_disconnection_and_numbers_go_on():
+    captures = [Scripted(picture(1)), Scripted(picture(2, shape=(9, 8, 1)))]
+
+    events, frames = events_and_frames(captures, lost(2))
+
+    assert [event.kind for event in events][:6] == [
+        "connecting",
+        "live",
+        "lost",
+        "connecting",
+        "live",
+        "lost",
+    ]
+    assert "closed by the other side" in events[2].detail
+    assert "5 x 4" in events[1].detail
+    assert "8 x 9" in events[4].detail
+    assert [frame.id for frame in frames] == [0, 1]
+    assert [frame.pixels.shape for frame in frames] == [(4, 5, 3), (9, 8, 1)]
+    assert all(capture.closed for capture in captures)
+
+
+def test_a_camera_that_cannot_be_opened_is_tried_again_and_told_once_with_its_reason():
+    refused = [Scripted(SourceError("is refused")) for _ in range(4)]
+
+    events, frames = events_and_frames([*refused, Scripted(picture())], lambda _, frames: frames)
+
+    assert [event.kind for event in events] == ["connecting", "lost", "connecting", "live"]
+    assert events[1].detail == "camera:7 is refused"
+    assert len(frames) == 1
+
+
+def test_a_camera_that_hangs_is_given_up_and_hanging_ones_are_bounded():
+    release = threading.Event()
+    hanging = [Scripted(release) for _ in range(10)]
+
+    events, _ = events_and_frames(
+        hanging, lambda events, _: "4 attempts hang" in events[-1].detail, silence_s=0.05
+    )
+
+    assert "silent for 0.05 seconds" in events[1].detail
+    assert sum(len(capture.script) == 0 for capture in hanging) == 4
+    release.set()
+    for thread in threading.enumerate():
+        if thread.name == "camera:7":
+            thread.join(5)
+    assert all(capture.closed for capture in hanging if not capture.script)
+
+
+def test_a_picture_that_stops_is_stalled_and_then_lost():
+    capture = Scripted(picture(), threading.Event())
+
+    events, _ = events_and_frames([capture], lost(1), silence_s=0.5, stall_s=0.1)
+
+    assert [event.kind for event in events] == ["connecting", "live", "stalled", "lost"]
+
+
+def test_the_newest_frame_is_given_and_the_others_are_counted():
+    many = [picture(number, old=number < 3) for number in range(9)]
+    source = Live("camera:7", lambda: Scripted(*many, threading.Event()))
+    reader = live._Reader(Scripted(*many), "camera:7", 5)
+    reader.start()
+    reader.join(5)
+
+    _, frame, over = reader.take(0)
+
+    assert over is not None
+    assert (frame.id, frame.skipped, int(frame.pixels[0, 0, 0])) == (13, 8, 8)
+    assert reader.take(0)[1] is None
+    assert source.endless
+
+
+def test_gaps_and_frames_that_cannot_be_given_are_events():
+    capture = Scripted(Gap(3, "lost three"), FrameError("it is too large"), picture())
+
+    events, frames = events_and_frames([capture], lost(1))
+
+    assert [(event.kind, event.frames) for event in events][1:3] == [("gap", 3), ("gap", 1)]
+    assert "too large" in events[2].detail
+    assert len(frames) == 1
+
+
+def test_a_library_that_raises_what_it_likes_is_a_reason_and_shows_no_password(caplog):
+    caplog.set_level("DEBUG")
+    capture = Scripted(picture(), ValueError("open rtsp://bob:s3cret@host/cam"))
+
+    events, _ = events_and_frames([capture], lost(1))
+
+    assert "ValueError" in events[-1].detail
+    assert "s3cret" not in events[-1].detail + caplog.text
+
+
+def test_times_are_the_senders_or_arrival_less_the_smallest_delay():
+    clock = Clock()
+    assert clock.moment(None, None, 1000.5) == (1000.5, False)
+    times = [clock.moment(n / 10, None, 1000 + n / 10 + late).time for n, late in LATE]
+    assert times == pytest.approx([1000.05, 1000.1, 1000.2, 1000.3], abs=1e-6)
+    assert clock.moment(0.4, 999.98, 1000.5).time == pytest.approx(1000.38)
+
+
+LATE = [(0, 0.05), (1, 0.0), (2, 0.04), (3, 0.3)]
+
+
+def test_a_backlog_is_old_and_what_follows_it_is_not():
+    clock = Clock()
+    for n in range(10):
+        assert not clock.moment(n / 10, None, 100 + n / 10).old
+    backlog = [clock.moment(n / 10, None, 106 + n / 1000) for n in range(10, 60)]
+    assert all(moment.old for moment in backlog[1:40])
+    assert backlog[10].time == pytest.approx(102, abs=0.01)
+    assert not clock.moment(6.1, None, 106.1).old
+
+
+@pytest.mark.parametrize("password", ["p@s:s/w%rd", "p%40s%3As%2Fw%25rd", "plain"])
+def test_a_password_of_any_letters_reaches_the_server_and_no_message(password):
+    address = Address(f"rtsp://bob:{password}@camera:554/1")
+    encoded = "plain" if password == "plain" else "p%40s%3As%2Fw%25rd"
+    assert address.url == f"rtsp://bob:{encoded}@camera:554/1"
+    assert address.shown == "rtsp://***@camera:554/1"
+    for secret in (password, encoded, "bob"):
+        assert secret not in address.hide(f"{address.url}: refused for {secret}")
+
+
+def test_a_frozen_server_is_noticed_and_a_new_one_found():
+    with rtsp_server() as (server, url):
+        source = open_source(url)
+        events, numbers = [], []
+        for item in source:
+            if isinstance(item, Frame):
+                numbers.append(item.id)
+                assert abs(time.time() - item.time) < 5
+                if len(numbers) == 10:
+                    server.kill()
+            else:
+                events.append(item)
+            if events[-1].kind == "lost":
+                source.stop()
+    assert [event.kind for event in events] == ["connecting", "live", "lost"]
+    assert numbers == sorted(set(numbers))
+
+
+def test_a_wrong_password_is_told_without_it(caplog):
+    caplog.set_level("DEBUG")
+    with rtsp_server(user="bob", password="r1ght@:/%") as (_, url):
+        right, wrong = (
+            open_source(url.replace("//", f"//bob:{word}@")) for word in ("r1ght@:/%", "wr0ng")
+        )
+        for item in right:
+            if isinstance(item, Frame):
+                break
+        said = []
+        for item in wrong:
+            said.append(item.detail)
+            if item.kind == "lost":
+                wrong.stop()
+    assert "401" in said[-1]
+    assert "wr0ng" not in caplog.text + "".join(said) + wrong.name
+    assert "r1ght" not in caplog.text + right.name
+
+
+@pytest.mark.parametrize("spec", ["rtsp://", "http://:80/", "rtsp://camera/1#tls"])
+def test_an_impossible_url_is_refused(spec):
+    with pytest.raises(UsageError):
+        open_source(spec)
+
+
+def first_of(spec, enough):
+    """Events and frames of a source until ``enough`` says so."""
+    events, frames = [], []
+    with open_source(spec) as source:
+        for item in source:
+            (frames if isinstance(item, Frame) else events).append(item)
+            if enough(events, frames):
+                source.stop()
+    return events, frames
+
+
+RED = "videotestsrc is-live=true pattern=red ! video/x-raw,format=I420,width=64,height=48"
+
+
+@pytest.mark.parametrize("ending", ["", ",colorimetry=1:4:0:0", " ! y4menc ! fdsink"])
+def test_a_pipeline_gives_its_colours_whatever_their_range(ending):
+    with peers():
+        processes.program("gst-launch-1.0")
+
+    events, frames = first_of(f"gst:{RED}{ending}", lambda _, frames: len(frames) == 3)
+
+    assert [event.kind for event in events] == ["connecting", "live"]
+    assert [frame.id for frame in frames] == sorted({frame.id for frame in frames})
+    assert np.abs(frames[0].pixels[5, 5] - np.array([255, 0, 0])).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "says"),
+    [
+        (f"{RED} ! identity eos-after=3", "ended"),
+        ("nosuchelement", 'no element "nosuchelement"'),
+        (
+            "rtspsrc location=rtsp://bob:s3cret@127.0.0.1:9/1 user-pw=s3cret ! decodebin",
+            "Could not open",
+        ),
+        ("fakesrc num-buffers=3 ! fakesink name=y4menc y4menc", "ended"),
+    ],
+)
+def test_a_pipeline_that_dies_is_lost_with_its_words_and_no_password(pipeline, says):
+    with peers():
+        processes.program("gst-launch-1.0")
+
+    events, _ = first_of(f"gst:{pipeline}", lost(1))
+
+    assert says in events[-1].detail
+    assert "s3cret" not in "".join(event.detail for event in events)
+
+
+def test_a_pipeline_that_writes_nothing_is_killed_when_its_source_is_stopped():
+    with peers():
+        processes.program("gst-launch-1.0")
+    source = open_source("gst:fakesrc ! fakesink y4menc name=unheard")
+    threading.Timer(0.5, source.stop).start()
+
+    assert [item.kind for item in source] == ["connecting"]
+
+    deadline = time.monotonic() + 5
+    while running("name=unheard") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not running("name=unheard")
+
+
+def running(word):
+    """Processes of others whose command line has this word."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found += [path] if word.encode() in path.read_bytes().split(b"\0") else []
+    return found
+
+
+@pytest.mark.parametrize("spec", ["gst:", "gst:videotestsrc 'open", "csi://front", "csi:0?x=1"])
+def test_an_impossible_pipeline_is_refused(spec):
+    with pytest.raises(UsageError):
+        open_source(spec)
+
+
+def test_without_gstreamer_its_package_is_named(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UsageError, match="gstreamer1"):
+        open_source("gst:videotestsrc")
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind", "says"),
+    [
+        ("v4l2:///dev/video987", SourceError, "there is no device /dev/video987"),
+        ("v4l2://video0", UsageError, "give its path"),
+        ("v4l2:///dev/null?size=big", UsageError, "WIDTHxHEIGHT"),
+        ("v4l2:///dev/null?format=a,b", UsageError, "mjpeg or yuyv422"),
+    ],
+)
+def test_an_impossible_device_is_one_sentence(spec, kind, says):
+    with pytest.raises(kind, match=says):
+        open_source(spec)
+
+
+@pytest.mark.parametrize(("path", "says"), [("/dev/null", "cannot be opened"), ("/", "directory")])
+def test_what_is_no_camera_is_told(path, says):
+    events, _ = first_of(f"v4l2://{path}", lost(1))
+    assert says in events[-1].detail
