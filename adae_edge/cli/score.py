@@ -28,8 +28,10 @@ def score(
         list[str],
         typer.Argument(
             help="An image, a DICOM file, a video, camera:0, or a folder of images and DICOM "
-            "files, whose other files are left out and counted; or NIfTI volumes for a model of "
-            "slices. Several are scored by the one model."
+            "files, whose other files are left out and counted; 'frames/*.png' in quotes; "
+            "watch:DIR for a folder and what is added to it; - for a video on the standard input; "
+            "synthetic:// for made-up frames; or NIfTI volumes for a model of slices. Several are "
+            "scored by the one model."
         ),
     ],
     to: Annotated[

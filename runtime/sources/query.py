@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import parse_qsl
 
 from adae_edge.contract import MAX_SIDE
 from adae_edge.errors import UsageError
@@ -26,7 +25,8 @@ def options_of(spec: str, query: str, known: Mapping[str, Parser]) -> dict[str, 
         UsageError: an option is unknown, is given twice, or has an impossible value.
     """
     found: dict[str, Any] = {}
-    for name, text in parse_qsl(query, keep_blank_values=True):
+    for part in filter(None, query.split("&")):
+        name, _, text = part.partition("=")
         if name not in known:
             raise UsageError(f"{spec} has the option {name}, and can have {', '.join(known)}")
         if name in found:

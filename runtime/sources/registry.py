@@ -7,6 +7,8 @@ what follows the colon. A new source is a new file, and nothing else changes.
 from __future__ import annotations
 
 import logging
+import re
+from difflib import get_close_matches
 from pathlib import Path
 
 from adae_edge.contract import Contract, Window
@@ -81,9 +83,10 @@ def open_source(spec: str, wanted: Wanted = _PICTURES) -> Source:
     """Open a source by its name on the command line.
 
     Args:
-        spec: a path of an image, a DICOM file, a video or a folder of images and DICOM files; a
-            camera, "camera:0", or "0" where no file has that name; or any scheme of this folder
-            with its place behind a colon. For kind "modality" a NIfTI volume or a folder of them.
+        spec: a path of an image, a DICOM file, a video or a folder of images and DICOM files, or a
+            pattern of paths such as "frames/*.png"; "-" for the standard input; a camera,
+            "camera:0", or "0" where no file has that name; or any scheme of this folder with its
+            place behind a colon. For kind "modality" a NIfTI volume or a folder of them.
         wanted: the frames that the model takes.
 
     Raises:
@@ -97,7 +100,7 @@ def open_source(spec: str, wanted: Wanted = _PICTURES) -> Source:
     if spec == "-":
         scheme, place = "stdin", spec
     if scheme is None and "://" in spec:
-        raise UsageError(f"there is no source {spec}: give a file, a folder or camera:0")
+        raise _no_source(spec)
     if scheme is None or (spec != "-" and Path(spec).exists()):
         scheme, place = _scheme_of(spec, wanted), spec
     source: Source = load_scheme(sources, scheme).SOURCE(place, wanted)
@@ -121,9 +124,22 @@ def _scheme_of(spec: str, wanted: Wanted) -> str:
         if is_pattern(spec) and not path.exists():
             return "glob"
         if not path.is_file():
-            raise UsageError(f"there is no source {spec}: give a file, a folder or camera:0")
+            raise _no_source(spec)
     except OSError as error:
         raise UsageError(f"{spec} cannot be opened: {error.strerror}") from error
     if is_nifti(path):
         raise UsageError(f"{spec} is a volume, and this model takes pictures")
     return "video" if path.suffix.lower() in VIDEO_SUFFIXES else "files"
+
+
+def _no_source(spec: str) -> UsageError:
+    """The complaint about a name behind which nothing is, with what may have been meant."""
+    hint = "give a file, a folder or camera:0"
+    if numbered := re.fullmatch(r"(?:camera[ _=-]?|/dev/video)([0-9]{1,3})", spec):
+        hint = f"a camera is given by its number, as in camera:{numbered[1]}"
+    else:
+        word, colon, _ = spec.partition(":")
+        near = get_close_matches(word.lower(), schemes(sources, _NO_SOURCES), 1) if colon else []
+        if near:
+            hint = f"did you mean {near[0]}: in place of {word}:?"
+    return UsageError(f"there is no source {spec}: {hint}")
