@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -197,3 +199,45 @@ def resumed(lab: Lab) -> Seen:
         other_code = other.end(None)
     expect(other_code in (1, 2), f"another model: exit code {other_code}")
     return judge(run.rows(), range(1, 41), f"whole again; another model: {other.last_words}")
+
+
+def _put(number: int, path: Path) -> None:
+    Image.fromarray(numbers.picture(number, 320, 240)).save(path)
+
+
+@fault("38", "watched folder: half-written, renamed, deleted files; removed and back; 1000 at once")
+def watched(lab: Lab) -> Seen:
+    """Each complete file once; what is gone before its turn is no row."""
+    folder, aside = lab.folder / "watched", lab.folder / "aside"
+    folder.mkdir()
+    aside.mkdir()
+    with lab.score(f"watch:{folder}") as run:
+        time.sleep(3)
+        # a file that is written in two halves, one that is renamed into place, one that goes
+        _put(1, aside / "1.png")
+        content = (aside / "1.png").read_bytes()
+        with (folder / "1.png").open("wb") as file:
+            file.write(content[: len(content) // 2])
+            file.flush()
+            time.sleep(0.3)
+            file.write(content[len(content) // 2 :])
+        _put(2, aside / "2.png")
+        (aside / "2.png").rename(folder / "2.png")
+        _put(3, folder / "3.png")
+        (folder / "3.png").unlink()
+        run.wait_for("rows 1 and 2", lambda: len(run.rows()) >= 2, 30)
+        # the folder goes and comes back
+        shutil.rmtree(folder)
+        time.sleep(2)
+        folder.mkdir()
+        _put(4, folder / "4.png")
+        run.wait_for("row 4", lambda: len(run.rows()) >= 3, 30)
+        # many at once
+        for number in range(5, 1005):
+            _put(number, folder / f"{number}.png")
+        run.wait_for("1003 rows", lambda: len(run.rows()) >= 1003, 120)
+        time.sleep(2)
+        code = run.end()
+    expect(code == 0, f"exit code {code} after SIGTERM: {run.last_words}")
+    sent = [1, 2, *range(4, 1005)]
+    return judge(run.rows(), sent, f"{len(run.rows())} rows; {run.said[0][1]}")

@@ -45,8 +45,9 @@ def gone(lab: Lab) -> Seen:
     try:
         with lab.score(f"http://127.0.0.1:{port}/cam.mjpg") as run:
             run.wait_for_rows(10, STARTS_S)
+            since = len(run.said)
             server.kill()
-            seconds, said = wait_to_notice(run)
+            seconds, said = wait_to_notice(run, since=since)
             time.sleep(3)
             server = _begin(clip, port)
             recovered = run.wait_for_rows(1, BACK_S)

@@ -30,9 +30,11 @@ _HERE, _THERE = "10.213.77.1", "10.213.77.2"
 def _name_server(answers: bool) -> Iterator[None]:
     """A name server that knows no name, or that never answers."""
 
+    over = threading.Event()
+
     def deny() -> None:
-        with suppress(OSError):
-            while True:
+        while not over.is_set():
+            with suppress(TimeoutError):
                 query, asker = server.recvfrom(512)
                 if answers:  # the same question, as an answer with the code of an unknown name
                     server.sendto(query[:2] + b"\x81\x83" + query[4:], asker)
@@ -42,8 +44,14 @@ def _name_server(answers: bool) -> Iterator[None]:
             server.bind((_NAME_SERVER, 53))
         except OSError as error:
             raise MissingPeer(f"this process may not be a name server: {error}") from error
-        threading.Thread(target=deny, daemon=True).start()
-        yield
+        server.settimeout(0.1)
+        thread = threading.Thread(target=deny, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
 
 def _named(lab: Lab, answers: bool) -> Seen:

@@ -25,8 +25,9 @@ from adae_edge.benchmarks.peers.processes import peer, program
 def killed(lab: Lab) -> Seen:
     """It is told, the command goes on trying, and ends well when asked."""
     with camera() as one, watching(lab, one) as run:
+        since = len(run.said)
         one.peer.kill()
-        seconds, said = wait_to_notice(run)
+        seconds, said = wait_to_notice(run, since=since)
         time.sleep(2)
         return stop(run, one, f"told after {seconds:.1f} s: {said}")
 

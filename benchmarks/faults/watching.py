@@ -78,9 +78,15 @@ def stop(run: Run, one: Camera, seen: str, age: float | None = 1.0) -> Seen:
     return judge_live(run, one.base, seen, fps, age)
 
 
-def wait_to_notice(run: Run, limit: float = NOTICED_S) -> tuple[float, str]:
-    """Wait until something more is said than that it opens: the seconds that it took, and what."""
-    before = len(run.said)
+def wait_to_notice(
+    run: Run, limit: float = NOTICED_S, since: int | None = None
+) -> tuple[float, str]:
+    """Wait until more is said than that it opens, after the first ``since`` sentences.
+
+    Returns:
+        The seconds that it took, and what was said.
+    """
+    before = len(run.said) if since is None else since
 
     def news() -> list[str]:
         lines = [line for _, line in run.said[before:]]
