@@ -103,6 +103,13 @@ def test_a_cut_mp4_whose_index_is_first_says_so(flags, tmp_path):
     assert 0 < len(frames) < FRAMES
 
 
+def test_a_cut_mp4_whose_index_was_last_is_refused_in_a_sentence(tmp_path):
+    path = write(tmp_path, "h264.mp4")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(SourceError, match=r"h264\.mp4 cannot be opened as a video: .* damaged"):
+        read(path)
+
+
 # What arithmetic coding makes of damage is often a picture that no decoder complains of, so that
 # these are examples of what it does complain of.
 NOTICED = [
