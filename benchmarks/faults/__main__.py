@@ -25,6 +25,14 @@ from adae_edge.benchmarks.faults.lab import Lab, WrongError
 from adae_edge.benchmarks.peers.processes import MissingPeer
 
 MODULES = (rtsp, doors, network, http, files, signals, sinks)  # whose import fills the table
+_ABOUT = (
+    "    python -m adae_edge.benchmarks.faults --json FILE --markdown FILE",
+    "",
+    "Frames are numbered pictures, and the model's score is the number that it reads, so that each",
+    "row tells which frame it is about. Lost rows are missing, doubled ones are there twice, and",
+    "false ones are about a frame that nobody sent, or have a time at which it was not made. Seconds",
+    "were taken on two busy cores.",
+)
 _HEADER = (
     "| # | done | seen | recovered s | lost | doubled | false |\n|---|---|---|---:|---:|---:|---:|"
 )
@@ -80,8 +88,7 @@ def attempt(each: Fault) -> dict[str, Any]:
 def table(results: dict[str, dict[str, Any]]) -> str:
     """The Markdown page of the results."""
     lines = [_line(number, result) for number, result in results.items()]
-    command = "    python -m adae_edge.benchmarks.faults --json FILE --markdown FILE"
-    return "\n".join(["# Faults", "", command, "", _HEADER, *lines, ""])
+    return "\n".join(["# Faults", "", *_ABOUT, "", _HEADER, *lines, ""])
 
 
 def _line(number: str, result: dict[str, Any]) -> str:
@@ -94,7 +101,7 @@ def _line(number: str, result: dict[str, Any]) -> str:
 
 
 def _chosen(only: str) -> list[Fault]:
-    """The faults whose numbers begin with those that were asked for."""
+    """The faults that were asked for, by number alone or with the letter."""
     if not only:
         return list(FAULTS.values())
     wanted = only.split(",")

@@ -26,7 +26,7 @@ def _stopped(lab: Lab, *kinds: signal.Signals) -> tuple[Run, int, float]:
         begun = time.monotonic()
         for kind in kinds[:-1]:
             run.peer.tell(kind)
-            time.sleep(0.01)
+            time.sleep(1)  # a run of the model ends before Python sees the signal
         code = run.end(kinds[-1])
         return run, code, time.monotonic() - begun
 
@@ -51,7 +51,7 @@ def interrupted(lab: Lab) -> Seen:
 def terminated_twice(lab: Lab) -> Seen:
     """The second one ends it at once; rows are whole."""
     run, code, seconds = _stopped(lab, signal.SIGTERM, signal.SIGTERM)
-    expect(seconds < 2, f"it took {seconds:.1f} s")
+    expect(seconds < 4, f"it took {seconds:.1f} s")
     return _rows_are_a_start(run, f"ended after {seconds:.2f} s, exit code {code}")
 
 
