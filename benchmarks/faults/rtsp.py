@@ -125,16 +125,16 @@ def other_size_in_stream(lab: Lab) -> Seen:
     """Two H.264 streams joined: numbers of both are read."""
     parts = [
         numbers.write_clip(lab.folder / f"{size[0]}.h264", range(*span), size=size)
-        for size, span in (((640, 360), (1, 151)), ((320, 240), (151, 301)))
+        for size, span in (((640, 360), (1, 601)), ((320, 240), (601, 751)))
     ]
     clip = lab.folder / "joined.h264"
     clip.write_bytes(b"".join(part.read_bytes() for part in parts))
     with camera(clip=clip) as one, lab.score(one.url) as run:
         run.wait_for_rows(1, STARTS_S)
-        run.wait_for("number of the second part", lambda: run.rows()[-1]["score"] > 160, 60)
+        run.wait_for("number of the second part", lambda: run.rows()[-1]["score"] > 610, 60)
         run.end()
     told = [int(row["score"]) for row in run.rows()]
-    false = sum(not 0 < number <= 300 for number in told)
+    false = sum(not 0 < number <= 750 for number in told)
     doubled = sum(before == after for before, after in pairwise(told))
     return Seen(f"numbers {min(told)} to {max(told)}", None, 0, doubled, false)
 
