@@ -30,8 +30,8 @@ _ABOUT = (
     "",
     "Frames are numbered pictures, and the model's score is the number that it reads, so that each",
     "row tells which frame it is about. Lost rows are missing, doubled ones are there twice, and",
-    "false ones are about a frame that nobody sent, or have a time at which it was not made. Seconds",
-    "were taken on two busy cores.",
+    "false ones are about a frame that nobody sent, or have a time at which it was not made.",
+    "Seconds were taken on two busy cores, in several runs.",
 )
 _HEADER = (
     "| # | done | seen | recovered s | lost | doubled | false |\n|---|---|---|---:|---:|---:|---:|"
