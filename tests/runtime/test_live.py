@@ -16,7 +16,8 @@ from adae_edge.runtime.sources.address import Address
 from adae_edge.runtime.sources.clock import Clock
 from adae_edge.runtime.sources.live import Capture, Captured, Gap, Live
 from adae_edge.runtime.sources.registry import open_source
-from tests.support.peers import peers, rtsp_server
+from tests.support.clips import ffmpeg
+from tests.support.peers import peer, peers, rtsp_server
 
 
 @pytest.fixture(autouse=True)
@@ -333,3 +334,63 @@ def test_an_impossible_device_is_one_sentence(spec, kind, says):
 def test_what_is_no_camera_is_told(path, says):
     events, _ = first_of(f"v4l2://{path}", lost(1))
     assert says in events[-1].detail
+
+
+def clip_over_http(port, tmp_path):
+    """An HTTP camera that shows a made-up clip for ever to one client."""
+    clip = tmp_path / "clip.mp4"
+    if not clip.exists():
+        ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", 50, clip)
+    how = ("-c:v", "mjpeg", "-f", "mpjpeg", "-listen", "1")
+    url = f"http://127.0.0.1:{port}/cam.mjpg"
+    return processes.start([peer("ffmpeg"), "-re", "-stream_loop", "-1", "-i", clip, *how, url])
+
+
+def test_an_http_camera_that_is_killed_is_lost_and_found_again(tmp_path):
+    port = processes.free_port()
+    cameras = [clip_over_http(port, tmp_path)]
+    events, ids = [], []
+    try:
+        with open_source(f"http://127.0.0.1:{port}/cam.mjpg") as source:
+            for item in source:
+                if isinstance(item, Frame):
+                    ids.append(item.id)
+                    assert item.pixels.shape == (48, 64, 3)
+                    if len(cameras) == 1 and len(ids) == 5:
+                        cameras[0].kill()
+                    elif len(cameras) == 2:
+                        source.stop()
+                else:
+                    events.append(item)
+                    if len(ids) >= 5 and len(cameras) == 1 and item.kind == "lost":
+                        cameras.append(clip_over_http(port, tmp_path))
+    finally:
+        for camera in cameras:
+            camera.kill()
+    kinds = [event.kind for event in events]
+    assert kinds.count("live") == 2
+    assert kinds[-1] == "live"
+    assert ids == sorted(set(ids))
+
+
+def test_a_server_that_freezes_is_stalled_and_lost_and_its_successor_may_be_of_another_size():
+    port = processes.free_port()
+    shapes, kinds = [], []
+    with rtsp_server(port) as (server, url):
+        with open_source(url) as source:
+            for item in source:
+                if isinstance(item, Frame):
+                    shapes.append(item.pixels.shape)
+                    if len(shapes) == 5:
+                        server.freeze()
+                    elif shapes[-1] != shapes[0]:
+                        source.stop()
+                else:
+                    kinds.append(item.kind)
+                    if kinds[-3:] == ["stalled", "lost", "connecting"]:
+                        server.kill()
+                        successor = processes.start_rtsp_server(port, {"size": "320x240"})
+        successor.kill()
+    assert kinds[:4] == ["connecting", "live", "stalled", "lost"]
+    assert kinds[-1] == "live"
+    assert set(shapes) == {(360, 640, 3), (240, 320, 3)}
