@@ -23,6 +23,7 @@ from adae_edge.errors import FrameError, SourceError, first_line
 from adae_edge.extras import needs
 from adae_edge.interface import check_size
 from adae_edge.runtime.sources.clock import Clock
+from adae_edge.runtime.sources.complaints import NO_FAULTS, words_of
 from adae_edge.runtime.sources.live import SILENCE_S, Capture, Captured, Gap
 from adae_edge.runtime.sources.pipe import FORMATS, STREAMS, Pipe
 from adae_edge.runtime.sources.trust import Missing, Shown, Trust, refusal
@@ -35,7 +36,7 @@ with needs("Reading a video", "camera"):
     from av.video.reformatter import Interpolation, VideoReformatter
 
 # What FFmpeg prints is captured where it matters, and goes nowhere else.
-av.logging.set_level(av.logging.ERROR)
+av.logging.set_level(av.logging.WARNING)
 av.logging.set_skip_repeated(False)
 logging.getLogger("libav").addHandler(logging.NullHandler())
 logging.getLogger("libav").propagate = False
@@ -148,7 +149,7 @@ class Recording:
             try:
                 packet, said = _listening(lambda: next(packets, None))
             except av.FFmpegError as error:
-                trust.cut = _words(error)
+                trust.cut = words_of(error)
                 packet, said = None, []
             if packet is not None and packet.pos is not None:
                 end = packet.pos + packet.size
@@ -178,7 +179,7 @@ class Recording:
         except av.EOFError:
             return []
         except av.FFmpegError as error:
-            trust.damage(position, _words(error))
+            trust.damage(position, words_of(error))
             return []
         if packet is not None and packet.is_corrupt:
             said = [*said, "its packet is damaged"]
@@ -258,13 +259,13 @@ class Reception(Capture):
         """The next frame or gap; None at the end, when what the decoder still holds is old."""
         while not self._ready:
             try:
-                packet = next(self._packets, None)
+                packet, said = _listening(lambda: next(self._packets, None), av.logging.WARNING)
             except (av.FFmpegError, OSError) as error:
                 raise SourceError(f"went away: {self._reason(error)}") from None
             if packet is None or not packet.size:
                 return None
             self.heard = time.monotonic()
-            self._decode(packet, time.time())
+            self._decode(packet, time.time(), [line for line in said if "missed" in line])
         return self._ready.popleft()
 
     def close(self) -> None:
@@ -272,12 +273,13 @@ class Reception(Capture):
         if self._container is not None:
             self._container.close()
 
-    def _decode(self, packet: Any, arrived: float) -> None:
+    def _decode(self, packet: Any, arrived: float, missed: list[str]) -> None:
         """Decode one packet, and keep the frames that rest on nothing lost."""
         try:
             frames, said = _listening(lambda: list(self._decoder.decode(packet)))
         except av.FFmpegError as error:
-            frames, said = [], [_words(error)]
+            frames, said = [], [words_of(error)]
+        said = missed + said
         if packet.is_corrupt or any(frame.is_corrupt for frame in frames):
             said.append("it is damaged")
         if said and self._whole:
@@ -369,12 +371,16 @@ def _open(path: str, pipe: Pipe | None) -> tuple[Any, str]:
         options = {"protocol_whitelist": protocols, "format_whitelist": formats}
         with av.logging.Capture() as said:
             container = av.open(place, options=options)
-        own = [text.strip() for _, name, text in said if name == container.format.name]
-        return container, "".join(own[:1])
+        named = (
+            text.strip()
+            for level, name, text in said
+            if name == container.format.name and level <= av.logging.ERROR
+        )
+        return container, next(named, "")
     except (av.FFmpegError, ValueError, UnicodeError, OSError) as error:
         if pipe is None:
             empty = Path(path).is_file() and Path(path).stat().st_size == 0
-            reason = "it is no video, or a damaged one"
+            reason = NO_FAULTS.get(getattr(error, "errno", 0)) or "it is no video, or a damaged one"
         else:
             empty, reason = not pipe.received, f"it is no such stream; {STREAMS} are"
         sentence = f"{path} cannot be opened as a video: {'it is empty' if empty else reason}"
@@ -382,16 +388,11 @@ def _open(path: str, pipe: Pipe | None) -> tuple[Any, str]:
         raise SourceError(sentence) from (None if "://" in path else error)
 
 
-def _listening(work: Callable[[], _Result]) -> tuple[_Result, list[str]]:
-    """Do some work, and hear what FFmpeg complains of meanwhile."""
+def _listening(
+    work: Callable[[], _Result], most: int = av.logging.ERROR
+) -> tuple[_Result, list[str]]:
+    """Do some work, and hear what FFmpeg complains of meanwhile, up to a level."""
     with av.logging.Capture() as said:
         result = work()
-    return result, [
-        line for _, _, text in said if (line := text.strip()) and not line.startswith(_HARMLESS)
-    ]
-
-
-def _words(error: Any) -> str:
-    """What FFmpeg printed about an error, or the error's own name."""
-    text = error.log[2].strip() if error.log else error.strerror
-    return "".join(letter if letter.isprintable() else "?" for letter in str(text)[:200])
+    lines = (text.strip() for level, _, text in said if level <= most)
+    return result, [line for line in lines if line and not line.startswith(_HARMLESS)]

@@ -33,6 +33,7 @@ class Clock:
         self._stream = self._arrived = 0.0
         self._least: list[float] = []  # of the window that is over and of the one that is not
         self._window_ends = 0.0
+        self._behind = False  # whether frames that waited come now, faster than they were captured
 
     def moment(self, stream: float | None, offset: float | None, arrived: float) -> Moment:
         """When a frame was captured.
@@ -42,12 +43,19 @@ class Clock:
             offset: what makes of that the sender's time, in seconds since 1970; None if unknown.
             arrived: when it came, in seconds since 1970.
         """
-        if stream is None:
+        if stream is None and not self._least:
             return Moment(arrived, old=False)
-        faster = stream - self._stream > _FASTER * (arrived - self._arrived)
+        if stream is None:  # a frame without a time among others: that of the one before
+            stream = self._stream
+        moved, passed = stream - self._stream, arrived - self._arrived
         least = self._least_delay(stream, arrived)
         self._stream, self._arrived = stream, arrived
-        old = faster and arrived - stream - least > _OLD_S
+        late = arrived - stream - least > _OLD_S
+        if late and (moved > _FASTER * passed or passed - moved > _OLD_S):
+            self._behind = True
+        elif moved or not late:  # at the pace of time, the way has become longer
+            self._behind = False
+        old = late and self._behind
         if offset is not None and abs(least - offset) < _AGREES_S:
             return Moment(min(stream + offset, arrived), old)
         return Moment(stream + least, old)

@@ -27,6 +27,7 @@ VIDEO_SUFFIXES = frozenset(
 _NO_SOURCES = {"registry", "source", "opencv", "av", "trust", "query", "pipe"} | {
     "address",
     "clock",
+    "complaints",
     "live",
     "network",
     "turning",

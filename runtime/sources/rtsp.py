@@ -18,11 +18,15 @@ class Rtsp(Network):
         place, _, transport = place.partition("#")
         if transport not in ("", "tcp", "udp"):
             raise UsageError(f"a camera's URL may end in #tcp or #udp, and not in #{transport}")
+        transport = transport or "tcp"
         self.options = {
-            "rtsp_transport": transport or "tcp",
+            "rtsp_transport": transport,
             "allowed_media_types": "video",
             "protocol_whitelist": self.protocols,
         }
+        if transport == "tcp":
+            # With a queue FFmpeg notices packets that the sender left out; TCP reorders none.
+            self.options["reorder_queue_size"] = "2"
         super().__init__(place, wanted)
 
 

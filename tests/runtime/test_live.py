@@ -175,9 +175,25 @@ def test_a_backlog_is_old_and_what_follows_it_is_not():
     for n in range(10):
         assert not clock.moment(n / 10, None, 100 + n / 10).old
     backlog = [clock.moment(n / 10, None, 106 + n / 1000) for n in range(10, 60)]
-    assert all(moment.old for moment in backlog[1:40])
+    assert all(moment.old for moment in backlog[:40])
     assert backlog[10].time == pytest.approx(102, abs=0.01)
     assert not clock.moment(6.1, None, 106.1).old
+
+
+def test_a_frame_without_a_time_has_that_of_the_one_before_and_not_its_arrival():
+    clock = Clock()
+    clock.moment(1.0, 1000.0, 1001.05)
+    assert clock.moment(1.1, 1000.0, 1006.0) == (pytest.approx(1001.1), True)
+    assert clock.moment(None, 1000.0, 1006.001) == (pytest.approx(1001.1), True)
+    assert clock.moment(1.2, 1000.0, 1006.002) == (pytest.approx(1001.2), True)
+
+
+def test_a_way_that_has_become_longer_for_good_leaves_no_frame_out():
+    clock = Clock()
+    for n in range(10):
+        clock.moment(n / 10, None, 100 + n / 10)
+    later = [clock.moment(n / 10, None, 103 + n / 10).old for n in range(10, 40)]
+    assert not any(later[1:])
 
 
 @pytest.mark.parametrize("password", ["p@s:s/w%rd", "p%40s%3As%2Fw%25rd", "plain"])
