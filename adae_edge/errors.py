@@ -32,7 +32,7 @@ _KEY = re.compile(
 
 # A property of a GStreamer element, as in user-pw=.
 _PROPERTY = re.compile(
-    r"""(\b(?:user-id|user-pw|password|passphrase)\s*=\s*)("[^"]*"|'[^']*'|\S+)"""
+    r"""((?<![?&;])\b(?:user-id|user-pw|password|passphrase)\s*=\s*)("[^"]*"|'[^']*'|\S+)"""
 )
 
 

@@ -154,7 +154,8 @@ def test_times_are_in_order_and_rates_are_positive(record):
 def test_the_commands_are_those_of_the_installed_package(record):
     results = record["sections"]["bench"]["results"]
     assert "scores on   cpu" in results["doctor"]["says"]
-    assert [row["batch"] for row in results["bench"]["figures"]["measurements"]] == [1, 64, 1, 64]
+    batches = [row["batch"] for row in results["bench"]["figures"]["measurements"]]
+    assert batches == [1, 64] * 3  # the network's size, a camera's, and what a video is shrunk to
     results = record["sections"]["training"]["results"]
     assert "threshold" in results["train"]["says"]
     assert "parity: " in results["export"]["says"]

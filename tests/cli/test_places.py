@@ -4,6 +4,7 @@ import logging
 import os
 import shlex
 import traceback
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -166,7 +167,6 @@ def test_a_password_in_a_url_is_never_printed(tmp_path, caplog, secret):
     url = f"rtsp://camera:{secret}@127.0.0.1:9/stream?token={secret.replace(' ', '')}"
     texts = []
     for work in (
-        lambda: open_source(url),
         lambda: open_source(f"camera:{url}"),
         lambda: open_source(f"video:{url}"),
         lambda: open_sink(url),
@@ -177,6 +177,8 @@ def test_a_password_in_a_url_is_never_printed(tmp_path, caplog, secret):
         with pytest.raises(AdaeEdgeError) as refused:
             work()
         texts.append("".join(traceback.format_exception(refused.value)))
+    camera = open_source(url)
+    texts += [camera.name, *(event.detail for event in islice(camera, 2))]
     frame = Frame(url, 0, 0.0, np.zeros((1, 1, 1), np.uint8))
     event = Event(url, 0.0, "failure", f"{url} went away")
     texts += [frame.source, frame.place, event.source, event.detail, caplog.text]

@@ -232,7 +232,7 @@ def test_a_source_for_a_model_shrinks_unless_it_is_to_be_exact(tmp_path):
 
 
 def test_a_shrunk_frame_of_a_video_that_turns_by_an_odd_angle_is_refused(tmp_path):
-    from adae_edge.runtime.sources.av import _turned
+    from adae_edge.runtime.sources.turning import turned
 
     with pytest.raises(FrameError, match="multiple of 90"):
-        _turned(np.zeros((16, 16, 3), np.uint8), [46341, 46341, 0, -46341, 46341])
+        turned(np.zeros((16, 16, 3), np.uint8), [46341, 46341, 0, -46341, 46341])
