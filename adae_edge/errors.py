@@ -26,14 +26,16 @@ import shlex
 
 # A path keeps one slash of a URL's two.
 _USER = re.compile(r"\b([a-z][a-z0-9+.-]*:(?://|/(?=[^/\s:@]+:)))[^\n]*@", re.IGNORECASE)
-_KEY = re.compile(
-    r"([?&;](?:[^=&\s]*(?:pass|pwd|token|secret|key|auth)[^=&\s]*)=)[^&\s]*", re.IGNORECASE
-)
+_TELLING = "(?:pass|pwd|token|secret|key|auth)"
+_KEY = re.compile(rf"([?&;](?:[^=&\s]*{_TELLING}[^=&\s]*)=)[^&\s]*", re.IGNORECASE)
 
 # A property of a GStreamer element, as in user-pw=.
 _PROPERTY = re.compile(
     r"""((?<![?&;])\b(?:user-id|user-pw|password|passphrase)\s*=\s*)("[^"]*"|'[^']*'|\S+)"""
 )
+
+_SHORTEST = 4  # letters of a secret that is hidden wherever it stands
+_secrets: set[str] = set()
 
 
 def printable(text: str) -> str:
@@ -44,11 +46,23 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
+def is_secret_word(name: str) -> bool:
+    """Whether a name tells that what it stands for is secret, as in CAMERA_PASSWORD."""
+    return re.search(_TELLING, name, re.IGNORECASE) is not None
+
+
+def hide(*secrets: str) -> None:
+    """Have ``without_password`` hide these texts wherever they stand, from now on."""
+    _secrets.update(secret for secret in secrets if len(secret) >= _SHORTEST)
+
+
 def without_password(text: str) -> str:
     """The text with users, passwords and keys in it as "***": a URL's, and those of a pipeline.
 
     More is hidden rather than less: a password may hold any letter.
     """
+    for secret in sorted(_secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
     return _USER.sub(r"\1***@", _KEY.sub(r"\1***", _PROPERTY.sub(r"\1***", text)))
 
 

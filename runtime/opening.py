@@ -18,6 +18,7 @@ from adae_edge.runtime.sinks.sink import ROWS, Keeping, Listener
 from adae_edge.runtime.sources.registry import open_source
 from adae_edge.runtime.sources.source import Wanted
 from adae_edge.runtime.stream import MAX_LATENCY_S, Stream
+from adae_edge.secrets import filled_in
 
 _log = logging.getLogger(__name__)
 
@@ -105,6 +106,7 @@ def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iter
 
 def _file_of(name: str) -> tuple[int, int] | str:
     """What tells a source from others: of a path its file, whatever the spelling."""
+    name = filled_in(name)
     try:
         status = Path(name).stat()
     except (OSError, ValueError):

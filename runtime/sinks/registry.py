@@ -13,6 +13,7 @@ from adae_edge.errors import UsageError, without_password
 from adae_edge.runtime import sinks
 from adae_edge.runtime.schemes import load_scheme, schemes, split_scheme
 from adae_edge.runtime.sinks.sink import ROWS, Keeping, Sink
+from adae_edge.secrets import filled_in
 
 _SUFFIXES = {"db": "sqlite"}
 _NO_SINKS = {"registry", "sink", "rows", "table"}
@@ -24,14 +25,17 @@ def open_sink(spec: str, keeping: Keeping = ROWS) -> Sink:
 
     Args:
         spec: "terminal"; "jsonl:FILE", "csv:FILE", "sqlite:FILE" or any scheme of this folder with
-            its place behind a colon; or a file whose suffix is a scheme.
+            its place behind a colon; or a file whose suffix is a scheme. ``${NAME}`` and
+            ``${credential:NAME}`` are replaced, as ``filled_in`` does.
         keeping: how rows are kept.
 
     Raises:
-        UsageError: there is no such sink, or it would be in a folder that does not exist.
+        UsageError: there is no such sink, it would be in a folder that does not exist, or its name
+            needs a variable or a credential that is not set.
         SinkError: the file cannot be written, or holds something else.
         MissingExtra: the package that this sink needs is not installed.
     """
+    spec = filled_in(spec)
     known = schemes(sinks, _NO_SINKS)
     scheme, place = _split(spec, known)
     if scheme not in known or (scheme == "terminal") != (spec == "terminal") or not place:
@@ -46,6 +50,7 @@ def open_sink(spec: str, keeping: Keeping = ROWS) -> Sink:
 
 def place_of(spec: str) -> str:
     """Where a sink writes, the same for every spelling of one file, also through links."""
+    spec = filled_in(spec)
     _, place = _split(spec, schemes(sinks, _NO_SINKS))
     path = Path(place)
     if spec == "terminal" or not path.exists():

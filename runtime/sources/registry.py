@@ -19,6 +19,7 @@ from adae_edge.errors import UsageError, without_password
 from adae_edge.runtime import sources
 from adae_edge.runtime.schemes import load_scheme, schemes, split_scheme
 from adae_edge.runtime.sources.source import Source, Wanted
+from adae_edge.secrets import filled_in
 
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
@@ -68,8 +69,9 @@ def open_normals(
             it by its names; or as ``open_source``.
         DatasetError: the names in a folder leave open which pictures are normal.
     """
-    if contract.kind == "image" and Path(spec).is_dir():
-        layout = read_layout(Path(spec))
+    folder = Path(filled_in(spec))
+    if contract.kind == "image" and folder.is_dir():
+        layout = read_layout(folder)
         if others := layout.anomalous + layout.masks:
             normal = " and ".join(map(str, layout.normal))
             raise UsageError(f"{others[0]} is not normal by its name: give {normal} alone")
@@ -88,13 +90,16 @@ def open_source(spec: str, wanted: Wanted = _PICTURES) -> Source:
             pattern of paths such as "frames/*.png"; "-" for the standard input; a camera,
             "camera:0", or "0" where no file has that name; or any scheme of this folder with its
             place behind a colon. For kind "modality" a NIfTI volume or a folder of them.
+            ``${NAME}`` and ``${credential:NAME}`` are replaced, as ``filled_in`` does.
         wanted: the frames that the model takes.
 
     Raises:
-        UsageError: there is no such source, it may not be read, or it gives no frames of this kind.
+        UsageError: there is no such source, it may not be read, it gives no frames of this kind,
+            or its name needs a variable or a credential that is not set.
         SourceError: the camera or the video cannot be opened.
         MissingExtra: the package that this source needs is not installed.
     """
+    spec = filled_in(spec)
     if not spec:
         raise UsageError("the source is empty: give a file, a folder or camera:0")
     scheme, place = split_scheme(spec, schemes(sources, _NO_SOURCES))
