@@ -32,6 +32,7 @@ from adae_edge.runtime.sources.turning import Matrix, matrix_of, turned
 with needs("Reading a video", "camera"):
     import av
     import av.logging
+    from av.sidedata.sidedata import SideDataContainer
     from av.stream import Disposition
     from av.video.reformatter import Interpolation, VideoReformatter
 
@@ -349,9 +350,10 @@ class Conversion:
             frame, width, height, format="rgb24", interpolation=how, threads=1
         )
         pixels, sideways = np.asarray(rgb.to_ndarray(), np.uint8), False
-        # Asked rarely: PyAV's side data and its frame hold each other, and their memory for long.
         if frame.key_frame or frame.rotation != self._rotation:
-            self._matrix, self._rotation = matrix_of(frame), frame.rotation
+            # frame.side_data would hold the frame, which holds it: memory that stays for minutes.
+            data: Any = SideDataContainer(frame)  # type: ignore[call-arg]
+            self._matrix, self._rotation = matrix_of(data), frame.rotation
         if self._matrix is not None:
             pixels, sideways = turned(pixels, self._matrix)
         if size == whole:

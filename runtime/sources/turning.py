@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,9 +13,9 @@ from adae_edge.errors import FrameError
 Matrix: TypeAlias = Sequence[int]
 
 
-def matrix_of(frame: Any) -> Matrix | None:
-    """The display matrix of a frame: its first five numbers that turn and mirror."""
-    side = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+def matrix_of(side_data: Iterable[Any]) -> Matrix | None:
+    """The display matrix in a frame's side data: its first five numbers that turn and mirror."""
+    side = next((data for data in side_data if data.type.name == "DISPLAYMATRIX"), None)
     return None if side is None else np.frombuffer(bytes(side), np.int32)[:5].tolist()
 
 

@@ -1,7 +1,9 @@
 """Videos of many kinds: whole, trimmed, cut, damaged, turned, and what only looks like one."""
 
+import gc
 import shutil
 
+import av
 import numpy as np
 import pytest
 
@@ -173,6 +175,21 @@ def test_a_video_is_turned_as_it_says(degrees, tmp_path):
     ffmpeg("-i", path, "-c:v", "ffv1", "-pix_fmt", "bgr0", again)  # which turns it
     for turned, frame in zip(frames, read(again)[0], strict=True):
         assert np.abs(turned.pixels.astype(int) - frame.pixels).mean() < 12
+
+
+def test_a_decoded_frame_is_let_go_of_without_the_garbage_collector(tmp_path):
+    path = tmp_path / "key-frames.mp4"
+    ffmpeg("-i", write(tmp_path, "h264.mp4"), "-c:v", "libx264", "-g", 1, path)
+    gc.collect()
+    gc.disable()
+
+    try:
+        read(path)
+        left = [thing for thing in gc.get_objects() if isinstance(thing, av.VideoFrame)]
+    finally:
+        gc.enable()
+
+    assert not left
 
 
 @pytest.mark.parametrize("size", [(97, 81), (33, 20)])
