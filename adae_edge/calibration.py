@@ -24,6 +24,8 @@ def calibrate(
     fpr: float | None = None,
     confidence: float = DEFAULT_CONFIDENCE,
     peaks: NDArray[np.float32] | None = None,
+    aside: NDArray[np.float32] | None = None,
+    aside_peaks: NDArray[np.float32] | None = None,
 ) -> Calibration:
     """Choose the lowest threshold that keeps a false-positive rate with a confidence.
 
@@ -37,11 +39,17 @@ def calibrate(
     The threshold of the map is chosen from the maps' largest values in the same way, so that at
     most ``fpr`` of all further normals have any pixel above it, with the same confidence.
 
+    Normals that were set aside because a model misjudged them are no draw of all normals. So they
+    count for no promise: they take their places among the scores, and the rank stays that of the
+    others. A threshold can only rise by them, and keeps what it promises.
+
     Args:
         scores: float32 [n], scores of normals that the training did not see.
         fpr: bound on the false-positive rate; None takes 0.01, or the lowest that n can promise.
         confidence: probability that the bound holds, between 0 and 1.
         peaks: float32 [n], the largest value of each normal's map; None where there is no map.
+        aside: float32 [m], scores of normals that were set aside as misjudged; None for none.
+        aside_peaks: float32 [m], the same for their maps.
 
     Returns:
         The thresholds in the units of the score and of the map, and what they rest on.
@@ -51,11 +59,11 @@ def calibrate(
             normals to promise it.
     """
     count = len(scores)
-    if count == 0 or not np.isfinite(scores).all():
+    if count == 0 or not all(np.isfinite(v).all() for v in (scores, aside) if v is not None):
         raise UsageError(
             "a threshold needs scores of normals, and every one must be a finite number"
         )
-    if peaks is not None and not np.isfinite(peaks).all():
+    if not all(np.isfinite(v).all() for v in (peaks, aside_peaks) if v is not None):
         raise UsageError("a map's threshold needs maps of finite numbers")
     if not 0 < confidence < 1:
         raise UsageError(f"a confidence lies between 0 and 1, and {confidence} does not")
@@ -72,9 +80,12 @@ def calibrate(
             "higher rate"
         )
     ordered = np.sort(scores.astype(np.float64))
+    every = scores if aside is None else np.append(scores, aside)
+    if peaks is not None and aside_peaks is not None:
+        peaks = np.append(peaks, aside_peaks)
     quantiles = np.quantile(ordered, np.linspace(0, 1, QUANTILES))
     return Calibration(
-        threshold=_just_above(scores, rank),
+        threshold=_just_above(every, rank),
         target_fpr=float(fpr),
         confidence=float(confidence),
         normals=count,

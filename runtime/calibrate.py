@@ -6,12 +6,13 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adae_edge.calibration import DEFAULT_CONFIDENCE, DEFAULT_FPR, calibrate
 from adae_edge.contract import Calibration, Contract, Window
@@ -21,6 +22,7 @@ from adae_edge.errors import (
     FrameError,
     ModelFileError,
     SourceError,
+    UsageError,
 )
 from adae_edge.formats import enginefile, modelfile
 from adae_edge.formats.files import write_atomically
@@ -42,12 +44,16 @@ class Recalibration:
         contract: the new one.
         before: the calibration that it replaces.
         above_before: how many of the new normals score above that one's threshold.
+        aside: how many frames were set aside as misjudged.
+        still_above: how many of those score above the new threshold, too.
         left_out: how many files of the normals' folder were no frames, in words; "" for none.
     """
 
     contract: Contract
     before: Calibration
     above_before: int
+    aside: int = 0
+    still_above: int = 0
     left_out: str = ""
 
 
@@ -61,6 +67,16 @@ class _Scores(Sink):
         self.peaks: list[float] = []
         self.shrunk = False
         self._contract = contract
+
+    @property
+    def all(self) -> NDArray[np.float32]:
+        """The scores, float32 [n]."""
+        return np.array(self.values, np.float32)
+
+    @property
+    def all_peaks(self) -> NDArray[np.float32] | None:
+        """The maps' largest values, float32 [n]; None where there is no map."""
+        return np.array(self.peaks, np.float32) if self.wants else None
 
     def write(self, scored: Scored) -> None:
         self.values.append(scored.score)
@@ -84,6 +100,7 @@ def recalibrate(
     brain_mask: Path | None = None,
     started: Callable[[Stream], object] = lambda stream: None,
     exact: bool = False,
+    aside: Sequence[str] = (),
 ) -> Recalibration:
     """Set the threshold of a model file or an engine from the scores of normal frames.
 
@@ -103,6 +120,8 @@ def recalibrate(
         brain_mask: for NIfTI volumes that are not skull-stripped.
         started: called with the stream of normals before it runs, so that it can be stopped.
         exact: whether no frame is shrunk while it is decoded.
+        aside: sources of further normal frames, set aside because the model misjudged them; they
+            can only raise the threshold, see ``calibrate``.
 
     Raises:
         UsageError: too few frames for the rate, or a camera, which never ends.
@@ -116,28 +135,68 @@ def recalibrate(
         for place in (path.resolve(), path.resolve().parent):
             if not os.access(place, os.W_OK):  # known now, and not only when all frames are scored
                 raise AdaeEdgeError(f"cannot write {place}: it is read-only")
-        source = open_normals(scorer.contract, normals, window, brain_mask, exact)
-        scores = _Scores(scorer.contract)
-        stream = Stream(scorer, source, [scores])
-        started(stream)
-        stream.run()
-        if stream.stopped:
-            raise SourceError(f"{path} is left as it is: the normals were stopped before their end")
         contract = scorer.contract
+        drawn, misjudged, left_out = _Scores(contract), _Scores(contract), []
+        for source, scores in [(normals, drawn), *((folder, misjudged) for folder in aside)]:
+            opened = open_normals(contract, source, window, brain_mask, exact)
+            stream = Stream(scorer, opened, [scores])
+            started(stream)
+            stream.run()
+            if stream.stopped:
+                why = "the normals were stopped before their end"
+                raise SourceError(f"{path} is left as it is: {why}")
+            left_out.append(stream.left_out)
 
     before = contract.calibration
-    peaks = np.array(scores.peaks, np.float32) if scores.peaks else None
-    calibration = calibrate(np.array(scores.values, np.float32), fpr, confidence, peaks)
-    decoding = rules_of(contract.kind, scores.shrunk)
+    calibration = calibrate(
+        drawn.all, fpr, confidence, drawn.all_peaks, misjudged.all, misjudged.all_peaks
+    )
+    decoding = rules_of(contract.kind, drawn.shrunk or misjudged.shrunk)
     contract = replace(contract.with_calibration(calibration), decoding=decoding)
     _replace(path, old, _form(old).with_contract(old, contract))
-    above = sum(score > before.threshold for score in scores.values)
-    return Recalibration(contract, before, above, stream.left_out)
+    return Recalibration(
+        contract,
+        before,
+        above_before=sum(score > before.threshold for score in drawn.values),
+        aside=len(misjudged.values),
+        still_above=sum(score > calibration.threshold for score in misjudged.values),
+        left_out="; ".join(filter(None, left_out)),
+    )
+
+
+def roll_back(path: Path) -> Contract:
+    """Put FILE.previous, which ``recalibrate`` kept, in place of a model file or an engine.
+
+    The file that it replaces becomes FILE.previous, so that a second call takes the first one back.
+
+    Returns:
+        The contract of the file that is in place now.
+
+    Raises:
+        UsageError: there is no such file, or nothing was kept.
+        ModelFileError: what was kept is damaged, or is no model file; both files stay.
+        AdaeEdgeError: the folder may not be written; as before.
+    """
+    previous = _previous(path)
+    if not path.is_file() or not previous.is_file():
+        missing = previous if path.is_file() else path
+        raise UsageError(f"there is no file {missing}, so nothing can be taken back")
+    if not os.access(path.resolve().parent, os.W_OK):
+        raise AdaeEdgeError(f"cannot write {path.resolve().parent}: it is read-only")
+    with Scorer(previous) as scorer:  # it is loaded, and not only read, before it is trusted again
+        contract = scorer.contract
+    _replace(path, path.read_bytes(), previous.read_bytes())
+    return contract
 
 
 def _form(data: bytes) -> ModuleType:
     """The module that knows the file's form."""
     return enginefile if data.startswith(enginefile.MAGIC) else modelfile
+
+
+def _previous(path: Path) -> Path:
+    """Where the file before is kept."""
+    return path.with_name(path.name + ".previous")
 
 
 def _replace(path: Path, old: bytes, new: bytes) -> None:
@@ -152,7 +211,7 @@ def _replace(path: Path, old: bytes, new: bytes) -> None:
     # ones stay.
     target = path.resolve()
     ready = target.with_name(target.name + ".next")
-    previous = path.with_name(path.name + ".previous")
+    previous = _previous(path)
     try:
         write_atomically(ready, new)
         write_atomically(previous, old)

@@ -14,6 +14,7 @@ from adae_edge import __version__
 from adae_edge.cli.demo import demo
 from adae_edge.cli.doctor import doctor
 from adae_edge.cli.export import engine, export, inspect
+from adae_edge.cli.record import record
 from adae_edge.cli.rehearse import rehearse
 from adae_edge.cli.score import bench, calibrate, score
 from adae_edge.cli.shared import complain
@@ -34,6 +35,7 @@ app = typer.Typer(
 # In the order of the help.
 app.command()(demo)
 app.command()(download)
+app.command()(record)
 app.command()(train)
 app.command()(evaluate)
 app.command()(reproduce)

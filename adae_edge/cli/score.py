@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,10 @@ from adae_edge.cli.shared import (
     window_of,
 )
 from adae_edge.cli.stopping import Stopped, gently
+from adae_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from adae_edge.runtime.calibrate import Recalibration
 
 
 def score(
@@ -113,7 +117,20 @@ def calibrate(
     model: Annotated[
         Path, typer.Argument(help="A model file, or an engine; FILE.previous is kept.")
     ],
-    normals: Annotated[str, typer.Argument(help="A source of normal frames, as for score.")],
+    normals: Annotated[
+        str | None, typer.Argument(help="A source of normal frames, as for score.")
+    ] = None,
+    aside: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            help="Source of further normals that the model misjudged, which can only raise the "
+            "threshold; may be repeated.",
+        ),
+    ] = None,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="Put FILE.previous back in place, and keep this one.")
+    ] = False,
     fpr: Annotated[
         float, typer.Option(help="False-positive rate that the threshold keeps.")
     ] = 0.01,
@@ -127,8 +144,14 @@ def calibrate(
     exact: Exact = False,
 ) -> None:
     """Set a model's threshold from normal frames, on the device, without another export."""
-    from adae_edge.runtime.calibrate import recalibrate
+    from adae_edge.runtime.calibrate import recalibrate, roll_back
 
+    if rollback != (normals is None) or (rollback and aside):
+        raise UsageError("give either normals, or --rollback alone")
+    if normals is None:
+        threshold = roll_back(model).calibration.threshold
+        typer.echo(f"threshold {threshold:.4f} as before; {model}.previous is the one until now")
+        return
     with gently() as on_signal:
         done = recalibrate(
             model,
@@ -140,6 +163,7 @@ def calibrate(
             brain_mask,
             started=lambda stream: on_signal(stream.stop),
             exact=exact,
+            aside=aside or (),
         )
     calibration = done.contract.calibration
     typer.echo(
@@ -147,8 +171,17 @@ def calibrate(
         f"the threshold before, {done.before.threshold:.4f}, lies below "
         f"{done.above_before} of these {calibration.normals} normals "
         f"({done.above_before / calibration.normals:.2%})\n"
+        f"{_set_aside(done)}"
         f"wrote {model}" + (f"; {done.left_out}" if done.left_out else "")
     )
+
+
+def _set_aside(done: Recalibration) -> str:
+    """What became of the frames that were set aside, in a line."""
+    if not done.aside:
+        return ""
+    normal = done.aside - done.still_above
+    return f"{normal} of {done.aside} frames that were set aside are normal now\n"
 
 
 def bench(

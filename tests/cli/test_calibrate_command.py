@@ -12,7 +12,7 @@ import pytest
 from onnx import ModelProto
 from PIL import Image
 
-from adae_edge.calibration import calibrate
+from adae_edge.calibration import calibrate, threshold_rank
 from adae_edge.contract import Region
 from adae_edge.errors import AdaeEdgeError, FrameError, ModelFileError, UsageError
 from adae_edge.formats import modelfile
@@ -347,3 +347,84 @@ def test_what_is_read_only_is_left_as_it_is(model, normals, small_model, place):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"adae-edge: cannot write {locked}: it is read-only\n"
     assert_untouched(model, small_model)
+
+
+@pytest.fixture
+def misjudged(tmp_path):
+    folder = tmp_path / "misjudged"
+    folder.mkdir()
+    for level in (200, 210, 220):  # brighter than any normal frame
+        Image.fromarray(np.full((8, 8), level, np.uint8)).save(folder / f"{level}.png")
+    return folder
+
+
+def test_frames_that_were_set_aside_are_normal_afterwards(model, normals, misjudged):
+    recalibrate(model, str(normals), FPR)
+    done = command(model, normals, "--fpr", FPR, "--with", misjudged)
+    assert done.returncode == 0, done.stderr
+    assert "2 of 3 frames that were set aside are normal now" in done.stdout
+    scorer = Scorer(model, threads=1)
+    rank = threshold_rank(120, FPR, 0.95)
+    assert scorer.threshold == pytest.approx([220, 210, 200][rank - 1] * 1.0001, rel=1e-6)
+    assert scorer.contract.calibration.normals == 120
+
+
+def test_frames_that_were_set_aside_never_lower_a_threshold():
+    """Though low scores among them would, if they counted as drawn."""
+    scores = np.linspace(1, 2, 200, dtype=np.float32)
+    alone = calibrate(scores, FPR, peaks=scores * 2)
+    low = np.zeros(5000, np.float32)
+    assert calibrate(scores, FPR, peaks=scores * 2, aside=low, aside_peaks=low) == alone
+    high = np.full(2, 9, np.float32)
+    raised = calibrate(scores, FPR, peaks=scores * 2, aside=high, aside_peaks=high)
+    assert raised.threshold > alone.threshold
+    assert raised.map_threshold > alone.map_threshold
+    assert (raised.normals, raised.quantiles) == (alone.normals, alone.quantiles)
+
+
+def test_a_frame_set_aside_that_cannot_be_scored_changes_nothing(model, normals, misjudged):
+    data = model.read_bytes()
+    (misjudged / "200.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    done = command(model, normals, "--fpr", FPR, "--with", misjudged)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "200.png" in done.stderr
+    assert_untouched(model, data, ("model.onnx", "normals", "misjudged"))
+
+
+def test_rollback_puts_the_previous_file_back_and_a_second_one_takes_it_back(model, normals):
+    first = model.read_bytes()
+    recalibrate(model, str(normals), FPR)
+    second = model.read_bytes()
+    done = command(model, "--rollback")
+    assert (done.returncode, done.stderr) == (0, "")
+    threshold = modelfile.check(first).contract.calibration.threshold
+    assert done.stdout.startswith(f"threshold {threshold:.4f} as before")
+    previous = model.with_name("model.onnx.previous")
+    assert (model.read_bytes(), previous.read_bytes()) == (first, second)
+    assert command(model, "--rollback").returncode == 0
+    assert (model.read_bytes(), previous.read_bytes()) == (second, first)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "give either normals, or --rollback alone"),
+        (("normals", "--rollback"), "give either normals, or --rollback alone"),
+        (("--rollback", "--with", "normals"), "give either normals, or --rollback alone"),
+        (("--rollback",), "there is no file model.onnx.previous, so nothing can be taken back"),
+    ],
+)
+def test_rollback_that_cannot_be_is_refused(model, normals, small_model, arguments, sentence):
+    done = command("model.onnx", *arguments, cwd=model.parent)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert sentence in done.stderr
+    assert_untouched(model, small_model)
+
+
+def test_a_damaged_previous_file_is_not_put_back(model, normals, small_model):
+    previous = model.with_name("model.onnx.previous")
+    previous.write_bytes(small_model[: len(small_model) // 2])
+    done = command(model, "--rollback")
+    assert done.returncode == 1, done.stdout
+    assert "model.onnx.previous" in done.stderr
+    assert_untouched(model, small_model, ("model.onnx", "model.onnx.previous", "normals"))
