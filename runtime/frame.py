@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.errors import without_password
+from adae_edge.placement import Placement
 
 # What an event can be, and what it says.
 KINDS = {
@@ -106,11 +107,16 @@ class Scored:
         age: seconds from the frame's time until its score was known.
         wants: "calibrate" where the threshold was chosen on frames that were decoded by another
             rule; "" otherwise.
-        anomaly_map: float32 [S, S] or [H, W], where the score comes from; None unless a sink wants
-            it and the model has it.
+        anomaly_map: float32 [S, S] or [H, W], where the score comes from; None unless the model has
+            it and a sink shows it of this frame.
         boxes: of the map's regions above its threshold, the one with the highest peak first, 20 at
-            most; None unless a sink wants them, and the model has a map and a threshold for it.
+            most; None unless the model has a map and a threshold for it, and a sink shows them of
+            this frame.
         model: the short hash of the model, as in ``Scorer.model``.
+        opened: the source's name as it was opened, such as the folder that the frame's file is in.
+        placement: where the map lies in the frame; None without a map.
+        map_threshold: above which a pixel of the map is anomalous; None without a map, or where
+            none was chosen.
     """
 
     frame: Frame
@@ -121,6 +127,9 @@ class Scored:
     anomaly_map: NDArray[np.float32] | None = None
     boxes: tuple[Box, ...] | None = None
     model: str = ""
+    opened: str = ""
+    placement: Placement | None = None
+    map_threshold: float | None = None
 
     @property
     def verdict(self) -> str:

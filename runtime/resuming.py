@@ -119,7 +119,7 @@ class _Rest(Sink):
 
     def __init__(self, sink: Sink, held: Held) -> None:
         self._sink, self._held = sink, held
-        self.wants, self.name = sink.wants, sink.name
+        self.wants, self.shows, self.name = sink.wants, sink.shows, sink.name
 
     def write(self, scored: Scored) -> None:
         if not self._held.has(scored.frame.source, scored.frame.id):

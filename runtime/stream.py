@@ -12,25 +12,22 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from adae_edge.decoding.folders import left_out_words
 from adae_edge.decoding.rules import is_covered
 from adae_edge.errors import AdaeEdgeError, FrameError, UsageError
-from adae_edge.runtime.batching import batch_of
-from adae_edge.runtime.boxes import boxes_of
 from adae_edge.runtime.delivery import Delivery
-from adae_edge.runtime.frame import Box, Event, Frame, Scored
+from adae_edge.runtime.frame import Event, Frame, Scored
 from adae_edge.runtime.intake import Intake, Item, Lane
 from adae_edge.runtime.metrics import Metrics
 from adae_edge.runtime.reloading import Reloader, check_same, model_event
 from adae_edge.runtime.scorer import Scorer
-from adae_edge.runtime.sinks.sink import BOXES, MAP, PIXELS, Sink
+from adae_edge.runtime.showing import Outcome, Showing
+from adae_edge.runtime.sinks.sink import Sink
 from adae_edge.runtime.sources.source import Source
 from adae_edge.runtime.threads import start
 
 MAX_LATENCY_S = 0.02
+_NO_MAP = "this model has no anomaly map to show: export it with --anomaly-map"
 _log = logging.getLogger(__name__)
 
 
@@ -69,7 +66,7 @@ class Stream:
                 each scored alone.
 
         Raises:
-            UsageError: the threshold is no number, or a sink wants a map that the model lacks.
+            UsageError: the threshold is no number.
         """
         self.threshold = scorer.threshold if threshold is None else threshold
         if not math.isfinite(self.threshold):
@@ -84,7 +81,7 @@ class Stream:
         self._max_latency = max_latency
         self._delivery = Delivery(self._count)
         self._reloader = Reloader(scorer.again)
-        self._with_map = self._with_boxes = self._with_pixels = False
+        self._showing = Showing(scorer, self.threshold)
         self._told_rules: set[str] = set()
         self._error: Exception | None = None  # by which a source ends the stream
         self._lost_sources = 0  # which the others survived
@@ -92,13 +89,9 @@ class Stream:
             self.add(sink)
 
     def add(self, sink: Sink) -> None:
-        """Hand results to one more sink.
-
-        Raises:
-            UsageError: the sink wants a map that the model lacks.
-        """
-        self._serve([*self._delivery.sinks, sink], self._scorer)
+        """Hand results to one more sink."""
         self._delivery.add(sink)
+        self._show()
 
     @property
     def summary(self) -> str:
@@ -160,6 +153,8 @@ class Stream:
                 self._reloader.running(intake),
                 self._capturing(intake),
             ):
+                if self._showing.lacks_map:
+                    self._delivery.put([_event("model", "note", _NO_MAP)])
                 while items := intake.take():
                     self._delivery.put(self._results(items))
                     if self._error is not None:
@@ -229,49 +224,40 @@ class Stream:
                 results += self._lost(place, what)
         return results
 
-    def _score(
-        self, frames: Sequence[Frame]
-    ) -> list[tuple[float, NDArray[np.float32] | None] | FrameError]:
-        """The score of each frame, and its map [S, S] or [H, W] if a sink wants it or its boxes.
-
-        Where a batch fails, its frames are scored one by one, and those that fail get the reason.
-        """
-        if not frames:
-            return []
+    def _score(self, frames: Sequence[Frame]) -> list[Outcome | FrameError]:
+        """What each frame's score is, or why it has none, and the time that it took."""
         started = time.perf_counter()
-        maps: Iterable[NDArray[np.float32] | None] = [None] * len(frames)
-        try:
-            arrays = batch_of(frames, self._scorer.contract.channels).arrays()
-            if self._with_map:
-                scores, maps = self._scorer.score_with_map(*arrays)
-            else:
-                scores = self._scorer.score(*arrays)
-        except FrameError as error:
-            if len(frames) == 1:
-                return [error]
-            return [outcome for frame in frames for outcome in self._score([frame])]
-        share = (time.perf_counter() - started) / len(frames)
-        self.metrics.latencies_s.extend([share] * len(frames))
-        return list(zip(scores.tolist(), maps, strict=True))
+        outcomes = self._showing.score(frames)
+        for outcome in outcomes:
+            if not isinstance(outcome, FrameError):
+                share = (time.perf_counter() - started) / len(frames)
+                self.metrics.latencies_s.append(share)
+        return outcomes
 
     def _result(
-        self,
-        place: int,
-        frame: Frame,
-        outcome: tuple[float, NDArray[np.float32] | None] | FrameError,
+        self, place: int, frame: Frame, outcome: Outcome | FrameError
     ) -> list[Scored | Event]:
         """A frame's result, and a note on its rule where it is the first one; or its failure."""
         self.metrics.skipped += frame.skipped
-        if isinstance(outcome, FrameError) or not math.isfinite(outcome[0]):
+        if isinstance(outcome, FrameError) or not math.isfinite(outcome.score):
             why = outcome if isinstance(outcome, FrameError) else "the score is not a finite number"
             return [_event(frame.source, "failure", f"{frame.source} {frame.id}: {why}")]
-        score, anomaly_map = outcome
         age = time.time() - frame.time
         wants = self._wants(frame)
-        boxes = self._boxes(frame, anomaly_map)
-        model = self._scorer.model
-        kept = frame if self._with_pixels else frame.without_pixels()
-        scored = Scored(kept, score, self.threshold, age, wants, anomaly_map, boxes, model)
+        kept = self._showing.kept(frame, outcome.score > self.threshold)
+        scored = Scored(
+            kept,
+            outcome.score,
+            self.threshold,
+            age,
+            wants,
+            outcome.anomaly_map,
+            outcome.boxes,
+            self._scorer.model,
+            _name(self.sources[place]),
+            outcome.placement,
+            outcome.map_threshold,
+        )
         self.metrics.frames += 1
         self.metrics.anomalous += scored.verdict == "anomalous"
         self.metrics.by_source[_name(self.sources[place])] += 1
@@ -294,39 +280,21 @@ class Stream:
         )
         return [_event(frame.source, "note", detail)]
 
-    def _boxes(
-        self, frame: Frame, anomaly_map: NDArray[np.float32] | None
-    ) -> tuple[Box, ...] | None:
-        """The boxes of the map's regions in the frame, if a sink wants them."""
-        if anomaly_map is None or not self._with_boxes:
-            return None
-        return boxes_of(anomaly_map, self._scorer.contract, *frame.size)
-
-    def _serve(self, sinks: Iterable[Sink], scorer: Scorer) -> None:
-        """Compute what these sinks want and this model has.
-
-        Raises:
-            UsageError: a sink wants a map that the model lacks.
-        """
-        wants = frozenset().union(*(sink.wants for sink in sinks))
-        if MAP in wants and scorer.form.anomaly_map is None:
-            raise UsageError("this model has no anomaly map: export it with --anomaly-map")
-        self._with_boxes = BOXES in wants and scorer.has_boxes
-        self._with_map = MAP in wants or self._with_boxes
-        self._with_pixels = PIXELS in wants
+    def _show(self) -> None:
+        """Compute what the sinks show with the present model and threshold."""
+        self._showing = Showing(self._scorer, self.threshold, self._delivery.sinks)
 
     def _change_to(self, new: Scorer) -> Event:
         """Score with a model that was loaded again from here on, unless it is refused."""
         try:
             check_same(new, self._scorer)
-            self._serve(self._delivery.sinks, new)
         except UsageError as error:
             new.close()
             return model_event(f"the model stays as it is: {error}")
         before = self._scorer.model
-        self._take_scorer(new)
         if self._threshold is None:
             self.threshold = new.threshold
+        self._take_scorer(new)
         return model_event(
             f"the model was loaded again: {new.model}, before {before}; "
             f"threshold {self.threshold:.4f}"
@@ -335,6 +303,7 @@ class Stream:
     def _take_scorer(self, scorer: Scorer) -> None:
         """Use a scorer, and close the one before if this stream opened it."""
         before, self._scorer = self._scorer, scorer
+        self._show()
         if before not in (self._given, scorer):
             before.close()
 

@@ -7,8 +7,8 @@ import io
 from collections.abc import Iterable
 
 from adae_edge.runtime.frame import Event, Scored
-from adae_edge.runtime.sinks.rows import EVENT_FIELDS, FIELDS, RowFile, event_row_of, row_of
-from adae_edge.runtime.sinks.sink import ROWS, Keeping, Kept
+from adae_edge.runtime.sinks.rows import EVENT_FIELDS, FIELDS, RowFile, event_row_of, flat, row_of
+from adae_edge.runtime.sinks.sink import ANOMALOUS, BOXES, ROWS, Keeping, Kept
 
 COLUMNS = (*FIELDS, *(name for name in EVENT_FIELDS if name not in FIELDS))
 _EARLIER = b"source,frame,time,"
@@ -17,13 +17,15 @@ _EARLIER = b"source,frame,time,"
 class Csv(RowFile):
     """A file of comma-separated values under a header; what a row lacks is empty."""
 
+    wants, shows = frozenset({BOXES}), ANOMALOUS
+
     def __init__(self, place: str, keeping: Keeping = ROWS) -> None:
         """As ``RowFile``."""
         super().__init__(place, keeping, header=_line(COLUMNS))
 
     def write(self, scored: Scored) -> None:
         """Append one line."""
-        self.append(_line([*row_of(scored).values(), *[None] * (len(COLUMNS) - len(FIELDS))]))
+        self.append(_line([*flat(row_of(scored)), *[None] * (len(COLUMNS) - len(FIELDS))]))
 
     def event(self, event: Event) -> None:
         """Append one line."""

@@ -6,7 +6,7 @@ import json
 
 from adae_edge.runtime.frame import Event, Scored
 from adae_edge.runtime.sinks.rows import EVENT_FIELDS, RowFile, event_row_of, row_of
-from adae_edge.runtime.sinks.sink import BOXES, Kept
+from adae_edge.runtime.sinks.sink import ANOMALOUS, BOXES, Kept
 
 # What rows of every version have, so that a file of an older one can go on.
 _ALWAYS = frozenset({"source", "frame", "time", "score", "threshold", "verdict"})
@@ -16,14 +16,11 @@ _BEGINNINGS = (b'{"source": ', b'{"event": ')
 class JsonLines(RowFile):
     """A file of one JSON object a line."""
 
-    wants = frozenset({BOXES})
+    wants, shows = frozenset({BOXES}), ANOMALOUS
 
     def write(self, scored: Scored) -> None:
-        """Append one line, with ``boxes`` where the model tells them."""
-        row: dict[str, object] = {**row_of(scored)}
-        if scored.boxes is not None:
-            row["boxes"] = [box._asdict() for box in scored.boxes]
-        self.append(json.dumps(row).encode() + b"\n")
+        """Append one line."""
+        self.append(json.dumps(row_of(scored)).encode() + b"\n")
 
     def event(self, event: Event) -> None:
         """Append one line, whose first field is the event's kind."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import os
 import re
@@ -16,6 +17,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from adae_edge.errors import SinkError, UsageError
 from adae_edge.runtime.frame import Event, Scored
@@ -23,7 +25,7 @@ from adae_edge.runtime.sinks.sink import ROWS, Keeping, Kept, Sink
 
 FIELDS = (
     *("source", "frame", "time", "video_time", "age"),
-    *("score", "threshold", "verdict", "wants", "model"),
+    *("score", "threshold", "verdict", "wants", "model", "boxes"),
 )
 EVENT_FIELDS = ("event", "source", "time", "detail", "frames")
 MAX_ROW = 2**20  # bytes of a row that is read back
@@ -31,8 +33,12 @@ _SYNC_S = 1.0
 _log = logging.getLogger(__name__)
 
 
-def row_of(scored: Scored) -> dict[str, str | int | float | None]:
-    """What a row says, by the names of ``FIELDS``: docs/running.md has their meaning."""
+def row_of(scored: Scored) -> dict[str, Any]:
+    """What a row says, by the names of ``FIELDS``: docs/running.md has their meaning.
+
+    All values are of JSON types. Boxes are those of an anomalous frame, so that rows do not depend
+    on what other sinks show.
+    """
     seconds = scored.frame.video_time
     values = (
         scored.frame.source,
@@ -45,8 +51,20 @@ def row_of(scored: Scored) -> dict[str, str | int | float | None]:
         scored.verdict,
         scored.wants or None,
         scored.model or None,
+        _boxes_of(scored),
     )
     return dict(zip(FIELDS, values, strict=True))
+
+
+def _boxes_of(scored: Scored) -> list[dict[str, int | float]] | None:
+    if scored.boxes is None or scored.verdict != "anomalous":
+        return None
+    return [box._asdict() for box in scored.boxes]
+
+
+def flat(row: dict[str, Any]) -> list[Any]:
+    """The values of a row for a table, with boxes as one text in JSON."""
+    return [json.dumps(value) if isinstance(value, list) else value for value in row.values()]
 
 
 def event_row_of(event: Event) -> dict[str, str | int]:

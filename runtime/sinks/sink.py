@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 PIXELS, MAP, BOXES = "pixels", "map", "boxes"
+ALL, ANOMALOUS = "all", "anomalous"
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,17 @@ class Sink(ABC):
     """Keeps results, or tells somebody; a context manager.
 
     Attributes:
-        wants: what ``write`` reads beside the score: ``PIXELS`` of the frame, the anomaly ``MAP``,
-            or the ``BOXES`` of its regions where the model tells them. What no sink wants is not
+        wants: what ``write`` reads beside the score: ``PIXELS`` of the frame, and where the model
+            has them the anomaly ``MAP`` and the ``BOXES`` of its regions. What no sink wants is not
             computed, and a sink that does not want pixels gets frames without them, so that it may
             hold results back.
+        shows: of which frames it reads that, ``ALL`` or ``ANOMALOUS`` ones; of the others it may
+            be missing.
         name: as it was opened on the command line; otherwise what it is called to people.
     """
 
     wants: frozenset[str] = frozenset()
+    shows = ALL
     name = "a sink"
 
     @abstractmethod

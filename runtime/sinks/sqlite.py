@@ -13,12 +13,12 @@ from pathlib import Path
 
 from adae_edge.errors import SinkError, UsageError
 from adae_edge.runtime.frame import Event, Scored
-from adae_edge.runtime.sinks.rows import EVENT_FIELDS, FIELDS, event_row_of, row_of
-from adae_edge.runtime.sinks.sink import ROWS, Keeping, Kept, Sink
+from adae_edge.runtime.sinks.rows import EVENT_FIELDS, FIELDS, event_row_of, flat, row_of
+from adae_edge.runtime.sinks.sink import ANOMALOUS, BOXES, ROWS, Keeping, Kept, Sink
 
 _MAGIC = b"SQLite format 3\0"
 _APPLICATION = 0x41444145  # "ADAE": whose database it is
-_VERSION = 1
+_VERSION = 2
 _COMMIT_S = 1.0
 _COMMIT_ROWS = 1000
 _MOST_WAITING = 100_000  # rows of some hundred bytes each
@@ -30,7 +30,8 @@ PRAGMA user_version = {_VERSION};
 CREATE TABLE frames (
     run INTEGER NOT NULL, source TEXT NOT NULL, frame NOT NULL, time TEXT NOT NULL,
     video_time REAL, age REAL NOT NULL, score REAL NOT NULL, threshold REAL NOT NULL,
-    verdict TEXT NOT NULL, wants TEXT, model TEXT, UNIQUE (source, frame, run)
+    verdict TEXT NOT NULL, wants TEXT, model TEXT, boxes TEXT,
+    UNIQUE (source, frame, run)
 );
 CREATE TABLE events (
     run INTEGER NOT NULL, event TEXT NOT NULL, source TEXT NOT NULL, time TEXT NOT NULL,
@@ -52,6 +53,8 @@ class Sqlite(Sink):
     A run is one start of the program, and a resumed one goes on. The database is in WAL mode: it
     can be read while it is written.
     """
+
+    wants, shows = frozenset({BOXES}), ANOMALOUS
 
     def __init__(self, place: str, keeping: Keeping = ROWS) -> None:
         """
@@ -86,7 +89,7 @@ class Sqlite(Sink):
 
     def write(self, scored: Scored) -> None:
         """Take one row, which is in the database after a second at the latest."""
-        self._take("frames", row_of(scored).values())
+        self._take("frames", flat(row_of(scored)))
 
     def event(self, event: Event) -> None:
         """Take one row of an event."""

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from adae_edge.errors import SinkError, printable
 from adae_edge.runtime.frame import Scored
-from adae_edge.runtime.sinks.sink import BOXES, ROWS, Keeping, Sink
+from adae_edge.runtime.sinks.sink import ANOMALOUS, BOXES, ROWS, Keeping, Sink
 from adae_edge.runtime.sinks.table import LiveTable
 
 _BOXES_SHOWN = 3
@@ -23,7 +23,7 @@ class Terminal(Sink):
     On a terminal these are the first 20, and then a table takes their place.
     """
 
-    wants = frozenset({BOXES})
+    wants, shows = frozenset({BOXES}), ANOMALOUS
 
     def __init__(self, place: str = "terminal", keeping: Keeping = ROWS) -> None:
         """
@@ -79,7 +79,7 @@ def _in_colour(verdict: str) -> str:
 
 def _where(scored: Scored) -> str:
     """The first boxes, and how many more there are."""
-    if not scored.boxes:
+    if not scored.boxes or scored.verdict != "anomalous":
         return ""
     shown = "; ".join(map(str, scored.boxes[:_BOXES_SHOWN]))
     more = len(scored.boxes) - _BOXES_SHOWN

@@ -1,8 +1,11 @@
 """Boxes: the map's regions above its threshold, in the frame's pixels, from a real export too."""
 
+import contextlib
+import csv
 import dataclasses
 import json
 import shutil
+import sqlite3
 
 import numpy as np
 import pytest
@@ -278,12 +281,35 @@ def test_rows_and_the_terminal_say_where(tmp_path, capsys):
     written = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert written[0]["boxes"][1] == {"left": 16, "top": 3, "width": 5, "height": 7, "peak": 8.5}
     assert [len(row["boxes"]) for row in written[:3]] == [5, 1, 0]
-    assert "boxes" not in written[3]
+    assert written[3]["boxes"] is None
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("a.png  at 0,3 5x7; 16,3 5x7; 32,3 5x7 and 2 more")
     assert lines[1].endswith("a.png  at 0,3 5x7")
     assert lines[2].endswith("a.png")
     assert lines[3].endswith("a.png")
+
+
+def test_every_kind_of_row_has_the_boxes_of_anomalous_frames_in_the_same_form(tmp_path):
+    boxes = (Box(16, 3, 5, 7, 9.5), Box(0, 0, 1, 2, 8.25))
+    frame = Frame("a.png", 0, 0.0, np.zeros((1, 1, 1), np.uint8))
+    names = ("a.jsonl", "a.csv", "a.db")
+    for name in names:
+        with open_sink(str(tmp_path / name)) as rows:
+            rows.write(Scored(frame, 2.0, 1.5, boxes=boxes))
+            rows.write(Scored(dataclasses.replace(frame, id=1), 1.0, 1.5, boxes=boxes))
+    told = [box._asdict() for box in boxes]
+    written = (tmp_path / "a.jsonl").read_text().splitlines()
+    assert [json.loads(line)["boxes"] for line in written] == [told, None]
+    with (tmp_path / "a.csv").open(newline="") as file:
+        texts = [row["boxes"] for row in csv.DictReader(file)]
+    assert (json.loads(texts[0]), texts[1]) == (told, "")
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as database:
+        cells = database.execute("SELECT boxes FROM frames ORDER BY frame").fetchall()
+        peaks = database.execute(
+            "SELECT each.value ->> 'peak' FROM frames, json_each(frames.boxes) AS each"
+        ).fetchall()
+    assert (json.loads(cells[0][0]), cells[1][0]) == (told, None)
+    assert peaks == [(9.5,), (8.25,)]
 
 
 def test_score_prints_the_boxes(exported, parts, tmp_path, capsys):

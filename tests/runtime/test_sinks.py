@@ -33,12 +33,13 @@ from tests.support.models import (
 ROOT = Path(__file__).parents[2]
 FIELDS = [
     *("source", "frame", "time", "video_time", "age"),
-    *("score", "threshold", "verdict", "wants", "model"),
+    *("score", "threshold", "verdict", "wants", "model", "boxes"),
 ]
 OF_EVENTS = ["event", "detail", "frames"]
 EARLIER = b"source,frame,time,video_time,score,threshold,verdict,wants\n"
 HEADER = (
-    b"source,frame,time,video_time,age,score,threshold,verdict,wants,model,event,detail,frames\n"
+    b"source,frame,time,video_time,age,score,threshold,verdict,wants,model,boxes,"
+    b"event,detail,frames\n"
 )
 AWKWARD = [
     "a,b.png",
@@ -108,7 +109,7 @@ def test_json_lines_have_these_fields_and_no_others(tmp_path):
     assert first == (
         '{"source": "frame.png", "frame": 0, "time": "2026-01-02T03:04:05.678Z", '
         '"video_time": null, "age": 0.0123, "score": 1.5, "threshold": 1.25, '
-        '"verdict": "anomalous", "wants": null, "model": "90f3d94cb19b"}'
+        '"verdict": "anomalous", "wants": null, "model": "90f3d94cb19b", "boxes": null}'
     )
     row = json.loads(second)
     assert list(row) == FIELDS
@@ -126,7 +127,7 @@ def test_an_event_is_a_row_in_every_file(tmp_path):
     assert (event["event"], event["source"], event["frames"]) == ("gap", LOST.source, 12)
     assert (event["detail"], row["source"]) == (LOST.detail, "frame.png")
     _, cells, _ = csv_rows(tmp_path / "s.csv")
-    assert cells == [LOST.source, "", event["time"], *[""] * 7, "gap", LOST.detail, "12"]
+    assert cells == [LOST.source, "", event["time"], *[""] * 8, "gap", LOST.detail, "12"]
 
 
 def numbers_in(folder):
@@ -227,9 +228,9 @@ def test_csv_has_one_header_and_these_fields(tmp_path):
     keep(f"csv:{path}", result("scan.dcm", "1.2.3", 0.123456789))
     assert path.read_bytes() == (
         HEADER
-        + b"frame.png,0,2026-01-02T03:04:05.678Z,,0.0123,1.5,1.25,anomalous,,90f3d94cb19b,,,\n"
+        + b"frame.png,0,2026-01-02T03:04:05.678Z,,0.0123,1.5,1.25,anomalous,,90f3d94cb19b,,,,\n"
         b"scan.dcm,1.2.3,2026-01-02T03:04:05.678Z,,0.0123,0.123456789,1.25,normal,,"
-        b"90f3d94cb19b,,,\n"
+        b"90f3d94cb19b,,,,\n"
     )
 
 

@@ -10,6 +10,7 @@ from adae_edge.contract import Form
 from adae_edge.decoding.images import to_channels
 from adae_edge.errors import SinkError, SourceError, UsageError
 from adae_edge.export.exporter import export
+from adae_edge.placement import placement_of
 from adae_edge.runtime import (
     Event,
     Frame,
@@ -20,7 +21,7 @@ from adae_edge.runtime import (
     Stream,
     open_source,
 )
-from adae_edge.runtime.sinks.sink import MAP, PIXELS
+from adae_edge.runtime.sinks.sink import ANOMALOUS, BOXES, MAP, PIXELS
 from tests.support.models import mean_model
 from tests.support.streams import Counted, Kept, Listed, Steps, frame
 
@@ -103,28 +104,83 @@ def mapped(checkpoints, tmp_path_factory):
     return out
 
 
-def test_a_map_is_computed_only_if_a_sink_wants_it(mapped, monkeypatch):
+@pytest.fixture
+def runs(mapped, monkeypatch):
+    """A scorer of that model, and what was asked of its graph: frames and outputs of each run."""
     with Scorer(mapped, threads=1) as scorer:
-        run, outputs = scorer.backend.run, []
-        monkeypatch.setattr(
-            scorer.backend,
-            "run",
-            lambda batch, names: outputs.append(tuple(names)) or run(batch, names),
-        )
-        Stream(scorer, Listed(frame(0)), [plain := Kept()]).run()
-        Stream(scorer, Listed(frame(0)), [other := Kept(), wanting := Kept(MAP)]).run()
-        expected, maps = scorer.score_with_map(frame(0).pixels[None])
-    assert outputs[:2] == [("score",), ("score", "anomaly_map")]
+        run, asked = scorer.backend.run, []
+
+        def noted(inputs, names):
+            asked.append((len(inputs[0]), *names))
+            return run(inputs, names)
+
+        monkeypatch.setattr(scorer.backend, "run", noted)
+        yield scorer, asked
+
+
+MIXED = [frame(number, value) for number, value in enumerate((120, 0, 200, 30, 250))]
+
+
+def test_a_map_is_computed_only_if_a_sink_wants_it(runs):
+    scorer, asked = runs
+    Stream(scorer, Listed(frame(0)), [plain := Kept()]).run()
+    Stream(scorer, Listed(frame(0)), [other := Kept(), wanting := Kept(MAP)]).run()
+    assert asked == [(1, "score"), (1, "score", "anomaly_map")]
+    expected, maps = scorer.score_with_map(frame(0).pixels[None])
     assert plain.results[0].anomaly_map is None
+    assert plain.results[0].placement is None
     assert wanting.results[0].anomaly_map.shape == (4, 5)
     assert np.array_equal(wanting.results[0].anomaly_map, maps[0])
     assert wanting.results[0].score == plain.results[0].score == float(expected[0])
+    assert wanting.results[0].placement == placement_of(scorer.contract, 4, 5)
     assert other.results[0].anomaly_map is not None
 
 
-def test_a_map_that_the_model_lacks_is_refused_before_anything_is_scored(scorer):
-    with pytest.raises(UsageError, match="has no anomaly map"):
-        Stream(scorer, Listed(frame(0)), [Kept(MAP)])
+@pytest.mark.parametrize("wants", [MAP, BOXES])
+def test_a_map_of_anomalous_frames_costs_the_normal_ones_nothing(runs, wants):
+    scorer, asked = runs
+    Stream(scorer, Listed(*MIXED), [plain := Kept()]).run()
+    scores = [scored.score for scored in plain.results]
+    threshold = sorted(scores)[2]
+    asked.clear()
+    Stream(scorer, Listed(*MIXED), [shown := Kept(wants, shows=ANOMALOUS)], threshold).run()
+    # every frame once for its score, and the two above the threshold again with their maps
+    assert sum(frames for frames, *outputs in asked if outputs == ["score"]) == 5
+    assert sum(frames for frames, *outputs in asked if outputs == ["score", "anomaly_map"]) == 2
+    assert [scored.score for scored in shown.results] == scores
+    above = [scored.score > threshold for scored in shown.results]
+    assert [scored.anomaly_map is not None for scored in shown.results] == above
+    assert [scored.boxes is not None for scored in shown.results] == (
+        above if wants == BOXES else [False] * 5
+    )
+
+
+def test_where_all_maps_are_shown_each_frame_is_run_once(runs):
+    scorer, asked = runs
+    Stream(scorer, Listed(*MIXED), [plain := Kept()]).run()
+    asked.clear()
+    sinks = Kept(BOXES, shows=ANOMALOUS), (shown := Kept(MAP))
+    Stream(scorer, Listed(*MIXED), sinks, threshold=1e9).run()
+    assert {tuple(outputs) for _, *outputs in asked} == {("score", "anomaly_map")}
+    assert sum(frames for frames, *_ in asked) == 5
+    assert [scored.score for scored in shown.results] == [scored.score for scored in plain.results]
+    assert all(scored.boxes is None for scored in shown.results)
+
+
+def test_pixels_of_normal_frames_are_dropped_where_anomalous_ones_are_shown(scorer):
+    kept = Kept(PIXELS, shows=ANOMALOUS)
+    Stream(scorer, Listed(frame(0, 7), frame(1, 9)), [kept], threshold=8.0).run()
+    assert [scored.frame.pixels.shape for scored in kept.results] == [(0, 0, 1), (4, 5, 1)]
+
+
+def test_a_model_without_the_map_that_a_sink_shows_says_so_once(scorer):
+    kept = Kept(MAP, BOXES)
+    Stream(scorer, Listed(frame(0), frame(1)), [kept]).run()
+    assert [scored.anomaly_map for scored in kept.results] == [None, None]
+    (event,) = kept.events
+    assert (event.kind, "export it with --anomaly-map" in event.detail) == ("note", True)
+    Stream(scorer, Listed(frame(0)), [kept := Kept(BOXES)]).run()
+    assert kept.events == []
 
 
 @pytest.mark.parametrize("threshold", [float("nan"), float("inf")])

@@ -10,8 +10,8 @@ from adae_edge.runtime import Frame, Sink, Source
 class Kept(Sink):
     """A sink that keeps everything in memory."""
 
-    def __init__(self, *wants):
-        self.wants = frozenset(wants)
+    def __init__(self, *wants, shows="all"):
+        self.wants, self.shows = frozenset(wants), shows
         self.results, self.events, self.closed = [], [], 0
 
     def write(self, scored):
