@@ -7,6 +7,8 @@
     │   └── NoPicture        a sound file holds no picture, such as a report
     ├── SourceError          a source of frames is missing or went away
     ├── SinkError            a result could not be kept
+    │   ├── SpoolFull        a spool has no room, and is to refuse then
+    │   └── SpoolInUse       a spool serves another stream
     ├── DeviceError          a device or its driver failed, or cannot be used
     ├── WriteError           a file cannot be written
     ├── ModelFileError       a model file is refused
@@ -120,6 +122,14 @@ class SourceError(AdaeEdgeError):
 
 class SinkError(AdaeEdgeError):
     """A result could not be kept, for example because the disk is full."""
+
+
+class SpoolFull(SinkError):
+    """A spool has no room for a message, and is to refuse it then."""
+
+
+class SpoolInUse(SinkError):
+    """A spool is open already, in this process or another one."""
 
 
 class DeviceError(AdaeEdgeError):
