@@ -14,11 +14,14 @@ from adae_edge.runtime.frame import Frame
 # beyond which each costs more than alone.
 MOST_FRAMES = 16
 _VALUES_TOGETHER = 2**20
+_BYTES_TOGETHER = 2**24  # of whole pictures that are held beside shrunk frames
 
 
 def room_for(frame: Frame) -> int:
     """How many frames of this one's shape are scored in one run, at least 1."""
-    return max(1, min(MOST_FRAMES, _VALUES_TOGETHER // max(1, frame.pixels.size)))
+    by_values = _VALUES_TOGETHER // max(1, frame.pixels.size)
+    by_bytes = _BYTES_TOGETHER // max(1, frame.held_bytes)
+    return max(1, min(MOST_FRAMES, by_values, by_bytes))
 
 
 def batch_of(frames: Sequence[Frame], channels: int) -> Batch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
@@ -31,6 +31,20 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
+class Whole:
+    """The way to a frame's pixels before it was shrunk, so that only frames that are shown pay.
+
+    Attributes:
+        make: returns uint8 [H, W, C]; called by one thread at a time. It raises FrameError where
+            they cannot be had any more.
+        held_bytes: what is held in memory for it.
+    """
+
+    make: Callable[[], NDArray[np.uint8]]
+    held_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class Frame:
     """One frame and where it came from.
 
@@ -49,6 +63,8 @@ class Frame:
         full: height and width before it was shrunk while it was decoded; None where it was not.
         skipped: how many frames of a live source came after the frame before this one, and were not
             given because newer ones were there.
+        whole: the way to the pixels before it was shrunk; None where it was not, or where no sink
+            shows them.
     """
 
     source: str
@@ -62,6 +78,7 @@ class Frame:
     about: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     full: tuple[int, int] | None = None
     skipped: int = 0
+    whole: Whole | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if "://" in self.source:
@@ -77,9 +94,23 @@ class Frame:
         """The source, and the frame's id where it is not the only one or the first."""
         return self.source if self.id == 0 else f"{self.source} {self.id}"
 
+    @property
+    def held_bytes(self) -> int:
+        """What its pixels hold in memory, as it was received included."""
+        return self.pixels.nbytes + (0 if self.whole is None else self.whole.held_bytes)
+
+    def picture(self) -> NDArray[np.uint8 | np.float32]:
+        """Its pixels as they were before it was shrunk, if they can be had; otherwise ``pixels``.
+
+        Raises:
+            FrameError: they cannot be had any more, because the file is gone.
+        """
+        return self.pixels if self.whole is None else self.whole.make()
+
     def without_pixels(self) -> Frame:
         """The same frame with pixels of shape [0, 0, C], which holds no picture in memory."""
-        return replace(self, pixels=self.pixels[:0, :0].copy(), full=self.size)
+        pixels = self.pixels[:0, :0].copy()
+        return replace(self, pixels=pixels, full=self.size, whole=None)
 
 
 class Box(NamedTuple):

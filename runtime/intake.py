@@ -91,7 +91,7 @@ class Intake:
                 if lane.live and lane.frames:
                     what = _newer(lane, what)
                 lane.frames += 1
-                lane.held_bytes += what.pixels.nbytes
+                lane.held_bytes += what.held_bytes
                 lane.last_s = time.monotonic()
             lane.items.append(Item(source, what))
             self._call(1)
@@ -153,7 +153,7 @@ class Intake:
                 if not batch.fits(item.what):
                     break
                 lane.frames -= 1
-                lane.held_bytes -= item.what.pixels.nbytes
+                lane.held_bytes -= item.what.held_bytes
             batch.add(lane, item)
             lane.items.popleft()
             self._ready.popleft()
@@ -211,6 +211,6 @@ def _newer(lane: Lane, frame: Frame) -> Frame:
         if isinstance(old, Frame):
             del lane.items[place]
             lane.frames -= 1
-            lane.held_bytes -= old.pixels.nbytes
+            lane.held_bytes -= old.held_bytes
             return replace(frame, skipped=frame.skipped + old.skipped + 1)
     return frame

@@ -13,7 +13,7 @@ from adae_edge.errors import UsageError
 from adae_edge.runtime.frame import Event
 from adae_edge.runtime.resuming import Resuming
 from adae_edge.runtime.scorer import Scorer
-from adae_edge.runtime.sinks.registry import open_sink, place_of
+from adae_edge.runtime.sinks.registry import open_sink, place_of, shows_pixels
 from adae_edge.runtime.sinks.sink import ROWS, Keeping, Listener
 from adae_edge.runtime.sources.registry import open_source
 from adae_edge.runtime.sources.source import Wanted
@@ -85,6 +85,8 @@ def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iter
         scorer = opened.enter_context(Scorer(request.model, request.device, request.threads))
         wanted = Wanted.by(scorer.contract, request.window, request.brain_mask, request.exact)
         wanted = replace(wanted, jobs=request.jobs)
+        if wanted.shrinking and any(map(shows_pixels, request.sinks)):
+            wanted = replace(wanted, shrinking=wanted.shrinking._replace(keep=True))
         threshold = scorer.threshold if request.threshold is None else request.threshold
         resuming = Resuming(scorer.model, threshold)
         if request.keeping.resume:

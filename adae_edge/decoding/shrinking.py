@@ -25,10 +25,12 @@ class Shrinking(NamedTuple):
     Attributes:
         side: height and width that the network sees, pixels.
         pad: whether the aspect ratio is kept, as the model pads frames to a square.
+        keep: whether a shrunk frame keeps the way to its whole picture, for who shows it.
     """
 
     side: int
     pad: bool = False
+    keep: bool = False
 
     @staticmethod
     def by(contract: Contract) -> Shrinking | None:

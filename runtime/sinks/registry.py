@@ -12,7 +12,7 @@ from pathlib import Path
 from adae_edge.errors import UsageError, without_password
 from adae_edge.runtime import sinks
 from adae_edge.runtime.schemes import load_scheme, schemes, split_scheme
-from adae_edge.runtime.sinks.sink import ROWS, Keeping, Sink
+from adae_edge.runtime.sinks.sink import PIXELS, ROWS, Keeping, Sink
 from adae_edge.secrets import filled_in
 
 _SUFFIXES = {"db": "sqlite"}
@@ -46,6 +46,13 @@ def open_sink(spec: str, keeping: Keeping = ROWS) -> Sink:
     sink.name = without_password(spec)
     _log.info("opened %s as %s", sink.name, scheme)
     return sink
+
+
+def shows_pixels(spec: str) -> bool:
+    """Whether a sink shows frames, without opening it; False for one that does not exist."""
+    known = schemes(sinks, _NO_SINKS)
+    scheme, _ = _split(filled_in(spec), known)
+    return scheme in known and PIXELS in getattr(load_scheme(sinks, scheme).SINK, "wants", ())
 
 
 def place_of(spec: str) -> str:

@@ -13,9 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from adae_edge.contract import MAX_SIDE
 from adae_edge.decoding.rules import VIDEO, rule_of
 from adae_edge.decoding.shrinking import Shrinking
@@ -24,17 +21,15 @@ from adae_edge.extras import needs
 from adae_edge.interface import check_size
 from adae_edge.runtime.sources.clock import Clock
 from adae_edge.runtime.sources.complaints import NO_FAULTS, words_of
+from adae_edge.runtime.sources.conversion import Conversion
 from adae_edge.runtime.sources.live import SILENCE_S, Capture, Captured, Gap
 from adae_edge.runtime.sources.pipe import FORMATS, STREAMS, Pipe
 from adae_edge.runtime.sources.trust import Missing, Shown, Trust, refusal
-from adae_edge.runtime.sources.turning import Matrix, matrix_of, turned
 
 with needs("Reading a video", "camera"):
     import av
     import av.logging
-    from av.sidedata.sidedata import SideDataContainer
     from av.stream import Disposition
-    from av.video.reformatter import Interpolation, VideoReformatter
 
 # What FFmpeg prints is captured where it matters, and goes nowhere else.
 av.logging.set_level(av.logging.WARNING)
@@ -54,9 +49,6 @@ _CONTAINERS = (
     "yuv4mpegpipe,wav,mp3,aac,flac,image2,bmp_pipe,gif_pipe,jpeg_pipe,png_pipe,tiff_pipe,webp_pipe"
 )
 _TS_PACKET = 188  # bytes
-# Without these flags pixels are a grey level too dark. A shrunk pixel is the mean over its area.
-_ACCURATE = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
-_WHOLE, _SHRUNK = Interpolation.BILINEAR | _ACCURATE, Interpolation.AREA | _ACCURATE
 _OPEN_S = 10.0
 # Streams whose times are made up from a rate.
 _UNTIMED = ("mpjpeg", "mjpeg", "yuv4mpegpipe", "h264", "hevc")
@@ -196,7 +188,8 @@ class Recording:
     def _shown(self, number: int, frame: Any) -> Shown:
         check_size(frame.height, frame.width, f"frame {number}")
         pixels, full = self._conversion.rgb(frame)
-        return Shown(number, self._seconds(number, frame), pixels, full, frame.interlaced_frame)
+        seconds, whole = self._seconds(number, frame), self._conversion.whole(frame)
+        return Shown(number, seconds, pixels, full, frame.interlaced_frame, whole)
 
     def _seconds(self, number: int, frame: Any) -> float | None:
         """Seconds from the container's start, as a player shows them."""
@@ -307,7 +300,8 @@ class Reception(Capture):
         moment = self._clock.moment(seconds, None if offset is None else offset / 1e6, arrived)
         pixels, full = self._conversion.rgb(frame)
         rule = rule_of(VIDEO, shrunk=full is not None)
-        return Captured(pixels, moment.time, full, rule, seconds, moment.old)
+        whole = self._conversion.whole(frame)
+        return Captured(pixels, moment.time, full, rule, seconds, moment.old, whole)
 
     def _reason(self, error: Any) -> str:
         """Why FFmpeg gave up, in a few words without the URL."""
@@ -315,50 +309,6 @@ class Reception(Capture):
             return "it does not answer"
         # FFmpeg's own sentence would name the address, and the log the URL.
         return self._hide(getattr(error, "strerror", None) or first_line(error))
-
-
-class Conversion:
-    """Makes RGB pixels of decoded frames of one stream, accurately, and shrinks them meanwhile."""
-
-    def __init__(self, shrinking: Shrinking | None) -> None:
-        """
-        Args:
-            shrinking: how far frames are shrunk; None leaves them whole.
-        """
-        self._shrinking = shrinking
-        self._reformatter = VideoReformatter()
-        self._matrix: Matrix | None = None
-        self._rotation: int | None = None
-
-    def rgb(self, frame: Any) -> tuple[NDArray[np.uint8], tuple[int, int] | None]:
-        """Convert a frame of PyAV.
-
-        Returns:
-            uint8 [H, W, 3], turned as its display matrix says, and height and width before it was
-            shrunk; None where it was not.
-
-        Raises:
-            FrameError: it is turned by an angle that is no multiple of 90 degrees.
-            av.FFmpegError, ValueError: FFmpeg cannot convert it.
-        """
-        size = whole = frame.height, frame.width
-        if self._shrinking is not None:
-            size = self._shrinking.size(*whole)
-        height, width = size
-        how = _WHOLE if size == whole else _SHRUNK
-        rgb = self._reformatter.reformat(
-            frame, width, height, format="rgb24", interpolation=how, threads=1
-        )
-        pixels, sideways = np.asarray(rgb.to_ndarray(), np.uint8), False
-        if frame.key_frame or frame.rotation != self._rotation:
-            # frame.side_data would hold the frame, which holds it: memory that stays for minutes.
-            data: Any = SideDataContainer(frame)  # type: ignore[call-arg]
-            self._matrix, self._rotation = matrix_of(data), frame.rotation
-        if self._matrix is not None:
-            pixels, sideways = turned(pixels, self._matrix)
-        if size == whole:
-            return pixels, None
-        return pixels, whole[::-1] if sideways else whole
 
 
 def _open(path: str, pipe: Pipe | None) -> tuple[Any, str]:

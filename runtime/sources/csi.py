@@ -6,8 +6,8 @@ Nobody has tried this on a Jetson yet: ``docs/cameras.md`` says how.
 from __future__ import annotations
 
 from adae_edge.errors import UsageError
+from adae_edge.runtime.query import options_of, rate, size
 from adae_edge.runtime.sources.gst import Gst
-from adae_edge.runtime.sources.query import options_of, rate, size
 from adae_edge.runtime.sources.source import Wanted
 
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from adae_edge.decoding.folders import Listing, left_out_words, list_folder
-from adae_edge.decoding.images import decode_shrunk
+from adae_edge.decoding.images import decode_image, decode_shrunk
 from adae_edge.decoding.kinds import is_dicom
 from adae_edge.decoding.rules import DICOM, PICTURES, TIFF, rule_of
 from adae_edge.errors import FrameError, NoPicture, SourceError, UsageError
-from adae_edge.runtime.frame import Event, Frame
+from adae_edge.runtime.frame import Event, Frame, Whole
 from adae_edge.runtime.sources.source import Source, Wanted, failure
 from adae_edge.runtime.threads import in_order
 
@@ -85,7 +85,10 @@ class Files(Source):
         pixels, full = decode_shrunk(path, self._bits, self._shrinking)
         rule = TIFF if path.suffix.lower() in (".tif", ".tiff") else PICTURES
         decoding = rule_of(rule, shrunk=full is not None)
-        return Frame(str(path), 0, time.time(), pixels, decoding=decoding, full=full)
+        whole = None
+        if full is not None and self._shrinking is not None and self._shrinking.keep:
+            whole = Whole(lambda: decode_image(path, self._bits))
+        return Frame(str(path), 0, time.time(), pixels, decoding=decoding, full=full, whole=whole)
 
     def _slices(self, path: Path) -> Iterator[Frame | Event]:
         from adae_edge.decoding.dicom import decode_dicom

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.errors import AdaeEdgeError, FrameError, first_line
-from adae_edge.runtime.frame import Event, Frame
+from adae_edge.runtime.frame import Event, Frame, Whole
 from adae_edge.runtime.sources.source import Source
 
 PATIENCE_S = 30.0  # without a frame, though something is heard: it is lost
@@ -44,6 +44,7 @@ class Captured:
         full: height and width before it was shrunk; None where it was not.
         decoding: the rule by which it was decoded, or "".
         video_time: its time in the camera's stream, in seconds; None where there is none.
+        whole: the way to its pixels before it was shrunk, as in ``Frame``.
         old: whether it waited on the way, and newer ones follow at once.
     """
 
@@ -53,6 +54,7 @@ class Captured:
     decoding: str = ""
     video_time: float | None = None
     old: bool = False
+    whole: Whole | None = None
 
 
 @dataclass(frozen=True)
@@ -293,6 +295,7 @@ class _Reader(threading.Thread):
                 decoding=item.decoding,
                 full=item.full,
                 skipped=self._skipped,
+                whole=item.whole,
             )
             self._skipped = 0
             self._come.notify()

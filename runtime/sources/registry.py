@@ -25,10 +25,11 @@ VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
     | {".ogv", ".ts", ".webm", ".wmv"}
 )
-_NO_SOURCES = {"registry", "source", "opencv", "av", "trust", "query", "pipe"} | {
+_NO_SOURCES = {"registry", "source", "opencv", "av", "trust", "pipe"} | {
     "address",
     "clock",
     "complaints",
+    "conversion",
     "live",
     "network",
     "turning",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from adae_edge.errors import UsageError
 from adae_edge.runtime.frame import Event, Frame
-from adae_edge.runtime.sources.query import count, options_of, rate, size
+from adae_edge.runtime.query import count, options_of, rate, size
 from adae_edge.runtime.sources.source import Source, Wanted
 
 _OPTIONS = {"fps": rate, "size": size, "frames": count, "seed": count}

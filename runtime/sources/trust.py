@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from adae_edge.runtime.frame import Whole
+
 
 class Shown(NamedTuple):
     """A frame that was decoded whole.
@@ -18,6 +20,7 @@ class Shown(NamedTuple):
         pixels: uint8 [H, W, 3], RGB, turned as the file says.
         full: height and width before it was shrunk; None where it was not.
         interlaced: whether its lines are of two moments.
+        whole: the way to its pixels before it was shrunk, as in ``Frame``.
     """
 
     number: int
@@ -25,6 +28,7 @@ class Shown(NamedTuple):
     pixels: NDArray[np.uint8]
     full: tuple[int, int] | None
     interlaced: bool
+    whole: Whole | None = None
 
 
 class Missing(NamedTuple):

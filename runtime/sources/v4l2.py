@@ -10,9 +10,9 @@ from typing import Any
 
 from adae_edge.decoding.shrinking import Shrinking
 from adae_edge.errors import SourceError, UsageError
+from adae_edge.runtime.query import options_of, rate, size
 from adae_edge.runtime.sources.av import Reception
 from adae_edge.runtime.sources.live import Live
-from adae_edge.runtime.sources.query import options_of, rate, size
 from adae_edge.runtime.sources.source import Wanted
 
 

@@ -56,6 +56,7 @@ class Video(Source):
                     video_time=item.seconds,
                     decoding=rule_of(VIDEO, shrunk=item.full is not None),
                     full=item.full,
+                    whole=item.whole,
                 )
         finally:
             self.close()

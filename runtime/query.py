@@ -1,4 +1,4 @@
-"""What follows the question mark of a source's name, as in "synthetic://?fps=30&size=640x360"."""
+"""What follows the question mark of a source's or a sink's name, as in "pictures:DIR?limit=1GB"."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def options_of(spec: str, query: str, known: Mapping[str, Parser]) -> dict[str, 
     """The options of a query, by name.
 
     Args:
-        spec: the source as it was given, for messages.
+        spec: the source or the sink as it was given, for messages.
         query: what follows its question mark; "" for no options.
         known: what each option is read by; it raises ValueError with the end of a sentence that
             begins "takes".
@@ -58,3 +58,18 @@ def count(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,12}", text):
         raise ValueError("a whole number")
     return int(text)
+
+
+def bytes_of(text: str) -> int:
+    """The bytes of "100MB"."""
+    match = re.fullmatch(r"([1-9][0-9]{0,8})(kB|MB|GB|TB)", text)
+    if match is None:
+        raise ValueError("a size such as 100MB")
+    return int(match[1]) * {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}[match[2]]
+
+
+def minutes(text: str) -> float:
+    """Seconds of a number of minutes."""
+    if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,3})?", text) or float(text) <= 0:
+        raise ValueError("minutes, above 0")
+    return float(text) * 60
