@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -132,6 +133,26 @@ def endless_part(lab: Lab) -> Seen:
         expect(after - before < 100, f"memory grows: {before:.0f} to {after:.0f} MB")
         told = f"{before:.0f} MB, 10 s later {after:.0f} MB; {run.last_words}"
         return _seen(run, told)
+
+
+@fault("27e", "HTTP: half a picture, and the end", fast=True)
+def half_a_picture(lab: Lab) -> Seen:
+    """The half is not scored, whether its length was told or not."""
+
+    def stop_within(connection: socket.socket) -> None:
+        told = next(lengths)
+        for number, jpeg in zip(range(4), _jpegs(), strict=False):
+            half = jpeg[: len(jpeg) // 2] if number == 3 else jpeg
+            head = f"--edge\r\nContent-Type: image/jpeg{told.format(len(jpeg))}\r\n\r\n"
+            connection.sendall(head.encode() + half + (b"" if number == 3 else b"\r\n"))
+
+    lengths = itertools.cycle(["", "\r\nContent-Length: {}"])
+    with (
+        _http("multipart/x-mixed-replace;boundary=edge", stop_within) as url,
+        lab.score(url) as run,
+    ):
+        run.wait_for_rows(9, BACK_S)
+        return _seen(run, f"{len(run.rows())} rows; {run.last_words}")
 
 
 def resident_mb(run: Run) -> float:

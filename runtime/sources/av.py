@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,10 +20,11 @@ from adae_edge.errors import FrameError, SourceError, first_line
 from adae_edge.extras import needs
 from adae_edge.interface import check_size
 from adae_edge.runtime.sources.clock import Clock
-from adae_edge.runtime.sources.complaints import NO_FAULTS, words_of
+from adae_edge.runtime.sources.complaints import NO_FAULTS, complaints, words_of
+from adae_edge.runtime.sources.containers import CONTAINERS, STREAMED, STREAMS
 from adae_edge.runtime.sources.conversion import Conversion
 from adae_edge.runtime.sources.live import SILENCE_S, Capture, Captured, Gap
-from adae_edge.runtime.sources.pipe import FORMATS, STREAMS, Pipe
+from adae_edge.runtime.sources.pipe import Pipe, rest
 from adae_edge.runtime.sources.trust import Missing, Shown, Trust, refusal
 
 with needs("Reading a video", "camera"):
@@ -43,17 +44,10 @@ _DECODER = {
     "max_pixels": str(MAX_SIDE**2),
     "threads": "1",
 }
-# Videos, and what is told apart from them: sound and pictures. No lists of other files.
-_CONTAINERS = (
-    "mov,matroska,avi,mpeg,mpegvideo,mpegts,h264,hevc,m4v,asf,flv,ogg,nut,mxf,ivf,obu,dv,gif,mjpeg,"
-    "yuv4mpegpipe,wav,mp3,aac,flac,image2,bmp_pipe,gif_pipe,jpeg_pipe,png_pipe,tiff_pipe,webp_pipe"
-)
-_TS_PACKET = 188  # bytes
-_OPEN_S = 10.0
+_TIMES_S = 10.0, SILENCE_S  # to open, and to read
+_DATA = {"format_whitelist": "data", "raw_packet_size": "65536"}
 # Streams whose times are made up from a rate.
 _UNTIMED = ("mpjpeg", "mjpeg", "yuv4mpegpipe", "h264", "hevc")
-# Errors by name that leave the picture as it is: cameras write what they like into these segments.
-_HARMLESS = ("unable to decode APP fields", "unable to decode COM")
 
 _Result = TypeVar("_Result")
 
@@ -90,9 +84,7 @@ class Recording:
             raise SourceError(f"{path} {reason}")
         self.streams = len(videos)
         self._stream = videos[0]
-        self._decoder = self._stream.codec_context
-        self._decoder.options = _DECODER
-        self._decoder.thread_count = 1
+        self._decoder = _careful(self._stream.codec_context)
         self._decoder.copy_opaque = True
         self._conversion = Conversion(shrinking)
         self._start: float | None = None
@@ -147,20 +139,12 @@ class Recording:
             if packet is not None and packet.pos is not None:
                 end = packet.pos + packet.size
             elif packet is None:
-                said = [*said, *self._rest(end)]
+                said += rest(self._container.format.name, self._pipe, end)
             trust.cut = trust.cut or "".join(said[:1])
             frames = self._frames_of(packet, position, trust)
             yield from frames
             if packet is None:
                 return
-
-    def _rest(self, end: int) -> list[str]:
-        """What FFmpeg does not say of a pipe whose last packet ends there."""
-        name, received = self._container.format.name, self._pipe.received if self._pipe else 0
-        partial = name == "mpegts" and received % _TS_PACKET
-        if partial or (name == "yuv4mpegpipe" and received > end):
-            return ["it ends in the middle of a frame"]
-        return []
 
     def _frames_of(self, packet: Any | None, position: int, trust: Trust) -> list[Any]:
         """Decode one packet, or with None what the decoder still holds."""
@@ -236,7 +220,7 @@ class Reception(Capture):
         """Open it; raises SourceError with the reason."""
         try:
             self._container = av.open(
-                self._place, format=self._form, options=self._options, timeout=(_OPEN_S, SILENCE_S)
+                self._place, format=self._form, options=self._options, timeout=_TIMES_S
             )
         except (av.FFmpegError, ValueError, OSError) as error:
             raise SourceError(f"cannot be opened: {self._reason(error)}") from None
@@ -244,9 +228,7 @@ class Reception(Capture):
         if not videos or videos[0].codec_context is None:
             raise SourceError("cannot be opened: it sends no video that can be decoded")
         self._packets = self._container.demux(videos[0])
-        self._decoder = videos[0].codec_context
-        self._decoder.options = _DECODER
-        self._decoder.thread_count = 1
+        self._decoder = _careful(videos[0].codec_context)
         self._timed = self._container.format.name not in _UNTIMED
 
     def read(self) -> Captured | Gap | None:
@@ -266,6 +248,16 @@ class Reception(Capture):
         """Let go of the connection; a second call does nothing."""
         if self._container is not None:
             self._container.close()
+
+    def pieces(self, url: str) -> Generator[bytes, None, None]:
+        """The bytes behind a URL, as they come; raises SourceError where they fail to."""
+        doing, options = "cannot be opened", {**self._options, **_DATA}
+        try:
+            with av.open(url, format="data", options=options, timeout=_TIMES_S) as container:
+                doing = "went away"
+                yield from (bytes(packet) for packet in container.demux() if packet.size)
+        except (av.FFmpegError, ValueError, OSError) as error:
+            raise SourceError(f"{doing}: {self._reason(error)}") from None
 
     def _decode(self, packet: Any, arrived: float, missed: list[str]) -> None:
         """Decode one packet, and keep the frames that rest on nothing lost."""
@@ -318,7 +310,7 @@ def _open(path: str, pipe: Pipe | None) -> tuple[Any, str]:
         The container, and what it complains of, or "".
     """
     place: Any = f"file:{path}" if pipe is None else pipe
-    protocols, formats = ("file", _CONTAINERS) if pipe is None else ("none", FORMATS)
+    protocols, formats = ("file", CONTAINERS) if pipe is None else ("none", STREAMED)
     try:
         options = {"protocol_whitelist": protocols, "format_whitelist": formats}
         with av.logging.Capture() as said:
@@ -340,11 +332,19 @@ def _open(path: str, pipe: Pipe | None) -> tuple[Any, str]:
         raise SourceError(sentence) from (None if "://" in path else error)
 
 
+def _careful(decoder: Any) -> Any:
+    """The decoder, as one that conceals nothing that it notices."""
+    decoder.options = _DECODER
+    decoder.thread_count = 1
+    if decoder.name == "h264":
+        av.logging.set_level(av.logging.DEBUG)  # at which it tells of frames that were left out
+    return decoder
+
+
 def _listening(
     work: Callable[[], _Result], most: int = av.logging.ERROR
 ) -> tuple[_Result, list[str]]:
     """Do some work, and hear what FFmpeg complains of meanwhile, up to a level."""
     with av.logging.Capture() as said:
         result = work()
-    lines = (text.strip() for level, _, text in said if level <= most)
-    return result, [line for line in lines if line and not line.startswith(_HARMLESS)]
+    return result, complaints(said, most)

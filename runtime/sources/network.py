@@ -16,10 +16,12 @@ class Network(Live):
     Attributes:
         scheme: what the URL begins with.
         options: what FFmpeg is told beside the URL.
+        reception: how it is received.
     """
 
     scheme: str
     options: Mapping[str, str]
+    reception = Reception
 
     def __init__(self, place: str, wanted: Wanted) -> None:
         """
@@ -34,5 +36,5 @@ class Network(Live):
         wanted.check_pictures(address.shown)
         super().__init__(
             address.shown,
-            lambda: Reception(address.url, self.options, wanted.shrinking, hide=address.hide),
+            lambda: self.reception(address.url, self.options, wanted.shrinking, hide=address.hide),
         )

@@ -5,12 +5,7 @@ from __future__ import annotations
 import os
 import select
 
-# What needs no seeking, and says itself what it is.
-FORMATS = (
-    "yuv4mpegpipe,nut,mpegts,mpeg,matroska,ivf,flv,ogg,h264,hevc,mjpeg,mpegvideo,m4v,obu,"
-    "ppm_pipe,pgm_pipe,pam_pipe,jpeg_pipe"
-)
-STREAMS = "y4m, PPM, NUT, MPEG-TS and Matroska"
+_TS_PACKET = 188  # bytes
 _LOOK_S = 0.1
 
 
@@ -42,3 +37,12 @@ class Pipe:
     def stop(self) -> None:
         """End ``read`` soon; for other threads and signal handlers."""
         self._stopped = True
+
+
+def rest(form: str, pipe: Pipe | None, end: int) -> list[str]:
+    """What FFmpeg does not say of a pipe of this format whose last packet ends there."""
+    received = pipe.received if pipe else 0
+    partial = form == "mpegts" and received % _TS_PACKET
+    if partial or (form == "yuv4mpegpipe" and received > end):
+        return ["it ends in the middle of a frame"]
+    return []

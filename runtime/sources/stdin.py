@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from adae_edge.errors import SourceError, UsageError
 from adae_edge.runtime.frame import Event, Frame
 from adae_edge.runtime.sources.av import Recording
-from adae_edge.runtime.sources.pipe import STREAMS, Pipe
+from adae_edge.runtime.sources.containers import STREAMS
+from adae_edge.runtime.sources.pipe import Pipe
 from adae_edge.runtime.sources.source import Wanted
 from adae_edge.runtime.sources.video import Video
 

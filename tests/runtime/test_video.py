@@ -150,6 +150,20 @@ def test_what_a_decoder_patched_up_or_may_rest_on_it_is_told_and_not_given(
         assert [frame.id for frame in frames] == [whole[frame.video_time].id for frame in frames]
 
 
+@pytest.mark.parametrize("name", ["h264.avi", "hevc.mp4", "hevc.mkv"])
+@pytest.mark.parametrize("number", [5, 17])
+def test_what_may_rest_on_a_frame_that_is_missing_is_told_and_not_given(name, number, tmp_path):
+    whole, gap = write(tmp_path, name), tmp_path / f"gap-{name}"
+    ffmpeg("-i", whole, "-c", "copy", "-bsf:v", f"noise=drop=eq(n\\,{number})", gap)
+    true = {picture.tobytes() for picture in pixels(read(whole)[0])}
+
+    frames, events = read(gap)
+
+    assert {event.kind for event in events} == {"failure"}
+    assert len(frames) > FRAMES // 4
+    assert {picture.tobytes() for picture in pixels(frames)} <= true
+
+
 def test_what_rests_on_frames_that_a_capture_does_not_have_is_no_failure(tmp_path):
     path = write(tmp_path, "h264_open.ts")
     packets = path.stat().st_size // 188
