@@ -148,6 +148,10 @@ class Scored:
         placement: where the map lies in the frame; None without a map.
         map_threshold: above which a pixel of the map is anomalous; None without a map, or where
             none was chosen.
+        latency: seconds that scoring took, the frame's share of its batch.
+        alarm: whether its source has an alarm; None where nobody watches for one.
+        drift: how far its source's scores are from those of the calibration, as the population
+            stability index; None where nobody watches, or too few are known.
     """
 
     frame: Frame
@@ -161,6 +165,14 @@ class Scored:
     opened: str = ""
     placement: Placement | None = None
     map_threshold: float | None = None
+    latency: float = 0.0
+    alarm: bool | None = None
+    drift: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The source's name for people: of the stream's source, or else the frame's own."""
+        return self.opened or self.frame.source
 
     @property
     def verdict(self) -> str:
@@ -178,6 +190,8 @@ class Event:
         kind: one of ``KINDS``.
         detail: one sentence for people, with the source's name.
         frames: how many frames it is about.
+        over: whether it tells the end of what an earlier event of its kind began.
+        opened: the name of the stream's source, as in ``Scored``; "" where it is about none.
     """
 
     source: str
@@ -185,6 +199,8 @@ class Event:
     kind: str
     detail: str
     frames: int = 1
+    over: bool = False
+    opened: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -21,6 +21,7 @@ class Metrics:
         skipped: how many frames of live sources were left out for newer ones.
         events: how many frames the events of each kind were about, as in ``frame.KINDS``.
         by_source: how many frames of each source were scored, by the source's name.
+        drift: how far each source's scores are from those of the calibration, as in ``Scored``.
         latencies_s: seconds that scoring took, a frame's share of its batch; of the last 10 000.
         ages_s: seconds from a frame's time to its score, of the last 10 000.
     """
@@ -30,6 +31,7 @@ class Metrics:
     skipped: int = 0
     events: Counter[str] = field(default_factory=Counter)
     by_source: Counter[str] = field(default_factory=Counter)
+    drift: dict[str, float] = field(default_factory=dict)
     latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
     ages_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from adae_edge.contract import Window
 from adae_edge.errors import UsageError
+from adae_edge.runtime.alarm import Alarm
 from adae_edge.runtime.frame import Event
 from adae_edge.runtime.resuming import Resuming
 from adae_edge.runtime.scorer import Scorer
@@ -41,6 +42,7 @@ class StreamRequest:
         jobs: how many pictures of files are decoded at once.
         exact: whether no frame is shrunk while it is decoded.
         keeping: how sinks keep rows, and whether they go on where they ended.
+        alarm: when a source has an alarm, as for ``Alarm``; None for never.
     """
 
     model: Path
@@ -55,6 +57,7 @@ class StreamRequest:
     jobs: int = 1
     exact: bool = False
     keeping: Keeping = ROWS
+    alarm: str | None = None
 
 
 @contextlib.contextmanager
@@ -81,6 +84,7 @@ def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iter
         raise UsageError("a sink is named twice")
     if len({_file_of(name) for name in request.sources}) < len(request.sources):
         raise UsageError("a source is named twice")
+    watchers = [Alarm(request.alarm)] if request.alarm else []
     with contextlib.ExitStack() as opened:
         scorer = opened.enter_context(Scorer(request.model, request.device, request.threads))
         wanted = Wanted.by(scorer.contract, request.window, request.brain_mask, request.exact)
@@ -93,7 +97,7 @@ def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iter
             wanted = replace(wanted, done=resuming.done)
         sources = [opened.enter_context(open_source(name, wanted)) for name in request.sources]
         limits = request.threshold, request.max_latency
-        stream = Stream(scorer, sources, [Listener(told)], *limits)
+        stream = Stream(scorer, sources, [Listener(told)], *limits, watchers)
         if request.keeping.resume and any(source.live for source in sources):
             raise UsageError("--resume is for files and folders: frames of the others are all new")
         for name in request.sinks:

@@ -11,6 +11,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from adae_edge.decoding.folders import left_out_words
 from adae_edge.decoding.rules import is_covered
@@ -19,12 +20,13 @@ from adae_edge.runtime.delivery import Delivery
 from adae_edge.runtime.frame import Event, Frame, Scored
 from adae_edge.runtime.intake import Intake, Item, Lane
 from adae_edge.runtime.metrics import Metrics
-from adae_edge.runtime.reloading import Reloader, check_same, model_event
+from adae_edge.runtime.reloading import NOWHERE, Reloader, check_same, model_event
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.showing import Outcome, Showing
 from adae_edge.runtime.sinks.sink import Sink
 from adae_edge.runtime.sources.source import Source
 from adae_edge.runtime.threads import start
+from adae_edge.runtime.watcher import Watcher
 
 MAX_LATENCY_S = 0.02
 _NO_MAP = "this model has no anomaly map to show: export it with --anomaly-map"
@@ -54,6 +56,7 @@ class Stream:
         sinks: Iterable[Sink] = (),
         threshold: float | None = None,
         max_latency: float = MAX_LATENCY_S,
+        watchers: Sequence[Watcher] = (),
     ) -> None:
         """
         Args:
@@ -64,6 +67,7 @@ class Stream:
             threshold: in place of the model's own.
             max_latency: seconds that a small frame may wait for others to be scored with; 0 has
                 each scored alone.
+            watchers: see every result before the sinks do; what they tell goes to the sinks, too.
 
         Raises:
             UsageError: the threshold is no number.
@@ -79,6 +83,7 @@ class Stream:
         self._scorer = self._given = scorer
         self._threshold = threshold
         self._max_latency = max_latency
+        self._watchers = watchers
         self._delivery = Delivery(self._count)
         self._reloader = Reloader(scorer.again)
         self._showing = Showing(scorer, self.threshold)
@@ -214,14 +219,15 @@ class Stream:
         outcomes = iter(self._score(frames))
         results: list[Scored | Event] = []
         for place, what in items:
+            opened = "" if place == NOWHERE else _name(self.sources[place])
             if isinstance(what, Frame):
-                results += self._result(place, what, next(outcomes))
+                results += self._result(opened, what, next(outcomes))
             elif isinstance(what, Event):
-                results.append(what)
+                results.append(replace(what, opened=opened))
             elif isinstance(what, Scorer):
-                results.append(self._change_to(what))
+                results += self._change_to(what)
             else:
-                results += self._lost(place, what)
+                results += self._lost(opened, what)
         return results
 
     def _score(self, frames: Sequence[Frame]) -> list[Outcome | FrameError]:
@@ -235,13 +241,13 @@ class Stream:
         return outcomes
 
     def _result(
-        self, place: int, frame: Frame, outcome: Outcome | FrameError
+        self, opened: str, frame: Frame, outcome: Outcome | FrameError
     ) -> list[Scored | Event]:
         """A frame's result, and a note on its rule where it is the first one; or its failure."""
         self.metrics.skipped += frame.skipped
         if isinstance(outcome, FrameError) or not math.isfinite(outcome.score):
             why = outcome if isinstance(outcome, FrameError) else "the score is not a finite number"
-            return [_event(frame.source, "failure", f"{frame.source} {frame.id}: {why}")]
+            return [_event(frame.source, "failure", f"{frame.source} {frame.id}: {why}", opened)]
         age = time.time() - frame.time
         wants = self._wants(frame)
         kept = self._showing.kept(frame, outcome.score > self.threshold)
@@ -254,21 +260,32 @@ class Stream:
             outcome.anomaly_map,
             outcome.boxes,
             self._scorer.model,
-            _name(self.sources[place]),
+            opened,
             outcome.placement,
             outcome.map_threshold,
+            self.metrics.latencies_s[-1],
         )
         self.metrics.frames += 1
         self.metrics.anomalous += scored.verdict == "anomalous"
-        self.metrics.by_source[_name(self.sources[place])] += 1
+        self.metrics.by_source[opened] += 1
         self.metrics.ages_s.append(age)
-        return [*self._note(frame, wants), scored]
+        return [*self._note(opened, frame, wants), *self._watched(scored)]
+
+    def _watched(self, scored: Scored) -> list[Scored | Event]:
+        """A result with what the watchers know of its source, and behind it what they tell."""
+        events: list[Event] = []
+        for watcher in self._watchers:
+            scored, told = watcher.watch(scored)
+            events += told
+        if scored.drift is not None:
+            self.metrics.drift[scored.opened] = scored.drift
+        return [scored, *events]
 
     def _wants(self, frame: Frame) -> str:
         """What ``Scored.wants`` is for a frame."""
         return "" if is_covered(frame.decoding, self._scorer.contract.decoding) else "calibrate"
 
-    def _note(self, frame: Frame, wants: str) -> list[Event]:
+    def _note(self, opened: str, frame: Frame, wants: str) -> list[Event]:
         """What is told once of each rule under which the model was not calibrated."""
         rule = frame.decoding
         if not wants or rule in self._told_rules:
@@ -278,27 +295,28 @@ class Stream:
             f"{frame.source}: frames are decoded by the rule {rule}, under which this model "
             "was not calibrated: its threshold may be off until adae-edge calibrate"
         )
-        return [_event(frame.source, "note", detail)]
+        return [_event(frame.source, "note", detail, opened)]
 
     def _show(self) -> None:
         """Compute what the sinks show with the present model and threshold."""
         self._showing = Showing(self._scorer, self.threshold, self._delivery.sinks)
 
-    def _change_to(self, new: Scorer) -> Event:
+    def _change_to(self, new: Scorer) -> list[Event]:
         """Score with a model that was loaded again from here on, unless it is refused."""
         try:
             check_same(new, self._scorer)
         except UsageError as error:
             new.close()
-            return model_event(f"the model stays as it is: {error}")
+            return [model_event(f"the model stays as it is: {error}")]
         before = self._scorer.model
         if self._threshold is None:
             self.threshold = new.threshold
         self._take_scorer(new)
-        return model_event(
-            f"the model was loaded again: {new.model}, before {before}; "
-            f"threshold {self.threshold:.4f}"
-        )
+        detail = f"the model was loaded again: {new.model}, before {before}"
+        told = [model_event(f"{detail}; threshold {self.threshold:.4f}")]
+        for watcher in self._watchers:
+            told += watcher.recalibrate(new.contract.calibration)
+        return told
 
     def _take_scorer(self, scorer: Scorer) -> None:
         """Use a scorer, and close the one before if this stream opened it."""
@@ -307,15 +325,14 @@ class Stream:
         if before not in (self._given, scorer):
             before.close()
 
-    def _lost(self, place: int, error: Exception) -> list[Event]:
+    def _lost(self, opened: str, error: Exception) -> list[Event]:
         """What is told of a source that ended by an error and that others survive."""
         if len(self.sources) == 1 or not isinstance(error, AdaeEdgeError | OSError):
             self._error = error
             return []
         self._lost_sources += 1
-        name = _name(self.sources[place])
-        detail = str(error) if isinstance(error, AdaeEdgeError) else f"{name}: {error.strerror}"
-        return [_event(name, "lost", detail)]
+        detail = str(error) if isinstance(error, AdaeEdgeError) else f"{opened}: {error.strerror}"
+        return [_event(opened, "lost", detail, opened)]
 
     def _count(self, event: Event) -> None:
         """Take note of an event on its way to the sinks."""
@@ -336,5 +353,5 @@ def _name(source: Source | Iterable[Frame | Event]) -> str:
     return source.name if isinstance(source, Source) else ""
 
 
-def _event(source: str, kind: str, detail: str) -> Event:
-    return Event(source, time.time(), kind, detail)
+def _event(source: str, kind: str, detail: str, opened: str = "") -> Event:
+    return Event(source, time.time(), kind, detail, opened=opened)

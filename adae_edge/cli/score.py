@@ -78,6 +78,13 @@ def score(
         str | None,
         typer.Option(help="Size, as 100MB, at which a file of rows is put aside under a number."),
     ] = None,
+    alarm: Annotated[
+        str | None,
+        typer.Option(
+            help="K/N, as 3/10: an alarm begins when at least K of a source's last N frames are "
+            "anomalous, and ends when fewer than half of K are."
+        ),
+    ] = None,
 ) -> None:
     """Score every frame of the sources; each result goes to every sink."""
     from adae_edge.runtime.opening import StreamRequest, open_stream
@@ -96,6 +103,7 @@ def score(
         jobs=jobs,
         exact=exact,
         keeping=Keeping(fsync, bytes_of(rotate, "--rotate") if rotate else None, resume),
+        alarm=alarm,
     )
     with (
         gently() as on_signal,

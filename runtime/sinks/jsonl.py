@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 
 from adae_edge.runtime.frame import Event, Scored
-from adae_edge.runtime.sinks.rows import EVENT_FIELDS, RowFile, event_row_of, row_of
+from adae_edge.runtime.sinks.rows import RowFile, event_row_of, row_of
 from adae_edge.runtime.sinks.sink import ANOMALOUS, BOXES, Kept
 
 # What rows of every version have, so that a file of an older one can go on.
 _ALWAYS = frozenset({"source", "frame", "time", "score", "threshold", "verdict"})
+_ALWAYS_OF_EVENTS = frozenset({"event", "source", "time", "detail"})
 _BEGINNINGS = (b'{"source": ', b'{"event": ')
 
 
@@ -45,7 +46,9 @@ class JsonLines(RowFile):
             row = json.loads(first)
         except (ValueError, RecursionError):
             return False
-        return isinstance(row, dict) and (row.keys() >= _ALWAYS or row.keys() >= set(EVENT_FIELDS))
+        if not isinstance(row, dict):
+            return False
+        return row.keys() >= _ALWAYS or row.keys() >= _ALWAYS_OF_EVENTS
 
 
 SINK = JsonLines

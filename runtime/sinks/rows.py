@@ -27,7 +27,7 @@ FIELDS = (
     *("source", "frame", "time", "video_time", "age"),
     *("score", "threshold", "verdict", "wants", "model", "boxes"),
 )
-EVENT_FIELDS = ("event", "source", "time", "detail", "frames")
+EVENT_FIELDS = ("event", "source", "time", "detail", "frames", "over")
 MAX_ROW = 2**20  # bytes of a row that is read back
 _SYNC_S = 1.0
 _log = logging.getLogger(__name__)
@@ -69,7 +69,8 @@ def flat(row: dict[str, Any]) -> list[Any]:
 
 def event_row_of(event: Event) -> dict[str, str | int]:
     """What the row of an event says, by the names of ``EVENT_FIELDS``."""
-    values = (event.kind, event.source, timestamp(event.time), event.detail, event.frames)
+    when = timestamp(event.time)
+    values = (event.kind, event.source, when, event.detail, event.frames, event.over)
     return dict(zip(EVENT_FIELDS, values, strict=True))
 
 

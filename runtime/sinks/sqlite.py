@@ -35,7 +35,7 @@ CREATE TABLE frames (
 );
 CREATE TABLE events (
     run INTEGER NOT NULL, event TEXT NOT NULL, source TEXT NOT NULL, time TEXT NOT NULL,
-    detail TEXT NOT NULL, frames INTEGER NOT NULL
+    detail TEXT NOT NULL, frames INTEGER NOT NULL, over INTEGER NOT NULL
 );
 COMMIT;
 """  # frame has no type, so that numbers stay numbers and UIDs text

@@ -7,14 +7,12 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from adae_edge.decoding.rules import VIDEO
 from adae_edge.errors import printable
 from adae_edge.runtime.frame import Scored
 
@@ -103,7 +101,7 @@ class LiveTable:
     def take(self, scored: Scored, line: str, shown: bool) -> None:
         """Take in one result and what a line says of it, and draw if the table is shown."""
         now = time.monotonic()
-        self._rows.setdefault(_name(scored), _Row()).take(scored, now)
+        self._rows.setdefault(scored.name, _Row()).take(scored, now)
         if scored.verdict == "anomalous":
             self._anomalous.append(line)
         if shown and now - self._drawn > _REFRESH_S:
@@ -155,10 +153,3 @@ class LiveTable:
             height = int((value - low) / span * (len(self._bars) - 1)) if span else 0
             line.append(self._bars[height], "bold red" if anomalous else "")
         return line
-
-
-def _name(scored: Scored) -> str:
-    """Under which name a frame is counted: of files that hold one picture it is their folder's."""
-    frame = scored.frame
-    is_file = frame.decoding and not frame.decoding.startswith(VIDEO.split()[0])
-    return str(Path(frame.source).parent) if is_file else frame.source

@@ -35,11 +35,11 @@ FIELDS = [
     *("source", "frame", "time", "video_time", "age"),
     *("score", "threshold", "verdict", "wants", "model", "boxes"),
 ]
-OF_EVENTS = ["event", "detail", "frames"]
+OF_EVENTS = ["event", "detail", "frames", "over"]
 EARLIER = b"source,frame,time,video_time,score,threshold,verdict,wants\n"
 HEADER = (
     b"source,frame,time,video_time,age,score,threshold,verdict,wants,model,boxes,"
-    b"event,detail,frames\n"
+    b"event,detail,frames,over\n"
 )
 AWKWARD = [
     "a,b.png",
@@ -123,11 +123,12 @@ def test_an_event_is_a_row_in_every_file(tmp_path):
         sink.write(result())
         sink.close()
     event, row = json_rows(tmp_path / "s.jsonl")
-    assert list(event) == ["event", "source", "time", "detail", "frames"]
+    assert list(event) == ["event", "source", "time", "detail", "frames", "over"]
     assert (event["event"], event["source"], event["frames"]) == ("gap", LOST.source, 12)
     assert (event["detail"], row["source"]) == (LOST.detail, "frame.png")
     _, cells, _ = csv_rows(tmp_path / "s.csv")
-    assert cells == [LOST.source, "", event["time"], *[""] * 8, "gap", LOST.detail, "12"]
+    event_cells = ["gap", LOST.detail, "12", "False"]
+    assert cells == [LOST.source, "", event["time"], *[""] * 8, *event_cells]
 
 
 def numbers_in(folder):
@@ -228,9 +229,9 @@ def test_csv_has_one_header_and_these_fields(tmp_path):
     keep(f"csv:{path}", result("scan.dcm", "1.2.3", 0.123456789))
     assert path.read_bytes() == (
         HEADER
-        + b"frame.png,0,2026-01-02T03:04:05.678Z,,0.0123,1.5,1.25,anomalous,,90f3d94cb19b,,,,\n"
+        + b"frame.png,0,2026-01-02T03:04:05.678Z,,0.0123,1.5,1.25,anomalous,,90f3d94cb19b,,,,,\n"
         b"scan.dcm,1.2.3,2026-01-02T03:04:05.678Z,,0.0123,0.123456789,1.25,normal,,"
-        b"90f3d94cb19b,,,,\n"
+        b"90f3d94cb19b,,,,,\n"
     )
 
 
@@ -258,7 +259,7 @@ def test_the_command_writes_what_it_scored(desk, tmp_path):
     header, *table = csv_rows(tmp_path / "s.csv")
     assert header == FIELDS + OF_EVENTS
     texts = [{name: "" if row[name] is None else str(row[name]) for name in FIELDS} for row in rows]
-    assert table == [[*text.values(), "", "", ""] for text in texts]
+    assert table == [[*text.values(), *[""] * len(OF_EVENTS)] for text in texts]
 
 
 def test_a_file_is_appended_to(tmp_path):
@@ -567,7 +568,7 @@ def test_a_kill_in_the_middle_leaves_whole_rows(desk, long_folder, tmp_path):
     assert 19 <= len(names) < 400
     assert names == [str(long_folder / f"{number:03}.png") for number in range(len(names))]
     table = csv_rows(paths[1])[1:]
-    assert {len(row) for row in table} == {len(FIELDS) + 3}
+    assert {len(row) for row in table} == {len(FIELDS + OF_EVENTS)}
     assert len(names) - 1 <= len(table) <= len(names)
 
 

@@ -51,7 +51,8 @@ def test_frames_and_events_have_their_tables(tmp_path, monkeypatch, name):
         (1, "frame.png", 0, when, None, 0.0123, 1.5, 1.25, "anomalous", None, model, None),
         (1, "scan.dcm", "1.2.3", when, None, 0.0123, 0.5, 1.25, "normal", None, model, None),
     ]
-    assert ask(path, "SELECT * FROM events") == [(1, "gap", LOST.source, when, LOST.detail, 12)]
+    row = (1, "gap", LOST.source, when, LOST.detail, 12, 0)
+    assert ask(path, "SELECT * FROM events") == [row]
 
 
 def test_a_frame_has_one_row_in_a_run_and_a_second_run_adds_its_own(tmp_path):

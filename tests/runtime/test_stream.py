@@ -46,7 +46,7 @@ def test_it_counts_and_goes_on_after_a_failure(scorer):
             (2, 80.0, 100.0, "normal"),
         ]
         assert [event.kind for event in sink.events] == ["failure", "failure"]
-        assert sink.events[0] is broken
+        assert sink.events[0] == broken
         assert sink.events[1].detail == (
             "camera:0 3: a frame is 0 x 4 pixels, and a frame has 1 x 1 to 8192 x 8192"
         )

@@ -1,0 +1,25 @@
+"""What looks at the scores of a stream as they come, beside the sinks that keep them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from adae_edge.contract import Calibration
+from adae_edge.runtime.frame import Event, Scored
+
+
+class Watcher(ABC):
+    """Sees each result before the sinks do, and tells what it makes of several."""
+
+    @abstractmethod
+    def watch(self, scored: Scored) -> tuple[Scored, Sequence[Event]]:
+        """Take note of a result.
+
+        Returns:
+            The result with what is now known of its source, and what is to be told behind it.
+        """
+
+    def recalibrate(self, calibration: Calibration) -> Sequence[Event]:
+        """Take note that a model was loaded again, with this calibration; what is to be told."""
+        return ()
