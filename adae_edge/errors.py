@@ -29,7 +29,7 @@ import shlex
 # A path keeps one slash of a URL's two.
 _USER = re.compile(r"\b([a-z][a-z0-9+.-]*:(?://|/(?=[^/\s:@]+:)))[^\n]*@", re.IGNORECASE)
 _TELLING = "(?:pass|pwd|token|secret|key|auth)"
-_KEY = re.compile(rf"([?&;](?:[^=&\s]*{_TELLING}[^=&\s]*)=)[^&\s]*", re.IGNORECASE)
+_KEY = re.compile(rf"([?&;#](?:[^=&\s]*{_TELLING}[^=&\s]*)=)[^&\s]*", re.IGNORECASE)
 
 # A property of a GStreamer element, as in user-pw=.
 _PROPERTY = re.compile(

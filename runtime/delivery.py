@@ -79,19 +79,21 @@ class _Outlet:
         missed, self.error, self.missed = self.missed, None, 0
         return self._event(f"{self.sink.name} keeps results again; it lacks {missed}")
 
-    def flush(self) -> Event | None:
-        """Have the sink keep what it holds back; what is to be told, as for ``hand``."""
+    def flush(self) -> list[Event]:
+        """Have the sink keep what it holds back; what is to be told of it."""
         if self.gone:
-            return None
+            return []
+        told = list(self.sink.news())
         try:
             self.sink.flush()
+            if self.late is not None:
+                told.append(f"{self.sink.name} keeps what was held back")
+            self.late = None
         except SinkError as error:
-            late_before, self.late = self.late, error
-            return None if late_before else self._event(f"{error}; results are held back")
-        if self.late is None:
-            return None
-        self.late = None
-        return self._event(f"{self.sink.name} keeps what was held back")
+            if self.late is None:
+                told.append(f"{error}; results are held back")
+            self.late = error
+        return [self._event(detail) for detail in told]
 
     def miss(self, item: Scored | Event) -> None:
         """Count a result that the sink lacks."""
@@ -129,10 +131,15 @@ class Delivery:
     def lacking(self) -> list[str]:
         """How many results each sink lacks that could not keep all, in words."""
         return [
-            f"{outlet.sink.name} lacks {outlet.lacks}"
+            f"{outlet.sink.name} lacks {outlet.lacks + outlet.sink.lacks}"
             for outlet in self._outlets
-            if outlet.lacks and outlet.keeps
+            if outlet.lacks + outlet.sink.lacks and outlet.keeps
         ]
+
+    @property
+    def waiting(self) -> list[str]:
+        """How many results wait on disk for each sink that cannot hand them over, in words."""
+        return [f"{sink.waiting} wait for {sink.name}" for sink in self.sinks if sink.waiting]
 
     def put(self, items: Sequence[Scored | Event]) -> None:
         """Hand results and events on, in order; waits while the sinks are far behind.
@@ -173,10 +180,11 @@ class Delivery:
             except queue.Empty:
                 items = ()
             if items is None:
-                return
-            left: deque[Scored | Event] = deque(items)
-            if time.monotonic() - flushed >= _FLUSH_S:
-                left.extend(filter(None, [outlet.flush() for outlet in self._outlets]))
+                for sink in self.sinks:
+                    sink.drain()
+            left: deque[Scored | Event] = deque(items or ())
+            if items is None or time.monotonic() - flushed >= _FLUSH_S:
+                left.extend(event for outlet in self._outlets for event in outlet.flush())
                 flushed = time.monotonic()
             try:
                 if self._error is None:
@@ -187,6 +195,8 @@ class Delivery:
                 for item in left:
                     for outlet in self._outlets:
                         outlet.miss(item)
+            if items is None:
+                return
 
     def _hand_all(self, left: deque[Scored | Event], for_ever: bool) -> None:
         """Hand what is left to every sink, and what is to be told of one of them to the others."""

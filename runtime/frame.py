@@ -27,6 +27,8 @@ KINDS = {
     "sink": "a sink keeps no more results, or keeps them again",
     "model": "the model was loaded again, or refused",
 }
+# Kinds of events that come again where the same frames do.
+OF_FRAMES = frozenset({"failure", "note", "gap"})
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 

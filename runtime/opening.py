@@ -100,8 +100,9 @@ def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iter
         stream = Stream(scorer, sources, [Listener(told)], *limits, watchers)
         if request.keeping.resume and any(source.live for source in sources):
             raise UsageError("--resume is for files and folders: frames of the others are all new")
-        for name in request.sinks:
-            sink = opened.enter_context(open_sink(name, request.keeping))
+        sinks = [opened.enter_context(open_sink(name, request.keeping)) for name in request.sinks]
+        # A frame whose row can be read back is done, so the other sinks get theirs before.
+        for sink in sorted(sinks, key=lambda sink: sink.kept() is not None):
             stream.add(resuming.rest(sink) if request.keeping.resume else sink)
         if request.keeping.resume:
             resuming.check()

@@ -73,3 +73,14 @@ def minutes(text: str) -> float:
     if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,3})?", text) or float(text) <= 0:
         raise ValueError("minutes, above 0")
     return float(text) * 60
+
+
+def one_of(*choices: str) -> Parser:
+    """A parser of one of these words."""
+
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(" or ".join(choices))
+        return text
+
+    return parse

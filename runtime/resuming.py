@@ -7,11 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from adae_edge.errors import UsageError
-from adae_edge.runtime.frame import Event, Scored
+from adae_edge.runtime.frame import OF_FRAMES, Event, Scored
 from adae_edge.runtime.sinks.sink import Kept, Sink
-
-# Events that come again where the same frames do.
-_OF_FRAMES = frozenset({"failure", "note", "gap"})
 
 
 class Held:
@@ -29,7 +26,7 @@ class Held:
         self.made_by: set[tuple[str, float]] = set()
         for row in rows:
             if row.event:
-                if row.event in _OF_FRAMES:
+                if row.event in OF_FRAMES:
                     self._events.add((row.event, _text(row.source), _text(row.detail)))
             else:
                 self._add(_text(row.source), row.frame)

@@ -103,7 +103,8 @@ class Stream:
         """What the stream has come to, in a line for the terminal."""
         line = self.metrics.line(self._scorer.backend.name, self.threshold)
         ages = self.metrics.ages if self.endless else ""
-        return "; ".join(filter(None, [line, ages, self.left_out, *self._delivery.lacking]))
+        of_sinks = *self._delivery.lacking, *self._delivery.waiting
+        return "; ".join(filter(None, [line, ages, self.left_out, *of_sinks]))
 
     @property
     def left_out(self) -> str:

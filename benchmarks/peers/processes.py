@@ -28,6 +28,7 @@ PACKAGES = {
     "ffmpeg": "ffmpeg",
     "gst-launch-1.0": "gstreamer1.0-tools",
     "ip": "iproute2",
+    "mosquitto": "mosquitto",
     "tc": "iproute2",
     "unshare": "util-linux",
 }

@@ -16,7 +16,7 @@ from adae_edge.runtime.sinks.sink import PIXELS, ROWS, Keeping, Sink
 from adae_edge.secrets import filled_in
 
 _SUFFIXES = {"db": "sqlite"}
-_NO_SINKS = {"registry", "sink", "rows", "table"}
+_NO_SINKS = {"registry", "sink", "rows", "table", "queued", "target"}
 _log = logging.getLogger(__name__)
 
 

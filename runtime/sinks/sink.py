@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
@@ -57,11 +57,14 @@ class Sink(ABC):
         shows: of which frames it reads that, ``ALL`` or ``ANOMALOUS`` ones; of the others it may
             be missing.
         name: as it was opened on the command line; otherwise what it is called to people.
+        waiting: how many results it has on disk that are not where they have to go.
+        lacks: how many it dropped after it had taken them.
     """
 
     wants: frozenset[str] = frozenset()
     shows = ALL
     name = "a sink"
+    waiting = lacks = 0
 
     @abstractmethod
     def write(self, scored: Scored) -> None:
@@ -86,6 +89,13 @@ class Sink(ABC):
         Raises:
             SinkError: it cannot be kept now, and is held back until the next call.
         """
+
+    def news(self) -> Sequence[str]:
+        """What is to be told of it since the last call, in sentences; called as ``flush`` is."""
+        return ()
+
+    def drain(self) -> None:
+        """Wait some seconds at most until nothing waits; called at the end of a stream."""
 
     def kept(self) -> Iterator[Kept] | None:
         """The rows that are kept already, or None where they cannot be read again.
