@@ -83,18 +83,22 @@ class Subscriber:
         """
         self.received: list[Received] = []
         self.states: list[str] = []
+        self._topic = topic
         self._subscribed = threading.Event()
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2, f"test-{topic}", clean_session=False
         )
         self._client.reconnect_delay_set(1, 1)
-        self._client.on_connect = lambda *_: self._client.subscribe(f"{topic}/#", qos=1)
+        self._client.on_connect = self._subscribe
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.on_message = self._take
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
         if not self._subscribed.wait(_WAIT_S):
             raise RuntimeError("the broker takes no subscription")
+
+    def _subscribe(self, client: Any, *_: Any) -> None:
+        client.subscribe(f"{self._topic}/#", qos=1)
 
     def _take(self, _client: Any, _data: Any, message: Any) -> None:
         if message.topic.endswith("/status"):

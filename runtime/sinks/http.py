@@ -9,7 +9,7 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from adae_edge.errors import SinkError, UsageError, first_line, without_password
-from adae_edge.runtime.query import one_of
+from adae_edge.runtime.query import Parser, one_of
 from adae_edge.runtime.sinks.queued import Queued, Remote
 from adae_edge.runtime.sinks.sink import ROWS, Keeping
 from adae_edge.runtime.sinks.target import Target, network_error
@@ -17,7 +17,7 @@ from adae_edge.runtime.sinks.target import Target, network_error
 _CONNECT_S = 5.0
 _ANSWER_S = 10.0  # from the request until the answer is read, however slowly it comes
 _MOST_READ = 64 * 1024  # bytes of an answer, which nobody looks at
-_OPTIONS = {"token": str, "insecure": one_of("yes")}
+_OPTIONS: Mapping[str, Parser] = {"token": str, "insecure": one_of("yes")}
 
 
 class Http(Queued):

@@ -57,14 +57,21 @@ class Sink(ABC):
         shows: of which frames it reads that, ``ALL`` or ``ANOMALOUS`` ones; of the others it may
             be missing.
         name: as it was opened on the command line; otherwise what it is called to people.
-        waiting: how many results it has on disk that are not where they have to go.
-        lacks: how many it dropped after it had taken them.
     """
 
     wants: frozenset[str] = frozenset()
     shows = ALL
     name = "a sink"
-    waiting = lacks = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many results it has on disk that are not where they have to go."""
+        return 0
+
+    @property
+    def lacks(self) -> int:
+        """How many results it dropped after it had taken them."""
+        return 0
 
     @abstractmethod
     def write(self, scored: Scored) -> None:
