@@ -205,12 +205,15 @@ def tcp_only(lab: Lab) -> Seen:
 
 @fault("24b", "server that refuses TCP")
 def udp_only(lab: Lab) -> Seen:
-    """It is told, or UDP is tried."""
-    with camera(transports="udp") as one, lab.score(one.url) as run:
-        seconds, said = wait_to_notice(run, STARTS_S)
-        time.sleep(3)
-        rows = len(run.rows())
-        return stop(run, one, f"after {seconds:.1f} s: {said}; {rows} rows")
+    """The way out is told, and works; no other transport is taken by itself."""
+    with camera(transports="udp") as one:
+        with lab.score(one.url) as run:
+            seconds, said = wait_to_notice(run, STARTS_S)
+            code = run.end()
+        expect(code == 0 and "#udp" in said, f"exit code {code}: {said}")
+        with lab.score(f"{one.url}#udp") as run:
+            run.wait_for_rows(30, STARTS_S)
+            return stop(run, one, f"told after {seconds:.1f} s: {said}; rows over UDP with #udp")
 
 
 @fault("25", "scorer too slow for the rate")

@@ -20,7 +20,7 @@ from adae_edge.errors import FrameError, SourceError, first_line
 from adae_edge.extras import needs
 from adae_edge.interface import check_size
 from adae_edge.runtime.sources.clock import Clock
-from adae_edge.runtime.sources.complaints import NO_FAULTS, complaints, words_of
+from adae_edge.runtime.sources.complaints import NO_FAULTS, WAYS_OUT, complaints, words_of
 from adae_edge.runtime.sources.containers import CONTAINERS, STREAMED, STREAMS
 from adae_edge.runtime.sources.conversion import Conversion
 from adae_edge.runtime.sources.live import SILENCE_S, Capture, Captured, Gap
@@ -299,6 +299,8 @@ class Reception(Capture):
         """Why FFmpeg gave up, in a few words without the URL."""
         if isinstance(error, av.ExitError):
             return "it does not answer"
+        if way_out := WAYS_OUT.get(getattr(error, "errno", 0)):
+            return way_out
         # FFmpeg's own sentence would name the address, and the log the URL.
         return self._hide(getattr(error, "strerror", None) or first_line(error))
 

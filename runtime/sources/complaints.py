@@ -8,7 +8,10 @@ from typing import Any
 
 # Errors that are no fault of the file.
 NO_FAULTS = {errno.EMFILE: "too many files are open", errno.ENFILE: "too many files are open"}
-
+# What a camera that refuses RTSP's transport needs.
+WAYS_OUT = {
+    errno.EPROTONOSUPPORT: "it refuses this transport: end its URL in #udp for UDP, or in #tcp"
+}
 # Errors by name that leave the picture as it is: cameras write what they like into these segments.
 _HARMLESS = ("unable to decode APP fields", "unable to decode COM")
 # What H.264 tells of a frame that was left out, and FFmpeg takes for no error and conceals.
