@@ -126,7 +126,10 @@ class Stream:
         return not (self.metrics.failures or self._lost_sources or self._delivery.lacking)
 
     def stop(self) -> None:
-        """Ask ``run`` to return after the frames that wait; for threads and signal handlers."""
+        """Ask ``run`` to return soon; for threads and signal handlers.
+
+        A camera's frame that waits is still scored. Those of files are not: they are found again.
+        """
         self.stopped = True
         for source in self.sources:
             if isinstance(source, Source):
@@ -162,6 +165,8 @@ class Stream:
                 if self._showing.lacks_map:
                     self._delivery.put([_event("model", "note", _NO_MAP)])
                 while items := intake.take():
+                    if self.stopped:
+                        items = [item for item in items if self._is_kept(item)]
                     self._delivery.put(self._results(items))
                     if self._error is not None:
                         raise self._error
@@ -182,8 +187,7 @@ class Stream:
         threads = []
         try:
             for places in [ending, *groups] if ending else groups:
-                first = self.sources[places[0]]
-                lane = intake.lane(isinstance(first, Source) and first.live)
+                lane = intake.lane(_is_live(self.sources[places[0]]))
                 threads.append(start("capture", self._capture, intake, lane, places))
             yield
         except BaseException:
@@ -213,6 +217,10 @@ class Stream:
                     return
         finally:
             intake.end(lane)
+
+    def _is_kept(self, item: Item) -> bool:
+        """Whether what waits counts after ``stop``."""
+        return not isinstance(item.what, Frame) or _is_live(self.sources[item.source])
 
     def _results(self, items: Sequence[Item]) -> list[Scored | Event]:
         """Score the frames of a batch; what becomes of each item, in order."""
@@ -348,6 +356,10 @@ def _each(
     if isinstance(sources, Sequence) and all(isinstance(source, Source) for source in sources):
         return tuple(source for source in sources if isinstance(source, Source))
     return (sources,)  # type: ignore[return-value]
+
+
+def _is_live(source: Source | Iterable[Frame | Event]) -> bool:
+    return isinstance(source, Source) and source.live
 
 
 def _name(source: Source | Iterable[Frame | Event]) -> str:

@@ -33,18 +33,21 @@ def _stopped(lab: Lab, *kinds: signal.Signals) -> tuple[Run, int, float]:
 
 @fault("55a", "SIGTERM while a file is scored", fast=True)
 def terminated(lab: Lab) -> Seen:
-    """The frames in hand are scored, and the exit code tells of the stop."""
-    run, code, seconds = _stopped(lab, signal.SIGTERM)
+    """Nothing new is scored, what is scored is kept, and the exit code tells of the stop."""
+    return _drained(lab, signal.SIGTERM)
+
+
+def _drained(lab: Lab, kind: signal.Signals) -> Seen:
+    run, code, seconds = _stopped(lab, kind)
     expect(code == 130, f"exit code {code}")
+    expect(seconds < 3, f"it took {seconds:.1f} s")
     return _rows_are_a_start(run, f"ended after {seconds:.2f} s, exit code {code}")
 
 
 @fault("55b", "SIGINT while a file is scored")
 def interrupted(lab: Lab) -> Seen:
     """As SIGTERM."""
-    run, code, seconds = _stopped(lab, signal.SIGINT)
-    expect(code == 130, f"exit code {code}")
-    return _rows_are_a_start(run, f"ended after {seconds:.2f} s, exit code {code}")
+    return _drained(lab, signal.SIGINT)
 
 
 @fault("55c", "SIGTERM twice")

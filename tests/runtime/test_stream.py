@@ -191,8 +191,9 @@ def test_a_threshold_that_is_no_number(scorer, threshold):
 
 def test_stop_ends_it_after_the_frame_in_hand(scorer):
     kept = Kept()
-    source = Listed(frame(0), lambda: stream.stop(), frame(1), frame(2))
-    stream = Stream(scorer, source, [kept])
+    stopped = threading.Event()
+    source = Listed(frame(0), lambda: stopped.wait(60), frame(1), frame(2))
+    stream = Stream(scorer, source, [kept, Counted({1: lambda: (stream.stop(), stopped.set())})])
     assert not stream.stopped
     stream.run()
     assert stream.stopped
@@ -417,8 +418,8 @@ def test_a_model_that_is_too_slow_gets_the_newest_frame_of_a_camera_and_every_on
     assert metrics.age_p99_ms >= metrics.age_p50_ms > 0
 
 
-def test_frames_that_wait_are_scored_when_a_stream_is_stopped(scorer):
-    """Stopped while the first frame is scored, it scores those that were captured behind it."""
+def test_frames_that_wait_are_left_and_failures_told_when_a_stream_is_stopped(scorer):
+    """Stopped while the first frame is scored: those behind it are found again by the next run."""
     captured, stopped, score = threading.Event(), threading.Event(), scorer.score
 
     def slow(*arrays):
@@ -429,10 +430,12 @@ def test_frames_that_wait_are_scored_when_a_stream_is_stopped(scorer):
 
     scorer.score = slow
     large = [frame(number, 3, (1100, 1000, 1)) for number in range(9)]
-    source = Listed(*large[:5], captured.set, lambda: stopped.wait(60), *large[5:])
+    broken = Event("camera:0", 1.0, "failure", "the next one is broken")
+    source = Listed(*large[:5], broken, captured.set, lambda: stopped.wait(60), *large[5:])
     stream = Stream(scorer, source, [kept := Kept()])
     stream.run()
-    assert [scored.frame.id for scored in kept.results] == [0, 1, 2, 3, 4]
+    assert [scored.frame.id for scored in kept.results] == [0]
+    assert kept.events == [broken]
 
 
 def test_a_stopped_camera_ends_though_it_waits_for_a_frame(scorer):
