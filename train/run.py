@@ -17,6 +17,9 @@ from adae_edge.train.device import mixed_precision
 from adae_edge.train.distributed import ALONE, Group, share_batch_norm
 from adae_edge.train.recipes import Recipe
 
+# The part of batch norm's running statistics that a batch replaces, PyTorch's default.
+MOMENTUM = 0.1
+
 
 class Run:
     """The state that a training carries from update to update: optimizers and balance."""
@@ -91,7 +94,7 @@ class Run:
             The losses, as ``update`` returns them.
         """
         with self.precision:
-            generated, real = self.generator(x), self.discriminator(x)
+            generated, real = self.generator(x), self.real(x)
             fake = generated.detach().requires_grad_()
             again = self.again(fake)
         loss_generator = (x - generated.float()).abs().mean()
@@ -153,6 +156,17 @@ class Run:
                 "the checkpoint does not hold the state of an unfinished training"
             ) from error
 
+    def real(self, x: Tensor) -> Tensor:
+        """What D makes of the frames themselves, float [N, C, S, S]; its statistics stay.
+
+        D scores G's frames and nothing else, so the running statistics of its batch norm are of
+        those alone. Those of both together fit neither, see docs/method.md.
+        """
+        self._keep_statistics(0.0)
+        real: Tensor = self.discriminator(x)
+        self._keep_statistics(MOMENTUM)
+        return real
+
     def again(self, fake: Tensor) -> Tensor:
         """What D makes of G's frames, float [N, C, S, S], with no floor under its tanh's slope.
 
@@ -168,6 +182,12 @@ class Run:
         for network in (self.model.generator, self.model.discriminator):
             if isinstance(network, Autoencoder):
                 network.output.floor = floor
+
+    def _keep_statistics(self, momentum: float) -> None:
+        """Set how much of D's running statistics a batch replaces."""
+        for layer in self.model.discriminator.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = momentum
 
     def _adam(self, network: nn.Module) -> torch.optim.Adam:
         return torch.optim.Adam(

@@ -54,6 +54,24 @@ def small(dataset, count=200):
     )
 
 
+def test_the_statistics_of_d_are_of_the_frames_of_g_alone():
+    """D scores nothing else; those of both together made it rebuild neither."""
+    torch.manual_seed(0)
+    model = ADAE(Preprocess(32), 1, Network(16, 32)).train()
+    twin = ADAE(Preprocess(32), 1, Network(16, 32)).train()
+    twin.load_state_dict(model.state_dict())
+    x = torch.rand(8, 1, 32, 32) * 2 - 1
+    Run(model, RECIPES["default"]).gradients(x)
+
+    with torch.no_grad():
+        twin.discriminator(twin.generator(x))
+    expected = dict(twin.named_buffers())
+    means = {name: value for name, value in model.named_buffers() if "running" in name}
+    assert len(means) == 28
+    for name, value in means.items():
+        torch.testing.assert_close(value, expected[name], msg=name)
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 def test_one_backward_pass_gives_both_losses_gradients(weight):
     """L_D moves D alone and L_G moves G alone, as if each were differentiated alone (section 3)."""

@@ -50,7 +50,7 @@ class ChangedRun(Run):
         # both networks
         shown = self.shown(x).contiguous(memory_format=torch.channels_last)
         with self.precision:
-            generated, real = self.model.generator(shown), self.model.discriminator(x)
+            generated, real = self.model.generator(shown), self.real(x)
             fake = generated.detach().requires_grad_()
             again = self.again(fake)
 
