@@ -21,6 +21,8 @@ UNVERIFIED = (
     "for the plan",
     "Jetsons: nothing has been run on one yet",
 )
+LEAST_FREE = 1e9  # bytes, below which rows and pictures of a night may fill a disk
+_SIZES_SHOWN = 6
 # JetPack's own TensorRT; PyPI's is not for Jetsons.
 APT = "sudo apt install python3-libnvinfer"
 
@@ -48,8 +50,9 @@ def diagnose(root: Path = Path("/")) -> dict[str, Any]:
         What ``examine`` returns, and works, problems, unverified and next.
     """
     from adae_edge.cli.examination import examine, or_none
+    from adae_edge.cli.surroundings import surroundings
 
-    report = examine(root)
+    report = examine(root) | {"surroundings": or_none(lambda: surroundings(root)) or {}}
     report["works"] = any("by" in device for device in report["devices"].values())
     report["problems"] = or_none(lambda: _problems(report, root)) or []
     report["unverified"] = list(UNVERIFIED)
@@ -65,6 +68,7 @@ def describe(report: dict[str, Any]) -> str:
             rows.append(("scores on", f"{name:<9} {device['by']}"))
         else:
             rows.append(("not on", f"{name:<9} {device['error']}"))
+    rows += _surrounding_rows(report["surroundings"])
     for trouble in report["problems"]:
         rows.append(("problem", f"{trouble['problem']}\n{trouble['command']}"))
     rows += [("unverified", text) for text in report["unverified"]]
@@ -105,6 +109,23 @@ def _package_rows(modules: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str
     yield "not there", ", ".join(f"[{extra}]" for extra in lacking)
 
 
+def _surrounding_rows(about: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Cameras, GStreamer, disk and clock, as far as they are known."""
+    for device, camera in about.get("cameras", {}).items():
+        told = camera.get("error") or "; ".join(
+            f"{form} {', '.join(sizes[:_SIZES_SHOWN])}" + (" ..." if sizes[_SIZES_SHOWN:] else "")
+            for form, sizes in camera["modes"].items()
+        )
+        yield "cameras", f"v4l2://{device}, {camera['name']}: {told}"
+    if not about.get("cameras"):
+        yield "cameras", "none at /dev/video*"
+    yield "GStreamer", about.get("gstreamer") or "not installed; gst: and csi:// need it"
+    if (free := about.get("disk")) is not None:
+        yield "disk", f"{free / 1e9:.1f} GB are free here"
+    if (kept := about.get("clock")) is not None:
+        yield "clock", "kept right" if kept else "nothing keeps it right: times of rows may be off"
+
+
 def _aligned(rows: list[tuple[str, str]]) -> Iterator[str]:
     """Lines with the labels in a column. A label stands once, and further lines are indented."""
     before = ""
@@ -124,6 +145,8 @@ def _problems(report: dict[str, Any], root: Path) -> list[dict[str, str]]:
         *_hidden_tensorrt(report, root),
         *_driver_that_is_missing(report),
         *_cuda_bindings_that_do_not_fit(report),
+        *_what_a_video_reader_lacks(report),
+        *_disk_that_is_nearly_full(report),
     ]
     return [{"problem": problem, "command": command} for problem, command in problems]
 
@@ -185,6 +208,22 @@ def _cuda_bindings_that_do_not_fit(report: dict[str, Any]) -> Iterator[tuple[str
     if _nvidia(report) and "cuda-bindings" in error:
         problem, _, command = error.partition(": ")
         yield problem, command
+
+
+def _what_a_video_reader_lacks(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    about = report["modules"].get("av", {})
+    if lacking := about.get("lacks"):
+        yield (
+            f"this av, with FFmpeg {about['ffmpeg']}, lacks {', '.join(lacking)}: such videos and "
+            "cameras cannot be read",
+            "pip install --force-reinstall 'adae-edge[camera]'",
+        )
+
+
+def _disk_that_is_nearly_full(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    free = report["surroundings"].get("disk")
+    if free is not None and free < LEAST_FREE:
+        yield f"only {free / 1e9:.2f} GB are free in this folder", "df -h ."
 
 
 def _nvidia(report: dict[str, Any]) -> bool:

@@ -44,6 +44,8 @@ MODULES = {
     "torch": "train",
     "onnx": "export",
 }
+# What cameras and videos are encoded in, by FFmpeg's names.
+_DECODERS = frozenset({"h264", "hevc", "mjpeg", "mpeg4", "vp9", "av1", "rawvideo"})
 # Jetson Linux's major version: JetPack's.
 JETPACKS = {32: 4, 34: 5, 35: 5, 36: 6, 38: 7}
 # The smallest model file: frames uint8 [N, H, W, 1] -> score float32 [N], their mean.
@@ -167,6 +169,9 @@ def _module(name: str) -> dict[str, Any]:
     about: dict[str, Any] = {"version": str(getattr(module, "__version__", ""))}
     if name == "onnxruntime":
         about["providers"] = module.get_available_providers()
+    if name == "av":
+        about["ffmpeg"] = str(getattr(module, "ffmpeg_version_info", "unknown"))
+        about["lacks"] = sorted(_DECODERS - module.codecs_available)
     return about
 
 

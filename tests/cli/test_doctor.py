@@ -14,6 +14,7 @@ import onnx
 import pytest
 
 from adae_edge.cli import doctor, examination
+from adae_edge.cli.surroundings import surroundings
 from tests.support.environments import environment
 from tests.support.models import run
 
@@ -239,3 +240,43 @@ def test_it_imports_no_package_itself():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heads = {name.partition(".")[0] for name in done.stdout.split()}
     assert heads.isdisjoint({module.partition(".")[0] for module in examination.MODULES})
+
+
+def test_surroundings_are_told_as_far_as_they_are_known(tmp_path, monkeypatch):
+    """A device that gives no frames is left out, and one that cannot be opened says why."""
+    files = {
+        "sys/class/video4linux/video0/name": "a camera that was unplugged\n",
+        "sys/class/video4linux/video1/name": "what describes another one\n",
+        "dev/video1": "",
+    }
+    monkeypatch.setenv("PATH", str(tmp_path))  # no GStreamer
+    about = surroundings(root(tmp_path, files))
+    assert about["cameras"] == {
+        "/dev/video0": {
+            "name": "a camera that was unplugged",
+            "error": "No such file or directory",
+        }
+    }
+    assert about["gstreamer"] is None
+    assert about["disk"] > 0
+    assert about["clock"] in (True, False)
+
+
+def test_cameras_and_what_a_night_needs_are_in_the_lines():
+    report = doctor.diagnose()
+    modes = {"YUYV": [f"{width}x360" for width in range(640, 648)], "MJPG": []}
+    report["surroundings"] = {
+        "cameras": {"/dev/video0": {"name": "USB camera", "modes": modes}},
+        "gstreamer": "GStreamer 1.22.0",
+        "disk": 5e8,
+        "clock": False,
+    }
+    report["modules"]["av"] = {"packages": ["av 18.1.0"], "ffmpeg": "8.0", "lacks": ["hevc"]}
+    report["problems"] = doctor._problems(report, Path("/"))
+    text = doctor.describe(report)
+    shown = "YUYV 640x360, 641x360, 642x360, 643x360, 644x360, 645x360 ...; MJPG"
+    assert f"cameras     v4l2:///dev/video0, USB camera: {shown}" in text
+    assert "GStreamer   GStreamer 1.22.0\ndisk        0.5 GB are free here" in text
+    assert "clock       nothing keeps it right" in text
+    assert "this av, with FFmpeg 8.0, lacks hevc" in text
+    assert "only 0.50 GB are free in this folder" in text
