@@ -41,8 +41,8 @@ def score(
     to: Annotated[
         list[str] | None,
         typer.Option(
-            help="Sink: terminal, jsonl:FILE, csv:FILE or sqlite:FILE; may be repeated "
-            "[default: terminal]."
+            help="Sink: terminal, jsonl:FILE, csv:FILE, sqlite:FILE or prometheus:PORT; may be "
+            "repeated [default: terminal]."
         ),
     ] = None,
     threshold: Annotated[

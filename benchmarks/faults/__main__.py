@@ -19,12 +19,13 @@ from typing import Annotated, Any
 import typer
 
 from adae_edge.benchmarks import record
-from adae_edge.benchmarks.faults import doors, files, http, network, rtsp, signals, sinks
+from adae_edge.benchmarks.faults import doors, files, http, network, rtsp, scrapers, signals, sinks
 from adae_edge.benchmarks.faults.fault import FAULTS, Fault
 from adae_edge.benchmarks.faults.lab import Lab, WrongError
 from adae_edge.benchmarks.peers.processes import MissingPeer
 
-MODULES = (rtsp, doors, network, http, files, signals, sinks)  # whose import fills the table
+# Their import fills the table.
+MODULES = (rtsp, doors, network, http, files, signals, sinks, scrapers)
 _ABOUT = (
     "    python -m adae_edge.benchmarks.faults --json FILE --markdown FILE",
     "",

@@ -18,6 +18,8 @@ PACKAGES = {
     "dcmconv": "dcmtk",
     "ffmpeg": "ffmpeg",
     "ffprobe": "ffmpeg",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
 }
 
 
