@@ -122,16 +122,21 @@ def _interrupt(run: Run, one: Camera) -> float:
 def _samples(run: Run, every: float, goes_on: Callable[[float], bool]) -> Iterator[Sample]:
     """Measurements of a run's process, once in ``every`` seconds, while ``goes_on(seconds)``."""
     begun = time.monotonic()
-    process = Path("/proc") / str(run.peer.process.pid)
     while goes_on(seconds := time.monotonic() - begun):
         try:
-            pages = int((process / "statm").read_text().split()[1])
-            threads = len(os.listdir(process / "task"))  # noqa: PTH208
-            descriptors = len(os.listdir(process / "fd"))  # noqa: PTH208
+            yield measure(run, seconds)
         except (OSError, IndexError):
             return  # it has ended
-        yield Sample(seconds, pages * os.sysconf("SC_PAGE_SIZE") / 1e6, threads, descriptors)
         time.sleep(every)
+
+
+def measure(run: Run, seconds: float) -> Sample:
+    """What a run's process holds now; raises OSError or IndexError where it has ended."""
+    process = Path("/proc") / str(run.peer.process.pid)
+    pages = int((process / "statm").read_text().split()[1])
+    threads = len(os.listdir(process / "task"))  # noqa: PTH208
+    descriptors = len(os.listdir(process / "fd"))  # noqa: PTH208
+    return Sample(seconds, pages * os.sysconf("SC_PAGE_SIZE") / 1e6, threads, descriptors)
 
 
 def figures_of(samples: list[Sample]) -> dict[str, Any]:
