@@ -19,13 +19,23 @@ from typing import Annotated, Any
 import typer
 
 from adae_edge.benchmarks import record
-from adae_edge.benchmarks.faults import doors, files, http, network, rtsp, scrapers, signals, sinks
+from adae_edge.benchmarks.faults import (
+    doors,
+    files,
+    http,
+    network,
+    network_sinks,
+    rtsp,
+    scrapers,
+    signals,
+    sinks,
+)
 from adae_edge.benchmarks.faults.fault import FAULTS, Fault
 from adae_edge.benchmarks.faults.lab import Lab, WrongError
 from adae_edge.benchmarks.peers.processes import MissingPeer
 
 # Their import fills the table.
-MODULES = (rtsp, doors, network, http, files, signals, sinks, scrapers)
+MODULES = (rtsp, doors, network, http, files, signals, sinks, network_sinks, scrapers)
 _ABOUT = (
     "    python -m adae_edge.benchmarks.faults --json FILE --markdown FILE",
     "",

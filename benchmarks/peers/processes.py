@@ -29,6 +29,7 @@ PACKAGES = {
     "gst-launch-1.0": "gstreamer1.0-tools",
     "ip": "iproute2",
     "mosquitto": "mosquitto",
+    "openssl": "openssl",
     "tc": "iproute2",
     "unshare": "util-linux",
 }

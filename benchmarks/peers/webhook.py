@@ -36,19 +36,19 @@ class Webhook:
 
 
 @contextmanager
-def webhook(port: int = 0, certificate: Path | None = None) -> Iterator[Webhook]:
+def webhook(port: int = 0, certificate: tuple[Path, Path] | None = None) -> Iterator[Webhook]:
     """A server within the block.
 
     Args:
         port: 0 for a free one.
-        certificate: a file of a key and a certificate, for TLS.
+        certificate: its file and that of its key, for TLS.
     """
     hook = Webhook()
     server = _Server(("127.0.0.1", port), _handler(hook))
     server.daemon_threads = True
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
+        context.load_cert_chain(*certificate)
         server.socket = context.wrap_socket(server.socket, server_side=True)
     hook.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)

@@ -9,10 +9,11 @@ import pytest
 
 from adae_edge.benchmarks.peers import broker as peers
 from adae_edge.benchmarks.peers.broker import subscriber, wait_until
+from adae_edge.benchmarks.peers.certificates import certificate
 from adae_edge.errors import UsageError
 from adae_edge.runtime.sinks import mqtt, queued
 from adae_edge.runtime.sinks.registry import open_sink
-from tests.support.network import LOST, certificate, frames, write
+from tests.support.network import LOST, frames, write
 from tests.support.peers import peers as needed
 
 ROOT = Path(__file__).parents[2]
@@ -155,15 +156,15 @@ def test_home_assistant_is_told_what_there_is(opened, broker):
 # paho leaves it to the garbage collector to close what a handshake failed on.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_certificate_is_checked(opened, tmp_path):
-    pem = certificate(tmp_path)
-    tls = [f"certfile {tmp_path / 'cert.pem'}", f"keyfile {pem}"]
+    made, key = certificate(tmp_path)
+    tls = [f"certfile {made}", f"keyfile {key}"]
     with needed(), peers.broker(tmp_path / "broker", tls=tls) as one:
         url = f"mqtts://localhost:{one.port}"
         sink = opened(url)
         write(sink, range(3))
         assert "has a certificate that is not trusted: self" in told_of(sink)
         sink.close()
-        sink = opened(f"{url}?ca={tmp_path / 'cert.pem'}")
+        sink = opened(f"{url}?ca={made}")
         wait_until(lambda: not sink.waiting)
 
 

@@ -5,12 +5,13 @@ import base64
 import pytest
 
 from adae_edge.benchmarks.peers.broker import wait_until
+from adae_edge.benchmarks.peers.certificates import certificate
 from adae_edge.benchmarks.peers.processes import free_port
 from adae_edge.benchmarks.peers.webhook import webhook
 from adae_edge.errors import UsageError
 from adae_edge.runtime.sinks import http, queued
 from adae_edge.runtime.sinks.registry import open_sink
-from tests.support.network import certificate, frames, write
+from tests.support.network import frames, write
 
 
 @pytest.fixture
@@ -110,19 +111,19 @@ def test_a_server_that_is_not_there_and_then_is(opened):
 
 
 def test_a_certificate_is_checked(opened, tmp_path, monkeypatch):
-    pem = certificate(tmp_path)
-    with webhook(certificate=pem) as hook:
+    made = certificate(tmp_path)
+    with webhook(certificate=made) as hook:
         url = f"https://localhost:{hook.port}/rows"
         sink = opened(url)
         write(sink, range(3))
         assert "has a certificate that is not trusted: self" in told_of(sink)
         sink.close()
-        sink = opened(f"{url}#ca={tmp_path / 'cert.pem'}")
+        sink = opened(f"{url}#ca={made[0]}")
         wait_until(lambda: not sink.waiting)
     assert frames(hook.received) == [0, 1, 2]
     other = certificate(tmp_path, "elsewhere")
     with webhook(certificate=other) as hook:
-        sink = opened(f"https://localhost:{hook.port}/rows#ca={tmp_path / 'cert.pem'}")
+        sink = opened(f"https://localhost:{hook.port}/rows#ca={other[0]}")
         write(sink, [0])
         assert "not trusted: Hostname mismatch" in told_of(sink)
 
