@@ -2,9 +2,10 @@
 
     python -m adae_edge.benchmarks.kills MODEL SOURCE OUT [--kills 200] [--seed 0]
 
-One process writes JSON Lines, CSV and SQLite at once. It gets SIGKILL, and the command is repeated
-until the source is at its end; then the rows are compared one by one, and files are begun anew. OUT
-keeps a line for each such pass, so that the benchmark itself goes on where it was stopped.
+One process writes JSON Lines, CSV and SQLite at once, and sends rows to a webhook that stays, with
+a spool between. It gets SIGKILL, and the command is repeated until the source is at its end; then
+the rows are compared one by one, and files are begun anew. OUT keeps a line for each such pass, so
+that the benchmark itself goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ from typing import Any
 
 import numpy as np
 
+from adae_edge.benchmarks.peers.broker import once
+from adae_edge.benchmarks.peers.webhook import webhook
 from adae_edge.benchmarks.record import record
 from adae_edge.errors import AdaeEdgeError
 from adae_edge.formats.files import write_atomically, write_json
 
 FILES = {"JSON Lines": "rows.jsonl", "CSV": "rows.csv", "SQLite": "rows.db"}
+SPOOLED = "spool, webhook"
 FAULTS = ("lost", "doubled", "half", "differing")
 _COMPARED = ("source", "frame", "video_time", "score", "threshold", "verdict", "wants", "model")
 _LONGEST_S = 600
@@ -40,7 +44,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="model file")
     parser.add_argument("source", help="source that ends, long enough to be killed within")
     parser.add_argument("out", type=Path, help="folder for rows, passes and the table")
-    parser.add_argument("--kills", type=int, default=200, help="how many, of all three sinks")
+    parser.add_argument("--kills", type=int, default=200, help="how many, of all sinks")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     asked = parser.parse_args()
     run_kills(asked.model, asked.source, asked.out, asked.kills, asked.seed)
@@ -70,9 +74,15 @@ def run_kills(model: Path, source: str, out: Path, kills: int, seed: int = 0) ->
     random = np.random.default_rng([seed, len(done)])
     while (left := kills - sum(one["kills"] for one in done)) > 0:
         folder = out / "killed"
-        killed = _killed_run(model, source, folder, started, left, random)
-        found = {name: _compare(folder / file, wanted[name]) for name, file in FILES.items()}
-        done.append({"kills": killed, "sinks": found})
+        with webhook() as hook:
+            killed = _killed_run(model, source, folder, hook.port, started, left, random)
+        found = {
+            name: _compare(*_rows(folder / file), wanted[name]) for name, file in FILES.items()
+        }
+        frames = [row for row in once(hook.received) if "score" in row]
+        found[SPOOLED] = _compare([_texts(row) for row in frames], 0, wanted["JSON Lines"])
+        again = len(hook.received) - len(once(hook.received))
+        done.append({"kills": killed, "sinks": found, "again": again})
         with passes.open("a") as file:
             file.write(json.dumps(done[-1]) + "\n")
         print(f"{kills - left + killed} of {kills} kills: {found}", flush=True)
@@ -82,16 +92,20 @@ def run_kills(model: Path, source: str, out: Path, kills: int, seed: int = 0) ->
         rows=len(wanted["JSON Lines"]),
         sinks={
             name: {fault: sum(one["sinks"][name][fault] for one in done) for fault in FAULTS}
-            for name in FILES
+            for name in [*FILES, SPOOLED]
         },
+        sent_twice_and_told_by_id=sum(one["again"] for one in done),
     )
     write_json(out / "kills.json", figures)
     write_atomically(out / "kills.md", _page(figures).encode())
     return figures
 
 
-def _command(model: Path, source: str, folder: Path) -> list[str]:
-    to = [word for file in FILES.values() for word in ("--to", str(folder / file))]
+def _command(model: Path, source: str, folder: Path, port: int | None = None) -> list[str]:
+    sinks = [str(folder / file) for file in FILES.values()]
+    if port is not None:
+        sinks.append(f"http://127.0.0.1:{port}/rows#spool={folder}")
+    to = [word for sink in sinks for word in ("--to", sink)]
     return [sys.executable, "-m", "adae_edge", "score", str(model), source, "--resume", *to]
 
 
@@ -121,13 +135,19 @@ def _first_row_s(model: Path, source: str, folder: Path) -> float:
 
 
 def _killed_run(
-    model: Path, source: str, folder: Path, started: float, most: int, random: np.random.Generator
+    model: Path,
+    source: str,
+    folder: Path,
+    port: int,
+    started: float,
+    most: int,
+    random: np.random.Generator,
 ) -> int:
     """Kill runs that resume each other until one ends by itself; the number of kills."""
     _begin(folder)
     killed = 0
     while True:
-        process = _start(_command(model, source, folder))
+        process = _start(_command(model, source, folder, port))
         try:
             wait = random.uniform(0.2, 2.5) * started if killed < most else _LONGEST_S
             code = process.wait(wait)
@@ -171,9 +191,8 @@ def _texts(row: dict[str, Any]) -> _Row:
     return tuple("" if row.get(name) is None else str(row[name]) for name in _COMPARED)
 
 
-def _compare(path: Path, wanted: Sequence[_Row]) -> dict[str, int]:
+def _compare(rows: Sequence[_Row], half: int, wanted: Sequence[_Row]) -> dict[str, int]:
     """How many rows of an unbroken run are lost, doubled, not whole or others."""
-    rows, half = _rows(path)
     expected = {row[:2]: row for row in wanted}
     counts = Counter(row[:2] for row in rows)
     return {
@@ -197,8 +216,11 @@ def _page(figures: dict[str, Any]) -> str:
             f"`{figures['command']}`",
             "",
             f"{figures['kills']} times SIGKILL at a random moment of `score --resume`, which wrote "
-            f"all three at once; {figures['passes']} times to the end of {figures['rows']} rows. "
-            "Each row is compared with an unbroken run's, but for its `time` and `age`.",
+            "all three files at once and sent rows to a webhook with a spool between; "
+            f"{figures['passes']} times to the end of {figures['rows']} rows. Each row is compared "
+            "with an unbroken run's, but for its `time` and `age`. The webhook leaves out what "
+            "comes again with the same `spool` and `id`: "
+            f"{figures['sent_twice_and_told_by_id']} rows did.",
             "",
             "| sink | " + " | ".join(FAULTS) + " |",
             "|---|" + "---:|" * len(FAULTS),

@@ -37,7 +37,7 @@ def _frames(rows: Sequence[Row]) -> list[Row]:
 
 def _told(run: Run, words: str) -> str:
     """Wait for a sentence: the sentence, without the spool's place."""
-    run.wait_to_say(words)
+    run.wait_for(f"word of {words!r}", lambda: words in run.text)
     (line, *_) = [line for _, line in run.said if words in line]
     return line.removeprefix("adae-edge: ").partition("; results wait")[0]
 
