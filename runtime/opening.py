@@ -11,6 +11,7 @@ from pathlib import Path
 from adae_edge.contract import Window
 from adae_edge.errors import UsageError
 from adae_edge.runtime.alarm import Alarm
+from adae_edge.runtime.drift import Drift
 from adae_edge.runtime.frame import Event
 from adae_edge.runtime.resuming import Resuming
 from adae_edge.runtime.scorer import Scorer
@@ -19,6 +20,7 @@ from adae_edge.runtime.sinks.sink import ROWS, Keeping, Listener
 from adae_edge.runtime.sources.registry import open_source
 from adae_edge.runtime.sources.source import Wanted
 from adae_edge.runtime.stream import MAX_LATENCY_S, Stream
+from adae_edge.runtime.watcher import Watcher
 from adae_edge.secrets import filled_in
 
 _log = logging.getLogger(__name__)
@@ -43,6 +45,8 @@ class StreamRequest:
         exact: whether no frame is shrunk while it is decoded.
         keeping: how sinks keep rows, and whether they go on where they ended.
         alarm: when a source has an alarm, as for ``Alarm``; None for never.
+        drift: whether it is told where scores drift from those of the calibration.
+        triggered: whether live sources may be silent for any time.
     """
 
     model: Path
@@ -58,6 +62,8 @@ class StreamRequest:
     exact: bool = False
     keeping: Keeping = ROWS
     alarm: str | None = None
+    drift: bool = False
+    triggered: bool = False
 
 
 @contextlib.contextmanager
@@ -84,11 +90,11 @@ def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iter
         raise UsageError("a sink is named twice")
     if len({_file_of(name) for name in request.sources}) < len(request.sources):
         raise UsageError("a source is named twice")
-    watchers = [Alarm(request.alarm)] if request.alarm else []
+    watchers: list[Watcher] = [Alarm(request.alarm)] if request.alarm else []
     with contextlib.ExitStack() as opened:
         scorer = opened.enter_context(Scorer(request.model, request.device, request.threads))
         wanted = Wanted.by(scorer.contract, request.window, request.brain_mask, request.exact)
-        wanted = replace(wanted, jobs=request.jobs)
+        wanted = replace(wanted, jobs=request.jobs, triggered=request.triggered)
         if wanted.shrinking and any(map(shows_pixels, request.sinks)):
             wanted = replace(wanted, shrinking=wanted.shrinking._replace(keep=True))
         threshold = scorer.threshold if request.threshold is None else request.threshold
@@ -96,6 +102,8 @@ def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iter
         if request.keeping.resume:
             wanted = replace(wanted, done=resuming.done)
         sources = [opened.enter_context(open_source(name, wanted)) for name in request.sources]
+        if request.drift:
+            watchers.append(Drift(scorer.contract.calibration))
         limits = request.threshold, request.max_latency
         stream = Stream(scorer, sources, [Listener(told)], *limits, watchers)
         if request.keeping.resume and any(source.live for source in sources):

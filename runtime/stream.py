@@ -286,7 +286,9 @@ class Stream:
         for watcher in self._watchers:
             scored, told = watcher.watch(scored)
             events += told
-        if scored.drift is not None:
+        if scored.drift is None:
+            self.metrics.drift.pop(scored.opened, None)
+        else:
             self.metrics.drift[scored.opened] = scored.drift
         return [scored, *events]
 

@@ -85,6 +85,16 @@ def score(
             "anomalous, and ends when fewer than half of K are."
         ),
     ] = None,
+    drift: Annotated[
+        bool,
+        typer.Option("--drift", help="Tell where scores drift from those of the calibration."),
+    ] = False,
+    triggered: Annotated[
+        bool,
+        typer.Option(
+            "--triggered", help="Cameras give frames when something triggers them: none is stalled."
+        ),
+    ] = False,
 ) -> None:
     """Score every frame of the sources; each result goes to every sink."""
     from adae_edge.runtime.opening import StreamRequest, open_stream
@@ -104,6 +114,8 @@ def score(
         exact=exact,
         keeping=Keeping(fsync, bytes_of(rotate, "--rotate") if rotate else None, resume),
         alarm=alarm,
+        drift=drift,
+        triggered=triggered,
     )
     with (
         gently() as on_signal,

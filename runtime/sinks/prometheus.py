@@ -126,10 +126,11 @@ class _Numbers(Collector):
             gauges = series.gauges
             gauges["up"], gauges["score"], gauges["threshold"] = 1.0, scored.score, scored.threshold
             gauges["last_frame_timestamp_seconds"] = scored.frame.time
-            if scored.alarm is not None:
-                gauges["alarm_active"] = float(scored.alarm)
-            if scored.drift is not None:
-                gauges["drift_psi"] = scored.drift
+            for name, value in (("alarm_active", scored.alarm), ("drift_psi", scored.drift)):
+                if value is None:
+                    gauges.pop(name, None)
+                else:
+                    gauges[name] = float(value)
             if scored.threshold > 0:
                 series.histograms["score_threshold_ratio"].take(scored.score / scored.threshold)
             series.histograms["age_seconds"].take(scored.age)

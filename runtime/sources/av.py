@@ -220,7 +220,7 @@ class Reception(Capture):
         """Open it; raises SourceError with the reason."""
         try:
             self._container = av.open(
-                self._place, format=self._form, options=self._options, timeout=_TIMES_S
+                self._place, format=self._form, options=self._options, timeout=self._times()
             )
         except (av.FFmpegError, ValueError, OSError) as error:
             raise SourceError(f"cannot be opened: {self._reason(error)}") from None
@@ -253,11 +253,15 @@ class Reception(Capture):
         """The bytes behind a URL, as they come; raises SourceError where they fail to."""
         doing, options = "cannot be opened", {**self._options, **_DATA}
         try:
-            with av.open(url, format="data", options=options, timeout=_TIMES_S) as container:
+            with av.open(url, format="data", options=options, timeout=self._times()) as container:
                 doing = "went away"
                 yield from (bytes(packet) for packet in container.demux() if packet.size)
         except (av.FFmpegError, ValueError, OSError) as error:
             raise SourceError(f"{doing}: {self._reason(error)}") from None
+
+    def _times(self) -> tuple[float, float] | None:
+        """How long opening and reading may take, seconds; None for ever."""
+        return None if self.patient else _TIMES_S
 
     def _decode(self, packet: Any, arrived: float, missed: list[str]) -> None:
         """Decode one packet, and keep the frames that rest on nothing lost."""

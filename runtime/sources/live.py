@@ -76,10 +76,12 @@ class Capture(ABC):
     Attributes:
         opened: whether ``open`` has come back.
         heard: when the last sign came from the other side, by ``time.monotonic``.
+        patient: whether silence is no failure.
     """
 
     opened = False
     heard = 0.0
+    patient = False
 
     @abstractmethod
     def open(self) -> None:
@@ -161,7 +163,9 @@ class Live(Source):
 
     def _follow(self) -> Generator[Frame | Event, None, str]:
         """Open it once and give what comes; returns why nothing comes any more."""
-        reader = _Reader(self._make(), self.name, self._number)
+        capture = self._make()
+        capture.patient = self.triggered
+        reader = _Reader(capture, self.name, self._number)
         state, seen = "connecting", time.monotonic()
         reader.start()
         try:
@@ -177,6 +181,8 @@ class Live(Source):
                     yield frame
                 elif over is not None:
                     return over
+                if self.triggered:
+                    continue
                 missed = time.monotonic() - seen
                 silent = time.monotonic() - max(seen, reader.capture.heard)
                 if silent > self._silence_s and reader.capture.opened:

@@ -111,7 +111,7 @@ def open_source(spec: str, wanted: Wanted = _PICTURES) -> Source:
     if scheme is None or (spec != "-" and Path(spec).exists()):
         scheme, place = _scheme_of(spec, wanted), spec
     source: Source = load_scheme(sources, scheme).SOURCE(place, wanted)
-    source.name = without_password(spec)
+    source.name, source.triggered = without_password(spec), wanted.triggered
     _log.info("opened %s as %s", source.name, scheme)
     return source
 

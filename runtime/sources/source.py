@@ -30,6 +30,8 @@ class Wanted:
         bits: of a camera's grey values in 16-bit files, or None for all 16.
         brain_mask: for volumes that are not skull-stripped, a mask or a folder of masks.
         shrinking: how far frames may be shrunk while they are decoded; None leaves them whole.
+        triggered: whether a live source may be silent for any time, as a camera that waits for a
+            trigger.
         done: tells by a frame's source and id that its result is kept already, so that the source
             leaves it out and need not decode it; a live source never asks.
         jobs: how many pictures of files are decoded at once.
@@ -43,6 +45,7 @@ class Wanted:
     shrinking: Shrinking | None = None
     done: Callable[[str, int | str], bool] = lambda source, frame: False
     jobs: int = 1
+    triggered: bool = False
 
     @staticmethod
     def by(
@@ -87,11 +90,13 @@ class Source(ABC):
         left_out: how many files of a folder are no frames, by what they are called; complete at the
             end.
         name: as it was opened on the command line, without a password.
+        triggered: as in ``Wanted``.
     """
 
     live = False
     name = ""
     left_out: Mapping[str, int] = MappingProxyType({})
+    triggered = False
     _stopping = False
 
     @property

@@ -16,6 +16,7 @@ from adae_edge.runtime.sources.address import Address
 from adae_edge.runtime.sources.clock import Clock
 from adae_edge.runtime.sources.live import Capture, Captured, Gap, Live
 from adae_edge.runtime.sources.registry import open_source
+from adae_edge.runtime.sources.source import Wanted
 from tests.support.clips import ffmpeg
 from tests.support.peers import peer, peers, rtsp_server
 
@@ -410,3 +411,33 @@ def test_a_server_that_freezes_is_stalled_and_lost_and_its_successor_may_be_of_a
     assert kinds[:4] == ["connecting", "live", "stalled", "lost"]
     assert kinds[-1] == "live"
     assert set(shapes) == {(360, 640, 3), (240, 320, 3)}
+
+
+def test_a_triggered_camera_may_be_silent_and_is_lost_by_its_connection_alone():
+    silence = threading.Event()
+    captures = [Scripted(picture(1), silence, picture(2), SourceError("was cut off")), Scripted()]
+    limits = {"silence_s": 0.05, "patience_s": 0.05, "stall_s": 0.05}
+    left = iter(captures)
+    source = Live("camera:7", lambda: next(left, Scripted()), **limits)
+    source.triggered = True
+    threading.Timer(0.5, silence.set).start()
+    told = []
+    for item in source:
+        told.append(item if isinstance(item, Frame) else item.kind)
+        if told[-1] == "lost":
+            source.stop()
+    assert [one if isinstance(one, str) else one.id for one in told] == [
+        *("connecting", "live", 0, "lost"),
+    ]
+
+
+def test_open_source_says_to_a_source_whether_it_is_triggered(tmp_path):
+    wanted = Wanted(triggered=True)
+    with open_source("http://127.0.0.1:9/", wanted) as source:
+        assert source.triggered
+        capture = source._make()
+        assert capture._times() is not None
+        capture.patient = True
+        assert capture._times() is None
+    with open_source("http://127.0.0.1:9/") as source:
+        assert not source.triggered
