@@ -7,6 +7,7 @@ never by its content.
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -94,7 +95,8 @@ def decode_shrunk(path: Path, bits: int | None, shrinking: Shrinking | None) -> 
     """
     try:
         with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
+            # As many bytes as there are: a read sets memory aside for all that it may give.
+            data = file.read(min(os.fstat(file.fileno()).st_size, _MAX_BYTES) + 1)
     except FileNotFoundError as error:
         raise FrameError(f"{path} does not exist") from error
     except OSError as error:
@@ -162,8 +164,12 @@ def to_channels(frame: NDArray[Value], channels: int) -> NDArray[Value]:
         return frame
     if channels == 3:
         return np.repeat(frame, 3, axis=-1)
-    luma = frame.astype(np.uint32) @ np.array([299, 587, 114], np.uint32)
-    return ((luma + 500) // 1000).astype(frame.dtype)[..., None]
+    # Channel by channel: a product of matrices of whole numbers takes twice as long.
+    luma = np.full(frame.shape[:-1], 500, np.uint32)
+    for channel, weight in enumerate((299, 587, 114)):
+        luma += np.multiply(frame[..., channel], weight, dtype=np.uint32)
+    luma //= 1000
+    return luma.astype(frame.dtype)[..., None]
 
 
 def _decode(data: bytes, name: str, bits: int | None, shrinking: Shrinking | None) -> Picture:

@@ -12,7 +12,7 @@ TIFF = "tiff 2"  # 1 lacked inversion and orientation of some files
 DICOM = "dicom 2"
 VIDEO = "video 2"
 VOLUMES = "volumes 2"
-SHRUNK = "shrunk 1"  # beside another one, where a frame was shrunk while it was decoded
+SHRUNK = "shrunk 2"  # beside another one, where a frame was shrunk while it was decoded
 
 # Contracts without rules are of the time when these were in force.
 _FIRST = frozenset({"pictures 1", "tiff 1", "dicom 1", "video 1", "volumes 1"})

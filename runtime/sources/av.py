@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -129,10 +130,10 @@ class Recording:
 
     def _decoded(self, trust: Trust) -> Iterator[Any]:
         """Every frame that the decoder gives, told to ``trust`` packet by packet."""
-        packets, end = self._container.demux(self._stream), 0
+        take, end = partial(next, self._container.demux(self._stream), None), 0
         for position in range(2**63):
             try:
-                packet, said = _listening(lambda: next(packets, None))
+                packet, said = _listening(take)
             except av.FFmpegError as error:
                 trust.cut = words_of(error)
                 packet, said = None, []
@@ -151,8 +152,9 @@ class Recording:
         if packet is not None:
             packet.opaque = [position]  # of its own: PyAV knows it by its address
             trust.meet(position, packet)
+        decode: Callable[[], list[Any]] = partial(self._decoder.decode, packet)
         try:
-            frames, said = _listening(lambda: list(self._decoder.decode(packet)))
+            frames, said = _listening(decode)
         except av.EOFError:
             return []
         except av.FFmpegError as error:
@@ -161,11 +163,12 @@ class Recording:
         if packet is not None and packet.is_corrupt:
             said = [*said, "its packet is damaged"]
         trust.begun = trust.begun or bool(frames)
-        said += ["it is patched up" for frame in frames if frame.is_corrupt]
+        patched = [frame for frame in frames if frame.is_corrupt]
+        said += ["it is patched up" for _ in patched]
         if said:
             trust.damage(position, said[0])
-        for frame in frames:
-            if frame.is_corrupt and frame.opaque:
+        for frame in patched:
+            if frame.opaque:
                 trust.damage(frame.opaque[0], said[0])
         return frames
 
@@ -353,4 +356,4 @@ def _listening(
     """Do some work, and hear what FFmpeg complains of meanwhile, up to a level."""
     with av.logging.Capture() as said:
         result = work()
-    return result, complaints(said, most)
+    return result, complaints(said, most) if said else []

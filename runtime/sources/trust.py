@@ -100,7 +100,8 @@ class Trust:
 
     def is_settled(self, frame: Any) -> bool:
         """Whether a frame is one of these, or was counted as lost."""
-        return _position(frame) in self._unshown | self._lost
+        position = _position(frame)
+        return position in self._unshown or position in self._lost
 
     @property
     def lost(self) -> int:
@@ -147,7 +148,8 @@ class Trust:
 
 def _position(frame: Any) -> int:
     """The position of the packet that gave a frame; -1 where it does not say so."""
-    return int(frame.opaque[0]) if frame.opaque else -1
+    opaque = frame.opaque
+    return int(opaque[0]) if opaque else -1
 
 
 def refusal(container: Any, videos: list[Any], piped: bool) -> str:

@@ -76,7 +76,7 @@ def test_a_video_is_shrunk_to_twice_the_side_by_means_over_areas(name, tmp_path)
     assert [event.detail for event in events] == [event.detail for event in events_before]
     assert {frame.pixels.shape for frame in shrunk} == {(2 * SIDE, 2 * SIDE, 3)}
     assert {frame.size for frame in shrunk} == {frame.size for frame in whole} == {(80, 96)}
-    assert {frame.decoding for frame in shrunk} == {"video 2, shrunk 1"}
+    assert {frame.decoding for frame in shrunk} == {"video 2, shrunk 2"}
     assert {frame.full for frame in whole} == {None}
     for one, other in zip(shrunk, whole, strict=True):
         assert (one.id, one.video_time) == (other.id, other.video_time)
@@ -140,7 +140,7 @@ def test_a_jpeg_is_shrunk_by_libjpeg(size, left, channels, how, tmp_path):
 
     assert (shrunk.pixels.shape, shrunk.size) == ((*left, channels), size)
     assert (whole.pixels.shape, whole.full) == ((*size, channels), None)
-    assert (shrunk.decoding, whole.decoding) == ("pictures 1, shrunk 1", "pictures 1")
+    assert (shrunk.decoding, whole.decoding) == ("pictures 1, shrunk 2", "pictures 1")
     assert abs(seen(shrunk) - seen(whole)).max() < 1
 
 
@@ -228,7 +228,7 @@ def test_a_source_for_a_model_shrinks_unless_it_is_to_be_exact(tmp_path):
     for frame in (shrunk, whole):  # a threshold holds for both, however it was chosen
         for kept in (rules_of("image"), rules_of("image", shrunk=True)):
             assert is_covered(frame.decoding, kept)
-        assert not is_covered(frame.decoding, "pictures 0, shrunk 1")
+        assert not is_covered(frame.decoding, "pictures 0, shrunk 2")
 
 
 def test_a_shrunk_frame_of_a_video_that_turns_by_an_odd_angle_is_refused(tmp_path):
