@@ -36,6 +36,10 @@ _PROPERTY = re.compile(
     r"""((?<![?&;])\b(?:user-id|user-pw|password|passphrase)\s*=\s*)("[^"]*"|'[^']*'|\S+)"""
 )
 
+# Of these a password, where it is not left out.
+_PASSWORD = re.compile(r"://[^\s:/@]*:[^\n@]+@")
+_KEY_VALUE = re.compile(rf"[?&;#][^=&\s]*{_TELLING}[^=&\s]*=[^&\s]", re.IGNORECASE)
+_PROPERTY_VALUE = re.compile(r"""\b(?:user-pw|password|passphrase)\s*=\s*["']?[^\s"']""")
 _SHORTEST = 4  # letters of a secret that is hidden wherever it stands
 _secrets: set[str] = set()
 
@@ -68,6 +72,12 @@ def without_password(text: str) -> str:
     return _USER.sub(r"\1***@", _KEY.sub(r"\1***", _PROPERTY.sub(r"\1***", text)))
 
 
+def shows_password(text: str) -> bool:
+    """Whether a password or a key stands in a name of a source or a sink, and no ``${...}``."""
+    left = re.sub(r"\$\{[^}]*\}", "", text)
+    return any(pattern.search(left) for pattern in (_PASSWORD, _KEY_VALUE, _PROPERTY_VALUE))
+
+
 def command(*words: object) -> str:
     """A command of adae-edge that can be pasted into a shell, whatever is in its words."""
     return shlex.join(["adae-edge", *map(str, words)])
@@ -85,9 +95,13 @@ def first_line(error: BaseException | str) -> str:
 
 
 class AdaeEdgeError(Exception):
-    """Base of every error raised on purpose; ``exit_code`` is what the command line returns."""
+    """Base of every error raised on purpose; ``exit_code`` is what the command line returns.
+
+    ``part`` is the name of the source, the sink or the model that it is about, where that is known.
+    """
 
     exit_code = 1
+    part = ""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(without_password(message))

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adae_edge.contract import Window
-from adae_edge.errors import UsageError
+from adae_edge.errors import AdaeEdgeError, UsageError
 from adae_edge.runtime.alarm import Alarm
 from adae_edge.runtime.drift import Drift
 from adae_edge.runtime.frame import Event
 from adae_edge.runtime.resuming import Resuming
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sinks.registry import open_sink, place_of, shows_pixels
-from adae_edge.runtime.sinks.sink import ROWS, Keeping, Listener
+from adae_edge.runtime.sinks.sink import ROWS, Keeping, Listener, Sink
 from adae_edge.runtime.sources.registry import open_source
 from adae_edge.runtime.sources.source import Wanted
 from adae_edge.runtime.stream import MAX_LATENCY_S, Stream
 from adae_edge.runtime.watcher import Watcher
 from adae_edge.secrets import filled_in
 
+_NONE: Mapping[str, Sink] = {}
 _log = logging.getLogger(__name__)
 
 
@@ -67,17 +68,22 @@ class StreamRequest:
 
 
 @contextlib.contextmanager
-def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iterator[Stream]:
+def open_stream(
+    request: StreamRequest,
+    told: Callable[[Event], object],
+    shared: Mapping[str, Sink] = _NONE,
+) -> Iterator[Stream]:
     """Open a model, sources and sinks, and close them all at the end.
 
     Args:
         request: names the parts.
         told: called with every event of the stream.
+        shared: sinks that are open already and stay so, by their names.
 
     Yields:
         The stream, ready to run.
 
-    Raises:
+    Raises, with the name of the part that it is about in the error's ``part``:
         UsageError: a part cannot be opened as it is named, a source or a sink is named twice, or
             the stream cannot be resumed.
         ModelFileError: the model is refused.
@@ -85,14 +91,13 @@ def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iter
         SourceError: the source cannot be opened.
         SinkError: a sink cannot be written.
     """
-    places = [place_of(name) for name in request.sinks]
-    if len(set(places)) < len(places):
-        raise UsageError("a sink is named twice")
-    if len({_file_of(name) for name in request.sources}) < len(request.sources):
-        raise UsageError("a source is named twice")
-    watchers: list[Watcher] = [Alarm(request.alarm)] if request.alarm else []
+    _check_once("sink", request.sinks, place_of)
+    _check_once("source", request.sources, file_of)
+    with _about("alarm"):
+        watchers: list[Watcher] = [Alarm(request.alarm)] if request.alarm else []
     with contextlib.ExitStack() as opened:
-        scorer = opened.enter_context(Scorer(request.model, request.device, request.threads))
+        with _about(str(request.model)):
+            scorer = opened.enter_context(Scorer(request.model, request.device, request.threads))
         wanted = Wanted.by(scorer.contract, request.window, request.brain_mask, request.exact)
         wanted = replace(wanted, jobs=request.jobs, triggered=request.triggered)
         if wanted.shrinking and any(map(shows_pixels, request.sinks)):
@@ -101,14 +106,23 @@ def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iter
         resuming = Resuming(scorer.model, threshold)
         if request.keeping.resume:
             wanted = replace(wanted, done=resuming.done)
-        sources = [opened.enter_context(open_source(name, wanted)) for name in request.sources]
-        if request.drift:
-            watchers.append(Drift(scorer.contract.calibration))
+        sources = []
+        for name in request.sources:
+            with _about(name):
+                sources.append(opened.enter_context(open_source(name, wanted)))
+        with _about("drift"):
+            if request.drift:
+                watchers.append(Drift(scorer.contract.calibration))
         limits = request.threshold, request.max_latency
         stream = Stream(scorer, sources, [Listener(told)], *limits, watchers)
         if request.keeping.resume and any(source.live for source in sources):
             raise UsageError("--resume is for files and folders: frames of the others are all new")
-        sinks = [opened.enter_context(open_sink(name, request.keeping)) for name in request.sinks]
+        sinks = []
+        for name in request.sinks:
+            with _about(name):
+                sinks.append(
+                    shared.get(name) or opened.enter_context(open_sink(name, request.keeping))
+                )
         # A frame whose row can be read back is done, so the other sinks get theirs before.
         for sink in sorted(sinks, key=lambda sink: sink.kept() is not None):
             stream.add(resuming.rest(sink) if request.keeping.resume else sink)
@@ -119,7 +133,27 @@ def open_stream(request: StreamRequest, told: Callable[[Event], object]) -> Iter
         yield stream
 
 
-def _file_of(name: str) -> tuple[int, int] | str:
+@contextlib.contextmanager
+def _about(part: str) -> Iterator[None]:
+    """Within, an error is about this part of the request."""
+    try:
+        yield
+    except AdaeEdgeError as error:
+        error.part = part
+        raise
+
+
+def _check_once(kind: str, names: Sequence[str], place: Callable[[str], object]) -> None:
+    """Refuse a name, or another spelling of it, that was there before."""
+    seen = set()
+    for name in names:
+        with _about(name):
+            if (here := place(name)) in seen:
+                raise UsageError(f"a {kind} is named twice")
+            seen.add(here)
+
+
+def file_of(name: str) -> tuple[int, int] | str:
     """What tells a source from others: of a path its file, whatever the spelling."""
     name = filled_in(name)
     try:

@@ -90,6 +90,7 @@ class Stream:
         self._told_rules: set[str] = set()
         self._error: Exception | None = None  # by which a source ends the stream
         self._lost_sources = 0  # which the others survived
+        self._busy_since = math.inf
         for sink in sinks:
             self.add(sink)
 
@@ -119,6 +120,11 @@ class Stream:
     def endless(self) -> bool:
         """Whether a source has no end of its own, so that being stopped is how the stream ends."""
         return any(isinstance(source, Source) and source.endless for source in self.sources)
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds since the loop took up what it works on; 0 while it waits for something."""
+        return max(0.0, time.monotonic() - self._busy_since)
 
     @property
     def complete(self) -> bool:
@@ -165,12 +171,15 @@ class Stream:
                 if self._showing.lacks_map:
                     self._delivery.put([_event("model", "note", _NO_MAP)])
                 while items := intake.take():
+                    self._busy_since = time.monotonic()
                     if self.stopped:
                         items = [item for item in items if self._is_kept(item)]
                     self._delivery.put(self._results(items))
                     if self._error is not None:
                         raise self._error
+                    self._busy_since = math.inf
         finally:
+            self._busy_since = math.inf
             self._take_scorer(self._given)
             _log.info("%d frames scored, %d failures", self.metrics.frames, self.metrics.failures)
         return self.metrics

@@ -16,6 +16,7 @@ from adae_edge.cli.doctor import doctor
 from adae_edge.cli.export import engine, export, inspect
 from adae_edge.cli.record import record
 from adae_edge.cli.rehearse import rehearse
+from adae_edge.cli.run import run
 from adae_edge.cli.score import bench, calibrate, score
 from adae_edge.cli.shared import complain
 from adae_edge.cli.stopping import Stopped, listen
@@ -43,6 +44,7 @@ app.command()(export)
 app.command()(engine)
 app.command()(inspect)
 app.command()(score)
+app.command()(run)
 app.command()(calibrate)
 app.command()(rehearse)
 app.command()(bench)

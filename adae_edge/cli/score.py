@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +25,7 @@ from adae_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from adae_edge.runtime.calibrate import Recalibration
+    from adae_edge.runtime.opening import StreamRequest
 
 
 def score(
@@ -97,26 +99,9 @@ def score(
     ] = False,
 ) -> None:
     """Score every frame of the sources; each result goes to every sink."""
-    from adae_edge.runtime.opening import StreamRequest, open_stream
-    from adae_edge.runtime.sinks.sink import Keeping
+    request = request_of(locals())
+    from adae_edge.runtime.opening import open_stream
 
-    request = StreamRequest(
-        model=model,
-        sources=tuple(source),
-        sinks=tuple(to or ["terminal"]),
-        threshold=threshold,
-        window=window_of(window),
-        brain_mask=brain_mask,
-        device=device,
-        threads=threads,
-        max_latency=seconds_of(max_latency, "--max-latency"),
-        jobs=jobs,
-        exact=exact,
-        keeping=Keeping(fsync, bytes_of(rotate, "--rotate") if rotate else None, resume),
-        alarm=alarm,
-        drift=drift,
-        triggered=triggered,
-    )
     with (
         gently() as on_signal,
         open_stream(request, lambda event: complain(event.detail)) as stream,
@@ -131,6 +116,37 @@ def score(
         raise Stopped
     if not stream.complete:
         raise typer.Exit(1)
+
+
+def request_of(options: Mapping[str, Any]) -> StreamRequest:
+    """What ``score`` is asked for by its options, by their names; they are those of a station, too.
+
+    Raises:
+        UsageError: an option has a value that it cannot have.
+    """
+    from adae_edge.runtime.opening import StreamRequest
+    from adae_edge.runtime.sinks.sink import Keeping
+
+    rotate = options["rotate"]
+    return StreamRequest(
+        model=options["model"],
+        sources=tuple(options["source"]),
+        sinks=tuple(options["to"] or ["terminal"]),
+        threshold=options["threshold"],
+        window=window_of(options["window"]),
+        brain_mask=options["brain_mask"],
+        device=options["device"],
+        threads=options["threads"],
+        max_latency=seconds_of(options["max_latency"], "--max-latency"),
+        jobs=options["jobs"],
+        exact=options["exact"],
+        keeping=Keeping(
+            options["fsync"], bytes_of(rotate, "--rotate") if rotate else None, options["resume"]
+        ),
+        alarm=options["alarm"],
+        drift=options["drift"],
+        triggered=options["triggered"],
+    )
 
 
 def calibrate(

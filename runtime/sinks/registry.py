@@ -36,12 +36,7 @@ def open_sink(spec: str, keeping: Keeping = ROWS) -> Sink:
         MissingExtra: the package that this sink needs is not installed.
     """
     spec = filled_in(spec)
-    known = schemes(sinks, _NO_SINKS)
-    scheme, place = _split(spec, known)
-    if scheme not in known or (scheme == "terminal") != (spec == "terminal") or not place:
-        raise UsageError(
-            f"there is no sink {spec}: give terminal, jsonl:FILE, csv:FILE or sqlite:FILE"
-        )
+    scheme, place = _known(spec)
     sink: Sink = load_scheme(sinks, scheme).SINK(place, keeping)
     sink.name = without_password(spec)
     _log.info("opened %s as %s", sink.name, scheme)
@@ -56,14 +51,29 @@ def shows_pixels(spec: str) -> bool:
 
 
 def place_of(spec: str) -> str:
-    """Where a sink writes, the same for every spelling of one file, also through links."""
+    """Where a sink writes, the same for every spelling of one file, also through links.
+
+    Raises:
+        UsageError: there is no such sink, or its name needs what is not set.
+    """
     spec = filled_in(spec)
-    _, place = _split(spec, schemes(sinks, _NO_SINKS))
+    _, place = _known(spec)
     path = Path(place)
     if spec == "terminal" or not path.exists():
         return spec if spec == "terminal" else str(path.resolve())
     status = path.stat()
     return f"{status.st_dev}:{status.st_ino}"
+
+
+def _known(spec: str) -> tuple[str, str]:
+    """The scheme and the place of a sink; raises UsageError where there is no such sink."""
+    known = schemes(sinks, _NO_SINKS)
+    scheme, place = _split(spec, known)
+    if scheme not in known or (scheme == "terminal") != (spec == "terminal") or not place:
+        raise UsageError(
+            f"there is no sink {spec}: give terminal, jsonl:FILE, csv:FILE or sqlite:FILE"
+        )
+    return scheme, place
 
 
 def _split(spec: str, known: list[str]) -> tuple[str, str]:

@@ -1,0 +1,307 @@
+"""``adae-edge run``: a station's file is checked whole, and its streams run as a service."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from PIL import Image
+
+from adae_edge import errors
+from adae_edge.cli.app import app
+from adae_edge.cli.station import open_streams, read_station
+from adae_edge.errors import AdaeEdgeError, UsageError
+from tests.support.models import command, complaints, mean_model, run
+from tests.support.supervisor import Supervisor
+
+ONE = '[[stream]]\nmodel = "m.onnx"\nsource = "synthetic://?frames=3"\nto = "rows.jsonl"\n'
+WATCHING = (
+    '[[stream]]\nmodel = "m.onnx"\nsource = "watch:incoming"\nto = ["rows.jsonl"]\nresume = true\n'
+)
+# Runs the service with a scorer that hangs once, at its third picture.
+HANGING = """
+import time
+from pathlib import Path
+from adae_edge.runtime.scorer import Scorer
+score, seen = Scorer.score, []
+def hang(self, *arrays):
+    seen.append(arrays)
+    if len(seen) == 3 and not Path("hung").exists():
+        Path("hung").touch()
+        time.sleep(600)
+    return score(self, *arrays)
+Scorer.score = hang
+from adae_edge.cli import main
+main()
+"""
+# Runs the service with a camera that never gives a frame.
+SILENT = """
+import time
+from adae_edge.runtime import Source
+from adae_edge.runtime.sources import camera
+class Camera(Source):
+    live = endless = True
+    def __init__(self, place, wanted):
+        self.place = place
+    def __iter__(self):
+        while not self._stopping:
+            time.sleep(0.01)
+        yield from ()
+camera.SOURCE = Camera
+from adae_edge.cli import main
+main()
+"""
+
+
+@pytest.fixture
+def desk(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(mean_model())
+    (tmp_path / "incoming").mkdir()
+    return tmp_path
+
+
+def station(folder, text):
+    (folder / "station.toml").write_text(text)
+    return folder
+
+
+def rows(path):
+    every = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [row for row in every if "event" not in row]
+
+
+def put(folder, *numbers):
+    """Lay pictures into a watched folder, each in one step."""
+    for number in numbers:
+        Image.new("L", (8, 6), 50).save(folder / f".{number}.png")
+        (folder / f".{number}.png").rename(folder / f"{number}.png")
+
+
+def test_streams_of_a_file_run_side_by_side_into_one_sink(desk):
+    more = ONE.replace("frames=3", "frames=4&seed=2").replace("m.onnx", "./m.onnx")
+    done = run("run", "station.toml", cwd=station(desk, f"{ONE}\n{more}"))
+    assert done.returncode == 0
+    lines = done.stderr.splitlines()
+    assert [line.split(",")[0] for line in lines] == [
+        "stream 1: 3 frames scored",
+        "stream 2: 4 frames scored",
+    ]
+    found = rows(desk / "rows.jsonl")
+    for name, count in (("synthetic://?frames=3", 3), ("synthetic://?frames=4&seed=2", 4)):
+        assert [row["frame"] for row in found if row["source"] == name] == list(range(count))
+
+
+def test_check_prints_all_of_it_with_defaults_and_opens_no_sink(desk, monkeypatch):
+    text = (
+        '[[stream]]\nmodel = "m.onnx"\nsource = ["rtsp://v:${credential:gate}@10.0.0.5/1"]\n'
+        'to = ["sqlite:${ROWS}", "terminal"]\nmax-latency = "50ms"\nthreads = 2\nexact = true\n'
+        'alarm = "3/10"\n'
+    )
+    (desk / "gate").write_text("s3cret-word\n")
+    environment = {"CREDENTIALS_DIRECTORY": str(desk), "ROWS": "rows.sqlite"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(errors, "_secrets", set())
+    done = run("run", "station.toml", "--check", cwd=station(desk, text), **environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "s3cret-word" not in done.stdout
+    assert not (desk / "rows.sqlite").exists()
+    assert "# threshold: the model's\n" in done.stdout
+    assert "jobs = 1\n" in done.stdout
+    # What it prints is a station's file that says the same.
+    (desk / "again.toml").write_text(done.stdout)
+    again, first = read_station(desk / "again.toml"), read_station(desk / "station.toml")
+    assert [plan.options for plan in again] == [plan.options for plan in first]
+    assert first[0].options["alarm"] == "3/10"
+
+
+def test_every_option_of_score_is_a_key(desk):
+    score = typer.main.get_command(app).commands["score"]
+    keys = run("run", "station.toml", cwd=station(desk, f"{ONE}colour = 1\n")).stderr
+    assert [*keys.partition("its keys are ")[2].strip().split(", ")] == [
+        parameter.opts[0].removeprefix("--") for parameter in score.params
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "sentence"),
+    [
+        ("[[stream]\n", 1, "Expected"),
+        (f"{ONE}{ONE[11:]}", 5, "Cannot overwrite a value"),
+        (f"{ONE}colour = 1\n", 5, "a stream has no colour: its keys are model, source, to, "),
+        (f'model = "m.onnx"\n{ONE}', 1, "model stands before the first [[stream]]"),
+        (f"[limits]\n{ONE}", 1, "only streams, each under [[stream]], and no limits"),
+        ('[stream]\nmodel = "m.onnx"\n', 1, "only streams, each under [[stream]]"),
+        ('\n\n[[stream]]\nmodel = "m.onnx"\n', 3, "the stream has no source"),
+        (ONE.replace("m.onnx", "no.onnx"), 2, "there is no model file no.onnx"),
+        (ONE.replace("synthetic://?frames=3", "nowhere.png"), 3, "there is no source nowhere.png"),
+        (ONE.replace("rows.jsonl", "a/b/rows.jsonl"), 4, "a/b"),
+        (ONE.replace("rows.jsonl", "rows.txt"), 4, "there is no sink rows.txt"),
+        (ONE.replace("rows.jsonl", "jsonl:${NOT_SET}"), 4, "environment variable NOT_SET"),
+        (ONE.replace("rows.jsonl", "jsonl:m.onnx"), 4, "m.onnx"),
+        (f"{ONE}threads = 0\n", 5, "threads: "),
+        (f"{ONE}threads = true\n", 5, "threads takes one text or number"),
+        (f"{ONE}exact = 1\n", 5, "exact takes true or false"),
+        (f"{ONE}max-latency = 20\n", 5, "--max-latency takes a time such as 20ms"),
+        (f'{ONE}alarm = "3"\n', 5, "--alarm takes K/N"),
+        (f"{ONE}to2 = 1\n", 5, "a stream has no to2"),
+        (f"{ONE}{ONE}", 7, "is a source twice, first in line 3"),
+        (
+            f"{ONE}{ONE.replace('frames=3', 'frames=4')}fsync = true\n",
+            8,
+            "rows in rows.jsonl are kept in another way than by line 4",
+        ),
+        (
+            '[[stream]]\nmodel = "m.onnx"\nsource = [\n  "synthetic://",\n'
+            '  "rtsp://bob:s3cret@10.0.0.5/1",\n]\n',
+            3,
+            "source has a password in the open: put ${NAME} or ${credential:NAME} in its place",
+        ),
+        (
+            '[[stream]]\nmodel = "m.onnx"\nsource = [\n  "synthetic://",\n  "nowhere.png",\n]\n',
+            5,
+            "there is no source nowhere.png",
+        ),
+    ],
+)
+def test_what_is_wrong_is_one_sentence_with_its_line_before_anything_starts(
+    desk, monkeypatch, text, line, sentence
+):
+    station(desk, text)
+    monkeypatch.chdir(desk)
+    path = Path("station.toml")
+    with pytest.raises(AdaeEdgeError) as refused, open_streams(path, read_station(path), print):
+        pass
+    said = str(refused.value)
+    assert said.startswith(f"station.toml, line {line}: ")
+    assert sentence in said
+    assert "s3cret" not in said
+    assert "\n" not in said
+    assert rows(desk / "rows.jsonl") == []
+
+
+def test_the_command_says_it_and_ends_with_its_exit_code(desk):
+    done = run("run", "station.toml", cwd=station(desk, f"{ONE}colour = 1\n"))
+    (said,) = complaints(done)
+    assert said.startswith("station.toml, line 5: a stream has no colour: its keys are model, ")
+    assert done.returncode == 2
+    assert not (desk / "rows.jsonl").exists()
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "x = '''", b"\xff"])
+def test_what_is_no_station_is_one_sentence(desk, text):
+    path = desk / "station.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UsageError) as refused:
+        read_station(path)
+    assert str(refused.value).startswith(str(path))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_bad_frame_is_told_and_the_exit_code_says_so(desk):
+    (desk / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    bad = ONE.replace("synthetic://?frames=3", "bad.png").replace("rows.jsonl", "other.jsonl")
+    done = run("run", "station.toml", cwd=station(desk, f"{bad}{ONE}"))
+    assert done.returncode == 1
+    assert len(rows(desk / "rows.jsonl")) == 3
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_the_manager_hears_of_the_start_of_models_and_of_the_end(desk, abstract):
+    call = command("run", "station.toml")
+    station(desk, WATCHING)
+    with Supervisor(call, desk, abstract=abstract) as service:
+        service.until_told("READY", "1")
+        put(desk / "incoming", 1)
+        service.until(lambda: len(rows(desk / "rows.jsonl")) == 1)
+        (desk / "new.onnx").write_bytes(mean_model(threshold=7.0))
+        (desk / "new.onnx").replace(desk / "m.onnx")
+        service.process.send_signal(signal.SIGHUP)
+        service.until_told("READY", "1")
+        at = service.told.index(("RELOADING", "1"))
+        assert service.told[at + 1][0] == "MONOTONIC_USEC"
+        put(desk / "incoming", 2)
+        service.until(lambda: len(rows(desk / "rows.jsonl")) == 2)
+        assert service.end() == 0
+    assert [row["threshold"] for row in rows(desk / "rows.jsonl")] == [100.0, 7.0]
+    assert service.told[-1] == ("STOPPING", "1")
+    status = dict(service.told)["STATUS"]
+    assert "1 of 1 streams run" in status
+    assert service.starts == 1
+
+
+def test_a_refused_model_ends_the_reload_too(desk):
+    station(desk, WATCHING)
+    with Supervisor(command("run", "station.toml"), desk) as service:
+        service.until_told("READY", "1")
+        (desk / "m.onnx").write_bytes(b"no model")
+        service.process.send_signal(signal.SIGHUP)
+        service.until_told("READY", "1")
+        assert service.end() == 0
+    assert "the model stays as it is" in service.errors
+
+
+def test_a_stopped_service_is_started_again_and_goes_on_with_the_next_frame(desk):
+    station(desk, WATCHING)
+    with Supervisor(command("run", "station.toml"), desk, watchdog_s=3) as service:
+        put(desk / "incoming", *range(5))
+        service.until(lambda: len(rows(desk / "rows.jsonl")) == 5)
+        before = (desk / "rows.jsonl").read_bytes()
+        os.kill(service.process.pid, signal.SIGSTOP)
+        put(desk / "incoming", *range(5, 10))
+        service.until(lambda: len(rows(desk / "rows.jsonl")) == 10)
+        assert service.end() == 0
+    assert service.starts > 1
+    assert (desk / "rows.jsonl").read_bytes().startswith(before)
+    names = [row["source"] for row in rows(desk / "rows.jsonl")]
+    assert sorted(names) == sorted(f"incoming/{number}.png" for number in range(10))
+
+
+def test_a_loop_that_hangs_gives_no_sign_of_life_though_the_process_lives(desk):
+    station(desk, WATCHING)
+    call = [sys.executable, "-c", HANGING, "run", "station.toml"]
+    with Supervisor(call, desk, watchdog_s=3) as service:
+        service.until_told("READY", "1")
+        for number in range(6):
+            put(desk / "incoming", number)
+            service.until(lambda least=number: len(rows(desk / "rows.jsonl")) > least)
+        assert service.end() == 0
+    assert service.starts > 1
+    assert "stream 1 hangs: its loop has not moved for 1.5 s" in service.errors
+    names = [row["source"] for row in rows(desk / "rows.jsonl")]
+    assert sorted(names) == [f"incoming/{number}.png" for number in range(6)]
+
+
+def test_a_camera_that_is_silent_is_no_hang(desk):
+    station(desk, ONE.replace("synthetic://?frames=3", "camera:0"))
+    call = [sys.executable, "-c", SILENT, "run", "station.toml"]
+    with Supervisor(call, desk, watchdog_s=3) as service:
+        service.until_told("WATCHDOG", "1", more=6)
+        assert service.end() == 0
+    assert service.starts == 1
+
+
+def test_the_second_signal_ends_a_service_at_once(desk):
+    station(desk, WATCHING)
+    call = [sys.executable, "-c", HANGING, "run", "station.toml"]
+    with Supervisor(call, desk) as service:
+        service.until_told("READY", "1")
+        for number in range(2):
+            put(desk / "incoming", number)
+            service.until(lambda least=number: len(rows(desk / "rows.jsonl")) > least)
+        put(desk / "incoming", 2)
+        service.until(lambda: (desk / "hung").exists())
+        service.process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            service.process.wait(0.5)
+        assert service.end() == -signal.SIGTERM
+
+
+def test_a_manager_that_is_gone_stops_nothing(desk):
+    done = run("run", "station.toml", cwd=station(desk, ONE), NOTIFY_SOCKET=str(desk / "gone"))
+    assert done.returncode == 0
+    assert "the service manager cannot be reached" in done.stderr
