@@ -20,6 +20,7 @@ import typer
 
 from adae_edge.benchmarks import record
 from adae_edge.benchmarks.faults import (
+    cameras,
     doors,
     files,
     http,
@@ -35,7 +36,7 @@ from adae_edge.benchmarks.faults.lab import Lab, WrongError
 from adae_edge.benchmarks.peers.processes import MissingPeer
 
 # Their import fills the table.
-MODULES = (rtsp, doors, network, http, files, signals, sinks, network_sinks, scrapers)
+MODULES = (rtsp, doors, network, http, cameras, files, signals, sinks, network_sinks, scrapers)
 _ABOUT = (
     "    python -m adae_edge.benchmarks.faults --json FILE --markdown FILE",
     "",
