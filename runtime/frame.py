@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -67,6 +68,8 @@ class Frame:
             given because newer ones were there.
         whole: the way to the pixels before it was shrunk; None where it was not, or where no sink
             shows them.
+        epoch: the time of day at which ``time.monotonic`` was 0, as the clock stood when the frame
+            was made.
     """
 
     source: str
@@ -81,10 +84,16 @@ class Frame:
     full: tuple[int, int] | None = None
     skipped: int = 0
     whole: Whole | None = field(default=None, compare=False, repr=False)
+    epoch: float = field(default_factory=lambda: time.time() - time.monotonic(), compare=False)
 
     def __post_init__(self) -> None:
         if "://" in self.source:
             object.__setattr__(self, "source", without_password(self.source))
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was captured, also where the clock was set meanwhile."""
+        return time.monotonic() + self.epoch - self.time
 
     @property
     def size(self) -> tuple[int, int]:

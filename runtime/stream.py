@@ -266,7 +266,7 @@ class Stream:
         if isinstance(outcome, FrameError) or not math.isfinite(outcome.score):
             why = outcome if isinstance(outcome, FrameError) else "the score is not a finite number"
             return [_event(frame.source, "failure", f"{frame.source} {frame.id}: {why}", opened)]
-        age = time.time() - frame.time
+        age = frame.age
         wants = self._wants(frame)
         kept = self._showing.kept(frame, outcome.score > self.threshold)
         scored = Scored(

@@ -47,6 +47,7 @@ _DECODER = {
 }
 _TIMES_S = 10.0, SILENCE_S  # to open, and to read
 _DATA = {"format_whitelist": "data", "raw_packet_size": "65536"}
+DEVICE = "v4l2"  # the form of a camera's driver
 # Streams whose times are made up from a rate.
 _UNTIMED = ("mpjpeg", "mjpeg", "yuv4mpegpipe", "h264", "hevc")
 
@@ -241,14 +242,19 @@ class Reception(Capture):
                 packet, said = _listening(lambda: next(self._packets, None), av.logging.WARNING)
             except (av.FFmpegError, OSError) as error:
                 raise SourceError(f"went away: {self._reason(error)}") from None
-            if packet is None or not packet.size:
+            if packet is None or not (packet.size or self._form == DEVICE):
                 return None
             self.heard = time.monotonic()
-            self._decode(packet, time.time(), [line for line in said if "missed" in line])
+            if not packet.size:  # what a driver marked as damaged
+                self._miss("the camera marked a frame as damaged")
+            else:
+                missed = [line for line in said if "missed" in line]
+                self._decode(self._own(packet), self.heard, missed)
         return self._ready.popleft()
 
     def close(self) -> None:
         """Let go of the connection; a second call does nothing."""
+        self._packets = None  # the last of them may lie in memory that goes away
         if self._container is not None:
             self._container.close()
 
@@ -266,8 +272,33 @@ class Reception(Capture):
         """How long opening and reading may take, seconds; None for ever."""
         return None if self.patient else _TIMES_S
 
+    def _own(self, packet: Any) -> Any:
+        """The packet, copied where it lies in a driver's memory, which goes with the device.
+
+        A frame that outlived its device would crash the process.
+        """
+        if self._form != DEVICE:
+            return packet
+        copy = av.Packet(bytes(packet))
+        copy.pts, copy.time_base = packet.pts, packet.time_base
+        copy.is_keyframe = packet.is_keyframe
+        return copy
+
+    def _miss(self, why: str) -> None:
+        """Take note of a frame that was lost: nothing is given until the next key frame."""
+        if self._whole:
+            self._whole, self._why = False, why
+        if self._why:
+            self._lost += 1
+
     def _decode(self, packet: Any, arrived: float, missed: list[str]) -> None:
-        """Decode one packet, and keep the frames that rest on nothing lost."""
+        """Decode one packet, and keep the frames that rest on nothing lost.
+
+        Args:
+            packet: as it came.
+            arrived: when, by ``time.monotonic``, which nobody sets.
+            missed: what FFmpeg said of packets before it.
+        """
         try:
             frames, said = _listening(lambda: list(self._decoder.decode(packet)))
         except av.FFmpegError as error:
@@ -277,6 +308,8 @@ class Reception(Capture):
             said.append("it is damaged")
         if said and self._whole:
             self._whole, self._why = False, said[0]
+        if said and self._why and not frames:
+            self._lost += 1
         for frame in frames:
             if not self._whole and frame.key_frame and not said:
                 if self._lost:
@@ -293,14 +326,17 @@ class Reception(Capture):
     def _captured(self, frame: Any, arrived: float) -> Captured:
         check_size(frame.height, frame.width, "a frame")
         seconds = float(frame.time) if self._timed and frame.time is not None else None
-        offset = self._container.start_time_realtime
-        if self._form == "v4l2":  # the driver's time is in seconds since 1970
-            offset = 0
-        moment = self._clock.moment(seconds, None if offset is None else offset / 1e6, arrived)
         pixels, full = self._conversion.rgb(frame)
         rule = rule_of(VIDEO, shrunk=full is not None)
         whole = self._conversion.whole(frame)
-        return Captured(pixels, moment.time, full, rule, seconds, moment.old, whole)
+        day = time.time() - time.monotonic()  # a clock that is set moves this alone
+        offset = self._container.start_time_realtime
+        if self._form == DEVICE:  # a driver has the same clock
+            offset = 0.0
+        elif offset is not None:
+            offset = offset / 1e6 - day
+        moment = self._clock.moment(seconds, offset, arrived)
+        return Captured(pixels, moment.time + day, full, rule, seconds, moment.old, whole)
 
     def _reason(self, error: Any) -> str:
         """Why FFmpeg gave up, in a few words without the URL."""

@@ -14,7 +14,7 @@ class Moment(NamedTuple):
     """When a frame was captured.
 
     Attributes:
-        time: in seconds since 1970, UTC.
+        time: in seconds of the clock that ``Clock.moment`` was given.
         old: whether it waited on the way for over a second, and newer ones follow at once.
     """
 
@@ -40,8 +40,9 @@ class Clock:
 
         Args:
             stream: its time in the stream, in seconds; None where the stream has no times.
-            offset: what makes of that the sender's time, in seconds since 1970; None if unknown.
-            arrived: when it came, in seconds since 1970.
+            offset: what makes of that the sender's time, as this clock would show it; None if
+                unknown.
+            arrived: when it came, in seconds of a clock that nobody sets.
         """
         if stream is None and not self._least:
             return Moment(arrived, old=False)

@@ -11,7 +11,7 @@ from typing import Any
 from adae_edge.decoding.shrinking import Shrinking
 from adae_edge.errors import SourceError, UsageError
 from adae_edge.runtime.query import options_of, rate, size
-from adae_edge.runtime.sources.av import Reception
+from adae_edge.runtime.sources.av import DEVICE, Reception
 from adae_edge.runtime.sources.live import Live
 from adae_edge.runtime.sources.source import Wanted
 
@@ -22,6 +22,7 @@ def _format(text: str) -> str:
     return text
 
 
+_RATE = 0.01  # part by which the rate may differ, as 29.97 from 30
 _OPTIONS = {"size": size, "fps": rate, "format": _format}
 
 
@@ -54,14 +55,14 @@ class _Device(Reception):
     """An opened device, in the mode that was asked for."""
 
     def __init__(self, path: str, asked: dict[str, Any], shrinking: Shrinking | None) -> None:
-        options = {"timestamps": "abs"}  # the driver's, in seconds since 1970
+        options = {}
         if "size" in asked:
             options["video_size"] = "{}x{}".format(*asked["size"])
         if "fps" in asked:
             options["framerate"] = f"{asked['fps']:g}"
         if "format" in asked:
             options["input_format"] = asked["format"]
-        super().__init__(path, options, shrinking, form="v4l2")
+        super().__init__(path, options, shrinking, form=DEVICE)
         self._path, self._asked = path, asked
 
     def open(self) -> None:
@@ -81,6 +82,12 @@ class _Device(Reception):
             raise SourceError(
                 "has no frames of {} x {} pixels: ".format(*self._asked["size"])
                 + "the nearest are {} x {}".format(*given)
+            )
+        rate = self._container.streams.video[0].average_rate
+        if "fps" in self._asked and rate and abs(rate / self._asked["fps"] - 1) > _RATE:
+            raise SourceError(
+                f"does not give {self._asked['fps']:g} frames a second: "
+                f"the nearest are {float(rate):g}"
             )
 
 
