@@ -125,10 +125,8 @@ def _initrd(folder: Path, commands: Path, modules: list[Path]) -> Path:
     for place, module in enumerate(modules):
         shutil.copy(module, root / "modules" / f"{place:02}-{module.name}")
     (root / "options" / "vivid.ko").write_text("node_types=0x1\n")  # a camera, and no radio
-    places = {"folder": shlex.quote(str(folder)), "commands": shlex.quote(str(commands))}
-    init = _INIT
-    for name, place in places.items():
-        init = init.replace(f"{{{name}}}", place)
+    init = _INIT.replace("{folder}", shlex.quote(str(folder)))
+    init = init.replace("{commands}", shlex.quote(str(commands)))
     (root / "init").write_text(init)
     (root / "init").chmod(0o755)
     names = "\n".join(str(path.relative_to(root)) for path in sorted(root.rglob("*")))
