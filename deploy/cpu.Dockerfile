@@ -8,7 +8,7 @@ COPY export export
 COPY runtime runtime
 COPY benchmarks benchmarks
 RUN python -m venv --without-pip /opt/adae-edge && \
-    python -m pip --python /opt/adae-edge/bin/python install --no-cache-dir -c constraints.txt '.[cpu,camera]'
+    python -m pip --python /opt/adae-edge/bin/python install --no-cache-dir -c constraints.txt '.[cpu,camera,mqtt,prometheus]'
 
 FROM python:3.12-slim
 # What opencv-python takes from the system; its wheel brings the rest.
@@ -20,4 +20,4 @@ ENV PATH=/opt/adae-edge/bin:$PATH PYTHONUNBUFFERED=1
 USER 10001:10001
 WORKDIR /data
 ENTRYPOINT ["adae-edge"]
-CMD ["--help"]
+CMD ["run", "station.toml"]

@@ -10,7 +10,7 @@ COPY runtime runtime
 COPY benchmarks benchmarks
 RUN python -m venv --without-pip /opt/adae-edge && \
     python -m pip --python /opt/adae-edge/bin/python install --no-cache-dir -c constraints.txt \
-    '.[gpu,camera]' 'onnxruntime-gpu[cuda,cudnn]>=1.24,<2'
+    '.[gpu,camera,mqtt,prometheus]' 'onnxruntime-gpu[cuda,cudnn]>=1.24,<2'
 
 FROM python:3.12-slim
 # What opencv-python takes from the system; its wheel brings the rest.
@@ -22,4 +22,4 @@ ENV PATH=/opt/adae-edge/bin:$PATH PYTHONUNBUFFERED=1
 USER 10001:10001
 WORKDIR /data
 ENTRYPOINT ["adae-edge"]
-CMD ["--help"]
+CMD ["run", "station.toml"]

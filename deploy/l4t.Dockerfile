@@ -13,10 +13,10 @@ COPY export export
 COPY runtime runtime
 COPY benchmarks benchmarks
 RUN python3 -m venv --system-site-packages /opt/adae-edge && \
-    /opt/adae-edge/bin/pip install --no-cache-dir -c constraints.txt '.[cpu,camera]' 'cuda-bindings>=12.9,<13' && \
+    /opt/adae-edge/bin/pip install --no-cache-dir -c constraints.txt '.[cpu,camera,mqtt,prometheus]' 'cuda-bindings>=12.9,<13' && \
     rm -rf /source/*
 ENV PATH=/opt/adae-edge/bin:$PATH PYTHONUNBUFFERED=1
 USER 10001:10001
 WORKDIR /data
 ENTRYPOINT ["adae-edge"]
-CMD ["--help"]
+CMD ["run", "station.toml"]

@@ -20,7 +20,8 @@ from adae_edge.cli.app import app
 from adae_edge.runtime import Scorer
 from tests.support.checkout import ROOT
 from tests.support.environments import environment
-from tests.support.models import mean_model
+from tests.support.models import complaints, mean_model, run
+from tests.support.peers import peer
 
 FILES = sorted((ROOT / "deploy").glob("*.Dockerfile"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -95,6 +96,48 @@ def parsed(words):
     group.commands[words[0]].make_context(words[0], words[1:])
 
 
+@pytest.fixture
+def unit(tmp_path):
+    """The service's unit, with the command where this machine has it."""
+    text = (ROOT / "deploy" / "adae-edge.service").read_text()
+    program = shlex.quote(str(Path(sys.executable).with_name("adae-edge")))
+    assert text.count("/opt/adae-edge/bin/adae-edge") == 1
+    path = tmp_path / "adae-edge.service"
+    path.write_text(text.replace("/opt/adae-edge/bin/adae-edge", program))
+    return path
+
+
+def test_the_unit_says_nothing_that_systemd_does_not_know(unit):
+    done = subprocess.run(
+        [peer("systemd-analyze"), "verify", unit], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_unit_exposes_little(unit):
+    """Of 10, where 10 is a service without any protection; 2 is what systemd calls OK."""
+    call = peer("systemd-analyze"), "security", "--offline=true", "--threshold=20", "--no-pager"
+    done = subprocess.run([*call, unit], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "Overall exposure level" in done.stdout
+
+
+def test_the_example_of_a_station_passes_its_check(tmp_path):
+    for name in ("parts.onnx", "labels.onnx"):
+        (tmp_path / name).write_bytes(mean_model())
+    (tmp_path / "incoming").mkdir()
+    (tmp_path / "gate").write_text("s3cret-word\n")
+    example = ROOT / "deploy" / "station.toml"
+    call = "run", "--check", example
+    done = run(*call, cwd=tmp_path, CREDENTIALS_DIRECTORY=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("[[stream]]") == 2
+    assert "s3cret-word" not in done.stdout
+    without = run(*call, cwd=tmp_path)
+    (said,) = complaints(without)
+    assert said.startswith(f"{example}, line 8: ")
+
+
 def test_each_image_is_one_of_those_described():
     assert {path.name.removesuffix(".Dockerfile") for path in FILES} == PLATFORMS.keys()
 
@@ -116,11 +159,10 @@ def test_an_image_has_a_tag_and_runs_as_nobody_in_particular(path):
         assert re.fullmatch(r"[\w./-]+:[\w.-]*\d[\w.-]*", image)
     user, _ = instructions(path, "USER")[-1].split(":")
     assert int(user) > 1000
-    (entry,), (words,) = (
-        json.loads(instructions(path, name)[-1]) for name in ("ENTRYPOINT", "CMD")
-    )
+    (entry,), words = (json.loads(instructions(path, name)[-1]) for name in ("ENTRYPOINT", "CMD"))
     assert entry == "adae-edge"
-    parsed([words])
+    assert words == ["run", "station.toml"]
+    parsed(words)
     assert not [value for value in instructions(path, "RUN") if "chmod" in value or "sudo" in value]
 
 

@@ -18,6 +18,7 @@ PACKAGES = {
     "dcmconv": "dcmtk",
     "ffmpeg": "ffmpeg",
     "ffprobe": "ffmpeg",
+    "systemd-analyze": "systemd",
     "prometheus": "prometheus",
     "promtool": "prometheus",
 }
