@@ -15,7 +15,7 @@ from adae_edge.runtime.schemes import load_scheme, schemes, split_scheme
 from adae_edge.runtime.sinks.sink import PIXELS, ROWS, Keeping, Sink
 from adae_edge.secrets import filled_in
 
-_SUFFIXES = {"db": "sqlite"}
+_SUFFIXES = {"db": "sqlite", "mp4": "video"}
 _NO_SINKS = {"registry", "sink", "rows", "table", "queued", "target"}
 _log = logging.getLogger(__name__)
 

@@ -1,0 +1,222 @@
+"""Draws scored frames for people: a line of text, the anomaly map and the boxes on the frame.
+
+Colours are told apart by colour-blind people, too: blue and vermilion for the verdicts, and a map
+whose brightness rises with its values.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from adae_edge.errors import printable
+from adae_edge.extras import needs
+from adae_edge.runtime.frame import Frame, Scored
+
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+with needs("Drawing on frames", "camera"):
+    import cv2
+
+LEAST, MOST = 320, 1280  # pixels of a drawn frame's longer side
+_GAP = 4  # pixels between the two halves of a pair
+COLORS = {"normal": (0, 91, 150), "anomalous": (190, 70, 0)}
+_BOX, _EDGE = (86, 200, 255), (0, 0, 0)
+_OPAQUE = 0.6  # of the map at its threshold
+# The map's scale: 0 at the median of the frame's map, 1 at the threshold. Below the first of these
+# nothing is drawn, and from the last on the colour stays.
+_FROM, _TO = 0.5, 2.0
+_DARKEST = 130  # of the 256 colours of the map, for what is just visible
+# Standard deviations of a slice around its mean that are black and white.
+_BLACK, _WHITE = -3.0, 5.0
+
+Picture = NDArray[np.uint8]
+
+
+def annotated(scored: Scored) -> Picture:
+    """The frame with its map and boxes, under a line that says its score.
+
+    Returns:
+        uint8 [H, W, 3], RGB; H and W are even, as video encoders want them.
+
+    Raises:
+        FrameError: the frame's pixels cannot be had any more.
+    """
+    picture, factor = _sized(_rgb(scored.frame))
+    return _even(_under_text(_marked(picture, scored, factor), scored))
+
+
+def pair(scored: Scored) -> Picture:
+    """The frame as it is, and beside it with its map and boxes where the model has a map.
+
+    Returns:
+        uint8 [H, W, 3], RGB.
+
+    Raises:
+        FrameError: the frame's pixels cannot be had any more.
+    """
+    picture, factor = _sized(_rgb(scored.frame))
+    halves = [picture]
+    if scored.anomaly_map is not None:
+        gap = np.zeros((len(picture), _GAP, 3), np.uint8)
+        halves += [gap, _marked(picture, scored, factor)]
+    return _under_text(np.concatenate(halves, axis=1), scored)
+
+
+def _rgb(frame: Frame) -> Picture:
+    """The whole frame in colours, a slice by the mean and deviation of its volume."""
+    pixels = frame.picture()
+    if pixels.dtype != np.uint8:
+        mean, std = frame.mean or 0.0, frame.std or 1.0
+        scaled = (pixels - (mean + _BLACK * std)) / ((_WHITE - _BLACK) * std)
+        pixels = np.where(pixels == 0, 0, scaled.clip(0, 1) * 255).astype(np.uint8)
+    colors = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+    return np.ascontiguousarray(colors, np.uint8)
+
+
+def _sized(picture: Picture) -> tuple[Picture, float]:
+    """The picture, enlarged or shrunk until text is readable on it, and by how much."""
+    height, width = picture.shape[:2]
+    longer = max(height, width)
+    factor = float(math.ceil(LEAST / longer)) if longer < LEAST else min(1.0, MOST / longer)
+    if factor == 1:
+        return picture, factor
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    how = cv2.INTER_NEAREST if factor > 1 else cv2.INTER_AREA
+    return np.asarray(cv2.resize(picture, size, interpolation=how), np.uint8), factor
+
+
+def _marked(picture: Picture, scored: Scored, factor: float) -> Picture:
+    """A copy of the picture with the map over it, and the boxes."""
+    marked = picture.copy()
+    _lay_map(marked, scored, factor)
+    for box in scored.boxes or ():
+        left, top = math.floor(box.left * factor), math.floor(box.top * factor)
+        right = math.ceil((box.left + box.width) * factor)
+        bottom = math.ceil((box.top + box.height) * factor)
+        for color, grow in ((_EDGE, 3), (_BOX, 2), (_BOX, 1)):
+            corners = (left - grow, top - grow), (right + grow - 1, bottom + grow - 1)
+            cv2.rectangle(marked, *corners, color, 1)
+    return marked
+
+
+def _lay_map(picture: Picture, scored: Scored, factor: float) -> None:
+    """Lay the map over the part of the picture that it shows, brighter where it is higher."""
+    if scored.anomaly_map is None or scored.placement is None:
+        return
+    rows, columns = scored.placement
+    top, bottom = _edges(rows.start, rows.length, factor, picture.shape[0])
+    left, right = _edges(columns.start, columns.length, factor, picture.shape[1])
+
+    # each pixel of the picture looks up its place in the map
+    to_map = np.array(
+        [
+            [1 / (factor * columns.step), 0, _first(left, columns.origin, columns.step, factor)],
+            [0, 1 / (factor * rows.step), _first(top, rows.origin, rows.step, factor)],
+        ]
+    )
+    heat = cv2.warpAffine(
+        _scaled(scored),
+        to_map,
+        (right - left, bottom - top),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+    # only the rows and columns with something to see are drawn
+    seen = heat > _FROM
+    across, down = np.flatnonzero(seen.any(axis=0)), np.flatnonzero(seen.any(axis=1))
+    if not len(across):
+        return
+    part = slice(down[0], down[-1] + 1), slice(across[0], across[-1] + 1)
+    heat = heat[part]
+    level = ((heat - _FROM) / (_TO - _FROM)).clip(0, 1)
+    colors = cv2.applyColorMap(
+        np.asarray(_DARKEST + level * (255 - _DARKEST), np.uint8), cv2.COLORMAP_INFERNO
+    )
+    opaque = _OPAQUE * ((heat - _FROM) / (1 - _FROM)).clip(0, 1)
+    under = picture[top:bottom, left:right][part]
+    under[:] = cv2.blendLinear(
+        np.ascontiguousarray(under), cv2.cvtColor(colors, cv2.COLOR_BGR2RGB), 1 - opaque, opaque
+    )
+
+
+def _scaled(scored: Scored) -> NDArray[np.float32]:
+    """The map on a scale of 0 at its median to 1 at its threshold; without one, at its peak."""
+    values = np.asarray(scored.anomaly_map, np.float32)
+    threshold = float(values.max()) if scored.map_threshold is None else scored.map_threshold
+    middle = float(np.median(values))
+    if middle >= threshold:  # everything is anomalous, or nothing differs
+        middle = float(values.min())
+    span = max(threshold - middle, 1e-9 * max(1.0, abs(threshold)))
+    return np.asarray((values - middle) / span, np.float32).clip(-_TO, 2 * _TO)
+
+
+def _edges(start: int, length: int, factor: float, most: int) -> tuple[int, int]:
+    """First pixel of the picture, and the one after the last, of a part of the frame."""
+    first = min(round(start * factor), most - 1)
+    return first, min(max(round((start + length) * factor), first + 1), most)
+
+
+def _first(pixel: int, origin: float, step: float, factor: float) -> float:
+    """Where in the map the middle of a pixel of the picture lies."""
+    return ((pixel + 0.5) / factor - origin) / step - 0.5
+
+
+def _under_text(picture: Picture, scored: Scored) -> Picture:
+    """The picture under two lines of text; it is wide enough for them."""
+    height, width = picture.shape[:2]
+    if width < LEAST:
+        wide = np.zeros((height, LEAST, 3), np.uint8)
+        left = (LEAST - width) // 2
+        wide[:, left : left + width] = picture
+        picture, width = wide, LEAST
+    font = _font(min(24, max(12, width // 40)))
+    line = round(font.size * 1.35)
+    strip = Image.new("RGB", (width, 2 * line + 4), COLORS[scored.verdict])
+    draw = ImageDraw.Draw(strip)
+    for number, text in enumerate(_lines(scored)):
+        draw.text((6, 2 + number * line), _cut(text, font, width - 12), fill="white", font=font)
+    return np.concatenate([np.asarray(strip, np.uint8), picture])
+
+
+def _lines(scored: Scored) -> tuple[str, str]:
+    """The verdict with its figures, and when and where."""
+    frame = scored.frame
+    verdict = scored.verdict.upper() if scored.verdict == "anomalous" else scored.verdict
+    moment = np.datetime64(round(frame.time * 1000), "ms")
+    when = str(moment).replace("T", " ")[:-2]  # tenths of a second
+    shown = "" if frame.video_time is None else f"  at {frame.video_time:.2f} s"
+    return (
+        f"{verdict}  {scored.score:.4f}  threshold {scored.threshold:.4f}",
+        f"{when}{shown}  {printable(frame.place)}",
+    )
+
+
+def _cut(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """The text as far as it fits: of a long path the end is told."""
+    if font.getlength(text) <= width:
+        return text
+    head, _, tail = text.rpartition("  ")
+    while tail and font.getlength(f"{head}  …{tail}") > width:
+        tail = tail[1:]
+    return f"{head}  …{tail}"
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont)  # with a size it is
+    return font
+
+
+def _even(picture: Picture) -> Picture:
+    """The picture with even sides; a black line is added where one is missing."""
+    height, width = picture.shape[:2]
+    if height % 2 == 0 and width % 2 == 0:
+        return picture
+    return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)))

@@ -1,0 +1,104 @@
+"""Each anomalous frame as two files: a picture for people, and the frame itself.
+
+DIR/review/TIME_SOURCE_FRAME.jpg    the frame beside itself with its map and boxes
+DIR/frames/TIME_SOURCE_FRAME.png    its pixels, for calibrate and train
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from simplejpeg import encode_jpeg
+
+from adae_edge.errors import AdaeEdgeError, FrameError, SinkError, UsageError
+from adae_edge.formats.files import write_atomically
+from adae_edge.runtime.drawing import pair
+from adae_edge.runtime.frame import Scored
+from adae_edge.runtime.query import bytes_of, options_of
+from adae_edge.runtime.ring import Ring, free, stem_of
+from adae_edge.runtime.sinks.sink import ANOMALOUS, BOXES, MAP, PIXELS, ROWS, Keeping, Sink
+
+LIMIT = 10**9
+_QUALITY = 90
+_LEFT = re.compile(r"\.\d{8}T\d{6}\.\d{3}Z_[A-Za-z0-9_-]+\.(jpg|png)\.\d+\.tmp")
+
+
+class Pictures(Sink):
+    """A folder of anomalous frames under a limit on the disk: the oldest go first.
+
+    Every file is whole: it gets its name once it is on the disk.
+    """
+
+    wants, shows = frozenset({PIXELS, MAP, BOXES}), ANOMALOUS
+
+    def __init__(self, place: str, keeping: Keeping = ROWS) -> None:
+        """
+        Args:
+            place: the folder, which is made if it is not there, and options as in "DIR?limit=1GB".
+            keeping: of rows, which are none here.
+
+        Raises:
+            UsageError: an option is wrong, or the folder cannot be there.
+            SinkError: it cannot be written.
+        """
+        folder, _, query = place.partition("?")
+        options = options_of(f"pictures:{place}", query, {"limit": bytes_of})
+        self._limit = options.get("limit", LIMIT)
+        self._review, self._frames = Path(folder, "review"), Path(folder, "frames")
+        self._places = {self._review: ".jpg", self._frames: ".png"}
+        if Path(folder).exists() and not Path(folder).is_dir():
+            raise UsageError(f"cannot write {folder}: it is there, and no folder")
+        try:
+            for part in self._places:
+                part.parent.mkdir(exist_ok=True)
+                part.mkdir(exist_ok=True)
+                for left in filter(lambda path: _LEFT.fullmatch(path.name), part.iterdir()):
+                    left.unlink(missing_ok=True)  # of a process that was killed
+            self._ring = Ring(self._places, self._limit)
+        except FileNotFoundError as error:
+            parent = Path(folder).parent
+            raise UsageError(f"cannot write {folder}: there is no folder {parent}") from error
+        except OSError as error:
+            raise SinkError(f"cannot write {folder}: {error.strerror}") from error
+
+    def write(self, scored: Scored) -> None:
+        """Save an anomalous frame; a slice, which no picture can hold, for review alone."""
+        if scored.verdict != "anomalous":
+            return
+        try:
+            files = {self._review: encode_jpeg(pair(scored), _QUALITY, "RGB", "420")}
+            if scored.frame.pixels.dtype == np.uint8:
+                files[self._frames] = _png(scored.frame.picture())
+        except FrameError as error:
+            raise SinkError(f"{scored.frame.place} cannot be saved: {error}") from error
+        source = "/".join(Path(scored.frame.source).parts[-2:])
+        stem = free(self._places, stem_of(scored, source, scored.frame.id))
+        size = sum(map(len, files.values()))
+        if size > self._limit:
+            raise SinkError(f"a picture of {size} bytes is above the limit of {self._limit}")
+        try:
+            self._ring.make_room(size)
+            for folder, data in files.items():
+                write_atomically(folder / f"{stem}{self._places[folder]}", data)
+        except OSError as error:
+            raise SinkError(f"cannot make room in {self._review}: {error.strerror}") from error
+        except AdaeEdgeError as error:
+            (self._review / f"{stem}.jpg").unlink(missing_ok=True)
+            raise SinkError(str(error)) from error
+        self._ring.add(stem, size)
+
+
+def _png(pixels: NDArray[np.uint8 | np.float32]) -> bytes:
+    """A frame uint8 [H, W, C] without loss, made fast rather than small."""
+    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    data = io.BytesIO()
+    picture.save(data, "PNG", compress_level=1)
+    return data.getvalue()
+
+
+SINK = Pictures
