@@ -43,8 +43,8 @@ def score(
     to: Annotated[
         list[str] | None,
         typer.Option(
-            help="Sink: terminal, jsonl:FILE, csv:FILE, sqlite:FILE or prometheus:PORT; may be "
-            "repeated [default: terminal]."
+            help="Sink: terminal, jsonl:FILE, csv:FILE, sqlite:FILE, pictures:DIR, "
+            "video:FILE.mp4 or prometheus:PORT; may be repeated [default: terminal]."
         ),
     ] = None,
     threshold: Annotated[
