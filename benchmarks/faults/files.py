@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -178,20 +180,24 @@ def pictures(lab: Lab) -> Seen:
     return judge(run.rows(), range(1, 5), f"4 rows, exit code 1: {'; '.join(said)}")
 
 
-@fault("58", "resume with a grown folder, a half row, and another model")
+def _folder(lab: Lab, count: int) -> Path:
+    """A folder of numbered pictures."""
+    folder = lab.folder / "pictures"
+    folder.mkdir(exist_ok=True)
+    for number in range(1, count + 1):
+        _picture(number).save(folder / f"{number:03}.png")
+    return folder
+
+
+@fault("58a", "resume with a grown folder, a half row, and another model")
 def resumed(lab: Lab) -> Seen:
     """What is kept is not scored again; another model is refused."""
-    folder = lab.folder / "pictures"
-    folder.mkdir()
-    for number in range(1, 31):
-        _picture(number).save(folder / f"{number:03}.png")
-    rows = lab.folder / "rows.jsonl"
+    folder = _folder(lab, 30)
     run, code = _whole_run(lab, folder)
     expect(code == 0, f"exit code {code}: {run.last_words}")
-    kept = rows.read_bytes().splitlines(keepends=True)
-    rows.write_bytes(b"".join(kept[:20]) + kept[20][:30])
-    for number in range(31, 41):
-        _picture(number).save(folder / f"{number:03}.png")
+    kept = run.rows_file.read_bytes().splitlines(keepends=True)
+    run.rows_file.write_bytes(b"".join(kept[:20]) + kept[20][:30])
+    _folder(lab, 40)
     with lab.score(folder, options=["--resume"]) as run:
         code = run.end(None)
     expect(code == 0, f"exit code {code}: {run.last_words}")
@@ -201,11 +207,30 @@ def resumed(lab: Lab) -> Seen:
     return judge(run.rows(), range(1, 41), f"whole again; another model: {other.last_words}")
 
 
+@fault("58b", "resume with a sink that is ahead of another", fast=True)
+def resumed_apart(lab: Lab) -> Seen:
+    """Each gets the rows that it lacks, and none twice."""
+    folder, table = _folder(lab, 30), lab.folder / "rows.csv"
+    for lines in (0, 0), (10, 20), (20, 5):
+        for path, count in zip((lab.folder / "rows.jsonl", table), lines, strict=True):
+            if count:
+                path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:count]))
+        with lab.score(folder, sinks=[f"csv:{table}"], options=["--resume"]) as run:
+            code = run.end(None)
+        expect(code == 0, f"exit code {code}: {run.last_words}")
+        with table.open(newline="") as file:
+            cells = [row for row in csv.DictReader(file) if row["score"]]
+        seen = judge(run.rows(), range(1, 31), "both whole again, whichever was ahead")
+        other = judge([row | {"score": float(row["score"])} for row in cells], range(1, 31), "")
+        expect(seen == replace(other, seen=seen.seen), f"the table has {other}")
+    return seen
+
+
 def _put(number: int, path: Path) -> None:
     Image.fromarray(numbers.picture(number, 320, 240)).save(path)
 
 
-@fault("38", "watched folder: half-written, renamed, deleted files; removed and back; 1000 at once")
+@fault("38", "watched folder: half-written, renamed, deleted files; removed, back; 10 000 at once")
 def watched(lab: Lab) -> Seen:
     """Each complete file once; what is gone before its turn is no row."""
     folder, aside = lab.folder / "watched", lab.folder / "aside"
@@ -233,11 +258,13 @@ def watched(lab: Lab) -> Seen:
         _put(4, folder / "4.png")
         run.wait_for("row 4", lambda: len(run.rows()) >= 3, 30)
         # many at once
-        for number in range(5, 1005):
-            _put(number, folder / f"{number}.png")
-        run.wait_for("1003 rows", lambda: len(run.rows()) >= 1003, 120)
+        for number in range(5, 10_005):
+            _put(number, aside / f"{number}.png")
+        for number in range(5, 10_005):
+            (aside / f"{number}.png").rename(folder / f"{number}.png")
+        run.wait_for("10003 rows", lambda: len(run.rows()) >= 10_003, 400)
         time.sleep(2)
         code = run.end()
     expect(code == 0, f"exit code {code} after SIGTERM: {run.last_words}")
-    sent = [1, 2, *range(4, 1005)]
+    sent = [1, 2, *range(4, 10_005)]
     return judge(run.rows(), sent, f"{len(run.rows())} rows; {run.said[0][1]}")
