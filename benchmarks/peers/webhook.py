@@ -22,7 +22,8 @@ class Webhook:
         port: where it listens on 127.0.0.1.
         received: the rows of posts that were answered with 200, in order.
         posts: for each post its path, its headers and its number of rows.
-        answer: 200 and other statuses; "slow" for a byte now and then, "never" for none.
+        answer: 200 and other statuses; "slow" for a byte now and then, "never" for none,
+            "cut" for an end within the headers.
         most_rows: above which a post is answered with 413.
     """
 
@@ -91,6 +92,10 @@ def _handler(hook: Webhook) -> type[http.server.BaseHTTPRequestHandler]:
             hook.posts.append((self.path, dict(self.headers), len(rows)))
             if hook.answer == "never":
                 hook.ended.wait()
+                self.close_connection = True
+            elif hook.answer == "cut":
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Cut: ")
+                self.close_connection = True
             elif hook.answer == "slow":
                 self._drip()
             else:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import http.client
+import io
 import socket
 import threading
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from adae_edge.errors import SinkError, UsageError, first_line, without_password
 from adae_edge.runtime.query import Parser, one_of
@@ -120,6 +122,8 @@ class Webhook(Remote):
         try:
             connection.request("POST", self._target.path or "/", body, self._headers)
             answer = connection.getresponse()
+            if isinstance(answer, _Answer) and answer.is_cut:
+                raise http.client.HTTPException("its answer is cut short")
             answer.read(_MOST_READ)
             if ends.finished.is_set():  # an answer that is cut short may look whole
                 raise TimeoutError
@@ -143,9 +147,32 @@ class Webhook(Remote):
             connection = http.client.HTTPSConnection(
                 *where, timeout=_CONNECT_S, context=self._encryption
             )
+        connection.response_class = _Answer
         connection.connect()
         connection.sock.settimeout(_ANSWER_S)
         return connection
+
+
+class _Answer(http.client.HTTPResponse):
+    """An answer that tells whether its headers have an end, which http.client does not ask."""
+
+    def __init__(self, connection: socket.socket, *arguments: Any, **options: Any) -> None:
+        super().__init__(connection, *arguments, **options)
+        self._lines = self.fp = _Lines(self.fp.detach())  # type: ignore[attr-defined]
+
+    @property
+    def is_cut(self) -> bool:
+        return self._lines.last not in (b"\r\n", b"\n")
+
+
+class _Lines(io.BufferedReader):
+    """Lines, the last of which is kept."""
+
+    last = b""
+
+    def readline(self, size: int | None = -1) -> bytes:
+        self.last = super().readline(size)
+        return self.last
 
 
 def _headers(target: Target) -> Mapping[str, str]:

@@ -86,6 +86,18 @@ def test_rows_wait_while_it_does_not_take_them_and_then_all_arrive(opened, answe
     assert frames(hook.received) == list(range(5))
 
 
+def test_an_answer_whose_headers_are_cut_short_is_none(opened):
+    with webhook() as hook:
+        hook.answer = "cut"
+        sink = opened(f"http://127.0.0.1:{hook.port}/rows")
+        write(sink, range(5))
+        assert "its answer is cut short" in told_of(sink)
+        assert sink.waiting == 5
+        hook.answer = 200
+        wait_until(lambda: not sink.waiting)
+    assert frames(hook.received) == list(range(5))
+
+
 def test_a_server_that_takes_fewer_rows_gets_fewer(opened):
     with webhook() as hook:
         hook.answer, hook.most_rows = 500, 7
