@@ -158,7 +158,7 @@ class _Answer(http.client.HTTPResponse):
 
     def __init__(self, connection: socket.socket, *arguments: Any, **options: Any) -> None:
         super().__init__(connection, *arguments, **options)
-        self._lines = self.fp = _Lines(self.fp.detach())  # type: ignore[attr-defined]
+        self._lines = self.fp = _Lines(self.fp.detach())
 
     @property
     def is_cut(self) -> bool:
