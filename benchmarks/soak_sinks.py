@@ -1,0 +1,141 @@
+"""Whether anything grows while made-up frames go through every sink at once.
+
+python -m adae_edge.benchmarks.soak_sinks --frames 1000000 --json FILE
+
+The peers are real: a mosquitto with a subscriber, a web server that takes rows, and a scraper. Rows
+that the end of the run leaves in a spool are counted as waiting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import re
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from adae_edge.benchmarks import record
+from adae_edge.benchmarks.faults.lab import Lab, Run
+from adae_edge.benchmarks.peers.broker import broker, subscriber
+from adae_edge.benchmarks.peers.processes import free_port
+from adae_edge.benchmarks.peers.webhook import webhook
+from adae_edge.benchmarks.soak import Sample, figures_of, measure
+from adae_edge.formats.files import write_atomically
+
+_RING = "10MB"  # what pictures and a video may take
+
+
+class _Counted(list[Any]):
+    """In place of a list of rows: keeps which came, and not what was in them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: set[int] = set()
+
+    def append(self, row: Any) -> None:
+        if "score" in row:
+            self.ids.add(row["id"])
+
+    def extend(self, rows: Iterable[Any]) -> None:
+        for row in rows:
+            self.append(row)
+
+
+def main(
+    frames: Annotated[int, typer.Option(min=1, help="How many made-up frames.")] = 1_000_000,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between measurements.")] = 2,
+    json_file: Annotated[Path | None, typer.Option("--json", help="File of the results.")] = None,
+) -> None:
+    """Score made-up frames into every sink at once, and tell what grew."""
+    folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    try:
+        figures = soak_sinks(Lab.at(folder / "lab"), frames, every)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    text = json.dumps(record.record(soak="sinks", **figures), indent=1)
+    if json_file:
+        write_atomically(json_file, f"{text}\n".encode())
+    shown = {name: value for name, value in figures.items() if name != "samples"}
+    typer.echo(json.dumps(shown, indent=1))
+
+
+def soak_sinks(lab: Lab, frames: int, every: float) -> dict[str, Any]:
+    """What grew over so many frames, and how many rows each sink has or still holds back."""
+    with broker(lab.folder / "mosquitto") as one, subscriber(one.port) as heard, webhook() as hook:
+        heard.received = by_mqtt = _Counted()
+        hook.received = by_http = _Counted()
+        port = free_port()
+        sinks = [
+            "terminal",
+            f"csv:{lab.folder}/rows.csv",
+            f"sqlite:{lab.folder}/rows.sqlite",
+            f"prometheus:127.0.0.1:{port}",
+            f"mqtt://127.0.0.1:{one.port}?limit=4GB&spool={lab.folder}/spool",
+            f"http://127.0.0.1:{hook.port}/rows#limit=4GB&spool={lab.folder}/spool",
+            *_showing(lab.folder),
+        ]
+        (lab.folder / "spool").mkdir()
+        source = f"synthetic://?frames={frames}&size=64x48"
+        with lab.score(source, sinks=sinks, stdout=subprocess.DEVNULL) as run:
+            samples = list(_watched(run, every, port))
+            code = run.end(None)
+    waiting = {
+        name.split(":")[0]: int(count)
+        for count, name in re.findall(r"(\d+) wait for (\S+)", run.text)
+    }
+    with open(run.rows_file, "rb") as lines:  # noqa: PTH123
+        by_lines = sum(b'"score": ' in line for line in lines)
+    return {
+        "frames": frames,
+        "exit_code": code,
+        "rows": {
+            "jsonl": by_lines,
+            "csv": _csv_rows(lab.folder / "rows.csv"),
+            "sqlite": _sqlite_rows(lab.folder / "rows.sqlite"),
+            "mqtt": len(by_mqtt.ids),
+            "http": len(by_http.ids),
+        },
+        "waiting": waiting,
+        **figures_of(samples),
+    }
+
+
+def _showing(folder: Path) -> list[str]:
+    """Sinks that keep pictures."""
+    return []
+
+
+def _watched(run: Run, every: float, port: int) -> Iterable[Sample]:
+    """Measurements while the process runs; it is scraped at each."""
+    begun = time.monotonic()
+    while run.peer.process.poll() is None:
+        with contextlib.suppress(OSError, IndexError):
+            sample = measure(run, time.monotonic() - begun)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+                answer.read()
+            yield sample
+        time.sleep(every)
+
+
+def _csv_rows(path: Path) -> int:
+    with path.open(newline="") as lines:
+        return sum(bool(row["score"]) for row in csv.DictReader(lines))
+
+
+def _sqlite_rows(path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        return int(database.execute("SELECT COUNT(*) FROM frames").fetchone()[0])
+
+
+if __name__ == "__main__":
+    typer.run(main)
