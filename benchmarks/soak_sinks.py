@@ -2,14 +2,16 @@
 
 python -m adae_edge.benchmarks.soak_sinks --frames 1000000 --json FILE
 
-The peers are real: a mosquitto with a subscriber, a web server that takes rows, and a scraper. Rows
-that the end of the run leaves in a spool are counted as waiting.
+The peers are real: a mosquitto with a subscriber, a web server that takes rows, and a scraper. One
+frame of a hundred is a picture of a folder and anomalous, so that it is saved. Rows that the end of
+the run leaves in a spool are counted as waiting.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import http.client
 import json
 import re
 import shutil
@@ -17,22 +19,24 @@ import sqlite3
 import subprocess
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from PIL import Image
 
 from adae_edge.benchmarks import record
 from adae_edge.benchmarks.faults.lab import Lab, Run
 from adae_edge.benchmarks.peers.broker import broker, subscriber
+from adae_edge.benchmarks.peers.numbers import picture
 from adae_edge.benchmarks.peers.processes import free_port
 from adae_edge.benchmarks.peers.webhook import webhook
 from adae_edge.benchmarks.soak import Sample, figures_of, measure
 from adae_edge.formats.files import write_atomically
 
-_RING = "10MB"  # what pictures and a video may take
+_RING = "10MB"  # what pictures, and what videos may take
+_ONE_OF = 100  # frames, this one is anomalous
 
 
 class _Counted(list[Any]):
@@ -82,11 +86,13 @@ def soak_sinks(lab: Lab, frames: int, every: float) -> dict[str, Any]:
             f"prometheus:127.0.0.1:{port}",
             f"mqtt://127.0.0.1:{one.port}?limit=4GB&spool={lab.folder}/spool",
             f"http://127.0.0.1:{hook.port}/rows#limit=4GB&spool={lab.folder}/spool",
-            *_showing(lab.folder),
+            f"pictures:{lab.folder}/pictures?limit={_RING}",
+            f"video:{lab.folder}/all.mp4?limit={_RING}&minutes=1",
         ]
         (lab.folder / "spool").mkdir()
-        source = f"synthetic://?frames={frames}&size=64x48"
-        with lab.score(source, sinks=sinks, stdout=subprocess.DEVNULL) as run:
+        sources = _sources(lab.folder / "anomalous", frames)
+        options = "--threshold", 0, "--alarm", "3/10"
+        with lab.score(*sources, sinks=sinks, options=options, stdout=subprocess.DEVNULL) as run:
             samples = list(_watched(run, every, port))
             code = run.end(None)
     waiting = {
@@ -106,13 +112,24 @@ def soak_sinks(lab: Lab, frames: int, every: float) -> dict[str, Any]:
             "http": len(by_http.ids),
         },
         "waiting": waiting,
+        "pictures_mb": _megabytes(lab.folder / "pictures", "**/*.*"),
+        "videos_mb": _megabytes(lab.folder, "*.mp4"),
         **figures_of(samples),
     }
 
 
-def _showing(folder: Path) -> list[str]:
-    """Sinks that keep pictures."""
-    return []
+def _sources(folder: Path, frames: int) -> list[str]:
+    """Made-up frames, numbered pictures, which are anomalous, and made-up frames again."""
+    folder.mkdir()
+    pictures = max(1, frames // _ONE_OF)
+    first = folder / "000000.png"
+    Image.fromarray(picture(7, 64, 48)).save(first)
+    for number in range(1, pictures):
+        (folder / f"{number:06}.png").hardlink_to(first)
+    half = (frames - pictures) // 2
+    rest = frames - pictures - half
+    made_up = [f"synthetic://?frames={half}&size=64x48", f"synthetic://?frames={rest}&size=64x40"]
+    return [made_up[0], str(folder), made_up[1]]
 
 
 def _watched(run: Run, every: float, port: int) -> Iterable[Sample]:
@@ -121,10 +138,16 @@ def _watched(run: Run, every: float, port: int) -> Iterable[Sample]:
     while run.peer.process.poll() is None:
         with contextlib.suppress(OSError, IndexError):
             sample = measure(run, time.monotonic() - begun)
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-                answer.read()
+            scraper = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            with contextlib.closing(scraper):
+                scraper.request("GET", "/metrics")
+                scraper.getresponse().read()
             yield sample
         time.sleep(every)
+
+
+def _megabytes(folder: Path, pattern: str) -> float:
+    return round(sum(path.stat().st_size for path in folder.glob(pattern)) / 1e6, 2)
 
 
 def _csv_rows(path: Path) -> int:
