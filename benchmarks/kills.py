@@ -1,8 +1,9 @@
 """Kills ``score --resume`` at random moments, and compares its rows with those of an unbroken run.
 
-    python -m adae_edge.benchmarks.kills MODEL SOURCE OUT [--kills 200] [--seed 0]
+    python -m adae_edge.benchmarks.kills OUT [--kills 200] [--seed 0]
 
-One process writes JSON Lines, CSV and SQLite at once, and sends rows to a webhook that stays, with
+The pictures are numbered and a row's score is its picture's number, so that no two are alike. One
+process writes JSON Lines, CSV and SQLite at once, and sends rows to a webhook that stays, with
 a spool between. It gets SIGKILL, and the command is repeated until the source is at its end; then
 the rows are compared one by one, and files are begun anew. OUT keeps a line for each such pass, so
 that the benchmark itself goes on where it was stopped.
@@ -23,7 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from adae_edge.benchmarks.peers import numbers
 from adae_edge.benchmarks.peers.broker import once
 from adae_edge.benchmarks.peers.webhook import webhook
 from adae_edge.benchmarks.record import record
@@ -41,13 +44,21 @@ _Row = tuple[str, ...]
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("model", type=Path, help="model file")
-    parser.add_argument("source", help="source that ends, long enough to be killed within")
-    parser.add_argument("out", type=Path, help="folder for rows, passes and the table")
+    parser.add_argument("out", type=Path, help="folder for pictures, rows, passes and the table")
     parser.add_argument("--kills", type=int, default=200, help="how many, of all sinks")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     asked = parser.parse_args()
-    run_kills(asked.model, asked.source, asked.out, asked.kills, asked.seed)
+    run_kills(*write_pictures(asked.out), asked.out, asked.kills, asked.seed)
+
+
+def write_pictures(folder: Path, count: int = 2000) -> tuple[Path, str]:
+    """Write numbered pictures into a folder, and the model that reads them: both paths."""
+    model, pictures = folder / "model.onnx", folder / "pictures"
+    pictures.mkdir(parents=True, exist_ok=True)
+    model.write_bytes(numbers.model())
+    for number in range(1, count + 1):
+        Image.fromarray(numbers.picture(number)).save(pictures / f"{number:04}.png")
+    return model, str(pictures)
 
 
 def run_kills(model: Path, source: str, out: Path, kills: int, seed: int = 0) -> dict[str, Any]:
@@ -55,7 +66,7 @@ def run_kills(model: Path, source: str, out: Path, kills: int, seed: int = 0) ->
 
     Args:
         model: path of a model file.
-        source: as for ``open_source``; it ends.
+        source: as for ``open_source``; it ends, and has no two frames of one score.
         out: folder for everything.
         kills: how many.
         seed: of the moments; a benchmark that goes on draws others.
@@ -64,13 +75,16 @@ def run_kills(model: Path, source: str, out: Path, kills: int, seed: int = 0) ->
         The record that is written as kills.json, with a count of each of ``FAULTS`` for each sink.
 
     Raises:
-        AdaeEdgeError: a run that was not killed failed.
+        AdaeEdgeError: a run that was not killed failed, or frames have the same score.
     """
     out.mkdir(parents=True, exist_ok=True)
     passes = out / "passes.jsonl"
     done = [json.loads(line) for line in passes.read_text().splitlines()] if passes.exists() else []
     started = _first_row_s(model, source, out / "unbroken")
     wanted = {name: _rows(out / "unbroken" / file)[0] for name, file in FILES.items()}
+    scores = {row[_COMPARED.index("score")] for row in wanted["JSON Lines"]}
+    if len(scores) < len(wanted["JSON Lines"]):
+        raise AdaeEdgeError("frames with the same score would hide that their rows were swapped")
     random = np.random.default_rng([seed, len(done)])
     while (left := kills - sum(one["kills"] for one in done)) > 0:
         folder = out / "killed"
