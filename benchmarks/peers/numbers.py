@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from adae_edge.benchmarks.peers.processes import program
-from adae_edge.contract import QUANTILES, Calibration, Contract, Form, Network
+from adae_edge.contract import QUANTILES, Calibration, Contract, Form, Network, Region
 from adae_edge.decoding.rules import rules_of
 from adae_edge.formats import modelfile
 
@@ -123,7 +123,7 @@ def model(work: int = 0, threshold: float = 2.0**23) -> bytes:
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(made)
-    return modelfile.with_contract(made.SerializeToString(), _contract(threshold))
+    return modelfile.with_contract(made.SerializeToString(), a_contract(3, threshold))
 
 
 def _idle_work(work: int, constants: dict[str, NDArray[np.generic]]) -> list[NodeProto]:
@@ -155,8 +155,10 @@ def _grid() -> NDArray[np.float32]:
     return np.stack(np.meshgrid(columns, rows), -1)[None].astype(np.float32)
 
 
-def _contract(threshold: float) -> Contract:
-    """A contract for pictures in colour."""
+def a_contract(
+    channels: int = 1, threshold: float = 100.0, region: Region | None = None
+) -> Contract:
+    """A valid contract of a model file for pictures."""
     calibration = Calibration(
         threshold=threshold,
         target_fpr=0.01,
@@ -166,11 +168,11 @@ def _contract(threshold: float) -> Contract:
     )
     return Contract(
         kind="image",
-        channels=3,
+        channels=channels,
         side=32,
         resize="stretch",
         pad_value=0.0,
-        region=None,
+        region=region,
         network=Network(16, 32),
         score="l2",
         calibration=calibration,

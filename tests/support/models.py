@@ -11,42 +11,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from adae_edge.contract import QUANTILES, Calibration, Contract, Form, Network
-from adae_edge.decoding.rules import rules_of
+from adae_edge.benchmarks.peers.numbers import a_contract
 from adae_edge.formats import modelfile
 
 # What takes longer than this many seconds hangs; a busy machine needs a part of it.
 HANGS_S = 300
 # As for most users: the standard output of a command is buffered.
 BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-
-
-def a_contract(channels=1, threshold=100.0, region=None):
-    """A valid contract of a model file for pictures."""
-    quantiles = np.linspace(0, threshold, QUANTILES)
-    calibration = Calibration(
-        threshold=threshold,
-        target_fpr=0.01,
-        confidence=0.95,
-        normals=400,
-        quantiles=tuple(quantiles.tolist()),
-    )
-    return Contract(
-        kind="image",
-        channels=channels,
-        side=32,
-        resize="stretch",
-        pad_value=0.0,
-        region=region,
-        network=Network(16, 32),
-        score="l2",
-        calibration=calibration,
-        weights_sha256="0" * 64,
-        data_sha256="1" * 64,
-        version="0.1.0",
-        decoding=rules_of("image"),
-        form=Form(),
-    )
 
 
 def as_schema_1(contract):
