@@ -37,9 +37,9 @@ _PROPERTY = re.compile(
 )
 
 # Of these a password, where it is not left out.
-_PASSWORD = re.compile(r"://[^\s:/@]*:[^\n@]+@")
+_PASSWORD = re.compile(r"://[^\s:/@]*:[^\s@]+@")
 _KEY_VALUE = re.compile(rf"[?&;#][^=&\s]*{_TELLING}[^=&\s]*=[^&\s]", re.IGNORECASE)
-_PROPERTY_VALUE = re.compile(r"""\b(?:user-pw|password|passphrase)\s*=\s*["']?[^\s"']""")
+_PROPERTY_VALUE = re.compile(r"""\b(?:user-pw|password|passphrase)\s*=["']?[^\s"']""")
 _SHORTEST = 4  # letters of a secret that is hidden wherever it stands
 _secrets: set[str] = set()
 

@@ -124,7 +124,8 @@ class Station:
         news: dict[str, object] = {"STATUS": self._status()}
         most_s = self._manager.watchdog_s
         if most_s is not None:
-            hanging = {at for at in self._running if self._streams[at].busy_s > most_s / 2}
+            running = tuple(self._running)  # other threads take from it
+            hanging = {at for at in running if self._streams[at].busy_s > most_s / 2}
             for place in hanging - self._hanging:
                 self._told(f"stream {place + 1} hangs: its loop has not moved for {most_s / 2:g} s")
             self._hanging = hanging

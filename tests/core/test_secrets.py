@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from adae_edge import errors
-from adae_edge.errors import UsageError, without_password
+from adae_edge.errors import UsageError, shows_password, without_password
 from adae_edge.runtime.sources.address import Address
 from adae_edge.secrets import filled_in
 from tests.support.models import complaints, mean_model, run
@@ -95,3 +95,24 @@ def test_the_command_takes_them_in_sources_and_sinks(tmp_path):
     assert (twice.returncode, complaints(twice)) == (2, ["a source is named twice"])
     (sentence,) = complaints(run(*call, cwd=tmp_path, FRAME="a"))
     assert sentence.endswith("needs the environment variable ROWS, which is not set")
+
+
+@pytest.mark.parametrize(
+    ("name", "shows"),
+    [
+        ("rtsp://bob:s3cret@host/1", True),
+        ("rtsp://bob:pa/ss@host/1", True),
+        ("rtsp://bob:a${REST}@host/1", True),
+        ("https://host/hook?token=abc", True),
+        ("gst:rtspsrc user-pw=abc ! decodebin", True),
+        ("rtsp://bob:${PASSWORD}@host/1", False),
+        ("rtsp://bob:${credential:gate}@host/1", False),
+        ("rtsp://bob@host:554/1", False),
+        ("https://host/hook?token=${TOKEN}", False),
+        ("gst:rtspsrc user-pw=${credential:gate} ! decodebin", False),
+        ("gst:rtspsrc location=rtsp://host:554/1 ! textoverlay text=a@b", False),
+        ("jsonl:rows@home.jsonl", False),
+    ],
+)
+def test_a_password_in_the_open_is_told_from_one_that_stands_elsewhere(name, shows):
+    assert shows_password(name) == shows

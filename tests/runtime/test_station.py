@@ -1,11 +1,13 @@
 """Several streams in one process: one that fails ends no other, unless it was to run for ever."""
 
+import os
 import threading
 
 import pytest
 
 from adae_edge.errors import SourceError
 from adae_edge.runtime import Scorer, Stream
+from adae_edge.runtime.notify import Notifier
 from adae_edge.runtime.station import Station
 from tests.support.streams import Kept, Listed, Steps, frame
 
@@ -58,3 +60,19 @@ def test_stop_ends_all(scorer):
     station = Station([Stream(scorer, source) for source in sources], lost)
     threading.Timer(0.1, station.stop).start()
     assert station.run()
+
+
+@pytest.mark.parametrize(
+    ("environment", "seconds"),
+    [
+        ({"WATCHDOG_USEC": "2500000"}, 2.5),
+        ({"WATCHDOG_USEC": "2500000", "WATCHDOG_PID": str(os.getpid())}, 2.5),
+        ({"WATCHDOG_USEC": "2500000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_the_watchdog_is_that_of_this_process(environment, seconds):
+    assert Notifier(print, {"NOTIFY_SOCKET": "/run/x", **environment}).watchdog_s == seconds
+    assert Notifier(print, environment).watchdog_s is None
