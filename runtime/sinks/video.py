@@ -24,6 +24,7 @@ with needs("Writing a video", "camera"):
     from av.video.frame import PictureType
     from av.video.stream import VideoStream
 
+_ERRORS = (av.FFmpegError, OSError, ValueError)
 _CODEC, _SUFFIX = "libx264", ".mp4"
 # Each picture is encoded at once, by one thread: the others score.
 _ENCODER = {"preset": "veryfast", "tune": "zerolatency", "crf": "26"}
@@ -98,8 +99,8 @@ class Video(Sink):
             file.put(picture, scored)
             if self._ring is not None:
                 self._ring.make_room(sum(open.bytes for open in self._files.values()))
-        except (OSError, ValueError) as error:  # FFmpeg's errors are OSErrors, too
-            with contextlib.suppress(OSError, ValueError, KeyError):
+        except _ERRORS as error:
+            with contextlib.suppress(KeyError, *_ERRORS):
                 self._give_up(source)
             why = getattr(error, "strerror", None) or error
             raise SinkError(f"cannot write a video beside {self._path}: {why}") from error
@@ -110,11 +111,14 @@ class Video(Sink):
         Raises:
             SinkError: a file cannot be ended; what was written of it can be played.
         """
+        failed = None
         for source in list(self._files):
             try:
                 self._end(source)
-            except (OSError, ValueError) as error:
-                raise SinkError(f"cannot end a video beside {self._path}: {error}") from error
+            except _ERRORS as error:
+                failed = error
+        if failed is not None:
+            raise SinkError(f"cannot end a video beside {self._path}: {failed}") from failed
 
     def _is_full(self, file: _File) -> bool:
         """Whether the next part begins."""

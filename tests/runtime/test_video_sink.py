@@ -18,6 +18,7 @@ from adae_edge.runtime import Frame, Scored, open_sink
 from adae_edge.runtime.drawing import COLORS, annotated
 from adae_edge.runtime.frame import Event
 from adae_edge.runtime.opening import StreamRequest, open_stream
+from adae_edge.runtime.sinks import video
 from tests.support import clips
 from tests.support.models import command, mean_model
 
@@ -259,3 +260,22 @@ def test_a_folder_that_goes_away_is_the_sinks_error(tmp_path):
         (tmp_path / "v").mkdir()
         sink.write(result(1))
     assert len(shown(tmp_path / "v" / "o.mp4")[0]) == 1
+
+
+def test_one_video_that_cannot_be_ended_leaves_the_others_whole(tmp_path, monkeypatch):
+    def fail(file):
+        if file.path.name == "o.mp4":
+            raise av.error.ExternalError(-542398533, "the encoder failed")
+        end(file)
+
+    end = video._File.close
+    monkeypatch.setattr(video._File, "close", fail)
+    sink = open_sink(str(tmp_path / "o.mp4"))
+    for number in range(3):
+        sink.write(result(number, "camera:0"))
+        sink.write(result(number, "camera:1"))
+    with pytest.raises(SinkError, match="the encoder failed"):
+        sink.close()
+    sink.close()
+    (other,) = tmp_path.glob("o_*.mp4")
+    assert boxes_of(other)[-1] == "moov"
