@@ -103,9 +103,9 @@ class Queued(Sink):
 
     def news(self) -> list[str]:
         """What became of the server and of the spool since the last call, in sentences."""
-        news, self._news[:] = self._news[:], []
+        news = [self._news.pop(0) for _ in range(len(self._news))]  # others may append meanwhile
         if self._spool.dropped > self._lacked == 0:
-            news.append(f"{self.name}: its spool is full, and results are dropped")
+            news.append(f"{self.name}: its spool is full or damaged, and results are dropped")
         self._lacked = self._spool.dropped
         return news
 

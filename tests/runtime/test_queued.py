@@ -141,7 +141,9 @@ def test_a_full_spool_is_told_and_counted(opened, server):
     write(sink, range(100))
     assert sink.waiting + sink.lacks == 100
     assert sink.lacks
-    assert list(sink.news()) == ["the server: its spool is full, and results are dropped"]
+    assert list(sink.news()) == [
+        "the server: its spool is full or damaged, and results are dropped"
+    ]
     write(sink, range(100, 110))
     assert list(sink.news()) == []
     server.goes_on.set()
