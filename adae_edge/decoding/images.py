@@ -83,8 +83,9 @@ def decode_image(path: Path, bits: int | None = None) -> NDArray[np.uint8]:
 def decode_shrunk(path: Path, bits: int | None, shrinking: Shrinking | None) -> Picture:
     """Decode an image file as ``decode_image`` does, and shrink a JPEG while it is decoded.
 
-    libjpeg makes an eighth, a quarter or a half of each axis. A JPEG in CMYK stays whole, because
-    its colours are a product of inks, and so do files of other kinds.
+    libjpeg makes an eighth, a quarter or a half of each axis, and leaves out the colours for a grey
+    model. A JPEG in CMYK stays whole, because its colours are a product of inks, and so do files of
+    other kinds.
 
     Args:
         path, bits: as for ``decode_image``.
@@ -218,9 +219,12 @@ def _jpeg(image: Image.Image, data: bytes, shrinking: Shrinking | None) -> NDArr
         ValueError: libjpeg warned of the data.
     """
     if image.mode in ("L", "RGB"):
-        divisor = shrinking.divisor(image.height, image.width) if shrinking else 1
+        divisor, grey = 1, image.mode == "L"
+        if shrinking:
+            divisor = shrinking.divisor(image.height, image.width)
+            grey = grey or (shrinking.grey and divisor > 1)
         least = {"min_height": image.height // divisor, "min_width": image.width // divisor}
-        return np.asarray(decode_jpeg(data, "GRAY" if image.mode == "L" else "RGB", **least))
+        return np.asarray(decode_jpeg(data, "GRAY" if grey else "RGB", **least))
     if "adobe" not in image.info:
         raise ValueError("it is CMYK without Adobe's mark, so whether 0 is ink is unknown")
     inks = 255 - np.asarray(decode_jpeg(data, "CMYK"))

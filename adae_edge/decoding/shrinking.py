@@ -26,11 +26,13 @@ class Shrinking(NamedTuple):
         side: height and width that the network sees, pixels.
         pad: whether the aspect ratio is kept, as the model pads frames to a square.
         keep: whether a shrunk frame keeps the way to its whole picture, for who shows it.
+        grey: whether the model sees no colours, so that a shrunk JPEG needs none.
     """
 
     side: int
     pad: bool = False
     keep: bool = False
+    grey: bool = False
 
     @staticmethod
     def by(contract: Contract) -> Shrinking | None:
@@ -45,7 +47,7 @@ class Shrinking(NamedTuple):
         whole = contract.region or form.size or form.anomaly_map == "frame"
         if contract.kind != "image" or whole or contract.score not in _SCORES:
             return None
-        return Shrinking(contract.side, contract.resize == "pad")
+        return Shrinking(contract.side, contract.resize == "pad", grey=contract.channels == 1)
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width, pixels, to which a video's frame is shrunk; it never grows.

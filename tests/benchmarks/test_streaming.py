@@ -48,3 +48,14 @@ def test_cpu_times_stand_beside_those_of_decoding_alone(model, tmp_path, monkeyp
     assert [row["work"] for row in rows] == [*works, *works, *pictures, *pictures]
     assert all(row["ms"] > 0 for row in rows)
     assert {row["ratio"] for row in rows if row["work"] == "decoding alone"} == {1.0}
+
+
+def test_two_decoding_threads_stand_beside_one_by_the_clock_on_the_wall(model, tmp_path):
+    clip = write(tmp_path, "h264.mp4")
+    streaming.main(tmp_path / "table", [model], [clip], rounds=1, jpegs=9, wall=True)
+
+    rows = json.loads((tmp_path / "table.json").read_text())["rows"]
+    videos, pictures = ["decoding alone", "mean"], ["decoding alone", "mean", "mean --jobs 2"]
+    assert [row["work"] for row in rows] == [*videos, *videos, *pictures, *pictures]
+    for one, two in zip(rows[5::3], rows[6::3], strict=True):
+        assert two["ratio"] == pytest.approx(two["rounds_ms"][0] / one["rounds_ms"][0], abs=0.001)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from adae_edge.contract import Form, Region
+from adae_edge.decoding.images import to_channels
 from adae_edge.decoding.rules import is_covered, rules_of
 from adae_edge.decoding.shrinking import Shrinking
 from adae_edge.errors import FrameError
@@ -144,6 +145,20 @@ def test_a_jpeg_is_shrunk_by_libjpeg(size, left, channels, how, tmp_path):
     assert abs(seen(shrunk) - seen(whole)).max() < 1
 
 
+def test_a_shrunk_jpeg_is_decoded_without_its_colours_for_a_grey_model(tmp_path):
+    path = save_jpeg(tmp_path / "a.jpg", soft(360, 640))
+    small = save_jpeg(tmp_path / "small.jpg", soft(36, 64))
+
+    [shrunk], _ = read(path, Shrinking(SIDE, grey=True))
+    [whole], _ = read(path, None)
+    [stays], _ = read(small, Shrinking(SIDE, grey=True))
+
+    assert (shrunk.pixels.shape, shrunk.size) == ((45, 80, 1), (360, 640))
+    assert (stays.pixels.shape, stays.full) == ((36, 64, 3), None)
+    luma = to_channels(whole.pixels, 1)
+    assert abs(means(shrunk.pixels, SIDE, SIDE) - means(luma, SIDE, SIDE)).max() < 1
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_shrunk_jpeg_is_made_upright(orientation, tmp_path):
     exif = Image.Exif()
@@ -212,7 +227,7 @@ def test_padded_frames_keep_their_shape_to_a_part_of_a_pixel():
     ids=str,
 )
 def test_models_that_need_whole_frames_get_them(change, tmp_path):
-    assert Shrinking.by(a_contract()) == Shrinking(32)
+    assert Shrinking.by(a_contract()) == Shrinking(32, grey=True)
     contract = replace(a_contract(channels=3), **change)
     assert Shrinking.by(contract) is None
 
