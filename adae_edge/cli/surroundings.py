@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Of linux/videodev2.h: requests, and the places of what is read in their structures.
+# Of linux/videodev2.h: what is asked, and the places of what is read in their structures.
 _ENUM_FORMATS, _ENUM_SIZES, _CAPTURE, _DISCRETE = 0xC0405602, 0xC02C564A, 1, 1
 # What adjtimex(2) returns for a clock that nothing sets.
 _UNSYNCHRONIZED = 5
