@@ -126,9 +126,12 @@ def _samples(run: Run, every: float, goes_on: Callable[[float], bool]) -> Iterat
     begun = time.monotonic()
     while goes_on(seconds := time.monotonic() - begun):
         try:
-            yield measure(run, seconds)
+            sample = measure(run, seconds)
         except (OSError, IndexError):
             return  # it has ended
+        if not sample.memory_mb:
+            return  # it is ending
+        yield sample
         time.sleep(every)
 
 
