@@ -71,7 +71,8 @@ def _known(spec: str) -> tuple[str, str]:
     scheme, place = _split(spec, known)
     if scheme not in known or (scheme == "terminal") != (spec == "terminal") or not place:
         raise UsageError(
-            f"there is no sink {spec}: give terminal, jsonl:FILE, csv:FILE or sqlite:FILE"
+            f"there is no sink {spec}: give terminal, jsonl:FILE, csv:FILE, sqlite:FILE, "
+            "pictures:DIR, video:FILE.mp4, prometheus:PORT, mqtt://HOST or https://HOST/PATH"
         )
     return scheme, place
 

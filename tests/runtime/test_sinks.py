@@ -287,7 +287,7 @@ def test_names_of_sinks(tmp_path, monkeypatch, spec):
 
 
 @pytest.mark.parametrize(
-    "spec", ["", "mqtt:host", "scores.txt", "jsonl:", "csv:", "jsonl", "Terminal"]
+    "spec", ["", "kafka:host", "scores.txt", "jsonl:", "csv:", "jsonl", "Terminal"]
 )
 def test_unknown_sinks(spec):
     with pytest.raises(UsageError, match="there is no sink"):
