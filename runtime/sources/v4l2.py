@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import stat
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ def _format(text: str) -> str:
     return text
 
 
+_GET_FORMAT, _CAPTURE = 0xC0005604, 1  # of linux/videodev2.h, without the structure's size
 _RATE = 0.01  # part by which the rate may differ, as 29.97 from 30
 _OPTIONS = {"size": size, "fps": rate, "format": _format}
 
@@ -76,12 +79,16 @@ class _Device(Reception):
                 raise SourceError("is no device")
         finally:
             os.close(descriptor)
-        super().open()
-        given = (self._decoder.width, self._decoder.height)
-        if "size" in self._asked and given != self._asked["size"]:
+        try:
+            super().open()
+        except SourceError as error:
+            way_out = ": adae-edge doctor lists what the device has" if self._asked else ""
+            raise SourceError(f"{error}{way_out}") from error
+        given = _size_of(self._path)
+        if given != (self._decoder.width, self._decoder.height):  # FFmpeg says what was asked for
             raise SourceError(
-                "has no frames of {} x {} pixels: ".format(*self._asked["size"])
-                + "the nearest are {} x {}".format(*given)
+                f"has no frames of {self._decoder.width} x {self._decoder.height} pixels: "
+                f"the nearest are {given[0]} x {given[1]}"
             )
         rate = self._container.streams.video[0].average_rate
         if "fps" in self._asked and rate and abs(rate / self._asked["fps"] - 1) > _RATE:
@@ -89,6 +96,20 @@ class _Device(Reception):
                 f"does not give {self._asked['fps']:g} frames a second: "
                 f"the nearest are {float(rate):g}"
             )
+
+
+def _size_of(path: str) -> tuple[int, int]:
+    """Width and height of the frames that an opened device gives, by its driver."""
+    start = struct.calcsize("P")  # of the format behind its type, in the kernel's structure
+    answer = bytearray(start + 200)
+    struct.pack_into("I", answer, 0, _CAPTURE)
+    descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        fcntl.ioctl(descriptor, _GET_FORMAT | len(answer) << 16, answer)
+    finally:
+        os.close(descriptor)
+    width, height = struct.unpack_from("II", answer, start)
+    return width, height
 
 
 SOURCE = V4l2
