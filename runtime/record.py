@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from PIL import Image
 
 from adae_edge.errors import SourceError, UsageError
 from adae_edge.formats.files import check_writable, write_atomically
+from adae_edge.formats.png import encode_png
 from adae_edge.runtime.frame import Event, Frame
 from adae_edge.runtime.sources.registry import open_source
 from adae_edge.runtime.sources.source import Source
@@ -94,7 +94,7 @@ def record(
                     continue
                 _make(folder)
                 before, number = frame.pixels, number + 1
-                write_atomically(folder / f"{number:06}.png", _png(frame))
+                write_atomically(folder / f"{number:06}.png", encode_png(frame.pixels))
                 done.sizes[frame.size] += 1
                 if done.frames == frames:
                     break
@@ -140,15 +140,6 @@ def _recorded(folder: Path) -> list[Path]:
         (path for path in folder.glob("*.png") if path.stem.isdecimal()),
         key=lambda path: int(path.stem),
     )
-
-
-def _png(frame: Frame) -> bytes:
-    """The bytes of a lossless PNG file of a frame, quickly and not small."""
-    grey = frame.pixels.shape[2] == 1
-    png = io.BytesIO()
-    image = Image.fromarray(frame.pixels[:, :, 0] if grey else frame.pixels)
-    image.save(png, format="PNG", compress_level=1)
-    return png.getvalue()
 
 
 def _oddest_first(paths: list[Path]) -> list[Path]:

@@ -6,17 +6,15 @@ DIR/frames/TIME_SOURCE_FRAME.png    its pixels, for calibrate and train
 
 from __future__ import annotations
 
-import io
 import re
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 from simplejpeg import encode_jpeg
 
 from adae_edge.errors import AdaeEdgeError, FrameError, SinkError, UsageError
 from adae_edge.formats.files import write_atomically
+from adae_edge.formats.png import encode_png
 from adae_edge.runtime.drawing import pair
 from adae_edge.runtime.frame import Scored
 from adae_edge.runtime.query import bytes_of, options_of
@@ -73,7 +71,7 @@ class Pictures(Sink):
         try:
             files = {self._review: encode_jpeg(pair(scored), _QUALITY, "RGB", "420")}
             if scored.frame.pixels.dtype == np.uint8:
-                files[self._frames] = _png(scored.frame.picture())
+                files[self._frames] = encode_png(scored.frame.picture())
         except FrameError as error:
             raise SinkError(f"{scored.frame.place} cannot be saved: {error}") from error
         source = "/".join(Path(scored.frame.source).parts[-2:])
@@ -91,14 +89,6 @@ class Pictures(Sink):
             (self._review / f"{stem}.jpg").unlink(missing_ok=True)
             raise SinkError(str(error)) from error
         self._ring.add(stem, size)
-
-
-def _png(pixels: NDArray[np.uint8 | np.float32]) -> bytes:
-    """A frame uint8 [H, W, C] without loss, made fast rather than small."""
-    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    data = io.BytesIO()
-    picture.save(data, "PNG", compress_level=1)
-    return data.getvalue()
 
 
 SINK = Pictures
