@@ -11,9 +11,8 @@ from adae_edge.benchmarks.peers import broker as peers
 from adae_edge.benchmarks.peers.broker import subscriber, wait_until
 from adae_edge.benchmarks.peers.certificates import certificate
 from adae_edge.errors import UsageError
-from adae_edge.runtime.sinks import mqtt, queued
-from adae_edge.runtime.sinks.registry import open_sink
-from tests.support.network import LOST, frames, write
+from adae_edge.runtime.sinks import mqtt
+from tests.support.network import LOST, frames, impatient_sinks, write
 from tests.support.peers import peers as needed
 
 ROOT = Path(__file__).parents[2]
@@ -22,19 +21,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def opened(tmp_path, monkeypatch):
     """Opens a sink by its URL, and closes it."""
-    monkeypatch.setattr(queued, "_FIRST_PAUSE_S", 0.02)
-    monkeypatch.setattr(queued, "_LONGEST_PAUSE_S", 0.1)
-    monkeypatch.setattr(mqtt, "_ANSWER_S", 1.0)
-    sinks = []
-
-    def again(url):
-        mark = "&" if "?" in url else "?"
-        sinks.append(open_sink(f"{url}{mark}spool={tmp_path}"))
-        return sinks[-1]
-
-    yield again
-    for sink in sinks:
-        sink.close()
+    with impatient_sinks(monkeypatch, mqtt, 1.0, "?", tmp_path) as again:
+        yield again
 
 
 @pytest.fixture

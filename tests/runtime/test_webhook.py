@@ -9,27 +9,15 @@ from adae_edge.benchmarks.peers.certificates import certificate
 from adae_edge.benchmarks.peers.processes import free_port
 from adae_edge.benchmarks.peers.webhook import webhook
 from adae_edge.errors import UsageError
-from adae_edge.runtime.sinks import http, queued
-from adae_edge.runtime.sinks.registry import open_sink
-from tests.support.network import frames, write
+from adae_edge.runtime.sinks import http
+from tests.support.network import frames, impatient_sinks, write
 
 
 @pytest.fixture
 def opened(tmp_path, monkeypatch):
     """Opens a sink by its URL, and closes it."""
-    monkeypatch.setattr(queued, "_FIRST_PAUSE_S", 0.02)
-    monkeypatch.setattr(queued, "_LONGEST_PAUSE_S", 0.1)
-    monkeypatch.setattr(http, "_ANSWER_S", 0.5)
-    sinks = []
-
-    def again(url):
-        mark = "&" if "#" in url else "#"
-        sinks.append(open_sink(f"{url}{mark}spool={tmp_path}"))
-        return sinks[-1]
-
-    yield again
-    for sink in sinks:
-        sink.close()
+    with impatient_sinks(monkeypatch, http, 0.5, "#", tmp_path) as again:
+        yield again
 
 
 def told_of(sink):
