@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
 
 from adae_edge.benchmarks.faults.fault import fault
 from adae_edge.benchmarks.faults.lab import Lab, Seen, expect, judge
 from adae_edge.benchmarks.peers.numbers import write_clip
-from adae_edge.benchmarks.peers.processes import free_port
+from adae_edge.benchmarks.peers.processes import free_port, peer, program
 
 _FRAMES = range(1, 241)
 _SCRAPERS = 40
@@ -32,11 +33,16 @@ def port_taken(lab: Lab) -> Seen:
 def scrapers_that_never_read(lab: Lab) -> Seen:
     """Every frame is scored, and a scraper that reads gets its answer."""
     clip = write_clip(lab.folder / "clip.mp4", _FRAMES)
+    # 30 frames a second, so that the scrapers come before the end on any machine
+    as_a_camera = [program("ffmpeg"), "-re", "-i", clip, "-c", "copy", "-f", "nut", "-"]
     port = free_port()
-    with (
-        lab.score(clip, model=lab.slow, sinks=[f"prometheus:{port}"]) as run,
-        contextlib.ExitStack() as opened,
-    ):
+    with contextlib.ExitStack() as opened:
+        camera = peer(as_a_camera, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        frames = opened.enter_context(camera).process.stdout
+        assert frames is not None
+        opened.enter_context(frames)
+        scored = lab.score("-", stdin=frames, sinks=[f"prometheus:{port}"])
+        run = opened.enter_context(scored)
         run.wait_for_rows(5)
         for number in range(_SCRAPERS):
             silent = opened.enter_context(socket.create_connection(("127.0.0.1", port)))

@@ -116,7 +116,8 @@ class Webhook(Remote):
         connection = self._connection
         assert connection.sock is not None
         # A server that sends a byte now and then would never run into the socket's own timeout.
-        ends = threading.Timer(_ANSWER_S, _shut, [connection.sock])
+        late = threading.Event()
+        ends = threading.Timer(_ANSWER_S, _shut, [connection.sock, late])
         ends.daemon = True
         ends.start()
         try:
@@ -125,12 +126,12 @@ class Webhook(Remote):
             if isinstance(answer, _Answer) and answer.is_cut:
                 raise http.client.HTTPException("its answer is cut short")
             answer.read(_MOST_READ)
-            if ends.finished.is_set():  # an answer that is cut short may look whole
+            if late.is_set():  # an answer that is cut short may look whole
                 raise TimeoutError
             if not answer.isclosed():  # more than anybody wants
                 self.close()
         except (OSError, http.client.HTTPException) as error:
-            if ends.finished.is_set():
+            if late.is_set():
                 raise TimeoutError from error
             raise
         finally:
@@ -186,8 +187,9 @@ def _headers(target: Target) -> Mapping[str, str]:
     return headers
 
 
-def _shut(connection: socket.socket) -> None:
-    """End what waits for a connection."""
+def _shut(connection: socket.socket, late: threading.Event) -> None:
+    """End what waits for a connection, which is told first that it is late."""
+    late.set()
     try:
         connection.shutdown(socket.SHUT_RDWR)
     except OSError:  # it is closed already
