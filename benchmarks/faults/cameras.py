@@ -13,8 +13,8 @@ from adae_edge.benchmarks.peers.machine import Machine, machine
 from adae_edge.benchmarks.peers.processes import Peer, peer
 
 _FPS = 15
-_CAMERA = f"v4l2:///dev/video0?size=640x360&fps={_FPS}"
-_STARTS_S = 120  # everything takes its time in an emulated machine
+CAMERA = f"v4l2:///dev/video0?size=640x360&fps={_FPS}"
+STARTS_S = 120  # everything takes its time in an emulated machine
 _AGE_S = 2.0
 _CLOCK_S = 0.02
 _CONTROL = "v4l2-ctl -d /dev/video0 -c"
@@ -23,22 +23,22 @@ _DRIVER = "/sys/bus/platform/drivers/vivid"
 
 
 @contextmanager
-def _machine(lab: Lab) -> Iterator[Machine]:
+def camera_machine(lab: Lab) -> Iterator[Machine]:
     """A machine whose driver gives frames the time at which they begin."""
     with machine(lab.folder) as guest:
-        _control(guest, _BEGINS)
+        control(guest, _BEGINS)
         yield guest
 
 
 @contextmanager
-def _watching(lab: Lab, source: str = _CAMERA) -> Iterator[tuple[Machine, Run]]:
+def _watching(lab: Lab, source: str = CAMERA) -> Iterator[tuple[Machine, Run]]:
     """The command over the camera of a machine, after its first rows."""
-    with _machine(lab) as guest, lab.score(source, before=guest.before) as run:
-        run.wait_for_rows(10, _STARTS_S)
+    with camera_machine(lab) as guest, lab.score(source, before=guest.before) as run:
+        run.wait_for_rows(10, STARTS_S)
         yield guest, run
 
 
-def _control(guest: Machine, setting: str) -> None:
+def control(guest: Machine, setting: str) -> None:
     """Set one of the driver's controls."""
     guest.run(f"{_CONTROL} {setting}")
 
@@ -61,6 +61,8 @@ def _stop(run: Run, seen: str) -> Seen:
         for row, day in zip(rows, times, strict=True)
         if abs(day - clock) > _CLOCK_S or not 0 <= row["age"] < _AGE_S
     ]
+    if bad:
+        seen += f"; the first false row: {bad[0]}, median {clock}"
     return Seen(
         seen,
         lost=max(0, ids[-1] - ids[0] + 1 - len(set(ids)) - run.skipped()),
@@ -109,7 +111,7 @@ def disconnected(lab: Lab) -> Seen:
     with _watching(lab) as (guest, run):
         since = len(run.said)
         begun = time.monotonic()
-        _control(guest, "disconnect=1")
+        control(guest, "disconnect=1")
         seconds, said = wait_to_notice(run, since=since)
         return _recovered(run, f"told after {seconds:.1f} s: {said}", begun)
 
@@ -118,7 +120,7 @@ def disconnected(lab: Lab) -> Seen:
 def drops_half(lab: Lab) -> Seen:
     """The others are scored, at the times at which they were captured."""
     with _watching(lab) as (guest, run):
-        _control(guest, "percentage_of_dropped_buffers=50")
+        control(guest, "percentage_of_dropped_buffers=50")
         before = len(run.rows())
         time.sleep(8)
         rows = len(run.rows()) - before
@@ -131,10 +133,10 @@ def drops_all(lab: Lab) -> Seen:
     """It is told, and rows go on afterwards."""
     with _watching(lab) as (guest, run):
         since = len(run.said)
-        _control(guest, "percentage_of_dropped_buffers=100")
+        control(guest, "percentage_of_dropped_buffers=100")
         seconds, said = wait_to_notice(run, since=since)
         time.sleep(max(0.0, 14 - seconds))
-        _control(guest, "percentage_of_dropped_buffers=0")
+        control(guest, "percentage_of_dropped_buffers=0")
         begun = time.monotonic()
         return _recovered(run, f"told after {seconds:.1f} s: {said}; {run.last_words}", begun)
 
@@ -145,7 +147,7 @@ def fatal_error(lab: Lab) -> Seen:
     with _watching(lab) as (guest, run):
         since = len(run.said)
         begun = time.monotonic()
-        _control(guest, "inject_fatal_streaming_error=1")
+        control(guest, "inject_fatal_streaming_error=1")
         seconds, said = wait_to_notice(run, since=since)
         return _recovered(run, f"told after {seconds:.1f} s: {said}", begun)
 
@@ -156,7 +158,7 @@ def damaged_buffers(lab: Lab) -> Seen:
     with _watching(lab) as (guest, run):
         before, begun = len(run.events()), time.monotonic()
         for _ in range(3):
-            _control(guest, "inject_v4l2_buf_flag_error=1")
+            control(guest, "inject_v4l2_buf_flag_error=1")
         seen = _recovered(run, "", begun)
         told = [f"{event['event']}: {event['detail']}" for event in run.events()[before:]]
     seen.seen = "; ".join(told)
@@ -166,10 +168,10 @@ def damaged_buffers(lab: Lab) -> Seen:
 @fault("32a", "camera busy, and free after 8 s")
 def busy(lab: Lab) -> Seen:
     """It is told, and rows begin when it is free."""
-    with _machine(lab) as guest:
+    with camera_machine(lab) as guest:
         reader = [*guest.before, "v4l2-ctl", "-d", "/dev/video0", "--stream-mmap"]
-        with peer(reader) as other, lab.score(_CAMERA, before=guest.before) as run:
-            _, said = wait_to_notice(run, _STARTS_S)
+        with peer(reader) as other, lab.score(CAMERA, before=guest.before) as run:
+            _, said = wait_to_notice(run, STARTS_S)
             time.sleep(8)
             _end(other)
             begun = time.monotonic()
@@ -190,7 +192,7 @@ def no_such_mode(lab: Lab) -> Seen:
         for options in ("size=333x222", "size=640x360&fps=23", "size=640x360&format=mjpeg"):
             source = f"v4l2:///dev/video0?{options}"
             with lab.score(source, before=guest.before) as run:
-                _, said = wait_to_notice(run, _STARTS_S)
+                _, said = wait_to_notice(run, STARTS_S)
                 time.sleep(3)
                 rows += len(run.rows())
                 expect(run.end() == 0, f"it ended badly: {run.last_words}")

@@ -16,9 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from adae_edge.benchmarks.peers.processes import MissingPeer, Peer, peer, program
+from adae_edge.benchmarks.peers.processes import KERNEL, MissingPeer, Peer, peer, program
 
-_PACKAGES = "qemu-system-x86 linux-image-amd64 busybox-static cpio v4l-utils"
 _MODULES = Path("/lib/modules")
 _BOOTS_S = 180  # some 15 on a machine that has nothing else to do
 # The first process of the machine: it mounts all files, and then starts the commands that it finds.
@@ -90,6 +89,8 @@ def machine(folder: Path) -> Iterator[Machine]:
         MissingPeer: a package is missing.
         RuntimeError: it does not boot.
     """
+    for name in ("qemu-system-x86_64", "busybox", "cpio", "v4l2-ctl"):
+        program(name)
     kernel, modules = _kernel()
     commands = folder / "commands"
     commands.mkdir()
@@ -113,7 +114,7 @@ def _kernel() -> tuple[Path, list[Path]]:
                 name, others = needs[module]
                 names += [*reversed(others), name]
             return image, [dependencies.parent / name for name in dict.fromkeys(names)]
-    raise MissingPeer(f"there is no virtual machine: apt-get install {_PACKAGES}")
+    raise MissingPeer(f"there is no kernel for a virtual machine: apt-get install {KERNEL}")
 
 
 def _initrd(folder: Path, commands: Path, modules: list[Path]) -> Path:

@@ -25,14 +25,21 @@ class MissingPeer(Exception):
 
 # Which Debian package has a program.
 PACKAGES = {
+    "arv-fake-gv-camera-0.8": "aravis-tools",
+    "busybox": "busybox-static",
+    "cpio": "cpio",
     "ffmpeg": "ffmpeg",
     "gst-launch-1.0": "gstreamer1.0-tools",
     "ip": "iproute2",
     "mosquitto": "mosquitto",
     "openssl": "openssl",
+    "qemu-system-x86_64": "qemu-system-x86",
     "tc": "iproute2",
     "unshare": "util-linux",
+    "v4l2-ctl": "v4l-utils",
 }
+# What is needed beside a program: of GenICam cameras, and of the virtual machine.
+ARAVIS, KERNEL = "libaravis-0.8-0", "linux-image-amd64"
 # What the RTSP server needs beside a program.
 RTSP_SERVER = {"python3-gi", "gir1.2-gst-rtsp-server-1.0"} | {
     f"gstreamer1.0-plugins-{kind}" for kind in ("base", "good", "bad", "ugly")

@@ -11,6 +11,7 @@ def test_every_program_s_package_is_in_the_list_that_ci_installs():
     listed = (ROOT / ".ci" / "debian-packages.txt").read_text().splitlines()
 
     needed = {*peers.PACKAGES.values(), *processes.PACKAGES.values(), *processes.RTSP_SERVER}
+    needed |= {processes.ARAVIS, processes.KERNEL}
     assert needed == {line for line in listed if not line.startswith("#")}
 
 
