@@ -21,8 +21,10 @@ import typer
 from adae_edge.benchmarks import record
 from adae_edge.benchmarks.faults import (
     cameras,
+    clock,
     doors,
     files,
+    gst,
     http,
     network,
     network_sinks,
@@ -36,7 +38,20 @@ from adae_edge.benchmarks.faults.lab import Lab, WrongError
 from adae_edge.benchmarks.peers.processes import MissingPeer
 
 # Their import fills the table.
-MODULES = (rtsp, doors, network, http, cameras, files, signals, sinks, network_sinks, scrapers)
+MODULES = (
+    rtsp,
+    doors,
+    network,
+    http,
+    cameras,
+    clock,
+    gst,
+    files,
+    signals,
+    sinks,
+    network_sinks,
+    scrapers,
+)
 _ABOUT = (
     "    python -m adae_edge.benchmarks.faults --json FILE --markdown FILE",
     "",
