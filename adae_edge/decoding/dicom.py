@@ -8,12 +8,20 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.contract import Window
+from adae_edge.decoding.dicom_bytes import (
+    UNKNOWN,
+    Order,
+    check_end,
+    check_meta,
+    fragments,
+    pixel_length,
+)
 from adae_edge.decoding.dicom_values import GREY, check_layout, colour, grey, palette
 from adae_edge.errors import FrameError, NoPicture
 from adae_edge.extras import needs
@@ -24,14 +32,9 @@ with needs("Reading DICOM files", "dicom"):
     from pydicom.dataset import Dataset
     from pydicom.pixels.processing import apply_color_lut
     from pydicom.pixels.utils import iter_pixels
-    from pydicom.uid import UID, JPEG2000TransferSyntaxes
-    from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, STANDARD_VR
+    from pydicom.uid import UID, JPEG2000TransferSyntaxes, RLELossless
 
 MAX_FRAMES = 10_000
-_UNKNOWN = 2**32 - 1
-_VRS = frozenset(vr.value for vr in STANDARD_VR)
-_META = 132  # where the meta information begins
-_Order = Literal["little", "big"]
 
 
 class Header(NamedTuple):
@@ -54,7 +57,7 @@ class Header(NamedTuple):
 
 
 def decode_dicom(
-    path: Path, window: Window | None = None
+    source: Path | BinaryIO, window: Window | None = None, name: str = ""
 ) -> Iterator[tuple[str, NDArray[np.uint8] | FrameError]]:
     """Decode the frames of a DICOM file one after another.
 
@@ -63,8 +66,9 @@ def decode_dicom(
     alone would scale the next one in the same way. Colour pictures come as RGB.
 
     Args:
-        path: the file.
+        source: the file, or one that is open and can be sought, such as a member of an archive.
         window: in place of the file's own, in modality units.
+        name: what sentences call the file; its path if not given.
 
     Yields:
         The SOP instance UID, with "/1", "/2" ... for the frames of a multi-frame file; and the
@@ -75,9 +79,9 @@ def decode_dicom(
             where one is needed.
         NoPicture: it holds something else than pictures.
     """
-    file = _opened(path)
-    with _refusing(path):
-        uid = str(file.data.get("SOPInstanceUID") or path.name)
+    file = _opened(source, name)
+    with _refusing(file.name):
+        uid = str(file.data.get("SOPInstanceUID") or Path(file.name).name)
     for number in range(file.frames):
         if file.frames == 1:
             yield uid, _decoded(file, number, window)
@@ -113,7 +117,7 @@ def read_header(path: Path) -> Header:
     """
     file = _opened(path)
     data = file.data
-    with _refusing(path):
+    with _refusing(file.name):
         planes = [data]
         for group in (data, *_groups(data, "Shared"), *_groups(data, "PerFrame")):
             planes += group.get("PlaneOrientationSequence") or []
@@ -131,141 +135,88 @@ class _File(NamedTuple):
     """A file whose header was read and checked.
 
     Attributes:
-        path: the file's.
+        source: its path, or itself where it was given open.
+        name: what sentences call it.
         data: what stands before the pixels; the pixels too, where they are deflated or of 1 bit.
         frames: how many it holds.
         complete: how many of them it has data of.
         little_endian: the order of its bytes.
     """
 
-    path: Path
+    source: Path | BinaryIO
+    name: str
     data: Dataset
     frames: int
     complete: int
     little_endian: bool
 
 
-def _opened(path: Path) -> _File:
-    """The header of a file, which is kept for the next frame of the same one."""
-    with _refusing(path):
-        state = path.stat()
-        return _read(path, state.st_mtime_ns, state.st_size)
+def _opened(source: Path | BinaryIO, name: str = "") -> _File:
+    """The header of a file; that of a path is kept for the next frame of the same one."""
+    if isinstance(source, Path):
+        name = name or str(source)
+        with _refusing(name):
+            state = source.stat()
+            return _kept(source, name, state.st_mtime_ns, state.st_size)
+    name = name or str(getattr(source, "name", "")) or "a file"
+    with _refusing(name):
+        return _read(source, source, name)
 
 
 @functools.lru_cache(maxsize=4)
-def _read(path: Path, changed: int, size: int) -> _File:
-    """Read and check the header of a file as it is since it was changed."""
+def _kept(path: Path, name: str, changed: int, size: int) -> _File:
+    """The header of a file as it is since it was changed."""
     with path.open("rb") as file:
-        data = pydicom.dcmread(file, stop_before_pixels=True)
-        pixels_at = file.tell()
-        _check_meta(file)
-        file.seek(pixels_at)
-        _check_kind(data, path)
-        order: _Order = "little" if data.original_encoding[1] else "big"
-        syntax = UID(data.file_meta.get("TransferSyntaxUID") or "")
-        if not syntax.is_transfer_syntax:
-            raise ValueError("it does not say by which transfer syntax it is encoded")
-        if syntax.is_deflated or data.get("BitsAllocated") == 1:
-            data = pydicom.dcmread(path)
-            length = len(data.PixelData) if "PixelData" in data else None
-        else:
-            length = _pixel_length(file, order)
-        if length is None:
-            raise FrameError(f"{path} holds no picture: it ends before its pixels")
-        check_size(int(data.Rows), int(data.Columns), str(path))
-        check_layout(data)
-        if syntax.is_compressed and not syntax.is_deflated:
-            if length != _UNKNOWN:
-                raise ValueError("its pixels are compressed, and have a length as if they were not")
-            frames = _declared(data) or 1
-            complete = _fragments(file, size)
-        else:
-            frames = complete = _native_frames(data, length)
-            if "PixelData" not in data:
-                _check_end(file, file.tell() + length, size, syntax.is_implicit_VR, order)
+        return _read(file, path, name)
+
+
+def _read(file: BinaryIO, source: Path | BinaryIO, name: str) -> _File:
+    """Read and check the header of a file."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    data = pydicom.dcmread(file, stop_before_pixels=True)
+    pixels_at = file.tell()
+    check_meta(file)
+    file.seek(pixels_at)
+    _check_kind(data, name)
+    order: Order = "little" if data.original_encoding[1] else "big"
+    syntax = UID(data.file_meta.get("TransferSyntaxUID") or "")
+    if not syntax.is_transfer_syntax:
+        raise ValueError("it does not say by which transfer syntax it is encoded")
+    if syntax.is_deflated or data.get("BitsAllocated") == 1:
+        file.seek(0)
+        data = pydicom.dcmread(file)
+        length = len(data.PixelData) if "PixelData" in data else None
+    else:
+        length = pixel_length(file, order)
+    if length is None:
+        raise FrameError(f"{name} holds no picture: it ends before its pixels")
+    check_size(int(data.Rows), int(data.Columns), name)
+    check_layout(data)
+    if syntax.is_compressed and not syntax.is_deflated:
+        if length != UNKNOWN:
+            raise ValueError("its pixels are compressed, and have a length as if they were not")
+        frames = _declared(data) or 1
+        complete = fragments(file, size)
+    else:
+        frames = complete = _native_frames(data, length)
+        if "PixelData" not in data:
+            check_end(file, file.tell() + length, size, syntax.is_implicit_VR, order)
     groups = _groups(data, "PerFrame")
     if groups and len(groups) < frames:
         raise ValueError(f"it has {frames} frames, and describes {len(groups)} of them")
-    return _File(path, data, frames, min(frames, complete), bool(syntax.is_little_endian))
+    complete = min(frames, complete)
+    return _File(source, name, data, frames, complete, bool(syntax.is_little_endian))
 
 
-def _check_kind(data: Dataset, path: Path) -> None:
+def _check_kind(data: Dataset, place: str) -> None:
     """Refuse what holds no picture by its SOP class, whatever else it holds."""
     uid = data.get("SOPClassUID") or data.file_meta.get("MediaStorageSOPClassUID") or ""
     name = UID(uid).name
     if name != uid and "Image Storage" not in name:
-        raise NoPicture(f"{path} holds no picture: it is of the kind {name}")
+        raise NoPicture(f"{place} holds no picture: it is of the kind {name}")
     if data.get("Rows") is None:
-        raise FrameError(f"{path} holds no picture: it has no Rows")
-
-
-def _pixel_length(file: BinaryIO, order: _Order) -> int | None:
-    """The length in bytes that a file declares of its pixels, where it stands before them.
-
-    Returns:
-        ``_UNKNOWN`` where they end by a mark; None if the pixels do not follow.
-    """
-    group, element = (int.from_bytes(file.read(2), order) for _ in range(2))
-    if (group, element) != (0x7FE0, 0x0010):
-        return None
-    start = file.read(4)  # a VR, or the length where there is none, whatever the syntax says
-    return int.from_bytes(file.read(4) if start[:2] in (b"OB", b"OW", b"UN") else start, order)
-
-
-def _fragments(file: BinaryIO, size: int) -> int:
-    """How many fragments of compressed pixels are there whole, after their table of offsets."""
-    count = -1
-    while file.tell() + 8 <= size:
-        tag, length = file.read(4), int.from_bytes(file.read(4), "little")
-        if tag == b"\xfe\xff\xdd\xe0" and length == 0:
-            return max(count, 0)
-        if tag != b"\xfe\xff\x00\xe0":
-            raise ValueError("its compressed pixels are damaged")
-        if file.tell() + length > size:
-            return max(count, 0)
-        count += 1
-        file.seek(length, os.SEEK_CUR)
-    return max(count - 1, 0)  # the last one was cut, or something before it lacks bytes
-
-
-def _check_end(file: BinaryIO, end: int, size: int, implicit: bool, order: _Order) -> None:
-    """Refuse pixels that do not end where they say, for then some lie elsewhere."""
-    if size < end:
-        raise ValueError("it is cut short")
-    if not _are_elements(file, end, size, implicit, order):
-        raise ValueError(f"{size - end} bytes follow its pixels that are no part of them")
-
-
-def _check_meta(file: BinaryIO) -> None:
-    """Refuse a file whose meta information is longer or shorter than it says."""
-    file.seek(_META)
-    first = file.read(12)
-    if first[:4] != b"\2\0\0\0":
-        return  # it does not say
-    start = _META + 12
-    end = start + int.from_bytes(first[8:], "little")
-    whole = first[4:8] == b"UL\4\0" and _are_elements(file, start, end, False, "little", b"\2\0")
-    file.seek(end)
-    if not whole or file.read(2) == b"\2\0":
-        raise ValueError("its meta information is not as long as it says")
-
-
-def _are_elements(
-    file: BinaryIO, start: int, end: int, implicit: bool, order: _Order, group: bytes = b""
-) -> bool:
-    """Whether data elements fill the bytes from start to end, of one group if it is given."""
-    while start < end:
-        file.seek(start)
-        head = file.read(12)
-        if not head.startswith(group) or not (implicit or head[4:6].decode("latin-1") in _VRS):
-            return False
-        long = head[4:6].decode("latin-1") in EXPLICIT_VR_LENGTH_32
-        at, count = (4, 4) if implicit else (8, 4) if long else (6, 2)
-        length = int.from_bytes(head[at : at + count], order)
-        if length == _UNKNOWN:
-            return not group
-        start += at + count + length
-    return start == end
+        raise FrameError(f"{place} holds no picture: it has no Rows")
 
 
 def _declared(data: Dataset) -> int | None:
@@ -296,7 +247,7 @@ def _native_frames(data: Dataset, length: int) -> int:
 
 def _decoded(file: _File, number: int, window: Window | None) -> NDArray[np.uint8]:
     """Decode one frame, uint8 [H, W, C]."""
-    with _refusing(file.path):
+    with _refusing(file.name):
         data = file.data
         if number >= file.complete:
             raise ValueError("its data ends before")
@@ -313,7 +264,7 @@ def _decoded(file: _File, number: int, window: Window | None) -> NDArray[np.uint
 
 
 @contextlib.contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def _refusing(name: str) -> Iterator[None]:
     """Silence what pydicom warns of, and turn what it raises into a FrameError."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -322,7 +273,7 @@ def _refusing(path: Path) -> Iterator[None]:
         except FrameError:
             raise
         except Exception as error:  # decoders raise many kinds on damaged data
-            raise FrameError(f"{path} cannot be decoded as DICOM: {_reason(error)}") from error
+            raise FrameError(f"{name} cannot be decoded as DICOM: {_reason(error)}") from error
 
 
 def _axes(cosines: Sequence[float]) -> NDArray[np.float64]:
@@ -343,17 +294,21 @@ def _stored(file: _File, number: int) -> NDArray[np.generic]:
         shape = int(data.Rows), int(data.Columns)
         bits = np.unpackbits(np.frombuffer(data.PixelData, np.uint8), bitorder="little")
         return np.reshape(bits[number * shape[0] * shape[1] :][: shape[0] * shape[1]], shape)
-    source: Path | Dataset = file.path
+    source: Path | BinaryIO | Dataset = file.source
+    if not isinstance(source, Path):
+        source.seek(0)
     if "PixelData" in data:
         source = data
     elif file.frames == 1:
-        source = pydicom.dcmread(file.path)
+        source = pydicom.dcmread(source)
     # pydicom fails on JPEG 2000 whose own sign is not the header's unless this plugin decodes it.
-    jpeg2000 = data.file_meta.TransferSyntaxUID in JPEG2000TransferSyntaxes
+    # pylibjpeg's decoder of RLE panics on damaged data.
+    syntax = data.file_meta.TransferSyntaxUID
+    plugin = "pylibjpeg" if syntax in JPEG2000TransferSyntaxes else ""
     (pixels,) = iter_pixels(
         source,
         indices=[number],
-        decoding_plugin="pylibjpeg" if jpeg2000 else "",
+        decoding_plugin="pydicom" if syntax == RLELossless else plugin,
         number_of_frames=file.frames,
     )
     return np.asarray(pixels)

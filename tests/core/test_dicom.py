@@ -261,6 +261,28 @@ def test_frames_of_a_file_are_numbered(tmp_path):
     assert all(frame.shape == (4, 5, 1) for _, frame in found)
 
 
+def test_an_open_file_gives_the_frames_of_its_path(tmp_path):
+    for name in ("MR_small.dcm", "MR_small_RLE.dcm", "examples_ybr_color.dcm"):
+        path = SHIPPED / "test_files" / name
+        for file in (path.open("rb"), io.BytesIO(path.read_bytes())):
+            with file:
+                pairs = zip(decode_dicom(path), decode_dicom(file), strict=True)
+                for (uid, frame), (same_uid, same) in pairs:
+                    assert uid == same_uid
+                    assert np.array_equal(frame, same)
+
+
+def test_an_open_file_is_called_by_its_name(tmp_path):
+    path = tmp_path / "notes.dcm"
+    path.write_bytes(b"none")
+    with path.open("rb") as file, pytest.raises(FrameError, match=rf"^{path} "):
+        list(decode_dicom(file))
+    with pytest.raises(FrameError, match=r"^cd\.zip/notes\.dcm "):
+        list(decode_dicom(io.BytesIO(b"none"), name="cd.zip/notes.dcm"))
+    with pytest.raises(FrameError, match=r"^seen "):
+        list(decode_dicom(path, name="seen"))
+
+
 def test_a_single_frame_has_the_plain_uid(tmp_path):
     for count in (None, 1):
         pixels = np.zeros((1, 4, 5), np.uint8) if count else np.zeros((4, 5), np.uint8)
