@@ -4,6 +4,7 @@ The names of ``__all__`` are the public Python API. They are imported when they 
 that ``import adae_edge`` costs nothing.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
         open_sink,
         open_source,
     )
+
+# ONNX Runtime's packages from 1.29 on write an identifier of the device below HOME and send events,
+# unless this is set before onnxruntime is imported.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 __version__ = "0.1.0"
 

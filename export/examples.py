@@ -32,8 +32,10 @@ Needs numpy, onnxruntime and Pillow, but not adae-edge, which wrote it; it is yo
 """
 
 import json
+import os
 import sys
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before onnxruntime is imported
 import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
@@ -71,8 +73,10 @@ Needs numpy, onnxruntime and nibabel, but not adae-edge, which wrote it; it is y
 """
 
 import json
+import os
 import sys
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before onnxruntime is imported
 import nibabel
 import numpy as np
 import onnxruntime
@@ -115,6 +119,7 @@ _BUILD = """\
 # The contract is JSON with sorted keys, in which text has its quotes escaped: no text can pass for
 # the threshold.
 _OPEN_CPP = """\
+  setenv("ORT_DISABLE_TELEMETRY", "1", 1);
   Ort::Env env(ORT_LOGGING_LEVEL_ERROR);
   Ort::Session session(env, arguments[1], Ort::SessionOptions());
   Ort::AllocatorWithDefaultOptions allocator;

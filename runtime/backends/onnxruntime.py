@@ -87,6 +87,8 @@ class OnnxRuntime:
         _check_provider(device)
         started = time.perf_counter()
         onnxruntime.set_default_logger_severity(4)
+        # Where the caller had imported it before adae_edge, its events are all that can be stopped.
+        onnxruntime.disable_telemetry_events()
         options = session_options(threads)
         session = _load(model, device, options)
         if contract is not None:
