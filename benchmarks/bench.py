@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import typer
 from numpy.typing import NDArray
 
 from adae_edge.batch import Batch
+from adae_edge.benchmarks.figures import summary
+from adae_edge.benchmarks.load import Rotation, closed, warm_up
 from adae_edge.benchmarks.record import record
 from adae_edge.contract import Contract
 from adae_edge.decoding.images import frame_size
@@ -23,31 +25,19 @@ from adae_edge.formats.files import check_writable, write_atomically, write_json
 from adae_edge.machine import available_threads
 from adae_edge.runtime.scorer import Scorer
 
-WARM_UP_S = 0.3
-MIN_RUNS = 20
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """How long calls of ``Scorer.score`` took with one batch of random frames; none is left out.
-
-    Attributes:
-        width, height: of the frames, pixels.
-        batch: frames a call.
-        runs: calls that were timed.
-        p50_ms, p90_ms, p99_ms, max_ms: percentiles of a call's time.
-        frames_per_s: frames scored divided by the time that all calls took.
-    """
-
-    width: int
-    height: int
-    batch: int
-    runs: int
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    max_ms: float
-    frames_per_s: float
+SCHEMA = 1
+# Columns of the table: a figure's name, and what stands above it.
+_COLUMNS = {
+    "min_ms": "min",
+    "p50_ms": "p50",
+    "p90_ms": "p90",
+    "p95_ms": "p95",
+    "p99_ms": "p99",
+    "p999_ms": "p99.9",
+    "max_ms": "max",
+    "mean_over_p50": "mean/p50",
+    "frames_per_s": "frames/s",
+}
 
 
 def run_bench(
@@ -87,18 +77,18 @@ def run_bench(
     measurements = []
     for size in frame_sizes:
         for batch in batches:
-            frames = random_frames(batch, size, contract.channels)
-            measurements.append(measure(scorer, frames, seconds))
+            measurements.append(measure(scorer, size, batch, seconds))
 
     # print and write
     result = record(
+        schema=SCHEMA,
         model={"file": model.name, "side": contract.side, "channels": contract.channels},
         backend=scorer.backend.name,
         threads=threads or available_threads(),
         load_ms=round(load_ms, 2),
         first_inference_ms=round(first_ms, 2),
         peak_memory_mb=round(peak_memory_mb(), 1),
-        measurements=[asdict(measurement) for measurement in measurements],
+        measurements=measurements,
     )
     markdown = as_markdown(result)
     typer.echo(markdown)
@@ -129,25 +119,30 @@ def usual_sizes(contract: Contract) -> list[tuple[int, int]]:
     return list(dict.fromkeys(sizes))
 
 
-def measure(scorer: Scorer, frames: NDArray[np.uint8], seconds: float) -> Measurement:
-    """Time calls with the same frames, uint8 [N, H, W, C], after a warm-up, for some seconds."""
-    arrays = Batch.of_pictures(frames, scorer.contract).arrays()
-    until = time.perf_counter() + WARM_UP_S
-    while time.perf_counter() < until:
-        scorer.score(*arrays)
-    times: list[float] = []
-    until = time.perf_counter() + seconds
-    while time.perf_counter() < until or len(times) < MIN_RUNS:
-        started = time.perf_counter()
-        scorer.score(*arrays)
-        times.append(_ms_since(started))
-    ms = np.array(times)
-    count, height, width, _ = frames.shape
-    p50, p90, p99, longest = (
-        round(float(value), 4) for value in np.percentile(ms, [50, 90, 99, 100])
-    )
-    rate = count * len(ms) / float(ms.sum()) * 1e3
-    return Measurement(width, height, count, len(ms), p50, p90, p99, longest, round(rate, 1))
+def measure(scorer: Scorer, size: tuple[int, int], batch: int, seconds: float) -> dict[str, Any]:
+    """Time calls of ``Scorer.score`` with made-up frames, for some seconds, after a warm-up.
+
+    Args:
+        scorer: the model.
+        size: width and height of the frames, pixels.
+        batch: frames a call.
+        seconds: how long.
+
+    Returns:
+        JSON types: what was scored, and the figures of ``figures.summary``.
+    """
+    frames = Rotation(scorer.contract, size, batch)
+
+    def call() -> None:
+        scorer.score(*frames.turn())
+
+    warm_up(call)
+    load = closed(call, seconds)
+    figures = summary(load.times_s)
+    rate = batch * figures["runs"] / load.wall_s
+    width, height = size
+    shape = {"width": width, "height": height, "batch": batch}
+    return {**shape, **figures, "frames_per_s": round(rate, 1)}
 
 
 def _ms_since(started: float) -> float:
@@ -165,14 +160,40 @@ def as_markdown(result: dict[str, Any]) -> str:
         f"load {result['load_ms']} ms, first inference {result['first_inference_ms']} ms, "
         f"peak memory of all this {result['peak_memory_mb']} MB",
         "",
-        "| frame     | batch | p50 ms   | p90 ms   | p99 ms   | max ms   | frames/s |",
-        "|-----------|------:|---------:|---------:|---------:|---------:|---------:|",
+        "times in ms; a percentile with fewer than ten calls above it is no figure",
+        "",
+        *table(result["measurements"]),
     ]
-    for row in result["measurements"]:
-        size = f"{row['width']}x{row['height']}"
-        times = " | ".join(f"{row[key]:8.3f}" for key in ("p50_ms", "p90_ms", "p99_ms", "max_ms"))
-        lines.append(f"| {size:<9} | {row['batch']:5} | {times} | {row['frames_per_s']:8.0f} |")
     return "\n".join(lines)
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The lines of a Markdown table of measurements."""
+    heads = ["frame", "batch", *_COLUMNS.values()]
+    cells = [
+        [f"{row['width']}x{row['height']}", str(row["batch"])]
+        + [_cell(name, row[name]) for name in _COLUMNS]
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    rule = [
+        f":{'-' * width}-" if place == 0 else f"{'-' * width}-:"
+        for place, width in enumerate(widths)
+    ]
+    lines = [
+        " | ".join(
+            text.ljust(width) if place == 0 else text.rjust(width)
+            for place, (text, width) in enumerate(zip(texts, widths, strict=True))
+        )
+        for texts in [heads, *cells]
+    ]
+    return [f"| {lines[0]} |", f"|{'|'.join(rule)}|", *(f"| {line} |" for line in lines[1:])]
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None:
+        return "too few"
+    return f"{value:.0f}" if name == "frames_per_s" else f"{value:.3f}"
 
 
 def peak_memory_mb() -> float:

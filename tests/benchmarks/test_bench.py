@@ -45,6 +45,7 @@ def test_figures_in_table_json_and_markdown(model, tmp_path):
     assert (tmp_path / "b.md").read_text() == done.stdout
     result = json.loads((tmp_path / "b.json").read_text())
     assert result["command"].startswith("adae-edge bench m.onnx --seconds 0.1 --batch 1,3")
+    assert result["schema"] == 1
     assert {"adae_edge", "numpy", "onnxruntime"} == set(result["versions"])
     assert result["machine"]["usable_cpus"] == result["threads"] == available_threads()
     assert min(result["load_ms"], result["first_inference_ms"], result["peak_memory_mb"]) > 0
@@ -52,10 +53,15 @@ def test_figures_in_table_json_and_markdown(model, tmp_path):
     assert measured == [(20, 10, 1), (20, 10, 3), (64, 48, 1), (64, 48, 3)]
     for row in result["measurements"]:
         assert row["runs"] >= 20
-        assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"] <= row["max_ms"]
-        mean_ms = row["batch"] / row["frames_per_s"] * 1e3
-        assert mean_ms <= row["max_ms"] + 1e-3
+        assert 0 < row["min_ms"] <= row["p50_ms"] <= row["max_ms"]
+        assert sum(row["histogram"]["counts"]) == row["runs"]
+        assert len(row["parts_p50_ms"]) == 10
+        known = row["runs"] >= 1000
+        assert (row["p99_ms"] is not None) == known
         assert f"{row['p50_ms']:.3f}" in done.stdout
+    assert ("too few" in done.stdout) == any(
+        row["p999_ms"] is None for row in result["measurements"]
+    )
 
 
 @pytest.mark.parametrize(
