@@ -30,8 +30,9 @@ from adae_edge.fields import (
     up_to,
     whole,
 )
+from adae_edge.schemas import as_newest
 
-SCHEMA = 5
+SCHEMA = 6
 QUANTILES = 101
 
 # Standard deviations that become the network's -1 to 1, for frames of kind "modality": in the ten
@@ -52,6 +53,8 @@ SCORES = {
 PRECISIONS = ("fp32", "fp16", "int8")
 TARGETS = ("portable", "openvino", "tensorrt")
 MAPS = ("network", "frame")
+# What counts as object in a volume, by the rule of ``decoding/objects.py``.
+OBJECTS = ("nonzero", "mask", "head")
 SIDES = (8, 16, 32, 64, 128, 256, 512, 1024)
 MAX_BATCH = 4096
 MAX_SIDE = 8192  # pixels of a frame's height and width
@@ -274,6 +277,20 @@ class Contract:
         "shows",
         Of("image", one_of("frame")),
     ] = "frame"
+    object: Annotated[
+        str | None,
+        nullable(one_of(*OBJECTS)),
+        "the rule by which voxels of a volume are object and not background",
+        Of("image", NULL),
+        Of("modality", one_of(*OBJECTS)),
+    ] = None
+    field_of_view: Annotated[
+        float | None,
+        nullable(number(1, 1000)),
+        "side of the square around the object that is looked at in each slice, mm; null: all of "
+        "the slice",
+        Of("image", NULL),
+    ] = None
     form: Annotated[
         Form,
         Key("graph"),
@@ -314,16 +331,7 @@ class Contract:
                 f"the contract has schema {schema!r:.40}, and this version reads 1 to {SCHEMA}: "
                 "install the adae-edge that wrote it, or a newer one"
             )
-        if schema == 1:
-            fields = _from_schema_1(fields)
-        if schema < 3:
-            fields = _with_added(fields, "the contract", 3, graph=None)
-        if schema < 4:
-            _check_before_4(fields, schema)
-        if schema < 5:
-            added = {"bits": None, "decoding": None, "measured": "frame"}
-            fields = _with_added(fields, "the contract", 5, **added)
-            fields = _with_added_calibration(fields, 5, map_threshold=None)
+        fields = as_newest(fields, schema)
         values = _read(Contract, fields, "the contract")
         _check_kind(fields)
         values["network"] = Network(**_read(Network, values["network"], "the contract's network"))
@@ -350,45 +358,3 @@ def _check_kind(values: dict[str, Any]) -> None:
                     f"the contract has {name} = {values[name]!r:.60} and kind = {kind!r}, which is "
                     "impossible"
                 )
-
-
-def _from_schema_1(fields: dict[str, Any]) -> dict[str, Any]:
-    """The same contract in schema 2, with what a file without its fields says."""
-    fields = _with_added_calibration(fields, 2, confidence=None)
-    if fields.get("score", "l2") != "l2":
-        raise ContractError(
-            f"the contract has score = {fields['score']!r:.60}, which schema 1 does not know"
-        )
-    return _with_added(fields, "the contract", 2, z_range=None, modality=None, window=None)
-
-
-def _check_before_4(fields: dict[str, Any], schema: int) -> None:
-    """Refuse values that came with schema 4 in the contract of an older one."""
-    score, network = fields.get("score"), fields.get("network")
-    linear = isinstance(network, dict) and network.get("width", 1) is None
-    for name, value, newer in (
-        ("score", score, score == "local"),
-        ("network.width", None, linear),
-    ):
-        if newer:
-            raise ContractError(
-                f"the contract has {name} = {value!r}, which schema {schema} does not know"
-            )
-
-
-def _with_added_calibration(fields: dict[str, Any], schema: int, **added: Any) -> dict[str, Any]:
-    """The fields of an older schema and what ``schema`` added to their calibration."""
-    calibration = fields.get("calibration")
-    if not isinstance(calibration, dict):
-        return fields  # it is refused by its rule
-    calibration = _with_added(calibration, "the contract's calibration", schema, **added)
-    return fields | {"calibration": calibration}
-
-
-def _with_added(fields: dict[str, Any], where: str, schema: int, **added: Any) -> dict[str, Any]:
-    """The fields of an older schema and what ``schema`` added to them."""
-    if early := sorted(fields.keys() & added.keys()):
-        raise ContractError(
-            f"{where} has a field that schema {schema - 1} does not know: {early[0]!r}"
-        )
-    return fields | added

@@ -365,6 +365,8 @@ def _contract(
         version=__version__,
         z_range=model.preprocess.z_range,
         modality=dataset.modality,
+        object=dataset.object,
+        field_of_view=dataset.field_of_view,
         window=settings.window,
         bits=settings.bits,
         decoding=rules_of(dataset.kind),

@@ -445,6 +445,7 @@ def contract_of_volumes(data):
         "kind": "modality",
         "z_range": 5.0,
         "modality": "flair",
+        "object": "nonzero",
     }
     return modelfile.with_contract(data, Contract.from_json(json.dumps(text)))
 

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from adae_edge.contract import SCHEMA, Contract, Form, Network, Region
 from adae_edge.errors import ContractError
-from tests.support.models import as_schema_1, as_schema_4
+from tests.support.models import as_schema_1, as_schema_4, as_schema_5
 
 FIELDS = ["graph" if field.name == "form" else field.name for field in dataclasses.fields(Contract)]
 CALIBRATION = ["threshold", "target_fpr", "confidence", "normals", "quantiles", "map_threshold"]
 ADDED = ["modality", "window", "z_range"]  # by schema 2
-LATER = ["graph", "bits", "decoding", "measured"]  # by schemas 3 and 5
+SLICES = ["object", "field_of_view"]  # by schema 6
+LATER = ["graph", "bits", "decoding", "measured", *SLICES]  # by schemas 3, 5 and 6
 GRAPH = [field.name for field in dataclasses.fields(Form)]  # by schema 3
 NETWORK = ["width", "latent"]
 RISING = [index / 100 for index in range(101)]
@@ -49,9 +50,10 @@ def refusal(fields):
         {"channels": 3, "resize": "pad", "pad_value": 114.5},
         {"region": Region(8, 0, 640, 480)},
         {"region": Region(0, 0, 1, 1), "side": 1024},
-        {"kind": "modality", "resize": "pad", "z_range": 5.0},
-        {"kind": "modality", "z_range": 5.0, "modality": "t1ce"},
-        {"kind": "modality", "z_range": 5.0, "measured": "interior"},
+        {"kind": "modality", "resize": "pad", "z_range": 5.0, "object": "nonzero"},
+        {"kind": "modality", "z_range": 5.0, "modality": "t1ce", "object": "mask"},
+        {"kind": "modality", "z_range": 5.0, "measured": "interior", "object": "nonzero"},
+        {"kind": "modality", "z_range": 5.0, "object": "head", "field_of_view": 240.0},
         {"window": (-40.5, 400.0)},
         {"decoding": "pictures 2"},
         {"bits": 12},
@@ -121,7 +123,7 @@ def test_unknown_field_is_named(contract, part):
         for value in [None, True, [], {}, "", "text", -1, 0.5, 1e308, "NaN", ["x"] * 4, {"a": 1}]
         if (name, value)
         not in [
-            *((name, None) for name in ("region", "graph", "bits", "decoding", *ADDED)),
+            *((name, None) for name in ("region", "graph", "bits", "decoding", *ADDED, *SLICES)),
             ("pad_value", 0.5),
             *((name, text) for name in ("version", "decoding") for text in ("text", "NaN")),
         ]
@@ -176,6 +178,9 @@ def test_value_of_another_type_is_refused(contract, name, value):
         (None, "decoding", "a\nb"),
         (None, "decoding", "x" * 101),
         (None, "decoding", 2),
+        (None, "object", "brain"),
+        (None, "field_of_view", 0.5),
+        (None, "field_of_view", 1001),
         (None, "graph", "fp32"),
         ("graph", "precision", "bf16"),
         ("graph", "precision", ["fp16"]),
@@ -321,7 +326,7 @@ def test_a_graph_is_whole(contract, name):
         name: None if name in ("size", "batch", "anomaly_map") else fields["graph"].get(name),
         "more": 1,
     }
-    assert "the contract's graph has a field that schema 5 does not know: 'more'" in refusal(fields)
+    assert "the contract's graph has a field that schema 6 does not know: 'more'" in refusal(fields)
 
 
 def test_schema_3_and_newer_must_say_what_3_added(contract):
@@ -349,7 +354,7 @@ def test_schema_4_is_read_as_it_was(contract):
 
 
 def test_schema_5_must_say_what_it_added(contract):
-    fields = as_json(contract) | {"calibration": as_schema_4(contract)["calibration"]}
+    fields = as_schema_5(contract) | {"calibration": as_schema_4(contract)["calibration"]}
     assert refusal(fields) == "the contract's calibration lacks map_threshold"
     del fields["decoding"]
     assert refusal(fields) == "the contract lacks decoding"
@@ -362,25 +367,46 @@ def test_schema_2_must_say_what_it_added(contract):
 
 
 @pytest.mark.parametrize(
-    "schema", [0, 6, "1", "2", None, True, 1.5, [1], {"schema": 1}, "\x1b[2J" * 99]
+    "schema", [0, 7, "1", "2", None, True, 1.5, [1], {"schema": 1}, "\x1b[2J" * 99]
 )
 def test_unknown_schema_says_what_to_install(contract, schema):
     sentence = refusal({**as_json(contract), "schema": schema})
     assert sentence.startswith("the contract has schema ")
-    assert "this version reads 1 to 5: install" in sentence
+    assert "this version reads 1 to 6: install" in sentence
 
 
 @pytest.mark.parametrize(
     "changed",
-    [{"channels": 3}, {"pad_value": 1.0}, {"z_range": None}, {"window": [1, 2]}, {"kind": "image"}],
+    [
+        {"channels": 3},
+        {"pad_value": 1.0},
+        {"z_range": None},
+        {"window": [1, 2]},
+        {"object": None},
+        {"kind": "image"},
+    ],
 )
 def test_a_field_that_the_kind_cannot_have_is_refused(contract, changed):
-    fields = as_json(contract) | {"kind": "modality", "z_range": 5.0} | changed
-    sentence = refusal(fields)
+    slices = {"kind": "modality", "z_range": 5.0, "object": "head"}
+    sentence = refusal(as_json(contract) | slices | changed)
     assert sentence.startswith(
         f"the contract has {next(iter(changed.keys() - {'kind'}), 'z_range')} = "
     )
     assert sentence.endswith(", which is impossible")
+
+
+@pytest.mark.parametrize(("name", "value"), [("object", "head"), ("field_of_view", 240.0)])
+def test_pictures_have_no_object(contract, name, value):
+    assert refusal(as_json(contract) | {name: value}).startswith(f"the contract has {name} = ")
+
+
+def test_slices_of_schema_5_show_what_is_not_0_and_are_looked_at_whole(contract):
+    slices = dataclasses.replace(contract, kind="modality", z_range=5.0, object="nonzero")
+    fields = as_schema_5(slices)
+    assert Contract.from_json(json.dumps(fields)) == slices
+    sentence = refusal(fields | {"object": "head"})
+    assert sentence == "the contract has a field that schema 5 does not know: 'object'"
+    assert Contract.from_json(json.dumps(as_schema_5(contract))) == contract
 
 
 def test_a_picture_has_no_modality(contract):

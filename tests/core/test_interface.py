@@ -14,7 +14,7 @@ from adae_edge.interface import INPUTS, Port, inputs_of, outputs_of
 @pytest.fixture
 def slices(contract):
     """A contract of kind "modality"."""
-    return dataclasses.replace(contract, kind="modality", z_range=5.0)
+    return dataclasses.replace(contract, kind="modality", z_range=5.0, object="nonzero")
 
 
 def test_pictures_are_one_input_of_bytes(contract):

@@ -29,9 +29,16 @@ def as_schema_1(contract):
     return fields
 
 
+def as_schema_5(contract):
+    """Its JSON fields as a file of schema 5 has them."""
+    fields = json.loads(contract.to_json()) | {"schema": 5}
+    del fields["object"], fields["field_of_view"]
+    return fields
+
+
 def as_schema_4(contract):
     """Its JSON fields as a file of schema 4 has them; 2 and 3 have the same, or fewer."""
-    fields = json.loads(contract.to_json()) | {"schema": 4}
+    fields = as_schema_5(contract) | {"schema": 4}
     del (
         fields["bits"],
         fields["decoding"],

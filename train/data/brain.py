@@ -116,6 +116,7 @@ def load_brains(spec: str, modality: str | None = None) -> Dataset:
         small=False,
         kind="modality",
         modality=modality,
+        object="nonzero",
         groups=np.repeat(number_of_person, counts),
         statistics=np.repeat(statistics, counts, axis=0),
     )

@@ -32,7 +32,7 @@ class Dataset:
         small: whether the paper's network side of 32 shows everything in the frames.
         note: what is to be said beside every figure, or "".
         read_as: how a folder was understood, to be said before it trains, or "".
-        kind, modality: as in the contract.
+        kind, modality, object, field_of_view: as in the contract.
         groups: int [N], the number of the patient whom each frame shows, or of the group that
             --group finds; None where every frame stands alone.
         statistics: float32 [N, 2], mean and standard deviation for each frame of kind "modality",
@@ -47,6 +47,8 @@ class Dataset:
     read_as: str = ""
     kind: str = "image"
     modality: str | None = None
+    object: str | None = None
+    field_of_view: float | None = None
     groups: Indices | None = None
     statistics: NDArray[np.float32] | None = None
 
