@@ -11,6 +11,7 @@ import sys
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, NamedTuple
 
+from adae_edge.acquisition import Acquisition
 from adae_edge.errors import AdaeEdgeError, ContractError, FrameError
 from adae_edge.fields import (
     NULL,
@@ -57,6 +58,7 @@ MAPS = ("network", "frame")
 OBJECTS = ("nonzero", "mask", "head")
 SIDES = (8, 16, 32, 64, 128, 256, 512, 1024)
 MAX_BATCH = 4096
+MAX_ACQUISITIONS = 20
 MAX_SIDE = 8192  # pixels of a frame's height and width
 
 
@@ -291,6 +293,12 @@ class Contract:
         "the slice",
         Of("image", NULL),
     ] = None
+    acquisitions: Annotated[
+        tuple[Acquisition, ...],
+        up_to(MAX_ACQUISITIONS, OBJECT, f"up to {MAX_ACQUISITIONS} objects"),
+        "of the series that calibrated it; none: it was by volumes that do not say theirs",
+        Of("image", up_to(0, OBJECT, "none")),
+    ] = ()
     form: Annotated[
         Form,
         Key("graph"),
@@ -305,6 +313,15 @@ class Contract:
             return self.calibration.promise
         # Slices of one patient are alike.
         return self.calibration.promise + ", for slices of the patients that calibrated it"
+
+    def covers(self, acquisition: Acquisition | None) -> bool:
+        """Whether the threshold holds for frames of an acquisition; None is one that is not told.
+
+        Pictures and NIfTI volumes tell none, and their threshold is taken to hold.
+        """
+        return acquisition is None or any(
+            not known.differences(acquisition) for known in self.acquisitions
+        )
 
     def with_calibration(self, calibration: Calibration) -> Contract:
         """The same model under another threshold."""
@@ -337,6 +354,10 @@ class Contract:
         values["network"] = Network(**_read(Network, values["network"], "the contract's network"))
         values["calibration"] = Calibration(
             **_read(Calibration, values["calibration"], "the contract's calibration")
+        )
+        values["acquisitions"] = tuple(
+            Acquisition(**_read(Acquisition, each, "an acquisition of the contract"))
+            for each in values["acquisitions"]
         )
         form = values.pop("graph")
         if form is not None:

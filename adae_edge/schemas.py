@@ -33,7 +33,7 @@ def as_newest(fields: dict[str, Any], schema: int) -> dict[str, Any]:
         fields = _with_added_calibration(fields, 5, map_threshold=None)
     if schema < 6:
         rule = "nonzero" if fields.get("kind") == "modality" else None
-        fields = _with_added(fields, _CONTRACT, 6, object=rule, field_of_view=None)
+        fields = _with_added(fields, _CONTRACT, 6, object=rule, field_of_view=None, acquisitions=[])
     return fields
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adae_edge.acquisition import Acquisition
 from adae_edge.contract import SCHEMA, Contract, Form, Network, Region
 from adae_edge.errors import ContractError
 from tests.support.models import as_schema_1, as_schema_4, as_schema_5
@@ -14,10 +15,13 @@ from tests.support.models import as_schema_1, as_schema_4, as_schema_5
 FIELDS = ["graph" if field.name == "form" else field.name for field in dataclasses.fields(Contract)]
 CALIBRATION = ["threshold", "target_fpr", "confidence", "normals", "quantiles", "map_threshold"]
 ADDED = ["modality", "window", "z_range"]  # by schema 2
-SLICES = ["object", "field_of_view"]  # by schema 6
+SLICES = ["object", "field_of_view", "acquisitions"]  # by schema 6
 LATER = ["graph", "bits", "decoding", "measured", *SLICES]  # by schemas 3, 5 and 6
+NULLABLE = ["region", "graph", "bits", "decoding", "object", "field_of_view", *ADDED]
 GRAPH = [field.name for field in dataclasses.fields(Form)]  # by schema 3
 NETWORK = ["width", "latent"]
+SCANNER = Acquisition("A", "B", 3.0, "GR SP 3D", 2300.0, 3, None, 9.5, (1.0, 0.9, 0.9))
+OTHER = dataclasses.replace(SCANNER, field_strength=1.5)
 RISING = [index / 100 for index in range(101)]
 
 fuzz = settings(max_examples=150, deadline=None, database=None)
@@ -54,6 +58,7 @@ def refusal(fields):
         {"kind": "modality", "z_range": 5.0, "modality": "t1ce", "object": "mask"},
         {"kind": "modality", "z_range": 5.0, "measured": "interior", "object": "nonzero"},
         {"kind": "modality", "z_range": 5.0, "object": "head", "field_of_view": 240.0},
+        {"kind": "modality", "z_range": 5.0, "object": "head", "acquisitions": (SCANNER, OTHER)},
         {"window": (-40.5, 400.0)},
         {"decoding": "pictures 2"},
         {"bits": 12},
@@ -395,7 +400,9 @@ def test_a_field_that_the_kind_cannot_have_is_refused(contract, changed):
     assert sentence.endswith(", which is impossible")
 
 
-@pytest.mark.parametrize(("name", "value"), [("object", "head"), ("field_of_view", 240.0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("object", "head"), ("field_of_view", 240.0), ("acquisitions", [{}])]
+)
 def test_pictures_have_no_object(contract, name, value):
     assert refusal(as_json(contract) | {name: value}).startswith(f"the contract has {name} = ")
 
@@ -407,6 +414,45 @@ def test_slices_of_schema_5_show_what_is_not_0_and_are_looked_at_whole(contract)
     sentence = refusal(fields | {"object": "head"})
     assert sentence == "the contract has a field that schema 5 does not know: 'object'"
     assert Contract.from_json(json.dumps(as_schema_5(contract))) == contract
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("manufacturer", ""),
+        ("model", "x" * 65),
+        ("field_strength", 0),
+        ("sequence", 3),
+        ("echo_time", -1),
+        ("flip_angle", 361),
+        ("spacing", [1.0, 0.9]),
+        ("spacing", None),
+        ("kernel", "H30"),
+    ],
+)
+def test_an_acquisition_is_checked(contract, name, value):
+    slices = {"kind": "modality", "z_range": 5.0, "object": "head"}
+    fields = as_json(dataclasses.replace(contract, **slices, acquisitions=(SCANNER,)))
+    fields["acquisitions"][0][name] = value
+    assert refusal(fields).startswith(
+        f"an acquisition of the contract has {'a field' if name == 'kernel' else name}"
+    )
+
+
+def test_more_acquisitions_than_20_are_refused(contract):
+    slices = {"kind": "modality", "z_range": 5.0, "object": "head"}
+    fields = as_json(dataclasses.replace(contract, **slices, acquisitions=(SCANNER,) * 21))
+    assert "acquisitions" in refusal(fields)
+
+
+def test_a_calibration_covers_what_it_was_made_with_and_what_tells_nothing(contract):
+    assert contract.covers(None)
+    assert not contract.covers(SCANNER)
+    slices = dataclasses.replace(contract, kind="modality", acquisitions=(SCANNER, OTHER))
+    assert slices.covers(None)
+    assert slices.covers(OTHER)
+    assert slices.covers(dataclasses.replace(SCANNER, field_strength=2.8936))
+    assert not slices.covers(dataclasses.replace(SCANNER, model="C"))
 
 
 def test_a_picture_has_no_modality(contract):

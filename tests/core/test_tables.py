@@ -3,12 +3,18 @@
 import onnx
 import pytest
 
+from adae_edge.acquisition import Acquisition
 from adae_edge.contract import SCHEMA, Calibration, Contract, Form, Network
 from adae_edge.fields import Field, fields_of, whole
 from adae_edge.formats import enginefile, messages
 from tests.support.environments import ROOT
 
-PARTS = {"network": Network, "calibration": Calibration, "graph": Form}
+PARTS = {
+    "network": Network,
+    "calibration": Calibration,
+    "acquisitions": Acquisition,
+    "graph": Form,
+}
 CONTRACT = {"schema": Field(whole(1, SCHEMA), "which fields there are"), **fields_of(Contract)}
 HEADER = {"schema": Field(whole(1, 1, "1"), "which fields there are"), **enginefile.HEADER}
 
@@ -24,7 +30,7 @@ def rows_of(fields, before=""):
 
 
 @pytest.mark.parametrize(
-    ("page", "fields", "count"), [("model-file.md", CONTRACT, 37), ("engine-file.md", HEADER, 10)]
+    ("page", "fields", "count"), [("model-file.md", CONTRACT, 47), ("engine-file.md", HEADER, 10)]
 )
 def test_the_page_has_the_fields_of_the_code(page, fields, count):
     rows = rows_of(fields)

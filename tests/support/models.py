@@ -32,7 +32,7 @@ def as_schema_1(contract):
 def as_schema_5(contract):
     """Its JSON fields as a file of schema 5 has them."""
     fields = json.loads(contract.to_json()) | {"schema": 5}
-    del fields["object"], fields["field_of_view"]
+    del fields["object"], fields["field_of_view"], fields["acquisitions"]
     return fields
 
 
