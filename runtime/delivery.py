@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from adae_edge.errors import SinkError
-from adae_edge.runtime.frame import Event, Scored
+from adae_edge.runtime.frame import Delivered, Ended, Event, Scored
 from adae_edge.runtime.sinks.sink import PIXELS, Listener, Sink
 from adae_edge.runtime.threads import start
 
@@ -49,7 +49,7 @@ class _Outlet:
         """Whether results are there for it to be kept."""
         return not (self.gone or isinstance(self.sink, Listener))
 
-    def hand(self, item: Scored | Event) -> Event | None:
+    def hand(self, item: Delivered) -> Event | None:
         """Hand something to the sink, or count it as missing.
 
         Returns:
@@ -63,6 +63,8 @@ class _Outlet:
         try:
             if isinstance(item, Event):
                 self.sink.event(item)
+            elif isinstance(item, Ended):
+                self.sink.ended(item.opened)
             elif PIXELS in self.sink.wants or not item.frame.pixels.size:
                 self.sink.write(item)
             else:
@@ -75,7 +77,7 @@ class _Outlet:
             self.again_s = time.monotonic() + _AGAIN_S
             self.miss(item)
             return None if failed_before else self._event(str(error))
-        if self.error is None or isinstance(item, Event):  # only a result shows that it is well
+        if self.error is None or not isinstance(item, Scored):  # a result shows it
             return None
         missed, self.error, self.missed = self.missed, None, 0
         return self._event(f"{self.sink.name} keeps results again; it lacks {missed}")
@@ -96,7 +98,7 @@ class _Outlet:
             self.late = error
         return [self._event(detail) for detail in told]
 
-    def miss(self, item: Scored | Event) -> None:
+    def miss(self, item: Delivered) -> None:
         """Count a result that the sink lacks."""
         if isinstance(item, Scored):
             self.missed += 1
@@ -117,7 +119,7 @@ class Delivery:
         self._outlets: list[_Outlet] = []
         self._told = told
         # Its put costs the loop a third of what that of a bounded queue does.
-        self._waiting: queue.SimpleQueue[Sequence[Scored | Event] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Sequence[Delivered] | None] = queue.SimpleQueue()
         self._room = threading.Semaphore(_MOST_BATCHES)
         self._error: BaseException | None = None
 
@@ -144,7 +146,7 @@ class Delivery:
         """How many results wait on disk for each sink that cannot hand them over, in words."""
         return [f"{sink.waiting} wait for {sink.name}" for sink in self.sinks if sink.waiting]
 
-    def put(self, items: Sequence[Scored | Event]) -> None:
+    def put(self, items: Sequence[Delivered]) -> None:
         """Hand results and events on, in order; waits while the sinks are far behind.
 
         Raises:
@@ -187,7 +189,7 @@ class Delivery:
             if items is None:
                 for sink in self.sinks:
                     sink.drain()
-            left: deque[Scored | Event] = deque(items or ())
+            left: deque[Delivered] = deque(items or ())
             if items is None or time.monotonic() - flushed >= _FLUSH_S:
                 left.extend(event for outlet in self._outlets for event in outlet.flush())
                 flushed = time.monotonic()
@@ -203,7 +205,7 @@ class Delivery:
             if items is None:
                 return
 
-    def _hand_all(self, left: deque[Scored | Event], for_ever: bool) -> None:
+    def _hand_all(self, left: deque[Delivered], for_ever: bool) -> None:
         """Hand what is left to every sink, and what is to be told of one of them to the others."""
         while left:
             item = left.popleft()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -191,6 +191,16 @@ class Scored:
         return "anomalous" if self.score > self.threshold else "normal"
 
 
+class Ended(NamedTuple):
+    """A source gives no more frames.
+
+    Attributes:
+        opened: its name, as in ``Scored``.
+    """
+
+    opened: str
+
+
 @dataclass(frozen=True)
 class Event:
     """What happened to a source or to a frame that could not be scored.
@@ -218,3 +228,7 @@ class Event:
             raise ValueError(f"there is no event of the kind {self.kind}")
         object.__setattr__(self, "source", without_password(self.source))
         object.__setattr__(self, "detail", without_password(self.detail))
+
+
+# What sinks are handed.
+Delivered: TypeAlias = Scored | Event | Ended

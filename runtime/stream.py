@@ -17,7 +17,7 @@ from adae_edge.decoding.folders import left_out_words
 from adae_edge.decoding.rules import is_covered
 from adae_edge.errors import AdaeEdgeError, FrameError, UsageError
 from adae_edge.runtime.delivery import Delivery
-from adae_edge.runtime.frame import Event, Frame, Scored
+from adae_edge.runtime.frame import Delivered, Ended, Event, Frame, Scored
 from adae_edge.runtime.intake import Intake, Item, Lane
 from adae_edge.runtime.metrics import Metrics
 from adae_edge.runtime.reloading import NOWHERE, Reloader, check_same, model_event
@@ -222,7 +222,7 @@ class Stream:
                             return
                 except Exception as error:  # raised or told by the thread that scores
                     intake.put(lane, place, error)
-                if self.stopped:
+                if self.stopped or not intake.put(lane, place, Ended(_name(self.sources[place]))):
                     return
         finally:
             intake.end(lane)
@@ -231,17 +231,19 @@ class Stream:
         """Whether what waits counts after ``stop``."""
         return not isinstance(item.what, Frame) or _is_live(self.sources[item.source])
 
-    def _results(self, items: Sequence[Item]) -> list[Scored | Event]:
+    def _results(self, items: Sequence[Item]) -> list[Delivered]:
         """Score the frames of a batch; what becomes of each item, in order."""
         frames = [what for _, what in items if isinstance(what, Frame)]
         outcomes = iter(self._score(frames))
-        results: list[Scored | Event] = []
+        results: list[Delivered] = []
         for place, what in items:
             opened = "" if place == NOWHERE else _name(self.sources[place])
             if isinstance(what, Frame):
                 results += self._result(opened, what, next(outcomes))
             elif isinstance(what, Event):
                 results.append(replace(what, opened=opened))
+            elif isinstance(what, Ended):
+                results.append(what)
             elif isinstance(what, Scorer):
                 results += self._change_to(what)
             else:

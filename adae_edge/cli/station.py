@@ -6,7 +6,6 @@ import contextlib
 import json
 import re
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from adae_edge.runtime.stream import Stream
 
 _HEADER = "stream"
-# What several streams call of a sink that they share, each in its own thread.
-_CALLED = ("write", "event", "flush", "news")
 
 
 class _Statement(NamedTuple):
@@ -135,13 +132,13 @@ def open_streams(
     """
     from adae_edge.runtime.opening import open_stream
     from adae_edge.runtime.sinks.registry import open_sink
+    from adae_edge.runtime.sinks.shared import Shared
 
     with contextlib.ExitStack() as opened:
         shared: dict[str, Sink] = {}
         for names, plan in _shared_names(path, plans):
             with _told_with_line(path, plan, names[0]):
-                sink = opened.enter_context(open_sink(names[0], plan.request.keeping))
-            _take_turns(sink)
+                sink = Shared(opened.enter_context(open_sink(names[0], plan.request.keeping)))
             shared.update(dict.fromkeys(names, sink))
         streams = []
         for plan in plans:
@@ -286,22 +283,6 @@ def _shared_names(path: Path, plans: Sequence[Plan]) -> list[tuple[list[str], Pl
                     line = users[0].line(names[0])
                     raise UsageError(f"rows in {name} are kept in another way than by line {line}")
     return [(names, users[0]) for names, users in found.values() if len(users) > 1]
-
-
-def _take_turns(sink: Sink) -> None:
-    """Have one thread at a time call a sink."""
-    turn = threading.RLock()
-
-    def in_turn(call: Callable[..., Any]) -> Callable[..., Any]:
-        def called(*arguments: Any) -> Any:
-            with turn:
-                return call(*arguments)
-
-        return called
-
-    for name in _CALLED:
-        if hasattr(sink, name):
-            setattr(sink, name, in_turn(getattr(sink, name)))
 
 
 @contextlib.contextmanager

@@ -90,6 +90,16 @@ class Sink(ABC):
             As ``write``.
         """
 
+    def ended(self, opened: str) -> None:
+        """Let go of what is held for a source that gives no more frames.
+
+        Args:
+            opened: its name, as in ``Scored``.
+
+        Raises:
+            SinkError: what it was given before cannot be kept.
+        """
+
     def flush(self) -> None:
         """Keep now what was held back; called when no results come, and about once a second.
 

@@ -102,8 +102,15 @@ class Video(Sink):
         except _ERRORS as error:
             with contextlib.suppress(KeyError, *_ERRORS):
                 self._give_up(source)
-            why = getattr(error, "strerror", None) or error
-            raise SinkError(f"cannot write a video beside {self._path}: {why}") from error
+            raise self._failed("write", error) from error
+
+    def ended(self, opened: str) -> None:
+        """End the source's file."""
+        if opened in self._files:
+            try:
+                self._end(opened)
+            except _ERRORS as error:
+                raise self._failed("end", error) from error
 
     def close(self) -> None:
         """End every file; a second call does nothing.
@@ -118,7 +125,11 @@ class Video(Sink):
             except _ERRORS as error:
                 failed = error
         if failed is not None:
-            raise SinkError(f"cannot end a video beside {self._path}: {failed}") from failed
+            raise self._failed("end", failed) from failed
+
+    def _failed(self, what: str, error: Exception) -> SinkError:
+        why = getattr(error, "strerror", None) or error
+        return SinkError(f"cannot {what} a video beside {self._path}: {why}")
 
     def _is_full(self, file: _File) -> bool:
         """Whether the next part begins."""

@@ -1,9 +1,13 @@
 """What sinks are told, and what becomes of a sink that fails."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from adae_edge.errors import SinkError, SourceError
 from adae_edge.runtime import Frame, Scorer, Stream
+from adae_edge.runtime.sinks.shared import Shared
 from tests.support.models import mean_model
 from tests.support.streams import Counted, Kept, Listed, Steps, frame
 
@@ -111,3 +115,30 @@ def test_no_password_is_told_of_a_source_that_goes_away(scorer, caplog):
     assert len(kept.events) == 1
     for told in (kept.results, kept.events, stream.metrics, stream.summary, caplog.text):
         assert "secret" not in repr(told)
+
+
+def test_a_shared_sink_is_called_by_one_thread_at_a_time():
+    class Alone(Kept):
+        """A sink that fails where two threads are in it."""
+
+        inside = False
+
+        def write(self, scored):
+            assert not self.inside
+            self.inside = True
+            time.sleep(0.001)
+            super().write(scored)
+            self.inside = False
+
+    shared = Shared(alone := Alone("boxes", shows="anomalous"))
+    assert (shared.wants, shared.shows) == (alone.wants, alone.shows)
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(shared.write, number) for number in range(40)]:
+            done.result()
+    shared.ended("camera:0")
+    shared.close()
+    assert (sorted(alone.results), alone.done, alone.closed) == (
+        [*range(40)],
+        [("camera:0", 40)],
+        0,
+    )

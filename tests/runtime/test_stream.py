@@ -288,6 +288,7 @@ def test_sources_that_end_are_scored_one_after_the_other_in_order(scorer):
     assert [scored.score for scored in kept.results] == list(range(70))
     assert metrics.by_source == {"first": 40, "second": 30}
     assert (first.closed, second.closed, metrics.skipped) == (1, 1, 0)
+    assert kept.done == [("first", 40), ("second", 70)]
 
 
 def test_the_scores_of_a_batch_are_those_of_its_frames_alone(checkpoints, tmp_path):
@@ -344,6 +345,7 @@ def test_one_source_of_several_that_goes_away_is_told_and_the_others_go_on(score
     (event,) = kept.events
     assert (event.kind, event.source) == ("lost", "first.mp4")
     assert event.detail == "first.mp4 cannot be read any further"
+    assert kept.done[0] == ("first.mp4", 1)
     assert not stream.complete
 
 

@@ -112,6 +112,18 @@ def test_each_source_and_each_size_has_its_file_and_none_is_replaced(tmp_path):
     assert (tmp_path / "o_notes.mp4").read_bytes() == b"mine"
 
 
+def test_the_video_of_a_source_that_gives_no_more_frames_is_finished(tmp_path):
+    with open_sink(f"video:{tmp_path / 'o.mp4'}") as sink:
+        sink.write(result(0))
+        sink.write(result(0, "camera:1"))
+        assert "moov" not in boxes_of(tmp_path / "o.mp4")[-1:]
+        sink.ended("camera:0")
+        assert boxes_of(tmp_path / "o.mp4")[-1] == "moov"
+        sink.ended("camera:0")
+        sink.write(result(1, "camera:1"))
+    assert [len(shown(path)[0]) for path in sorted(tmp_path.glob("*.mp4"))] == [1, 2]
+
+
 def test_pictures_of_a_folder_are_one_video(tmp_path):
     (tmp_path / "m.onnx").write_bytes(mean_model(3))
     (tmp_path / "frames").mkdir()

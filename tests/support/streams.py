@@ -13,12 +13,16 @@ class Kept(Sink):
     def __init__(self, *wants, shows="all"):
         self.wants, self.shows = frozenset(wants), shows
         self.results, self.events, self.closed = [], [], 0
+        self.done = []  # of each source that ended: its name, and how many results there were
 
     def write(self, scored):
         self.results.append(scored)
 
     def event(self, event):
         self.events.append(event)
+
+    def ended(self, opened):
+        self.done.append((opened, len(self.results)))
 
     def close(self):
         self.closed += 1
