@@ -133,7 +133,7 @@ class Live(Source):
         self._make = make
         self._silence_s, self._patience_s, self._stall_s = silence_s, patience_s, stall_s
         self._given_up: list[_Reader] = []
-        self._number = 0
+        self._number = self._skipped = 0  # the next frame's, as in ``_Reader``
 
     def __iter__(self) -> Iterator[Frame | Event]:
         """Frames and events, until the consumer stops or has enough."""
@@ -165,7 +165,7 @@ class Live(Source):
         """Open it once and give what comes; returns why nothing comes any more."""
         capture = self._make()
         capture.patient = self.triggered
-        reader = _Reader(capture, self.name, self._number)
+        reader = _Reader(capture, self.name, self._number, self._skipped)
         state, seen = "connecting", time.monotonic()
         reader.start()
         try:
@@ -174,7 +174,7 @@ class Live(Source):
                 for gap in gaps:
                     yield self._event("gap", gap.reason, max(1, gap.frames))
                 if frame is not None:
-                    self._number, seen = reader.number, time.monotonic()
+                    seen = time.monotonic()
                     if state != "live":
                         yield self._event("live", f"gives {_shape(frame)}")
                     state = "live"
@@ -186,16 +186,16 @@ class Live(Source):
                 missed = time.monotonic() - seen
                 silent = time.monotonic() - max(seen, reader.capture.heard)
                 if silent > self._silence_s and reader.capture.opened:
-                    return f"was silent for {self._silence_s:g} seconds"
-                if missed > self._patience_s:
-                    return f"gave no frame for {self._patience_s:g} seconds"
-                if state == "live" and missed > self._stall_s:
+                    reader.give_up(f"was silent for {self._silence_s:g} seconds")
+                elif missed > self._patience_s:
+                    reader.give_up(f"gave no frame for {self._patience_s:g} seconds")
+                elif state == "live" and missed > self._stall_s:
                     state = "stalled"
                     yield self._event("stalled", f"gave no frame for {self._stall_s:g} seconds")
             return ""
         finally:
-            self._number = reader.number
-            reader.give_up()
+            reader.give_up("is not wanted any more")
+            self._number, self._skipped = reader.number, reader.untaken
             self._given_up.append(reader)
 
     def _hangs(self) -> bool:
@@ -221,16 +221,27 @@ class _Reader(threading.Thread):
         number: of the next frame.
     """
 
-    def __init__(self, capture: Capture, name: str, number: int) -> None:
+    def __init__(self, capture: Capture, name: str, number: int, skipped: int = 0) -> None:
+        """
+        Args:
+            capture: is not open yet.
+            name: of the source.
+            number: of the first frame.
+            skipped: how many frames were skipped just before it.
+        """
         super().__init__(name=name, daemon=True)  # one that hangs must not keep the process alive
         self.number = number
         self.capture = capture
         self._come = threading.Condition()
         self._frame: Frame | None = None
         self._gaps: deque[Gap] = deque()
-        self._skipped = 0
-        self._over: str | None = None
-        self._unwanted = False
+        self._skipped = skipped
+        self._over: str | None = None  # nothing comes any more, and why
+
+    @property
+    def untaken(self) -> int:
+        """How many frames have a number, and were neither taken nor skipped before one that was."""
+        return self._skipped + (0 if self._frame is None else self._frame.skipped + 1)
 
     def take(self, seconds: float) -> tuple[list[Gap], Frame | None, str | None]:
         """Wait for what came since the last call.
@@ -246,10 +257,9 @@ class _Reader(threading.Thread):
             self._frame = None
             return gaps, frame, self._over
 
-    def give_up(self) -> None:
-        """Take nothing any more; the thread ends as soon as it can."""
-        with self._come:
-            self._unwanted = True
+    def give_up(self, reason: str) -> None:
+        """Let nothing come any more; what came is still to be taken, and the thread ends soon."""
+        self._end(reason)
         self.capture.interrupt()
         self.join(_LOOK_S)
 
@@ -259,7 +269,7 @@ class _Reader(threading.Thread):
         try:
             self.capture.open()
             self.capture.opened, self.capture.heard = True, time.monotonic()
-            while not self._unwanted:
+            while self._over is None:
                 try:
                     item = self.capture.read()
                 except FrameError as error:
@@ -274,13 +284,18 @@ class _Reader(threading.Thread):
             reason = f"cannot be read: {type(error).__name__}, {first_line(error)}"
         finally:
             self.capture.close()
-            with self._come:
+            self._end(reason)
+
+    def _end(self, reason: str) -> None:
+        """Let nothing come any more; the first reason counts."""
+        with self._come:
+            if self._over is None:
                 self._over = reason
-                self._come.notify()
+            self._come.notify()
 
     def _put(self, item: Captured | Gap) -> None:
         with self._come:
-            if self._unwanted:
+            if self._over is not None:
                 return
             if isinstance(item, Gap):
                 self._gaps.append(item)

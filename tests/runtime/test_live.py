@@ -27,7 +27,10 @@ def short_pauses(monkeypatch):
 
 
 class Scripted(Capture):
-    """Plays a list: what to give, an error to raise, an event to hang on until it is set."""
+    """Plays a list: what to give, an error to raise, an event that hangs until it is set and ends.
+
+    What can be called is, and gives what it returns.
+    """
 
     def __init__(self, *script):
         self.script, self.closed = list(script), False
@@ -43,7 +46,7 @@ class Scripted(Capture):
             step = None
         if isinstance(step, Exception):
             raise step
-        return step
+        return step() if callable(step) else step
 
     def close(self):
         self.closed = True
@@ -138,6 +141,49 @@ def test_the_newest_frame_is_given_and_the_others_are_counted():
     assert (frame.id, frame.skipped, int(frame.pixels[0, 0, 0])) == (13, 8, 8)
     assert reader.take(0)[1] is None
     assert source.endless
+
+
+def all_are_counted(frames):
+    """Whether each id from 0 on has a frame or is counted as skipped before one."""
+    return [frame.id for frame in frames] == [
+        sum(1 + earlier.skipped for earlier in frames[:place]) + frame.skipped
+        for place, frame in enumerate(frames)
+    ]
+
+
+def test_an_old_frame_that_is_the_last_before_a_failure_is_counted_as_skipped():
+    last = [picture(), picture(old=True), picture(old=True), SourceError("does not answer")]
+    captures = [Scripted(*last), Scripted(SourceError("is refused")), Scripted(picture())]
+
+    _, frames = events_and_frames(captures, lambda _, frames: len(frames) == 2)
+
+    assert [frame.id for frame in frames] == [0, 3]
+    assert all_are_counted(frames)
+
+
+def test_a_frame_that_comes_while_its_reader_is_given_up_is_given(monkeypatch):
+    decided, end = threading.Event(), threading.Event()
+    gap = lambda: decided.wait(20) and Gap(2, "lost two")  # noqa: E731
+    hanging = Scripted(picture(0), gap, picture(1), picture(2, old=True), end)
+    captures = [hanging, Scripted(), Scripted(picture(3))]
+    give_up = live._Reader.give_up
+
+    def meanwhile(reader, reason):
+        if not decided.is_set():  # frames come after the watchdog has decided
+            decided.set()
+            while reader.number < 3:
+                time.sleep(0.001)
+        give_up(reader, reason)
+
+    monkeypatch.setattr(live._Reader, "give_up", meanwhile)
+
+    events, frames = events_and_frames(captures, lambda _, frames: len(frames) == 3, silence_s=0.05)
+
+    assert [int(frame.pixels[0, 0, 0]) for frame in frames] == [0, 1, 3]
+    assert all_are_counted(frames)
+    end.set()
+    assert [event.kind for event in events][:4] == ["connecting", "live", "gap", "lost"]
+    assert "silent for 0.05" in events[3].detail
 
 
 def test_gaps_and_frames_that_cannot_be_given_are_events():
