@@ -5,8 +5,14 @@ from __future__ import annotations
 import math
 import os
 import platform
+import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
+
+# The lowest clock that is allowed, and the largest that there is.
+_CLOCK_LIMITS = ("scaling_min_freq", "cpuinfo_max_freq")
 
 
 def machine() -> dict[str, Any]:
@@ -18,9 +24,16 @@ def machine() -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "board": _first_line("/proc/device-tree/model"),
-        "temperature_c": _temperature(),
+        "quota_cpus": cpu_quota(),
+        "smt": {"1": True, "0": False}.get(
+            first_line(Path("/sys/devices/system/cpu/smt/active")) or ""
+        ),
+        "governor": first_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
+        "clock_mhz": clock_mhz(),
+        "clocks_fixed": _clocks_fixed(),
+        "power_mode": power_mode(),
+        "board": first_line(Path("/proc/device-tree/model")),
+        "temperature_c": temperature_c(),
     }
 
 
@@ -41,35 +54,97 @@ def available_threads(root: Path = Path("/")) -> int:
     return count
 
 
-def _cgroup_quotas(root: Path) -> list[tuple[int, int]]:
-    """Quotas and periods, microseconds, of this process's cgroup and of those above it.
+def cpu_quota(root: Path = Path("/")) -> float | None:
+    """How many CPUs' time the cgroups of this process give it; None without a limit."""
+    return min((quota / period for quota, period in _cgroup_quotas(root)), default=None)
 
-    Both versions of cgroups are read; a cgroup without a limit gives nothing.
+
+def cpu_cgroups(root: Path = Path("/")) -> list[Path]:
+    """The folders of this process's cgroup and of those above it that tell of CPU time.
+
+    Both versions of cgroups are read.
     """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
         return []
-    quotas = []
+    folders = []
     for line in lines:
         _, controllers, group = line.split(":", 2)
         if not controllers:
-            top, names = root / "sys/fs/cgroup", ["cpu.max"]
+            top = root / "sys/fs/cgroup"
         elif "cpu" in controllers.split(","):
-            top, names = root / "sys/fs/cgroup/cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+            top = root / "sys/fs/cgroup/cpu"
         else:
             continue
         # In a container that sees its own cgroup alone, "group" may be a place outside: the top is
         # then its own.
         parts = [part for part in group.split("/") if part]
-        for depth in range(len(parts) + 1):
-            try:
-                folder = top.joinpath(*parts[:depth])
-                quota, period = " ".join((folder / name).read_text() for name in names).split()
-                if int(quota) > 0:
-                    quotas.append((int(quota), int(period)))
-            except (OSError, ValueError):  # no such file, or "max"
-                continue
+        folders += [top.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]
+    return folders
+
+
+def clock_mhz(root: Path = Path("/")) -> float | None:
+    """The highest clock, MHz, at which one of the CPUs runs now; None where nothing tells it."""
+    known = root.glob("sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq")
+    clocks = [int(line) / 1000 for path in known if (line := first_line(path) or "").isdecimal()]
+    if not clocks:
+        try:
+            lines = (root / "proc/cpuinfo").read_text().splitlines()
+        except OSError:
+            return None
+        clocks = [float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz")]
+    return max(clocks, default=None)
+
+
+def temperature_c(root: Path = Path("/")) -> float | None:
+    """The highest temperature that a zone of this machine tells, in degrees Celsius; or None."""
+    told = [first_line(path) or "" for path in root.glob("sys/class/thermal/thermal_zone*/temp")]
+    return max((int(text) / 1000 for text in told if text.lstrip("-").isdecimal()), default=None)
+
+
+def power_mode(printed: str | None = None) -> str | None:
+    """The power mode of a Jetson, as "MAXN_SUPER (2)"; None on other machines.
+
+    Args:
+        printed: what ``nvpmodel -q`` prints; None asks it, where it is installed.
+    """
+    if printed is None:
+        program = shutil.which("nvpmodel")
+        if program is None:
+            return None
+        try:
+            done = subprocess.run([program, "-q"], capture_output=True, text=True, timeout=10)  # noqa: S603
+        except (OSError, subprocess.SubprocessError):
+            return None
+        printed = done.stdout
+    match = re.search(r"NV Power Mode:\s*(\S+)\s+(\d+)", printed)
+    return f"{match[1]} ({match[2]})" if match else None
+
+
+def _clocks_fixed() -> bool | None:
+    """Whether every CPU's clock is held at its largest, as jetson_clocks does; None if unknown."""
+    folders = list(Path("/").glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq"))
+    pairs = [[first_line(folder / name) for name in _CLOCK_LIMITS] for folder in folders]
+    return all(lowest == largest for lowest, largest in pairs) if pairs else None
+
+
+def _cgroup_quotas(root: Path) -> list[tuple[int, int]]:
+    """Quotas and periods, microseconds, of this process's cgroup and of those above it.
+
+    A cgroup without a limit gives nothing.
+    """
+    quotas = []
+    for folder in cpu_cgroups(root):
+        version_2 = first_line(folder / "cpu.max")
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        text = version_2 or " ".join(first_line(folder / name) or "" for name in names)
+        try:
+            quota, period = map(int, text.split())
+        except ValueError:  # no such file, or "max"
+            continue
+        if quota > 0:
+            quotas.append((quota, period))
     return quotas
 
 
@@ -83,13 +158,9 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _first_line(path: str) -> str | None:
+def first_line(path: Path) -> str | None:
+    """The first line of a file of the system; None where it cannot be read."""
     try:
-        return Path(path).read_text().splitlines()[0].strip("\0 ")
-    except (OSError, IndexError):
+        return path.read_text().splitlines()[0].strip("\0 ")
+    except (OSError, IndexError, ValueError):
         return None
-
-
-def _temperature() -> float | None:
-    millidegrees = _first_line("/sys/class/thermal/thermal_zone0/temp") or ""
-    return int(millidegrees) / 1000 if millidegrees.lstrip("-").isdecimal() else None

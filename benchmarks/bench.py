@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import resource
-import sys
+import hashlib
+import json
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,88 +16,200 @@ import typer
 from numpy.typing import NDArray
 
 from adae_edge.batch import Batch
+from adae_edge.benchmarks.apart import Apart
 from adae_edge.benchmarks.figures import summary
-from adae_edge.benchmarks.load import Rotation, closed, warm_up
+from adae_edge.benchmarks.load import Load, ModelJob, measure_model
+from adae_edge.benchmarks.markdown import as_markdown
 from adae_edge.benchmarks.record import record
+from adae_edge.benchmarks.watch import Conditions, verdicts
 from adae_edge.contract import Contract
 from adae_edge.decoding.images import frame_size
 from adae_edge.decoding.shrinking import Shrinking
 from adae_edge.errors import UsageError
-from adae_edge.formats.files import check_writable, write_atomically, write_json
+from adae_edge.formats.files import check_writable, write_atomically
 from adae_edge.machine import available_threads
 from adae_edge.runtime.scorer import Scorer
 
 SCHEMA = 1
-# Columns of the table: a figure's name, and what stands above it.
-_COLUMNS = {
-    "min_ms": "min",
-    "p50_ms": "p50",
-    "p90_ms": "p90",
-    "p95_ms": "p95",
-    "p99_ms": "p99",
-    "p999_ms": "p99.9",
-    "max_ms": "max",
-    "mean_over_p50": "mean/p50",
-    "frames_per_s": "frames/s",
-}
+
+
+@dataclass(frozen=True)
+class BenchRequest:
+    """What is to be measured, and where the figures go.
+
+    Attributes:
+        model: path of a model file or an engine.
+        batches: frames a call, each of which is measured with each of ``sizes``.
+        sizes: of frames, as "640x480"; none for the usual ones.
+        seconds: for each size and batch.
+        device, threads: as for ``Scorer``.
+        json_file, markdown_file: None for none.
+        strict: whether a run that was disturbed is a failure.
+    """
+
+    model: Path
+    batches: Sequence[int] = (1, 4, 16, 64)
+    sizes: Sequence[str] = ()
+    seconds: float = 2.0
+    device: str | None = None
+    threads: int | None = None
+    json_file: Path | None = None
+    markdown_file: Path | None = None
+    strict: bool = False
+
+
+@dataclass
+class Outcome:
+    """What a benchmark came to.
+
+    Attributes:
+        result: JSON types.
+        failed: why the command fails though it has measured, in sentences.
+    """
+
+    result: dict[str, Any]
+    failed: list[str]
 
 
 def run_bench(
-    model: Path,
-    batches: list[int],
-    sizes: list[str],
-    seconds: float,
-    device: str | None,
-    threads: int | None,
-    json_file: Path | None,
-    markdown_file: Path | None,
-) -> None:
+    request: BenchRequest, started: Callable[[Callable[[], None]], object] = lambda stop: None
+) -> Outcome:
     """Measure, print the table, and write what is asked for.
+
+    Args:
+        request: what is measured.
+        started: called with a function that has the measuring end early, before it begins.
 
     Raises:
         UsageError: an impossible size or batch, or a file that cannot be written.
         AdaeEdgeError: as ``Scorer``.
     """
-    if not batches or min(batches) < 1:
-        raise UsageError("a batch has at least one frame")
-
-    check_writable(json_file)
-    check_writable(markdown_file)
+    # refuse what cannot work
+    _check(request)
+    sizes = [frame_size(text) for text in request.sizes]
 
     # load, and score a first frame
-    started = time.perf_counter()
-    scorer = Scorer(model, device, threads)
-    load_ms = _ms_since(started)
-    contract = scorer.contract
-    frame_sizes = [frame_size(text) for text in sizes] or usual_sizes(contract)
-    first = Batch.of_pictures(random_frames(1, frame_sizes[0], contract.channels), contract)
-    started = time.perf_counter()
-    scorer.score(*first.arrays())
-    first_ms = _ms_since(started)
+    began = time.perf_counter()
+    with Scorer(request.model, request.device, request.threads) as scorer:
+        load_ms = _ms_since(began)
+        contract, backend, graph = scorer.contract, scorer.backend.name, scorer.model
+        sizes = sizes or usual_sizes(contract)
+        frame = random_frames(1, sizes[0], contract.channels)
+        began = time.perf_counter()
+        scorer.score(*Batch.of_pictures(frame, contract).arrays())
+        first_ms = _ms_since(began)
 
-    # every size in every batch
-    measurements = []
-    for size in frame_sizes:
-        for batch in batches:
-            measurements.append(measure(scorer, size, batch, seconds))
+    # every size in every batch, each in a process of its own
+    apart = Apart()
+    started(apart.stop)
+    rows = []
+    for size in sizes:
+        for batch in request.batches:
+            job = ModelJob(
+                request.model, request.device, request.threads, size, batch, request.seconds
+            )
+            if not apart.stopped and (found := apart.measure(measure_model, [job])):
+                rows.append(row_of(job, found))
 
     # print and write
     result = record(
         schema=SCHEMA,
-        model={"file": model.name, "side": contract.side, "channels": contract.channels},
-        backend=scorer.backend.name,
-        threads=threads or available_threads(),
+        model={
+            "file": request.model.name,
+            "sha256": hashlib.sha256(request.model.read_bytes()).hexdigest(),
+            "graph": graph,
+            "side": contract.side,
+            "channels": contract.channels,
+        },
+        backend=backend,
+        threads=request.threads or available_threads(),
         load_ms=round(load_ms, 2),
         first_inference_ms=round(first_ms, 2),
-        peak_memory_mb=round(peak_memory_mb(), 1),
-        measurements=measurements,
+        measurements=rows,
     )
+    outcome = Outcome(result, _failures(request, result))
+    _give(request, result)
+    return outcome
+
+
+def _check(request: BenchRequest) -> None:
+    """Refuse what cannot work before anything is measured."""
+    if not request.batches or min(request.batches) < 1:
+        raise UsageError("a batch has at least one frame")
+    check_writable(request.json_file)
+    check_writable(request.markdown_file)
+
+
+def row_of(job: ModelJob, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures of a model alone, as JSON types.
+
+    Args:
+        job: what each process measured.
+        found: what each of them returned, as ``measure_model``.
+    """
+    load = Load.merged([each["load"] for each in found])
+    conditions = max((each["conditions"] for each in found), key=lambda seen: seen.waiting or 0)
+    width, height = job.size
+    figures = summary(load.times_s)
+    rate = job.batch * figures["runs"] / load.wall_s
+    return {
+        "width": width,
+        "height": height,
+        "batch": job.batch,
+        **figures,
+        "frames_per_s": round(rate, 1),
+        "peak_memory_mb": round(sum(each["peak_memory_mb"] for each in found), 1),
+        **judged(conditions, figures, job.threads),
+    }
+
+
+def judged(
+    conditions: Conditions, figures: Mapping[str, Any], threads: int | None, copies: int = 1
+) -> dict[str, Any]:
+    """Under what a run was made and what is wrong with it, as JSON types.
+
+    Args:
+        conditions: what was seen.
+        figures: of the run, as ``figures.summary``.
+        threads: of a scorer; None for as many as there may be.
+        copies: scorers that compute at the same time.
+    """
+    cpus = available_threads()
+    used = (threads or cpus) * copies
+    told = verdicts(conditions, figures["runs"], figures["parts_p50_ms"], used, cpus)
+    return {
+        "conditions": conditions.as_json(),
+        "verdicts": [verdict._asdict() for verdict in told],
+    }
+
+
+def _failures(request: BenchRequest, result: Mapping[str, Any]) -> list[str]:
+    """Why a command that has measured fails, in sentences."""
+    failed = []
+    wrong = sum(bool(row["verdicts"]) for row in result["measurements"])
+    if request.strict and wrong:
+        failed.append(f"{wrong} of {len(result['measurements'])} measurements are not to be used")
+    return failed
+
+
+def _give(request: BenchRequest, result: Mapping[str, Any]) -> None:
+    """Print the table, and write the files that are asked for."""
     markdown = as_markdown(result)
     typer.echo(markdown)
-    if json_file is not None:
-        write_json(json_file, result)
-    if markdown_file is not None:
-        write_atomically(markdown_file, (markdown + "\n").encode())
+    if request.json_file is not None:
+        write_atomically(request.json_file, as_json(result).encode())
+    if request.markdown_file is not None:
+        write_atomically(request.markdown_file, (markdown + "\n").encode())
+
+
+def as_json(result: Mapping[str, Any]) -> str:
+    """The result as JSON, with each list of numbers in one line."""
+    text = json.dumps(result, indent=2) + "\n"
+    return re.sub(r"\[\n\s+([^\[\]{}\"]*?)\n\s+\]", lambda found: _one_line(found[1]), text)
+
+
+def _one_line(numbers: str) -> str:
+    return f"[{' '.join(numbers.split())}]"
 
 
 def usual_sizes(contract: Contract) -> list[tuple[int, int]]:
@@ -119,90 +233,11 @@ def usual_sizes(contract: Contract) -> list[tuple[int, int]]:
     return list(dict.fromkeys(sizes))
 
 
-def measure(scorer: Scorer, size: tuple[int, int], batch: int, seconds: float) -> dict[str, Any]:
-    """Time calls of ``Scorer.score`` with made-up frames, for some seconds, after a warm-up.
-
-    Args:
-        scorer: the model.
-        size: width and height of the frames, pixels.
-        batch: frames a call.
-        seconds: how long.
-
-    Returns:
-        JSON types: what was scored, and the figures of ``figures.summary``.
-    """
-    frames = Rotation(scorer.contract, size, batch)
-
-    def call() -> None:
-        scorer.score(*frames.turn())
-
-    warm_up(call)
-    load = closed(call, seconds)
-    figures = summary(load.times_s)
-    rate = batch * figures["runs"] / load.wall_s
-    width, height = size
-    shape = {"width": width, "height": height, "batch": batch}
-    return {**shape, **figures, "frames_per_s": round(rate, 1)}
-
-
-def _ms_since(started: float) -> float:
-    return (time.perf_counter() - started) * 1e3
-
-
-def as_markdown(result: dict[str, Any]) -> str:
-    """The result as a Markdown table under a description of the machine."""
-    host = result["machine"]
-    lines = [
-        f"{result['model']['file']} on {host['cpu']}, {result['threads']} threads; "
-        f"{result['backend']}; adae-edge {result['versions']['adae_edge']}, "
-        f"Python {host['python']}, {host['system']}",
-        "",
-        f"load {result['load_ms']} ms, first inference {result['first_inference_ms']} ms, "
-        f"peak memory of all this {result['peak_memory_mb']} MB",
-        "",
-        "times in ms; a percentile with fewer than ten calls above it is no figure",
-        "",
-        *table(result["measurements"]),
-    ]
-    return "\n".join(lines)
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The lines of a Markdown table of measurements."""
-    heads = ["frame", "batch", *_COLUMNS.values()]
-    cells = [
-        [f"{row['width']}x{row['height']}", str(row["batch"])]
-        + [_cell(name, row[name]) for name in _COLUMNS]
-        for row in rows
-    ]
-    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
-    rule = [
-        f":{'-' * width}-" if place == 0 else f"{'-' * width}-:"
-        for place, width in enumerate(widths)
-    ]
-    lines = [
-        " | ".join(
-            text.ljust(width) if place == 0 else text.rjust(width)
-            for place, (text, width) in enumerate(zip(texts, widths, strict=True))
-        )
-        for texts in [heads, *cells]
-    ]
-    return [f"| {lines[0]} |", f"|{'|'.join(rule)}|", *(f"| {line} |" for line in lines[1:])]
-
-
-def _cell(name: str, value: float | None) -> str:
-    if value is None:
-        return "too few"
-    return f"{value:.0f}" if name == "frames_per_s" else f"{value:.3f}"
-
-
-def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
-
-
 def random_frames(count: int, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
     """Noise, uint8 [count, height, width, channels]; ``size`` is width and height."""
     width, height = size
     return np.random.default_rng(0).integers(0, 256, (count, height, width, channels), np.uint8)
+
+
+def _ms_since(started: float) -> float:
+    return (time.perf_counter() - started) * 1e3

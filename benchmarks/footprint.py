@@ -30,7 +30,7 @@ print(time.perf_counter() - started)
 _SCORE = """
 import sys
 import numpy as np
-from adae_edge.benchmarks.bench import peak_memory_mb
+from adae_edge.benchmarks.record import peak_memory_mb
 from adae_edge.runtime import Scorer
 scorer = Scorer(sys.argv[1])
 random = np.random.default_rng(0)

@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 import math
+import re
+import threading
 import time
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.batch import Batch
+from adae_edge.benchmarks.apart import Ready
+from adae_edge.benchmarks.figures import PERCENTILES, least_calls, percentile
+from adae_edge.benchmarks.record import peak_memory_mb
+from adae_edge.benchmarks.watch import Watch
 from adae_edge.contract import Contract
+from adae_edge.errors import UsageError
+from adae_edge.runtime.scorer import Scorer
+from adae_edge.runtime.threads import start
 
 MIN_RUNS = 20
+WARM_UP_S = 0.3
 _POOL_BYTES = 2**26  # of frames that take turns; more than most caches hold
 _MOST_ARRAYS = 256
 _FEWEST_ARRAYS = 4
-WARM_UP_S = 0.3
+_NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
+_MOST = re.compile(r"max:(p\d+)\s*<\s*(\d{1,9}(?:\.\d{1,9})?)(ms|s)")
 
 
 @dataclass
 class Load:
-    """What calls took.
+    """What calls took, in the order in which they ended.
 
     Attributes:
         times_s: seconds of each call; in open loop from its due time, so its waiting counts.
+        ended_s: when each call ended, seconds of ``time.perf_counter``.
         waits_s: seconds that each call was due before it began; empty in closed loop.
         queue: how many calls were due and not done when each one began, itself included; empty in
             closed loop.
@@ -35,9 +48,87 @@ class Load:
     """
 
     times_s: array[float] = field(default_factory=lambda: array("d"))
+    ended_s: array[float] = field(default_factory=lambda: array("d"))
     waits_s: array[float] = field(default_factory=lambda: array("d"))
     queue: array[int] = field(default_factory=lambda: array("q"))
     wall_s: float = 0.0
+
+    @staticmethod
+    def merged(loads: Sequence[Load]) -> Load:
+        """The load of several that ran at the same time, in closed loop."""
+        if len(loads) == 1:
+            return loads[0]
+        times, ended = (
+            np.concatenate([np.array(values, np.float64) for values in columns])
+            for columns in zip(*((load.times_s, load.ended_s) for load in loads), strict=True)
+        )
+        order = np.argsort(ended)
+        return Load(
+            array("d", times[order].tolist()),
+            array("d", ended[order].tolist()),
+            wall_s=max(load.wall_s for load in loads),
+        )
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How many frames are due in a second, or the most that hold a latency.
+
+    Attributes:
+        frames_per_s: None for the most.
+        percentile: of the latency that they hold, one of ``figures.PERCENTILES``.
+        most_ms: the latency.
+    """
+
+    frames_per_s: float | None
+    percentile: str = ""
+    most_ms: float = 0.0
+
+    @staticmethod
+    def parse(text: str) -> Rate:
+        """Read a rate such as "30" or "max:p99<20ms".
+
+        Raises:
+            UsageError: it is something else.
+        """
+        if number := _NUMBER.fullmatch(text.strip()):
+            if not (rate := float(number[0])):
+                raise UsageError("a rate is above 0: no frame is ever due at 0 a second")
+            return Rate(rate)
+        match = _MOST.fullmatch(text.strip())
+        if match is None or match[1] not in PERCENTILES:
+            raise UsageError(
+                f"--rate takes frames a second, or the most that hold a latency as in "
+                f"'max:p99<20ms', and {text} is something else"
+            )
+        most_ms = float(match[2]) * (1 if match[3] == "ms" else 1000)
+        if not most_ms:
+            raise UsageError("a latency that is to be held is above 0")
+        return Rate(None, match[1], most_ms)
+
+
+@dataclass(frozen=True)
+class ModelJob:
+    """A model alone under a load: what one process measures.
+
+    Attributes:
+        model: path of a model file or an engine.
+        device, threads: as for ``Scorer``.
+        size: width and height of the frames, pixels.
+        batch: frames a call.
+        seconds: how long.
+        streams: how many scorers call at the same time, each in a thread of its own.
+        rate: None for closed loop.
+    """
+
+    model: Path
+    device: str | None
+    threads: int | None
+    size: tuple[int, int]
+    batch: int
+    seconds: float
+    streams: int = 1
+    rate: Rate | None = None
 
 
 class Rotation:
@@ -88,22 +179,27 @@ def warm_up(call: Callable[[], object]) -> None:
 
 
 def closed(
-    call: Callable[[], object], seconds: float, stopped: Callable[[], bool] = lambda: False
+    call: Callable[[], object],
+    seconds: float,
+    stopped: Callable[[], bool] = lambda: False,
+    least: int = MIN_RUNS,
 ) -> Load:
     """Call again and again, each time when the last call is done.
 
     Args:
         call: what is timed.
-        seconds: how long, and at least 20 calls.
+        seconds: how long.
         stopped: asked between two calls whether to end early.
+        least: calls that are made, however long they take.
     """
     load = Load()
     began = ended = time.perf_counter()
-    while (ended - began < seconds or len(load.times_s) < MIN_RUNS) and not stopped():
+    while (ended - began < seconds or len(load.times_s) < least) and not stopped():
         started = time.perf_counter()
         call()
         ended = time.perf_counter()
         load.times_s.append(ended - started)
+        load.ended_s.append(ended)
     load.wall_s = ended - began
     return load
 
@@ -124,19 +220,20 @@ def open_loop(
     """
     load = Load()
     calls = max(MIN_RUNS, math.ceil(rate * seconds))
-    began = ended = time.monotonic()
+    began = ended = time.perf_counter()
     for number in range(calls):
         due = began + number / rate
         if stopped():
             break
-        if (early := due - time.monotonic()) > 0:
+        if (early := due - time.perf_counter()) > 0:
             time.sleep(early)
-        started = time.monotonic()
+        started = time.perf_counter()
         load.waits_s.append(started - due)
         load.queue.append(due_by(started - began, rate, calls) - number)
         call()
-        ended = time.monotonic()
+        ended = time.perf_counter()
         load.times_s.append(ended - due)
+        load.ended_s.append(ended)
     load.wall_s = ended - began
     return load
 
@@ -165,3 +262,87 @@ def highest_rate(holds: Callable[[float], bool], capacity: float, steps: int = 7
         else:
             high = middle
     return low or None
+
+
+def measure_model(job: ModelJob, stopped: Callable[[], bool]) -> dict[str, Any]:
+    """Put a model under a load.
+
+    Returns:
+        ``load``, ``conditions`` and ``peak_memory_mb``; with a rate that was looked for ``tried``,
+        each rate with its latency in ms, and ``held``, the highest that held it, or None.
+
+    Raises:
+        AdaeEdgeError: as ``Scorer`` and its ``score``.
+    """
+    calls = [_caller(job) for _ in range(job.streams)]
+    for call in calls:
+        warm_up(call)
+    Ready.wait()
+    watch = Watch()
+    found: dict[str, Any] = {}
+    if job.rate is None:
+        load = Load.merged(_side_by_side(calls, job.seconds, stopped))
+    elif job.rate.frames_per_s is not None:
+        load = open_loop(calls[0], job.rate.frames_per_s / job.batch, job.seconds, stopped)
+    else:
+        load, found = _highest(calls[0], job, job.rate, stopped)
+    conditions = watch.end()
+    return {"load": load, "conditions": conditions, "peak_memory_mb": peak_memory_mb(), **found}
+
+
+def _caller(job: ModelJob) -> Callable[[], object]:
+    """A call of a scorer of its own, with frames that take turns."""
+    scorer = Scorer(job.model, job.device, job.threads)
+    frames = Rotation(scorer.contract, job.size, job.batch)
+    return lambda: scorer.score(*frames.turn())
+
+
+def _side_by_side(
+    calls: Sequence[Callable[[], object]], seconds: float, stopped: Callable[[], bool]
+) -> list[Load]:
+    """The loads of several callers in closed loop, each in a thread of its own."""
+    if len(calls) == 1:
+        return [closed(calls[0], seconds, stopped)]
+    together = threading.Barrier(len(calls))
+    loads: list[Load | BaseException] = []
+
+    def run(call: Callable[[], object]) -> None:
+        together.wait()
+        try:
+            loads.append(closed(call, seconds, stopped))
+        except BaseException as error:
+            loads.append(error)
+
+    threads = [start("stream", run, call) for call in calls]
+    for thread in threads:
+        thread.join()
+    for load in loads:
+        if isinstance(load, BaseException):
+            raise load
+    return [load for load in loads if isinstance(load, Load)]
+
+
+def _highest(
+    call: Callable[[], object], job: ModelJob, rate: Rate, stopped: Callable[[], bool]
+) -> tuple[Load, dict[str, Any]]:
+    """The load at the highest rate that holds a latency; in closed loop if none does."""
+    percent = PERCENTILES[rate.percentile]
+    alone = closed(call, job.seconds, stopped, least_calls(percent))
+    at: dict[float, Load] = {}
+    tried: list[dict[str, float | None]] = []
+
+    def holds(calls_per_s: float) -> bool:
+        if stopped():
+            return False
+        seconds = max(job.seconds, least_calls(percent) / calls_per_s)
+        load = at[calls_per_s] = open_loop(call, calls_per_s, seconds, stopped)
+        latency = percentile(np.array(load.times_s) * 1e3, percent)
+        tried.append({"frames_per_s": round(calls_per_s * job.batch, 2), "ms": latency})
+        return latency is not None and latency < rate.most_ms
+
+    latency = percentile(np.array(alone.times_s) * 1e3, percent)
+    best = None
+    if latency is not None and latency < rate.most_ms:  # without any load
+        best = highest_rate(holds, len(alone.times_s) / alone.wall_s)
+    found = {"tried": tried, "held": None if best is None else round(best * job.batch, 2)}
+    return alone if best is None else at[best], found

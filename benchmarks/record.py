@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import resource
 import sys
+from pathlib import Path
 from typing import Any
 
 from adae_edge import __version__
@@ -42,3 +44,13 @@ def versions() -> dict[str, str]:
         if module in sys.modules
     }
     return {"adae_edge": __version__, **loaded}
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far, MB."""
+    try:  # what getrusage tells includes the process that started this one
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

@@ -11,13 +11,14 @@ from typing import Annotated
 import typer
 
 from adae_edge import __version__
+from adae_edge.cli.bench import bench
 from adae_edge.cli.demo import demo
 from adae_edge.cli.doctor import doctor
 from adae_edge.cli.export import engine, export, inspect
 from adae_edge.cli.record import record
 from adae_edge.cli.rehearse import rehearse
 from adae_edge.cli.run import run
-from adae_edge.cli.score import bench, calibrate, score
+from adae_edge.cli.score import calibrate, score
 from adae_edge.cli.shared import complain
 from adae_edge.cli.stopping import Stopped, listen
 from adae_edge.cli.train import download, evaluate, reproduce, train

@@ -1,4 +1,4 @@
-"""The commands of the device: score, calibrate and bench."""
+"""The commands of the device: score and calibrate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from adae_edge.cli.shared import (
     bytes_of,
     calibrated,
     complain,
-    numbers_of,
     seconds_of,
     window_of,
 )
@@ -219,43 +218,3 @@ def _set_aside(done: Recalibration) -> str:
         return ""
     normal = done.aside - done.still_above
     return f"{normal} of {done.aside} frames that were set aside are normal now\n"
-
-
-def bench(
-    model: Annotated[Path, typer.Argument(help="A model file, or an engine.")],
-    batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,4,16,64",
-    size: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Frame size WIDTHxHEIGHT; may be repeated [default: the network's, 640x480, and "
-            "what a video of that is shrunk to]."
-        ),
-    ] = None,
-    seconds: Annotated[
-        float, typer.Option(min=0.1, help="Measuring time for each size and batch.")
-    ] = 2.0,
-    device: Device = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="CPU threads [default: all that this process may use]."),
-    ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures as JSON.")
-    ] = None,
-    markdown_file: Annotated[
-        Path | None, typer.Option("--markdown", help="Write the table as Markdown.")
-    ] = None,
-) -> None:
-    """Measure latency and throughput of a model on this machine."""
-    from adae_edge.benchmarks.bench import run_bench
-
-    run_bench(
-        model,
-        numbers_of(batch, "--batch"),
-        size or [],
-        seconds,
-        device,
-        threads,
-        json_file,
-        markdown_file,
-    )

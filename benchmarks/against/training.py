@@ -27,8 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from adae_edge.benchmarks.bench import peak_memory_mb
-from adae_edge.benchmarks.record import record
+from adae_edge.benchmarks.record import peak_memory_mb, record
 from adae_edge.formats.files import write_json
 from adae_edge.machine import available_threads
 from adae_edge.model import ADAE, Autoencoder, Preprocess

@@ -1,5 +1,6 @@
 """The benchmark command: what it reports, not how fast it is."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 
 from adae_edge.benchmarks import record
 from adae_edge.benchmarks.against import graphs
+from adae_edge.benchmarks.bench import as_json
 from adae_edge.benchmarks.paired import Comparison, Ratio, in_turns
 from adae_edge.machine import available_threads
 from tests.support.models import mean_model
@@ -48,7 +50,8 @@ def test_figures_in_table_json_and_markdown(model, tmp_path):
     assert result["schema"] == 1
     assert {"adae_edge", "numpy", "onnxruntime"} == set(result["versions"])
     assert result["machine"]["usable_cpus"] == result["threads"] == available_threads()
-    assert min(result["load_ms"], result["first_inference_ms"], result["peak_memory_mb"]) > 0
+    assert min(result["load_ms"], result["first_inference_ms"]) > 0
+    assert result["model"]["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
     measured = [(row["width"], row["height"], row["batch"]) for row in result["measurements"]]
     assert measured == [(20, 10, 1), (20, 10, 3), (64, 48, 1), (64, 48, 3)]
     for row in result["measurements"]:
@@ -56,12 +59,35 @@ def test_figures_in_table_json_and_markdown(model, tmp_path):
         assert 0 < row["min_ms"] <= row["p50_ms"] <= row["max_ms"]
         assert sum(row["histogram"]["counts"]) == row["runs"]
         assert len(row["parts_p50_ms"]) == 10
+        assert row["peak_memory_mb"] > 20
+        assert row["conditions"]["seconds"] >= 0.1
+        for verdict in row["verdicts"]:
+            assert f"**{verdict['name']}**" in done.stdout
+            assert verdict["because"] in done.stdout
         known = row["runs"] >= 1000
         assert (row["p99_ms"] is not None) == known
         assert f"{row['p50_ms']:.3f}" in done.stdout
     assert ("too few" in done.stdout) == any(
         row["p999_ms"] is None for row in result["measurements"]
     )
+
+
+def test_a_run_with_too_many_threads_fails_if_that_is_asked(model, tmp_path):
+    threads = available_threads() + 1
+    options = ("--threads", threads, "--batch", "1", "--size", "8x8", "--json", "b.json")
+    done = bench(model, "--strict", *options)
+    assert done.returncode == 1
+    assert f"**oversubscribed** 8x8: {threads} threads compute on {threads - 1} CPUs" in done.stdout
+    assert done.stderr == "adae-edge: 1 of 1 measurements are not to be used\n"
+    row = json.loads((tmp_path / "b.json").read_text())["measurements"][0]
+    assert "disturbed" not in [verdict["name"] for verdict in row["verdicts"]]
+
+
+def test_arrays_of_numbers_are_one_line_of_json():
+    value = {"a": [1, 2.5, None], "b": [{"c": []}], "text": "[ 1,  2 ]", "words": ["x", "y"]}
+    text = as_json(value)
+    assert json.loads(text) == value
+    assert '"a": [1, 2.5, null],\n' in text
 
 
 @pytest.mark.parametrize(

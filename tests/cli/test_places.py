@@ -53,8 +53,8 @@ def test_every_command_knows_a_place_that_cannot_be_written_before_it_works(
         monkeypatch.setattr(module, name, untouched)
     model, checkpoint = tmp_path / "m.onnx", tmp_path / "c.safetensors"
     for work in (
-        lambda: bench.run_bench(model, [1], [], 1.0, None, None, out, None),
-        lambda: bench.run_bench(model, [1], [], 1.0, None, None, None, out),
+        lambda: bench.run_bench(bench.BenchRequest(model, json_file=out)),
+        lambda: bench.run_bench(bench.BenchRequest(model, markdown_file=out)),
         lambda: exporter.export(checkpoint, out),
         lambda: report.run_evaluation(checkpoint, None, tmp_path / "file"),
         lambda: report.run_evaluation(checkpoint, None, tmp_path / "file" / "below"),

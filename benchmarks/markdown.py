@@ -1,0 +1,77 @@
+"""The result of ``adae-edge bench`` in Markdown, as the terminal shows it, too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Columns of the table: a figure's name, and what stands above it.
+_COLUMNS = {
+    "min_ms": "min",
+    "p50_ms": "p50",
+    "p90_ms": "p90",
+    "p95_ms": "p95",
+    "p99_ms": "p99",
+    "p999_ms": "p99.9",
+    "max_ms": "max",
+    "mean_over_p50": "mean/p50",
+    "frames_per_s": "frames/s",
+    "peak_memory_mb": "MB",
+}
+_WHOLE = frozenset({"frames_per_s", "peak_memory_mb"})
+
+
+def as_markdown(result: Mapping[str, Any]) -> str:
+    """The result as a Markdown table under a description of the machine."""
+    host, rows = result["machine"], result["measurements"]
+    lines = [
+        f"{result['model']['file']} on {host['cpu']}, {result['threads']} threads; "
+        f"{result['backend']}; adae-edge {result['versions']['adae_edge']}, "
+        f"Python {host['python']}, {host['system']}",
+        "",
+        f"load {result['load_ms']} ms, first inference {result['first_inference_ms']} ms; "
+        "times in ms, MB of memory at the peak",
+        "",
+        *_table(rows),
+    ]
+    told = [
+        f"- **{verdict['name']}** {name_of(row)}: {verdict['because']}; {verdict['do']}"
+        for row in rows
+        for verdict in row["verdicts"]
+    ]
+    return "\n".join(lines + ([""] if told else []) + told)
+
+
+def name_of(row: Mapping[str, Any]) -> str:
+    """What a measurement is of, as "640x480 in batches of 4"."""
+    size = f"{row['width']}x{row['height']}"
+    return size if row["batch"] == 1 else f"{size} in batches of {row['batch']}"
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The lines of a Markdown table of measurements."""
+    heads = ["frame", "batch", *_COLUMNS.values()]
+    cells = [
+        [f"{row['width']}x{row['height']}", str(row["batch"])]
+        + [_cell(name, row[name]) for name in _COLUMNS]
+        for row in rows
+    ]
+    return table(heads, cells)
+
+
+def table(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table whose first column is text and whose others are numbers."""
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    lines = []
+    for texts in [heads, *cells]:
+        first, *others = zip(texts, widths, strict=True)
+        padded = [first[0].ljust(first[1]), *(text.rjust(width) for text, width in others)]
+        lines.append(f"| {' | '.join(padded)} |")
+    rule = "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])])
+    return [lines[0], f"|{rule}|", *lines[1:]]
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None:
+        return "too few"
+    return f"{value:.0f}" if name in _WHOLE else f"{value:.3f}"

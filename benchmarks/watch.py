@@ -1,0 +1,270 @@
+"""What disturbed a run: CPUs that others had, quotas, clocks that fell; and its verdicts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from adae_edge.benchmarks.figures import PARTS, spread
+from adae_edge.machine import clock_mhz, cpu_cgroups, temperature_c
+
+MOST_WAITING = 0.02
+MOST_STOLEN = 0.02
+MOST_SPREAD = 0.05
+MOST_FALL = 0.05
+_CALLS_A_PART = 10  # with fewer their median is chance
+_STEAL = 7  # its place among the times of /proc/stat
+_OF_GUESTS = 8  # from here on they are counted in the others already
+
+
+class Verdict(NamedTuple):
+    """What is wrong with a run.
+
+    Attributes:
+        name: one of disturbed, throttled, oversubscribed, unstable and decode-bound.
+        because: the number that it rests on, in a sentence without a full stop.
+        do: what to do about it.
+    """
+
+    name: str
+    because: str
+    do: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.because}; {self.do}"
+
+
+@dataclass
+class Conditions:
+    """Under what a run was made; shares are of its wall time, and None is unknown.
+
+    Attributes:
+        seconds: how long it took.
+        waiting: how much of it the thread that waited longest was ready and had no CPU.
+        periods, throttled_periods: of the cgroup whose quota was reached most often, and in how
+            many of them it was.
+        throttled: for how much of the time, summed over the CPUs.
+        pressure: for how much of the time some process of this machine waited for a CPU.
+        stolen: how much of all CPUs' time the hypervisor gave to others.
+        clock_mhz, temperature_c: before and after.
+    """
+
+    seconds: float
+    waiting: float | None
+    periods: int
+    throttled_periods: int
+    throttled: float
+    pressure: float | None
+    stolen: float | None
+    clock_mhz: list[float | None]
+    temperature_c: list[float | None]
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as JSON types, shares rounded."""
+        values = asdict(self)
+        return {
+            name: round(value, 5) if isinstance(value, float) else value
+            for name, value in values.items()
+        }
+
+
+class _Quota(NamedTuple):
+    """What a cgroup's cpu.stat counts."""
+
+    periods: int = 0
+    throttled_periods: int = 0
+    throttled_s: float = 0.0
+
+
+class Watch:
+    """Watches over this process's threads and this machine from its making to ``end``."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        """
+        Args:
+            root: of the file system that has proc and sys, another one in tests.
+        """
+        self._root = root
+        self._folders = cpu_cgroups(root)
+        self._waited = self._waiting()
+        self._latest = dict(self._waited)
+        self._quotas = self._throttling()
+        self._pressure, self._ticks = self._pressure_s(), self._cpu_ticks()
+        self._clock, self._temperature = clock_mhz(root), temperature_c(root)
+        self._began = time.monotonic()
+
+    def look(self) -> None:
+        """Note how long each thread has waited, so that those count that end before the run."""
+        self._latest.update(self._waiting())
+
+    def end(self) -> Conditions:
+        """What there was since it was made."""
+        seconds = time.monotonic() - self._began
+        self.look()
+        waits = [ended - self._waited.get(thread, 0.0) for thread, ended in self._latest.items()]
+        quota = self._most_throttled()
+        pressure, ticks = self._pressure_s(), self._cpu_ticks()
+        known = pressure is not None and self._pressure is not None
+        return Conditions(
+            seconds=seconds,
+            waiting=max(waits) / seconds if waits else None,
+            periods=quota.periods,
+            throttled_periods=quota.throttled_periods,
+            throttled=quota.throttled_s / seconds,
+            pressure=(pressure - self._pressure) / seconds if known else None,  # type: ignore[operator]
+            stolen=_stolen(self._ticks, ticks),
+            clock_mhz=[self._clock, clock_mhz(self._root)],
+            temperature_c=[self._temperature, temperature_c(self._root)],
+        )
+
+    def _waiting(self) -> dict[str, float]:
+        """How long each thread of this process has waited for a CPU, seconds."""
+        waited = {}
+        for path in self._root.glob("proc/self/task/[0-9]*/schedstat"):
+            try:
+                waited[path.parent.name] = int(path.read_text().split()[1]) / 1e9
+            except (OSError, IndexError, ValueError):  # it has ended, or the kernel does not count
+                continue
+        return waited
+
+    def _throttling(self) -> dict[Path, _Quota]:
+        """What each cgroup of this process counts of its quota; both versions are read."""
+        found = {}
+        for folder in self._folders:
+            try:
+                lines = (folder / "cpu.stat").read_text().splitlines()
+                counts = {name: int(value) for name, value in map(str.split, lines)}
+            except (OSError, ValueError):
+                continue
+            seconds = counts.get("throttled_usec", 0) / 1e6 + counts.get("throttled_time", 0) / 1e9
+            found[folder] = _Quota(
+                counts.get("nr_periods", 0), counts.get("nr_throttled", 0), seconds
+            )
+        return found
+
+    def _most_throttled(self) -> _Quota:
+        """What was added in the cgroup that was throttled most."""
+        nothing, added = _Quota(), [_Quota()]
+        for folder, after in self._throttling().items():
+            before = self._quotas.get(folder, nothing)
+            pairs = zip(after, before, strict=True)
+            periods, throttled, seconds = (now - then for now, then in pairs)
+            added.append(_Quota(int(periods), int(throttled), seconds))
+        return max(added, key=lambda quota: (quota.throttled_periods, quota.periods))
+
+    def _pressure_s(self) -> float | None:
+        """Seconds since the start for which some process waited for a CPU."""
+        try:
+            words = (self._root / "proc/pressure/cpu").read_text().split()
+            return int(words[4].removeprefix("total=")) / 1e6
+        except (OSError, IndexError, ValueError):
+            return None
+
+    def _cpu_ticks(self) -> list[int]:
+        """How all CPUs spent their time, in ticks; [] where it is not told."""
+        try:
+            first = (self._root / "proc/stat").read_text().splitlines()[0]
+            return [int(word) for word in first.split()[1:]]
+        except (OSError, IndexError, ValueError):
+            return []
+
+
+def verdicts(
+    conditions: Conditions,
+    runs: int,
+    parts: Sequence[float],
+    threads: int,
+    cpus: int,
+) -> list[Verdict]:
+    """What is wrong with a run, by what was seen of it.
+
+    Each cause is named once: what a quota or too many threads explain is not called disturbed, and
+    what any of them explains is not called unstable.
+
+    Args:
+        conditions: what the watch saw.
+        runs: how many calls it made.
+        parts: the medians of its parts.
+        threads: that it computed with at a time.
+        cpus: that it may use, by affinity and quota, a part of one counted whole.
+    """
+    found = []
+    if threads > cpus:
+        found.append(
+            Verdict(
+                "oversubscribed",
+                f"{threads} threads compute on {cpus} CPUs",
+                f"give --threads, --streams and --processes whose product is at most {cpus}",
+            )
+        )
+    found += _throttled(conditions)
+    if not found:
+        found += _disturbed(conditions)
+    if not found and runs >= PARTS * _CALLS_A_PART and (apart := spread(parts)) > MOST_SPREAD:
+        found.append(
+            Verdict(
+                "unstable",
+                f"the medians of {len(parts)} parts of the run are {apart:.1%} apart, and "
+                f"{MOST_SPREAD:.0%} is the limit",
+                "run longer, and look at the course of the run in --html",
+            )
+        )
+    return found
+
+
+def _throttled(conditions: Conditions) -> list[Verdict]:
+    """The verdicts on quotas and clocks."""
+    found = []
+    if conditions.throttled_periods:
+        found.append(
+            Verdict(
+                "throttled",
+                f"a quota held the process in {conditions.throttled_periods} of "
+                f"{conditions.periods} periods",
+                "raise the cgroup's CPU quota, or give fewer --threads",
+            )
+        )
+    before, after = conditions.clock_mhz
+    if before and after and after < before * (1 - MOST_FALL):
+        found.append(
+            Verdict(
+                "throttled",
+                f"the clock fell from {before:.0f} to {after:.0f} MHz",
+                "cool the machine, raise its power limit, or measure when it is warm",
+            )
+        )
+    return found
+
+
+def _disturbed(conditions: Conditions) -> list[Verdict]:
+    """The verdicts on what else ran."""
+    if conditions.stolen is not None and conditions.stolen > MOST_STOLEN:
+        return [
+            Verdict(
+                "disturbed",
+                f"the hypervisor gave {conditions.stolen:.1%} of the CPUs to others, and "
+                f"{MOST_STOLEN:.0%} is the limit",
+                "measure when the host is quiet",
+            )
+        ]
+    if conditions.waiting is not None and conditions.waiting > MOST_WAITING:
+        return [
+            Verdict(
+                "disturbed",
+                f"a thread waited for a CPU {conditions.waiting:.1%} of the time, and "
+                f"{MOST_WAITING:.0%} is the limit",
+                "stop what else runs, or measure again when it is done",
+            )
+        ]
+    return []
+
+
+def _stolen(before: Sequence[int], after: Sequence[int]) -> float | None:
+    """How much of all CPUs' time was given to other machines; None where it is not told."""
+    passed = [now - then for now, then in zip(after, before, strict=False)]
+    if len(passed) <= _STEAL or not sum(passed[:_OF_GUESTS]):
+        return None
+    return passed[_STEAL] / sum(passed[:_OF_GUESTS])

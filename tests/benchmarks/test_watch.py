@@ -1,0 +1,164 @@
+"""What disturbs a run is seen and named, and nothing else is."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from adae_edge.benchmarks.watch import Conditions, Watch, verdicts
+from adae_edge.machine import clock_mhz, cpu_quota, power_mode
+from tests.core.test_machine import v1, write
+
+QUIET = Conditions(2.0, 0.004, 20, 0, 0.0, 0.1, 0.0, [3000.0, 2950.0], [40.0, 60.0])
+STEADY = [1.0, 1.01, 1.02, 1.0, 1.03, 1.0, 1.0, 1.0, 1.0, 1.01]
+
+# Works for a while under a watch, after what ``before`` does, and prints what it saw.
+WORK = """
+import json, sys, time
+from adae_edge.benchmarks.watch import Watch
+watch = Watch()
+until = time.monotonic() + 1.5
+while time.monotonic() < until:
+    pass
+seen = watch.end()
+print(json.dumps(seen.as_json()))
+"""
+
+
+def names(conditions=QUIET, runs=1000, parts=STEADY, threads=2, cpus=2, **changed):
+    conditions = Conditions(**{**vars(conditions), **changed})
+    return [verdict.name for verdict in verdicts(conditions, runs, parts, threads, cpus)]
+
+
+def test_nothing_is_wrong_with_a_quiet_run():
+    assert names() == []
+    assert names(waiting=None, pressure=None, stolen=None, clock_mhz=[None, None]) == []
+
+
+def test_each_cause_has_its_own_verdict_and_no_other():
+    uneven = [1.0] * 9 + [1.06]
+    assert names(waiting=0.021) == ["disturbed"]
+    assert names(waiting=0.5, parts=uneven) == ["disturbed"]
+    assert names(stolen=0.03, waiting=0.03) == ["disturbed"]
+    assert names(throttled_periods=1) == ["throttled"]
+    assert names(throttled_periods=9, throttled=0.4, waiting=0.4, parts=uneven) == ["throttled"]
+    assert names(clock_mhz=[3000.0, 2840.0]) == ["throttled"]
+    assert names(threads=3, waiting=0.4, parts=uneven) == ["oversubscribed"]
+    assert names(parts=uneven) == ["unstable"]
+    assert names(parts=uneven, runs=99) == []
+
+
+def test_a_verdict_has_its_number_and_what_to_do():
+    told = verdicts(Conditions(**{**vars(QUIET), "waiting": 0.314}), 1000, STEADY, 1, 2)
+    assert str(told[0]) == (
+        "disturbed: a thread waited for a CPU 31.4% of the time, and 2% is the limit; "
+        "stop what else runs, or measure again when it is done"
+    )
+    assert "4 threads compute on 2 CPUs" in str(verdicts(QUIET, 1000, STEADY, 4, 2)[0])
+
+
+def tree(wait_ns, pressure_us, steal, throttled, quota_file):
+    files = {
+        "proc/self/cgroup": "2:cpu:/a\n" if quota_file == "v1" else "0::/a\n",
+        "proc/self/task/7/schedstat": f"900 {wait_ns} 3\n",
+        "proc/self/task/8/schedstat": "900 1000 3\n",
+        "proc/pressure/cpu": f"some avg10=0.00 avg60=0.00 avg300=0.00 total={pressure_us}\n",
+        "proc/stat": f"cpu  100 0 0 {900 - steal} 0 0 0 {steal} 50 0\ncpu0 1 2 3\n",
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "1800000\n",
+        "sys/devices/system/cpu/cpu1/cpufreq/scaling_cur_freq": "2400000\n",
+        "sys/class/thermal/thermal_zone0/temp": "41000\n",
+        "sys/class/thermal/thermal_zone1/temp": "53500\n",
+    }
+    if quota_file == "v1":
+        stat = f"nr_periods 10\nnr_throttled {throttled}\nthrottled_time {throttled * 10**9}\n"
+        return files | v1("a", 50_000) | {"sys/fs/cgroup/cpu/a/cpu.stat": stat}
+    stat = f"usage_usec 5\nnr_periods 10\nnr_throttled {throttled}\nthrottled_usec {throttled}\n"
+    return files | {
+        "sys/fs/cgroup/a/cpu.max": "50000 100000\n",
+        "sys/fs/cgroup/a/cpu.stat": stat,
+    }
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_watch_tells_what_was_added_since(tmp_path, monkeypatch, version):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    write(tmp_path, tree(5 * 10**8, 10**6, 0, 1, version))
+    watch = Watch(tmp_path)
+    write(tmp_path, {"proc/self/task/9/schedstat": f"900 {2 * 10**9} 1\n"})  # begins and ends
+    watch.look()
+    (tmp_path / "proc/self/task/9/schedstat").unlink()
+    write(tmp_path, tree(15 * 10**8, 3 * 10**6, 90, 4, version))
+    files = {"sys/devices/system/cpu/cpu1/cpufreq/scaling_cur_freq": "2000000\n"}
+    write(tmp_path, files)
+    ticks = (tmp_path / "proc/stat").read_text().replace("cpu  100", "cpu  1000")
+    (tmp_path / "proc/stat").write_text(ticks)
+    now[0] += 10
+    seen = watch.end()
+    assert (seen.seconds, seen.waiting) == (10, pytest.approx(0.2))  # of the thread that has ended
+    assert (seen.periods, seen.throttled_periods) == (0, 3)
+    assert seen.throttled == pytest.approx(0.3 if version == "v1" else 3e-7)
+    assert seen.pressure == pytest.approx(0.2)
+    assert seen.stolen == pytest.approx(90 / 900)
+    assert seen.clock_mhz == [2400, 2000]
+    assert seen.temperature_c == [53.5, 53.5]
+    assert json.loads(json.dumps(seen.as_json()))["throttled_periods"] == 3
+    assert cpu_quota(tmp_path) == 0.5
+
+
+def test_a_machine_that_tells_nothing_is_no_reproach(tmp_path):
+    seen = Watch(tmp_path).end()
+    assert (seen.waiting, seen.pressure, seen.stolen) == (None, None, None)
+    assert verdicts(seen, 1000, STEADY, 2, 2) == []
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text("processor : 0\ncpu MHz\t\t: 2596.144\n")
+    assert clock_mhz(tmp_path) == 2596.144
+
+
+def test_the_power_mode_of_a_jetson_as_recorded():
+    assert power_mode("NV Power Mode: MAXN_SUPER\n2\n") == "MAXN_SUPER (2)"
+    assert power_mode("NVPM WARN: fan mode is not set!\nNV Power Mode: 15W\n0\n") == "15W (0)"
+    assert power_mode("command failed") is None
+
+
+def seen_by_work(before=None):
+    done = subprocess.run(
+        [sys.executable, "-c", WORK], capture_output=True, text=True, check=True, preexec_fn=before
+    )
+    return Conditions(**json.loads(done.stdout))
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="no counts of the scheduler")
+def test_a_busy_neighbour_on_the_same_cpu_is_named():
+    cpu = {min(os.sched_getaffinity(0))}
+
+    def pinned():
+        os.sched_setaffinity(0, cpu)
+
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"], preexec_fn=pinned)
+    try:
+        seen = seen_by_work(pinned)
+    finally:
+        busy.kill()
+        busy.wait()
+    assert seen.waiting > 0.2
+    assert [verdict.name for verdict in verdicts(seen, 1000, STEADY, 1, 1)] == ["disturbed"]
+
+
+def test_a_quota_that_is_reached_is_named():
+    group = Path("/sys/fs/cgroup/cpu") / f"adae-edge-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "cpu.cfs_quota_us").write_text("30000")
+    except OSError:
+        pytest.skip("quotas of cgroups cannot be set here")
+    try:
+        seen = seen_by_work(lambda: (group / "cgroup.procs").write_text(str(os.getpid())))
+    finally:
+        group.rmdir()
+    assert seen.throttled_periods > 2
+    assert [verdict.name for verdict in verdicts(seen, 1000, STEADY, 1, 1)] == ["throttled"]
