@@ -16,7 +16,7 @@ from adae_edge.runtime.sinks.sink import PIXELS, ROWS, Keeping, Sink
 from adae_edge.secrets import filled_in
 
 _SUFFIXES = {"db": "sqlite", "mp4": "video"}
-_NO_SINKS = {"registry", "sink", "rows", "table", "queued", "target"}
+_NO_SINKS = {"registry", "sink", "rows", "table", "queued", "target", "shared"}
 _log = logging.getLogger(__name__)
 
 

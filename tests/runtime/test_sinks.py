@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
+from adae_edge.cli.app import app
 from adae_edge.errors import SinkError, UsageError
 from adae_edge.runtime.frame import Event, Frame, Scored
 from adae_edge.runtime.sinks import rows
@@ -292,6 +294,22 @@ def test_names_of_sinks(tmp_path, monkeypatch, spec):
 def test_unknown_sinks(spec):
     with pytest.raises(UsageError, match="there is no sink"):
         open_sink(spec)
+
+
+def test_every_file_of_the_folder_with_a_sink_is_named_in_the_help_and_in_the_complaint():
+    folder = Path(rows.__file__).parent
+    named = {path.stem for path in folder.glob("*.py") if "\nSINK = " in path.read_text()}
+    assert len(named) == 11
+    with pytest.raises(UsageError) as refused:
+        open_sink("shared:x")
+    (option,) = (
+        option
+        for option in typer.main.get_command(app).commands["score"].params
+        if option.name == "to"
+    )
+    for text in (str(refused.value), option.help):
+        words = set(re.findall(r"\w+", text.partition(": ")[2]))
+        assert named - words == {"mqtts", "http"}  # forms of mqtt and https
 
 
 def test_a_folder_that_is_not_there_and_one_that_is(tmp_path):
