@@ -9,6 +9,7 @@ from adae_edge.errors import DeviceError, printable
 
 _COMPUTE_CAPABILITY_MAJOR = 75  # of CUdevice_attribute in cuda.h
 _COMPUTE_CAPABILITY_MINOR = 76
+_NO_DEVICE = 100  # of CUresult
 
 
 class Gpu(NamedTuple):
@@ -63,5 +64,7 @@ def _gpu(cuda: Any, index: int) -> Gpu:
 
 
 def _check(code: int) -> None:
+    if code == _NO_DEVICE:
+        raise DeviceError("the NVIDIA driver sees no GPU")
     if code:
         raise DeviceError(f"the NVIDIA driver cannot be used, CUDA error {code}")

@@ -13,6 +13,11 @@ from typing import Any
 
 # The lowest clock that is allowed, and the largest that there is.
 _CLOCK_LIMITS = ("scaling_min_freq", "cpuinfo_max_freq")
+# The limit and the use of a cgroup's memory, in both versions.
+_MEMORY_FILES = (
+    ("memory.max", "memory.current"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
 
 
 def machine() -> dict[str, Any]:
@@ -60,7 +65,30 @@ def cpu_quota(root: Path = Path("/")) -> float | None:
 
 
 def cpu_cgroups(root: Path = Path("/")) -> list[Path]:
-    """The folders of this process's cgroup and of those above it that tell of CPU time.
+    """The folders of this process's cgroup and of those above it that tell of CPU time."""
+    return _cgroups(root, "cpu")
+
+
+def free_memory(root: Path = Path("/")) -> int | None:
+    """Bytes of memory that this process may still take, by system and cgroups; None if unknown."""
+    free = []
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        free += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
+    except (OSError, ValueError, IndexError):
+        pass
+    for folder in _cgroups(root, "memory"):
+        for most, used in _MEMORY_FILES:
+            try:
+                left = int((folder / most).read_text()) - int((folder / used).read_text())
+            except (OSError, ValueError):  # no such file, or "max"
+                continue
+            free.append(max(0, left))
+    return min(free, default=None)
+
+
+def _cgroups(root: Path, controller: str) -> list[Path]:
+    """The folders of this process's cgroup and of those above it, of one controller.
 
     Both versions of cgroups are read.
     """
@@ -73,8 +101,8 @@ def cpu_cgroups(root: Path = Path("/")) -> list[Path]:
         _, controllers, group = line.split(":", 2)
         if not controllers:
             top = root / "sys/fs/cgroup"
-        elif "cpu" in controllers.split(","):
-            top = root / "sys/fs/cgroup/cpu"
+        elif controller in controllers.split(","):
+            top = root / "sys/fs/cgroup" / controller
         else:
             continue
         # In a container that sees its own cgroup alone, "group" may be a place outside: the top is

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from adae_edge.batch import Batch
 from adae_edge.benchmarks.apart import Apart
 from adae_edge.benchmarks.figures import summary
-from adae_edge.benchmarks.load import Load, ModelJob, measure_model
+from adae_edge.benchmarks.load import Load, ModelJob, check_memory, measure_model
 from adae_edge.benchmarks.markdown import as_markdown
 from adae_edge.benchmarks.record import record
 from adae_edge.benchmarks.watch import Conditions, verdicts
@@ -94,6 +94,8 @@ def run_bench(
         load_ms = _ms_since(began)
         contract, backend, graph = scorer.contract, scorer.backend.name, scorer.model
         sizes = sizes or usual_sizes(contract)
+        for size in sizes:
+            check_memory(contract, size, max(request.batches))
         frame = random_frames(1, sizes[0], contract.channels)
         began = time.perf_counter()
         scorer.score(*Batch.of_pictures(frame, contract).arrays())
@@ -108,8 +110,10 @@ def run_bench(
             job = ModelJob(
                 request.model, request.device, request.threads, size, batch, request.seconds
             )
-            if not apart.stopped and (found := apart.measure(measure_model, [job])):
-                rows.append(row_of(job, found))
+            if not apart.stopped:
+                rows.append(row_of(job, apart.measure(measure_model, [job])))
+    if not rows:  # stopped before there was anything
+        return Outcome({}, [])
 
     # print and write
     result = record(
@@ -125,6 +129,7 @@ def run_bench(
         threads=request.threads or available_threads(),
         load_ms=round(load_ms, 2),
         first_inference_ms=round(first_ms, 2),
+        stopped=apart.stopped,
         measurements=rows,
     )
     outcome = Outcome(result, _failures(request, result))

@@ -22,6 +22,7 @@ from adae_edge.benchmarks.record import peak_memory_mb
 from adae_edge.benchmarks.watch import Watch
 from adae_edge.contract import Contract
 from adae_edge.errors import UsageError
+from adae_edge.machine import free_memory
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.threads import start
 
@@ -29,7 +30,7 @@ MIN_RUNS = 20
 WARM_UP_S = 0.3
 _POOL_BYTES = 2**26  # of frames that take turns; more than most caches hold
 _MOST_ARRAYS = 256
-_FEWEST_ARRAYS = 4
+_FEWEST_ARRAYS = 2
 _NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
 _MOST = re.compile(r"max:(p\d+)\s*<\s*(\d{1,9}(?:\.\d{1,9})?)(ms|s)")
 
@@ -170,6 +171,23 @@ def arrays_for(size: tuple[int, int], channels: int, batch: int) -> int:
     return min(_MOST_ARRAYS, max(_FEWEST_ARRAYS, fitting))
 
 
+def check_memory(contract: Contract, size: tuple[int, int], batch: int) -> None:
+    """Refuse a batch whose frames, as many as take turns, do not fit into the memory.
+
+    Raises:
+        UsageError: they do not.
+    """
+    width, height = size
+    itemsize = 1 if contract.kind == "image" else 4
+    frames = arrays_for(size, contract.channels, batch) * batch
+    needed, free = frames * width * height * contract.channels * itemsize, free_memory()
+    if free is not None and needed > free:
+        raise UsageError(
+            f"batches of {batch} frames of {width}x{height} take {needed / 1e9:.1f} GB, and "
+            f"{free / 1e9:.1f} GB of memory are free"
+        )
+
+
 def warm_up(call: Callable[[], object]) -> None:
     """Call for a third of a second, at least once, before anything is measured."""
     until = time.perf_counter() + WARM_UP_S
@@ -189,17 +207,19 @@ def closed(
     Args:
         call: what is timed.
         seconds: how long.
-        stopped: asked between two calls whether to end early.
+        stopped: asked after each call whether to end early.
         least: calls that are made, however long they take.
     """
     load = Load()
     began = ended = time.perf_counter()
-    while (ended - began < seconds or len(load.times_s) < least) and not stopped():
+    while ended - began < seconds or len(load.times_s) < least:
         started = time.perf_counter()
         call()
         ended = time.perf_counter()
         load.times_s.append(ended - started)
         load.ended_s.append(ended)
+        if stopped():
+            break
     load.wall_s = ended - began
     return load
 
@@ -216,15 +236,13 @@ def open_loop(
         call: what is timed.
         rate: calls that are due in a second.
         seconds: how long calls become due, and at least 20 of them; all that are due are done.
-        stopped: asked between two calls whether to end early.
+        stopped: asked after each call whether to end early.
     """
     load = Load()
     calls = max(MIN_RUNS, math.ceil(rate * seconds))
     began = ended = time.perf_counter()
     for number in range(calls):
         due = began + number / rate
-        if stopped():
-            break
         if (early := due - time.perf_counter()) > 0:
             time.sleep(early)
         started = time.perf_counter()
@@ -234,6 +252,8 @@ def open_loop(
         ended = time.perf_counter()
         load.times_s.append(ended - due)
         load.ended_s.append(ended)
+        if stopped():
+            break
     load.wall_s = ended - began
     return load
 

@@ -302,8 +302,9 @@ def _eight_bits(
 def frame_size(text: str) -> tuple[int, int]:
     """Read WIDTHxHEIGHT as width and height, pixels; raises UsageError for anything else."""
     sizes = text.lower().split("x")
-    whole = len(sizes) == 2 and all(size.isdecimal() for size in sizes)
-    if not whole or not all(0 < int(size) <= MAX_SIDE for size in sizes):
+    if len(sizes) != 2 or not all(size.isdecimal() for size in sizes):
         raise UsageError(f"a frame size is WIDTHxHEIGHT, as 640x480, and {text} is something else")
+    if not all(0 < int(size) <= MAX_SIDE for size in sizes):
+        raise UsageError(f"a frame has 1x1 to {MAX_SIDE}x{MAX_SIDE} pixels, and not {text}")
     width, height = map(int, sizes)
     return width, height

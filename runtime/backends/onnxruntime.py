@@ -18,6 +18,7 @@ from adae_edge.contract import Contract
 from adae_edge.devices import DEVICES
 from adae_edge.errors import DeviceError, ModelFileError, UsageError, first_line, printable
 from adae_edge.extras import needs
+from adae_edge.gpu import ask_driver
 from adae_edge.interface import Port, inputs_of, outputs_of
 from adae_edge.machine import available_threads
 from adae_edge.runtime.backends.backend import closed, ms_since
@@ -246,6 +247,12 @@ def _load(
 
 
 def _unusable(device: str, reason: str) -> DeviceError:
+    """The error of a device that cannot be used; of a GPU what its driver says, before others."""
+    if DEVICES[device].extra == "gpu":
+        try:
+            ask_driver()
+        except DeviceError as error:
+            reason = str(error)
     reason = first_line(reason or "ONNX Runtime does not say why")
     return DeviceError(f"{device} cannot be used, and nothing else is used in its place: {reason}")
 

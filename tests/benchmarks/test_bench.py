@@ -3,18 +3,24 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from adae_edge.benchmarks import record
 from adae_edge.benchmarks.against import graphs
+from adae_edge.benchmarks.apart import Apart
 from adae_edge.benchmarks.bench import as_json
 from adae_edge.benchmarks.paired import Comparison, Ratio, in_turns
+from adae_edge.cli import app as cli
+from adae_edge.cli import main
 from adae_edge.machine import available_threads
-from tests.support.models import mean_model
+from tests.support.models import HANGS_S, mean_model
 
 
 def run_module(name, *arguments, cwd, **variables):
@@ -93,17 +99,72 @@ def test_arrays_of_numbers_are_one_line_of_json():
 @pytest.mark.parametrize(
     "wrong",
     [
-        ("--batch", "0"),
-        ("--batch", "many"),
-        ("--size", "20"),
-        ("--size", "0x5"),
-        ("--device", "tpu"),
+        (("--batch", "0"), "a batch has at least one frame"),
+        (("--batch", "many"), "--batch takes whole numbers"),
+        (
+            ("--batch", "1,1000000", "--size", "640x480"),
+            "batches of 1000000 frames of 640x480 take 1843.2 GB, and ",
+        ),
+        (("--size", "20"), "20 is something else"),
+        (("--size", "0x5"), "a frame has 1x1 to 8192x8192 pixels, and not 0x5"),
+        (("--size", "9000x9000"), "a frame has 1x1 to 8192x8192 pixels, and not 9000x9000"),
+        (("--device", "tpu"), "there is no device tpu"),
+        (("--json", "nowhere/b.json"), "there is no folder"),
+        (("--markdown", "nowhere/b.md"), "there is no folder"),
     ],
 )
-def test_wrong_use_is_one_sentence_and_exit_code_2(model, wrong):
-    done = bench(model, *wrong)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
+def test_wrong_use_is_one_sentence_and_exit_code_2(model, monkeypatch, capsys, wrong):
+    options, sentence = wrong
+    monkeypatch.chdir(model.parent)
+    monkeypatch.setattr(sys, "argv", ["adae-edge", "bench", str(model), *options])
+    monkeypatch.setattr(Apart, "measure", untouched)
+    monkeypatch.setattr(cli, "listen", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    printed = capsys.readouterr()
+    assert ended.value.code == 2
+    assert sentence in printed.err
+    assert (printed.err.count("\n"), printed.out) == (1, "")
+    assert [path.name for path in model.parent.iterdir()] == ["m.onnx"]
+
+
+def untouched(*arguments):
+    pytest.fail("the measuring began")
+
+
+def test_ctrl_c_prints_and_writes_what_there_is(model, tmp_path):
+    sizes = ("--size", "20x10", "--size", "64x48", "--batch", "1", "--json", "b.json")
+    running = subprocess.Popen(
+        [sys.executable, "-m", "adae_edge", "bench", str(model), "--seconds", "600", *sizes],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not measures(running.pid):
+        assert running.poll() is None
+        time.sleep(0.1)
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+    printed, complained = running.communicate(timeout=HANGS_S)
+    assert (running.returncode, complained) == (130, "adae-edge: stopped\n")
+    result = json.loads((tmp_path / "b.json").read_text())
+    assert result["stopped"] is True
+    assert [row["width"] for row in result["measurements"]] == [20]
+    assert result["measurements"][0]["runs"] > 0
+    assert "20x10" in printed
+
+
+def measures(pid):
+    """Whether a process has one that measures, with the model loaded."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            if parent == pid and "onnxruntime" in (path.parent / "maps").read_text():
+                return "Threads:\t1\n" not in (path.parent / "status").read_text()
+        except (OSError, ValueError, IndexError):
+            continue
+    return False
 
 
 def test_the_command_in_a_record_has_no_folders_of_the_machine(monkeypatch):

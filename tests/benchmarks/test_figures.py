@@ -167,9 +167,9 @@ def test_a_late_call_counts_its_waiting_and_the_queue_grows(clock):
 
 def test_a_loop_that_is_stopped_keeps_what_it_has(clock):
     clock.work = 0.5
-    ends = iter([False] * 3 + [True])
-    assert len(load.closed(clock.call, 10, lambda: next(ends)).times_s) == 3
     ends = iter([False] * 2 + [True])
+    assert len(load.closed(clock.call, 10, lambda: next(ends)).times_s) == 3
+    ends = iter([False, True])
     assert len(load.open_loop(clock.call, 1, 10, lambda: next(ends)).times_s) == 2
 
 

@@ -19,7 +19,7 @@ def folder(tmp_path):
         (["score", "m.onnx", "m.onnx", "--to", "jsonl:m.onnx"], 1),
         (["score", "m.onnx", ".", "--to", "jsonl:a.jsonl", "--to", "jsonl:a.jsonl"], 2),
         (["score", "m.onnx", ".", "--threads", "1000"], 2),
-        (["bench", "m.onnx", "--seconds", "0.1", "--batch", "99999999999"], 1),
+        (["bench", "m.onnx", "--seconds", "0.1", "--batch", "99999999999"], 2),
         (["bench", "m.onnx", "--seconds", "0.1", "--batch", "1", "--json", "."], 2),
         (["train", "digits", "--anomalous", "0", "--side", "0"], 2),
         (["train", "digits", "--anomalous", "0", "--network", ""], 2),

@@ -63,6 +63,7 @@ def test_the_driver_tells_its_version_and_its_gpus(libraries):
 
 def test_a_driver_that_cannot_be_used_says_why(libraries):
     assert ask(libraries, CODE="999") == "the NVIDIA driver cannot be used, CUDA error 999 None"
+    assert ask(libraries, CODE="100") == "the NVIDIA driver sees no GPU None"
 
 
 def test_without_a_driver_there_is_no_gpu(tmp_path):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from adae_edge.machine import available_threads
+from adae_edge.machine import available_threads, free_memory
 
 
 def write(root, files):
@@ -72,3 +72,25 @@ def test_an_affinity_below_the_quota_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {5})
     write(tmp_path, {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "200000 100000\n"})
     assert available_threads(tmp_path) == 1
+
+
+@pytest.mark.parametrize(
+    ("group", "files", "expected"),
+    [
+        ("0::/\n", {}, 4096),
+        ("0::/a\n", {"a/memory.max": "max\n", "a/memory.current": "5\n"}, 4096),
+        ("0::/a\n", {"a/memory.max": "3000\n", "a/memory.current": "1000\n"}, 2000),
+        ("0::/a\n", {"a/memory.max": "3000\n", "a/memory.current": "3001\n"}, 0),
+        (
+            "4:memory:/x\n",
+            {"memory/x/memory.limit_in_bytes": "900", "memory/x/memory.usage_in_bytes": "400"},
+            500,
+        ),
+    ],
+)
+def test_memory_is_free_as_far_as_system_and_cgroup_allow(tmp_path, group, files, expected):
+    write(tmp_path, {"proc/meminfo": "MemTotal: 9 kB\nMemAvailable:  4 kB\n"})
+    write(tmp_path, {"proc/self/cgroup": group})
+    write(tmp_path, {f"sys/fs/cgroup/{name}": text for name, text in files.items()})
+    assert free_memory(tmp_path) == expected
+    assert free_memory(tmp_path / "nowhere") is None

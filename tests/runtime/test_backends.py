@@ -18,6 +18,7 @@ from adae_edge.errors import DeviceError, ModelFileError, UsageError, WriteError
 from adae_edge.formats import modelfile
 from adae_edge.formats.files import write_atomically, write_json
 from adae_edge.runtime import Scorer
+from adae_edge.runtime.backends import onnxruntime as backend
 from tests.support.models import mean_model, run
 
 
@@ -113,6 +114,20 @@ def test_a_device_that_this_onnxruntime_has_not_names_its_package(tmp_path, devi
 def test_the_help_names_every_device(tmp_path, command):
     help_of = run(command, "--help", cwd=tmp_path, COLUMNS="200").stdout
     assert all(device in help_of for device in DEVICES)
+
+
+def test_a_gpu_that_cannot_be_used_says_what_its_driver_says(monkeypatch):
+    def none():
+        raise DeviceError("the NVIDIA driver sees no GPU")
+
+    cpp = "CUDA_CALL /onnxruntime_src/cuda_call.cc:129 CUDA failure 100: no CUDA-capable device"
+    monkeypatch.setattr(backend, "ask_driver", none)
+    told = "cannot be used, and nothing else is used in its place: the NVIDIA driver sees no GPU"
+    for device in ("cuda", "tensorrt"):
+        assert str(backend._unusable(device, cpp)) == f"{device} {told}"
+    assert "sees no GPU" not in str(backend._unusable("openvino", "a library is missing"))
+    monkeypatch.setattr(backend, "ask_driver", lambda: None)
+    assert str(backend._unusable("cuda", "no library")).endswith("in its place: no library")
 
 
 @pytest.mark.parametrize("threads", [0, -1, 257, 10**9])
