@@ -1,24 +1,23 @@
 """The sink for Prometheus: what it tells, to whom, and that nobody can hold it up."""
 
-import json
 import socket
 import subprocess
 import threading
 import time
 import urllib.request
-from contextlib import contextmanager
 
 import pytest
 from PIL import Image
 
 from adae_edge.benchmarks.peers.processes import free_port
 from adae_edge.benchmarks.peers.processes import peer as process
+from adae_edge.benchmarks.peers.scraper import scraper
 from adae_edge.errors import SinkError, UsageError
 from adae_edge.runtime import Event, open_sink
 from adae_edge.runtime.frame import Frame, Scored
 from adae_edge.runtime.sinks import prometheus
 from tests.support.models import HANGS_S, command, mean_model, run
-from tests.support.peers import peer
+from tests.support.peers import peer, peers
 from tests.support.streams import frame
 
 
@@ -109,36 +108,6 @@ def test_promtool_has_nothing_to_say_against_the_names(sink):
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
-@contextmanager
-def server(folder, port):
-    """A Prometheus that scrapes a port twice a second, and a function that asks it."""
-    program = peer("prometheus")
-    own = free_port()
-    (folder / "prometheus.yml").write_text(
-        "global: {scrape_interval: 500ms, scrape_timeout: 500ms}\n"
-        "scrape_configs:\n"
-        f"- {{job_name: edge, static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}\n"
-    )
-    arguments = [
-        program,
-        f"--config.file={folder / 'prometheus.yml'}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address=127.0.0.1:{own}",
-    ]
-
-    def ask(query):
-        url = f"http://127.0.0.1:{own}/api/v1/query?query={query}"
-        try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
-                found = json.load(answer)["data"]["result"]
-        except OSError:
-            return None
-        return float(found[0]["value"][1]) if found else None
-
-    with process(arguments) as started:
-        yield started, ask
-
-
 def wait_until(what):
     deadline = time.monotonic() + HANGS_S
     while not what():
@@ -152,19 +121,21 @@ def test_a_prometheus_server_has_what_the_command_scored(tmp_path):
     arguments = ("grey.onnx", "synthetic://?fps=50&size=64x48", "--alarm", "1/1")
     sinks = ("--to", f"prometheus:{port}", "--to", "jsonl:rows.jsonl")
     with (
-        server(tmp_path, port) as (scraper, ask),
+        peers(),
+        scraper(tmp_path, port) as prometheus_server,
         process(command("score", *arguments, *sinks), cwd=tmp_path) as scoring,
     ):
+        ask = prometheus_server.ask
         wait_until(lambda: (ask("adae_edge_frames_total") or 0) > 60)
         assert ask("adae_edge_up") == 1
         assert ask("adae_edge_threshold") == 100
         assert ask("adae_edge_score") > 0
         assert ask("adae_edge_alarm_active") in (0, 1)
         assert ask("sum(scrape_samples_scraped)") > 60
-        scraper.freeze()  # whoever asks and never reads holds nothing up
+        prometheus_server.peer.freeze()  # whoever asks and never reads holds nothing up
         rows = (tmp_path / "rows.jsonl").read_text().count("\n")
         wait_until(lambda: (tmp_path / "rows.jsonl").read_text().count("\n") > rows + 100)
-        scraper.thaw()
+        prometheus_server.peer.thaw()
         seen = ask("adae_edge_frames_total") or 0
         wait_until(lambda: (ask("adae_edge_frames_total") or 0) > max(seen, rows))
         scoring.process.terminate()

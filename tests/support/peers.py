@@ -19,7 +19,6 @@ PACKAGES = {
     "ffmpeg": "ffmpeg",
     "ffprobe": "ffmpeg",
     "systemd-analyze": "systemd",
-    "prometheus": "prometheus",
     "promtool": "prometheus",
 }
 
