@@ -70,7 +70,17 @@ class Numbers:
         for name, push in pushes.items():
             element = media.get_element().get_by_name(name)  # type: ignore[attr-defined]
             if element is not None:
-                threading.Thread(target=push, args=(element,), daemon=True).start()
+                threading.Thread(target=self.begin, args=(push, element), daemon=True).start()
+
+    def begin(self, push: Callable[[object], None], element: object) -> None:
+        """Push once the media plays.
+
+        A buffer that comes while it starts may be stamped with the hours that the machine is up,
+        and the media waits as long before it sends it.
+        """
+        while element.get_state(0)[1] != Gst.State.PLAYING:  # type: ignore[attr-defined]
+            time.sleep(0.005)
+        push(element)
 
     def push(self, element: object) -> None:
         """Push until the media is gone."""
