@@ -36,6 +36,7 @@ from adae_edge.benchmarks.faults import (
 from adae_edge.benchmarks.faults.fault import FAULTS, Fault
 from adae_edge.benchmarks.faults.lab import Lab, WrongError
 from adae_edge.benchmarks.peers.processes import MissingPeer
+from adae_edge.machine import machine
 
 # Their import fills the table.
 MODULES = (
@@ -55,10 +56,11 @@ MODULES = (
 _ABOUT = (
     "    python -m adae_edge.benchmarks.faults --json FILE --markdown FILE",
     "",
+    "`--only 3,15` does some of them again, and the JSON has the command and the machine of each.",
     "Frames are numbered pictures, and the model's score is the number that it reads, so that each",
     "row tells which frame it is about. Lost rows are missing, doubled ones are there twice, and",
     "false ones are about a frame that nobody sent, or have a time at which it was not made.",
-    "Seconds were taken on two busy cores, in several runs.",
+    "Seconds were taken on busy cores, in several runs.",
 )
 _HEADER = (
     "| # | done | seen | recovered s | lost | doubled | false |\n|---|---|---|---:|---:|---:|---:|"
@@ -82,11 +84,11 @@ def main(
         json.loads(json_file.read_text())["faults"] if json_file and json_file.exists() else {}
     )
     for each in chosen:
-        results[each.number] = result = attempt(each)
+        result = attempt(each)
+        results[each.number] = result | {"command": record.command(), "machine": _machine()}
         typer.echo(_line(each.number, result))
         if json_file:
-            text = json.dumps(record.record(faults=_sorted(results)), indent=1)
-            json_file.write_text(text + "\n")
+            json_file.write_text(json.dumps({"faults": _sorted(results)}, indent=1) + "\n")
     if markdown_file:
         markdown_file.write_text(table(_sorted(results)))
     if any(results[each.number]["outcome"] == "wrong" for each in chosen):
@@ -110,6 +112,13 @@ def attempt(each: Fault) -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)
     result["seen"] = result["seen"].replace(f"{folder / 'lab'}/", "").replace(str(folder), "LAB")
     return result | {"seconds": round(time.monotonic() - begun, 1)}
+
+
+def _machine() -> str:
+    """This machine in a few words; each result has them, because they come in several runs."""
+    known = machine()
+    cpu, python = f"{known['usable_cpus']} CPUs of {known['cpu']}", f"Python {known['python']}"
+    return ", ".join([cpu, f"{known['memory_gb']} GB", known["system"], python])
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
