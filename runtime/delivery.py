@@ -96,6 +96,8 @@ class _Outlet:
             if self.late is None:
                 told.append(f"{error}; results are held back")
             self.late = error
+        except BrokenPipeError:
+            self.gone = True
         return [self._event(detail) for detail in told]
 
     def miss(self, item: Delivered) -> None:
@@ -186,18 +188,18 @@ class Delivery:
                 self._room.release()
             except queue.Empty:
                 items = ()
-            if items is None:
-                for sink in self.sinks:
-                    sink.drain()
             left: deque[Delivered] = deque(items or ())
-            if items is None or time.monotonic() - flushed >= _FLUSH_S:
-                left.extend(event for outlet in self._outlets for event in outlet.flush())
-                flushed = time.monotonic()
             try:
+                if items is None:
+                    for sink in self.sinks:
+                        sink.drain()
+                if items is None or time.monotonic() - flushed >= _FLUSH_S:
+                    flushed = time.monotonic()
+                    left.extend(event for outlet in self._outlets for event in outlet.flush())
                 if self._error is None:
                     self._hand_all(left, for_ever)
             except BaseException as error:  # raised where results are put
-                self._error = error
+                self._error = self._error or error
             if isinstance(self._error, SinkError):
                 for item in left:
                     for outlet in self._outlets:

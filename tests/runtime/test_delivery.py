@@ -142,3 +142,30 @@ def test_a_shared_sink_is_called_by_one_thread_at_a_time():
         [("camera:0", 40)],
         0,
     )
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), OSError(5, "Input/output error")])
+def test_what_a_sink_raises_as_it_flushes_ends_the_stream_and_hangs_nothing(
+    scorer, monkeypatch, error
+):
+    monkeypatch.setattr("adae_edge.runtime.delivery._FLUSH_S", 0.0)
+
+    class Broken(Kept):
+        def flush(self):
+            raise error
+
+    with pytest.raises(type(error)) as raised:
+        Stream(scorer, Listed(*map(frame, range(300))), [Kept(), Broken()]).run()
+    assert raised.value is error
+
+
+def test_a_pipe_that_breaks_as_it_is_flushed_is_left_alone(scorer, monkeypatch):
+    monkeypatch.setattr("adae_edge.runtime.delivery._FLUSH_S", 0.0)
+
+    class Pipe(Kept):
+        def flush(self):
+            raise BrokenPipeError
+
+    Stream(scorer, Listed(*map(frame, range(30))), [kept := Kept(), pipe := Pipe()]).run()
+    assert [scored.frame.id for scored in kept.results] == list(range(30))
+    assert len(pipe.results) < 30
