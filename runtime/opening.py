@@ -42,7 +42,7 @@ class StreamRequest:
         device: as for ``Scorer``.
         threads: as for ``Scorer``.
         max_latency: seconds that a small frame may wait for others to be scored with.
-        jobs: how many pictures of files are decoded at once.
+        jobs: how many files are decoded at once; as in ``Wanted``.
         exact: whether no frame is shrunk while it is decoded.
         keeping: how sinks keep rows, and whether they go on where they ended.
         alarm: when a source has an alarm, as for ``Alarm``; None for never.
@@ -59,7 +59,7 @@ class StreamRequest:
     device: str | None = None
     threads: int | None = None
     max_latency: float = MAX_LATENCY_S
-    jobs: int = 1
+    jobs: int | None = None
     exact: bool = False
     keeping: Keeping = ROWS
     alarm: str | None = None

@@ -65,8 +65,14 @@ def score(
         ),
     ] = "20ms",
     jobs: Annotated[
-        int, typer.Option(min=1, max=256, help="How many picture files are decoded at once.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            max=256,
+            help="How many files are decoded at once [default: one picture; a DICOM file on each "
+            "CPU that this process may use].",
+        ),
+    ] = None,
     exact: Exact = False,
     resume: Annotated[
         bool,

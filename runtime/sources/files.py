@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,7 +12,9 @@ from adae_edge.decoding.folders import Listing, left_out_words, list_folder
 from adae_edge.decoding.images import decode_image, decode_shrunk
 from adae_edge.decoding.kinds import is_dicom
 from adae_edge.decoding.rules import DICOM, PICTURES, TIFF, rule_of
+from adae_edge.decoding.workers import Answer, Workers
 from adae_edge.errors import FrameError, NoPicture, SourceError, UsageError
+from adae_edge.machine import available_threads
 from adae_edge.runtime.frame import Event, Frame, Whole
 from adae_edge.runtime.sources.source import Source, Wanted, failure
 from adae_edge.runtime.threads import in_order
@@ -36,6 +38,7 @@ class Files(Source):
         wanted.check_pictures(place)
         self._place, self._window, self._bits = place, wanted.window, wanted.bits
         self._jobs, self._shrinking, self._done = wanted.jobs, wanted.shrinking, wanted.done
+        self._workers = Workers(wanted.jobs or available_threads())
         listing = self._find(place)
         self._paths, self._unreadable = listing.files, listing.unreadable
         self.left_out: Counter[str] = listing.left_out
@@ -60,24 +63,41 @@ class Files(Source):
         """Each frame of each file, or the failure of what cannot be read."""
         for sentence in self._unreadable:
             yield failure(self._place, sentence)
-        found = in_order(self._found, self._paths, self._jobs)
-        for path, frames in zip(self._paths, found, strict=True):
-            try:
-                if isinstance(frames, FrameError):
-                    raise frames
-                yield from frames
-            except FrameError as error:
-                if isinstance(error, NoPicture) and self._is_folder:
-                    self.left_out["without a picture"] += 1
-                else:
-                    yield failure(str(path), error)
+        try:
+            for path, frames in self._ahead():
+                try:
+                    if isinstance(frames, FrameError):
+                        raise frames
+                    yield from frames
+                except FrameError as error:
+                    if self._stopping:
+                        return
+                    if isinstance(error, NoPicture) and self._is_folder:
+                        self.left_out["without a picture"] += 1
+                    else:
+                        yield failure(str(path), error)
+        finally:
+            self._workers.close()
 
-    def _found(self, path: Path) -> Iterable[Frame | Event] | FrameError:
-        """The picture of a file, decoded now, or the frames of a DICOM file, as they are taken."""
+    def _ahead(self) -> Iterator[tuple[Path, Iterable[Frame | Event] | FrameError]]:
+        """What each file gives; DICOM files are asked for ahead, so that no process waits."""
+        asked: deque[tuple[Path, Iterable[Frame | Event]]] = deque()
+        found = in_order(self._found, self._paths, self._jobs or 1)
+        for path, frames in zip(self._paths, found, strict=True):
+            while asked and not (frames is None and self._workers.has_room):
+                yield asked.popleft()
+            if frames is None:
+                asked.append((path, self._asked(path)))
+            else:
+                yield path, frames
+        yield from asked
+
+    def _found(self, path: Path) -> Iterable[Frame | Event] | FrameError | None:
+        """The picture of a file, decoded now; None for a DICOM file, which a process decodes."""
         if self._done(str(path), 0):
             return []
         try:
-            return self._slices(path) if is_dicom(path) else [self._picture(path)]
+            return None if is_dicom(path) else [self._picture(path)]
         except FrameError as error:
             return error
 
@@ -90,15 +110,25 @@ class Files(Source):
             whole = Whole(lambda: decode_image(path, self._bits))
         return Frame(str(path), 0, time.time(), pixels, decoding=decoding, full=full, whole=whole)
 
-    def _slices(self, path: Path) -> Iterator[Frame | Event]:
-        from adae_edge.decoding.dicom import decode_dicom
+    def _asked(self, path: Path) -> Iterator[Frame | Event]:
+        """The frames of a DICOM file, for which a process is asked now."""
+        return self._slices(path, self._workers.frames(path, self._window))
 
-        for uid, pixels in decode_dicom(path, self._window):
+    def _slices(self, path: Path, answer: Answer) -> Iterator[Frame | Event]:
+        for uid, pixels in answer:
             if isinstance(pixels, FrameError):
                 yield failure(str(path), pixels)
-                continue
-            if not self._done(str(path), uid):
+            elif not self._done(str(path), uid):
                 yield Frame(str(path), uid, time.time(), pixels, decoding=DICOM)
+
+    def stop(self) -> None:
+        """Ask the source to end soon, and end what decodes for it."""
+        super().stop()
+        self._workers.stop()
+
+    def close(self) -> None:
+        """End the processes that decode."""
+        self._workers.close()
 
 
 SOURCE = Files

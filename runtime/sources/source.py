@@ -34,7 +34,8 @@ class Wanted:
             trigger.
         done: tells by a frame's source and id that its result is kept already, so that the source
             leaves it out and need not decode it; a live source never asks.
-        jobs: how many pictures of files are decoded at once.
+        jobs: how many files are decoded at once; None for one picture, and for DICOM files as many
+            as this process may use CPUs.
     """
 
     kind: str = "image"
@@ -44,7 +45,7 @@ class Wanted:
     brain_mask: Path | None = None
     shrinking: Shrinking | None = None
     done: Callable[[str, int | str], bool] = lambda source, frame: False
-    jobs: int = 1
+    jobs: int | None = None
     triggered: bool = False
 
     @staticmethod

@@ -164,6 +164,8 @@ class Watch(Files):
             reason = next((item.detail for item in items if isinstance(item, Event)), "")
         except FrameError as error:
             items, reason = [failure(str(path), error)], str(error)
+        if self._stopping:
+            return  # what decodes was ended, too
         try:
             status = path.stat()
         except OSError:
@@ -189,7 +191,7 @@ class Watch(Files):
         try:
             if isinstance(frames, FrameError):
                 raise frames
-            return list(frames)
+            return list(self._asked(path) if frames is None else frames)
         except NoPicture:
             self.left_out["without a picture"] += 1
             return []

@@ -111,7 +111,7 @@ def test_check_prints_all_of_it_with_defaults_and_opens_no_sink(desk, monkeypatc
     assert "s3cret-word" not in done.stdout
     assert not (desk / "rows.sqlite").exists()
     assert "# threshold: the model's\n" in done.stdout
-    assert "jobs = 1\n" in done.stdout
+    assert "# jobs: one picture; a DICOM file on each CPU" in done.stdout
     # What it prints is a station's file that says the same.
     (desk / "again.toml").write_text(done.stdout)
     again, first = read_station(desk / "again.toml"), read_station(desk / "station.toml")
