@@ -42,7 +42,7 @@ class Alarm(Watcher):
     """Begins where at least K of a source's last N frames are anomalous; "K/N" is its rule.
 
     It ends where fewer than half of K are, so that a rate near K/N does not end and begin it at
-    every frame. Frames that could not be scored do not count.
+    every frame. Frames that could not be scored, or got no verdict, do not count.
     """
 
     def __init__(self, rule: str) -> None:
@@ -64,6 +64,8 @@ class Alarm(Watcher):
     def watch(self, scored: Scored) -> tuple[Scored, Sequence[Event]]:
         """Count a result; an event of the kind "alarm" where the alarm of its source changes."""
         source = self._sources.setdefault(scored.opened, _Watched(deque(maxlen=self._of)))
+        if scored.verdict == "uncalibrated":
+            return replace(scored, alarm=source.on), []
         anomalous = scored.verdict == "anomalous"
         if len(source.last) == self._of:
             source.count -= source.last[0]

@@ -1,7 +1,7 @@
 """Draws scored frames for people: a line of text, the anomaly map and the boxes on the frame.
 
-Colours are told apart by colour-blind people, too: blue and vermilion for the verdicts, and a map
-whose brightness rises with its values.
+Colours are told apart by colour-blind people, too: blue and vermilion for the verdicts, grey where
+there is none, and a map whose brightness rises with its values.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ with needs("Drawing on frames", "camera"):
 
 LEAST, MOST = 320, 1280  # pixels of a drawn frame's longer side
 _GAP = 4  # pixels between the two halves of a pair
-COLORS = {"normal": (0, 91, 150), "anomalous": (190, 70, 0)}
+COLORS = {"normal": (0, 91, 150), "anomalous": (190, 70, 0), "uncalibrated": (96, 96, 96)}
 _BOX, _EDGE = (86, 200, 255), (0, 0, 0)
 _OPAQUE = 0.6  # of the map at its threshold
 # The map's scale: 0 at the median of the frame's map, 1 at the threshold. Below the first of these

@@ -122,6 +122,8 @@ class Drift(Watcher):
         source = self._sources.get(scored.opened)
         if source is None:
             source = self._sources[scored.opened] = _Watched([0] * (len(edges) + 1))
+        if scored.verdict == "uncalibrated":  # it is known to be distributed otherwise
+            return replace(scored, drift=source.psi), []
         if len(source.scores) == WINDOW:
             source.counts[bisect_left(edges, source.scores[0])] -= 1
         source.counts[bisect_left(edges, scored.score)] += 1

@@ -6,13 +6,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from adae_edge.acquisition import Acquisition
 from adae_edge.errors import without_password
 from adae_edge.placement import Placement
+
+# The paper's two (section 3.1), and "uncalibrated" where the threshold does not hold.
+Verdict = Literal["normal", "anomalous", "uncalibrated"]
 
 # What an event can be, and what it says.
 KINDS = {
@@ -62,6 +66,7 @@ class Frame:
             video, or it does not say.
         decoding: the rule by which a file became this frame, one of ``adae_edge.decoding.rules``;
             "" for a frame that was no file.
+        acquisition: how the series of a slice was acquired; None where the source does not tell.
         about: what else the source knows of it, by name, such as the UIDs of its series.
         full: height and width before it was shrunk while it was decoded; None where it was not.
         skipped: how many frames of a live source came after the frame before this one, and were not
@@ -80,6 +85,7 @@ class Frame:
     std: float | None = None
     video_time: float | None = None
     decoding: str = ""
+    acquisition: Acquisition | None = None
     about: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     full: tuple[int, int] | None = None
     skipped: int = 0
@@ -148,7 +154,7 @@ class Scored:
         threshold: the score above which a frame is anomalous.
         age: seconds from the frame's time until its score was known.
         wants: "calibrate" where the threshold was chosen on frames that were decoded by another
-            rule; "" otherwise.
+            rule or acquired otherwise; "" otherwise.
         anomaly_map: float32 [S, S] or [H, W], where the score comes from; None unless the model has
             it and a sink shows it of this frame.
         boxes: of the map's regions above its threshold, the one with the highest peak first, 20 at
@@ -163,6 +169,8 @@ class Scored:
         alarm: whether its source has an alarm; None where nobody watches for one.
         drift: how far its source's scores are from those of the calibration, as the population
             stability index; None where nobody watches, or too few are known.
+        calibrated: whether the threshold holds for how the frame was acquired; without that there
+            is no verdict.
     """
 
     frame: Frame
@@ -179,6 +187,7 @@ class Scored:
     latency: float = 0.0
     alarm: bool | None = None
     drift: float | None = None
+    calibrated: bool = True
 
     @property
     def name(self) -> str:
@@ -186,8 +195,10 @@ class Scored:
         return self.opened or self.frame.source
 
     @property
-    def verdict(self) -> str:
-        """The verdict "normal" or "anomalous" (the paper's section 3.1)."""
+    def verdict(self) -> Verdict:
+        """What is said of the frame: "uncalibrated" where neither of the two others can be."""
+        if not self.calibrated:
+            return "uncalibrated"
         return "anomalous" if self.score > self.threshold else "normal"
 
 

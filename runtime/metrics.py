@@ -18,6 +18,8 @@ class Metrics:
     Attributes:
         frames: how many were scored.
         anomalous: how many of these exceeded the threshold.
+        uncalibrated: how many got no verdict, because the calibration does not hold for them.
+        origin_unknown: how many were slices of volumes that do not say how they were acquired.
         skipped: how many frames of live sources were left out for newer ones.
         events: how many frames the events of each kind were about, as in ``frame.KINDS``.
         by_source: how many frames of each source were scored, by the source's name.
@@ -28,6 +30,8 @@ class Metrics:
 
     frames: int = 0
     anomalous: int = 0
+    uncalibrated: int = 0
+    origin_unknown: int = 0
     skipped: int = 0
     events: Counter[str] = field(default_factory=Counter)
     by_source: Counter[str] = field(default_factory=Counter)
@@ -56,6 +60,14 @@ class Metrics:
         return _percentile_ms(self.ages_s, 99)
 
     @property
+    def origin(self) -> str:
+        """Of how many frames nothing is known of where they come from, in words; "" of none."""
+        if not self.origin_unknown:
+            return ""
+        of = "they" if self.origin_unknown == self.frames else f"{self.origin_unknown} of them"
+        return f"nothing is known of the scanner that {of} come from"
+
+    @property
     def ages(self) -> str:
         """How old frames were when their score was known, in words; "" before the first frame."""
         if not self.ages_s:
@@ -67,8 +79,12 @@ class Metrics:
         skipped = f", {self.skipped} skipped" if self.skipped else ""
         failed = f", {self.failures} not scored" if self.failures else ""
         latency = f"; {self.latency_p50_ms:.2f} ms a frame at the median" if self.frames else ""
-        anomalous = f"{self.anomalous} anomalous (above {threshold:.4f})"
-        return f"{self.frames} frames scored, {anomalous}{skipped}{failed}{latency}; {backend}"
+        verdicts = [f"{self.anomalous} anomalous (above {threshold:.4f})"]
+        if self.uncalibrated:
+            verdicts = verdicts[self.uncalibrated == self.frames :]
+            verdicts.append(f"{self.uncalibrated} uncalibrated")
+        said = ", ".join([f"{self.frames} frames scored", *verdicts])
+        return f"{said}{skipped}{failed}{latency}; {backend}"
 
 
 def _percentile_ms(seconds: Iterable[float], percent: float) -> float | None:

@@ -87,7 +87,11 @@ class Showing:
         """Score frames, and then those above the threshold again with their maps."""
         scores = self._scorer.score(*arrays).tolist()
         outcomes: list[Outcome | FrameError] = [Outcome(score) for score in scores]
-        shown = [place for place, score in enumerate(scores) if score > self._threshold]
+        shown = [
+            place
+            for place, (frame, score) in enumerate(zip(frames, scores, strict=True))
+            if score > self._threshold and self._scorer.contract.covers(frame.acquisition)
+        ]
         if shown and _needs_map(self._of_anomalous):
             _, maps = self._scorer.score_with_map(*(array[shown] for array in arrays))
             for place, anomaly_map in zip(shown, maps, strict=True):
@@ -97,10 +101,12 @@ class Showing:
     def _mapped(self, frame: Frame, score: float, anomaly_map: NDArray[np.float32]) -> Outcome:
         """What is said of a frame whose map is shown; boxes only where they are."""
         contract = self._scorer.contract
+        place = placement_of(contract, *frame.size)
+        if not contract.covers(frame.acquisition):  # no pixel has a verdict either
+            return Outcome(score, anomaly_map, None, place)
         boxes = None
         if BOXES in self._shown(score > self._threshold):
             boxes = boxes_of(anomaly_map, contract, *frame.size)
-        place = placement_of(contract, *frame.size)
         return Outcome(score, anomaly_map, boxes, place, contract.calibration.map_threshold)
 
 

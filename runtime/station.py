@@ -141,8 +141,10 @@ class Station:
         rate = (frames - self._frames) / max(now - self._looked, 1e-9)
         self._looked, self._frames = now, frames
         anomalous = sum(metrics.anomalous for metrics in every)
+        uncalibrated = sum(metrics.uncalibrated for metrics in every)
+        without = f"{uncalibrated} uncalibrated, " if uncalibrated else ""
         skipped = sum(metrics.skipped for metrics in every)
         return (
             f"{len(self._running)} of {len(every)} streams run, {rate:.1f} frames a second; "
-            f"{frames} frames scored, {anomalous} anomalous, {skipped} skipped"
+            f"{frames} frames scored, {anomalous} anomalous, {without}{skipped} skipped"
         )

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from adae_edge.decoding.folders import left_out_words
-from adae_edge.decoding.rules import is_covered
 from adae_edge.errors import AdaeEdgeError, FrameError, UsageError
+from adae_edge.runtime.coverage import Coverage
 from adae_edge.runtime.delivery import Delivery
 from adae_edge.runtime.frame import Delivered, Ended, Event, Frame, Scored
 from adae_edge.runtime.intake import Intake, Item, Lane
@@ -87,7 +87,7 @@ class Stream:
         self._delivery = Delivery(self._count)
         self._reloader = Reloader(scorer.again)
         self._showing = Showing(scorer, self.threshold)
-        self._told_rules: set[str] = set()
+        self._coverage = Coverage(scorer.contract)
         self._error: Exception | None = None  # by which a source ends the stream
         self._lost_sources = 0  # which the others survived
         self._busy_since = math.inf
@@ -104,8 +104,9 @@ class Stream:
         """What the stream has come to, in a line for the terminal."""
         line = self.metrics.line(self._scorer.backend.name, self.threshold)
         ages = self.metrics.ages if self.endless else ""
+        origin = self.metrics.origin
         of_sinks = *self._delivery.lacking, *self._delivery.waiting
-        return "; ".join(filter(None, [line, ages, self.left_out, *of_sinks]))
+        return "; ".join(filter(None, [line, ages, origin, self.left_out, *of_sinks]))
 
     @property
     def left_out(self) -> str:
@@ -268,15 +269,15 @@ class Stream:
         if isinstance(outcome, FrameError) or not math.isfinite(outcome.score):
             why = outcome if isinstance(outcome, FrameError) else "the score is not a finite number"
             return [_event(frame.source, "failure", f"{frame.source} {frame.id}: {why}", opened)]
-        age = frame.age
-        wants = self._wants(frame)
-        kept = self._showing.kept(frame, outcome.score > self.threshold)
+        age, contract = frame.age, self._scorer.contract
+        calibrated = contract.covers(frame.acquisition)
+        kept = self._showing.kept(frame, calibrated and outcome.score > self.threshold)
         scored = Scored(
             kept,
             outcome.score,
             self.threshold,
             age,
-            wants,
+            self._coverage.wants(frame),
             outcome.anomaly_map,
             outcome.boxes,
             self._scorer.model,
@@ -284,12 +285,16 @@ class Stream:
             outcome.placement,
             outcome.map_threshold,
             self.metrics.latencies_s[-1],
+            calibrated=calibrated,
         )
         self.metrics.frames += 1
         self.metrics.anomalous += scored.verdict == "anomalous"
+        self.metrics.uncalibrated += scored.verdict == "uncalibrated"
+        unknown = contract.kind == "modality" and frame.acquisition is None
+        self.metrics.origin_unknown += unknown
         self.metrics.by_source[opened] += 1
         self.metrics.ages_s.append(age)
-        return [*self._note(opened, frame, wants), *self._watched(scored)]
+        return [*self._coverage.note(frame, opened), *self._watched(scored)]
 
     def _watched(self, scored: Scored) -> list[Scored | Event]:
         """A result with what the watchers know of its source, and behind it what they tell."""
@@ -302,22 +307,6 @@ class Stream:
         else:
             self.metrics.drift[scored.opened] = scored.drift
         return [scored, *events]
-
-    def _wants(self, frame: Frame) -> str:
-        """What ``Scored.wants`` is for a frame."""
-        return "" if is_covered(frame.decoding, self._scorer.contract.decoding) else "calibrate"
-
-    def _note(self, opened: str, frame: Frame, wants: str) -> list[Event]:
-        """What is told once of each rule under which the model was not calibrated."""
-        rule = frame.decoding
-        if not wants or rule in self._told_rules:
-            return []
-        self._told_rules.add(rule)
-        detail = (
-            f"{frame.source}: frames are decoded by the rule {rule}, under which this model "
-            "was not calibrated: its threshold may be off until adae-edge calibrate"
-        )
-        return [_event(frame.source, "note", detail, opened)]
 
     def _show(self) -> None:
         """Compute what the sinks show with the present model and threshold."""
@@ -343,6 +332,7 @@ class Stream:
     def _take_scorer(self, scorer: Scorer) -> None:
         """Use a scorer, and close the one before if this stream opened it."""
         before, self._scorer = self._scorer, scorer
+        self._coverage = Coverage(scorer.contract)
         self._show()
         if before not in (self._given, scorer):
             before.close()

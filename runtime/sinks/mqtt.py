@@ -227,11 +227,12 @@ def _entities(topic: str) -> dict[str, dict[str, Any]]:
         "availability_topic": f"{topic}/status",
         "device": {"identifiers": [node], "name": topic, "manufacturer": "adae-edge"},
     }
+    states = "{'anomalous': 'ON', 'normal': 'OFF'}"  # and None, which shows as unknown
     verdict = {
         "name": "Anomalous",
         "unique_id": f"{node}_anomalous",
         "device_class": "problem",
-        "value_template": "{{ 'ON' if value_json.verdict == 'anomalous' else 'OFF' }}",
+        "value_template": f"{{{{ {states}.get(value_json.verdict) }}}}",
     }
     score = {
         "name": "Score",

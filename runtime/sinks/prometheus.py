@@ -42,6 +42,7 @@ _LABEL = "source"
 _COUNTERS = {
     "frames": "Frames that were scored",
     "anomalous_frames": "Scored frames above the threshold",
+    "uncalibrated_frames": "Scored frames without a verdict: the calibration does not hold there",
     "skipped_frames": "Frames of a live source that were left out for newer ones",
     "failed_frames": "Frames that could not be decoded or scored",
     "missed_frames": "Frames that were lost on the way from the source",
@@ -122,6 +123,7 @@ class _Numbers(Collector):
             series = self._sources.setdefault(scored.name, _Series())
             series.counts["frames"] += 1
             series.counts["anomalous_frames"] += scored.verdict == "anomalous"
+            series.counts["uncalibrated_frames"] += scored.verdict == "uncalibrated"
             series.counts["skipped_frames"] += scored.frame.skipped
             gauges = series.gauges
             gauges["up"], gauges["score"], gauges["threshold"] = 1.0, scored.score, scored.threshold
@@ -131,7 +133,7 @@ class _Numbers(Collector):
                     gauges.pop(name, None)
                 else:
                     gauges[name] = float(value)
-            if scored.threshold > 0:
+            if scored.threshold > 0 and scored.calibrated:
                 series.histograms["score_threshold_ratio"].take(scored.score / scored.threshold)
             series.histograms["age_seconds"].take(scored.age)
             series.histograms["latency_seconds"].take(scored.latency)

@@ -28,7 +28,7 @@ class _Row:
 
     Attributes:
         frames: how many were scored.
-        anomalous: how many of these are.
+        anomalous, uncalibrated: how many of these are.
         scores: the last ones, and whether each is anomalous.
         times: when frames were scored, and how many were by then.
         last: the newest result.
@@ -36,6 +36,7 @@ class _Row:
 
     frames: int = 0
     anomalous: int = 0
+    uncalibrated: int = 0
     scores: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=_SCORES))
     times: deque[tuple[float, int]] = field(default_factory=deque)
     last: Scored | None = None
@@ -45,6 +46,7 @@ class _Row:
         anomalous = scored.verdict == "anomalous"
         self.frames += 1
         self.anomalous += anomalous
+        self.uncalibrated += scored.verdict == "uncalibrated"
         self.scores.append((scored.score, anomalous))
         self.last = scored
         if not self.times or now - self.times[-1][0] > _REFRESH_S:
@@ -121,7 +123,9 @@ class LiveTable:
     def _shown(self, now: float) -> Group:
         table = Table(box=None, pad_edge=False)
         table.add_column("source", overflow="ellipsis", no_wrap=True)
-        for heading in ("frames", "anomalous", "per second", "age ms", "score"):
+        without = any(row.uncalibrated for row in self._rows.values())
+        verdicts = ("anomalous", *(["uncalibrated"] if without else []))
+        for heading in ("frames", *verdicts, "per second", "age ms", "score"):
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("scores", no_wrap=True)
         shown = list(self._rows.items())[-_MOST_SOURCES:]
@@ -131,6 +135,7 @@ class LiveTable:
                 Text(printable(name)),
                 str(row.frames),
                 str(row.anomalous),
+                *([str(row.uncalibrated)] if without else []),
                 f"{row.rate(now):.1f}",
                 f"{row.last.age * 1000:.0f}",
                 f"{row.last.score:.4f}",

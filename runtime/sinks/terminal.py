@@ -74,6 +74,8 @@ def _print(line: str) -> None:
 
 
 def _in_colour(verdict: str) -> str:
+    if verdict == "uncalibrated":
+        return typer.style(verdict, fg="yellow")
     return typer.style(verdict, fg="red", bold=True) if verdict == "anomalous" else verdict
 
 

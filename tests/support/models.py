@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -12,6 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from adae_edge.benchmarks.peers.numbers import a_contract
+from adae_edge.contract import Form
+from adae_edge.decoding.rules import rules_of
 from adae_edge.formats import modelfile
 
 # What takes longer than this many seconds hangs; a busy machine needs a part of it.
@@ -64,6 +67,47 @@ def mean_model(channels=1, threshold=100.0, region=None, last="Identity"):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
     contract = a_contract(channels, threshold, region)
+    return modelfile.with_contract(model.SerializeToString(), contract)
+
+
+def slice_model(acquisitions=(), threshold=100.0):
+    """The bytes of a model of slices: the mean of a slice in standard deviations, with a map."""
+    sizes = ["N", "H", "W"]
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMean", ["frames", "axes"], ["level"], keepdims=0),
+            helper.make_node("Sub", ["level", "mean"], ["moved"]),
+            helper.make_node("Div", ["moved", "std"], ["score"]),
+            helper.make_node("Squeeze", ["frames", "last"], ["anomaly_map"]),
+        ],
+        "slices",
+        [
+            helper.make_tensor_value_info("frames", TensorProto.FLOAT, [*sizes, 1]),
+            helper.make_tensor_value_info("mean", TensorProto.FLOAT, ["N"]),
+            helper.make_tensor_value_info("std", TensorProto.FLOAT, ["N"]),
+        ],
+        [
+            helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N"]),
+            helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, sizes),
+        ],
+        [
+            numpy_helper.from_array(np.array([1, 2, 3]), "axes"),
+            numpy_helper.from_array(np.array([3]), "last"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    contract = a_contract(1, threshold)
+    calibration = replace(contract.calibration, map_threshold=threshold)
+    contract = replace(
+        contract.with_calibration(calibration),
+        kind="modality",
+        z_range=5.0,
+        object="head",
+        acquisitions=tuple(acquisitions),
+        decoding=rules_of("modality"),
+        form=Form(anomaly_map="frame"),
+    )
     return modelfile.with_contract(model.SerializeToString(), contract)
 
 

@@ -1,0 +1,66 @@
+"""For which frames a model's threshold holds, and what is told of the others."""
+
+from __future__ import annotations
+
+import time
+
+from adae_edge.acquisition import Acquisition
+from adae_edge.contract import Contract
+from adae_edge.decoding.rules import is_covered
+from adae_edge.runtime.frame import Event, Frame
+
+
+class Coverage:
+    """What of the frames of a stream a model was calibrated for; told once of each kind."""
+
+    def __init__(self, contract: Contract) -> None:
+        """
+        Args:
+            contract: the model's.
+        """
+        self._contract = contract
+        self._told: set[str | Acquisition] = set()
+
+    def wants(self, frame: Frame) -> str:
+        """What ``Scored.wants`` is for a frame."""
+        if not self._contract.covers(frame.acquisition):
+            return "calibrate"
+        return "" if is_covered(frame.decoding, self._contract.decoding) else "calibrate"
+
+    def note(self, frame: Frame, opened: str) -> list[Event]:
+        """What is told of a frame for which the threshold was not chosen, where it is new."""
+        what: str | Acquisition | None = frame.acquisition
+        if not self._contract.covers(frame.acquisition):
+            assert frame.acquisition is not None
+            detail = f"{frame.source} {self._why_not(frame.acquisition)}"
+        elif self.wants(frame):
+            what = frame.decoding
+            detail = (
+                f"{frame.source}: frames are decoded by the rule {what}, under which this model "
+                "was not calibrated: its threshold may be off until adae-edge calibrate"
+            )
+        else:
+            return []
+        if what is None or what in self._told:
+            return []
+        self._told.add(what)
+        return [Event(frame.source, time.time(), "note", detail, opened=opened)]
+
+    def _why_not(self, acquisition: Acquisition) -> str:
+        """Why the frames of an acquisition get no verdict, behind the source's name."""
+        if unknown := acquisition.unknown:
+            return (
+                f"does not say its {_listed(unknown)}, so no calibration holds for it: its slices "
+                "get scores and no verdict"
+            )
+        known = self._contract.acquisitions
+        differing = min((one.differences(acquisition) for one in known), key=len, default=[])
+        differs = f", which differs in {_listed(differing)}" if differing else ""
+        return (
+            f"comes from where this model was not calibrated ({acquisition}){differs}: its slices "
+            "get scores and no verdict until adae-edge calibrate with series from there"
+        )
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
