@@ -6,6 +6,7 @@ A threshold holds for acquisitions like those that calibrated it, and for no oth
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
@@ -79,16 +80,21 @@ class Acquisition:
         return ", ".join(filter(None, parts))
 
 
-def distinct(acquisitions: list[Acquisition]) -> tuple[Acquisition, ...]:
+def distinct(acquisitions: Iterable[Acquisition]) -> tuple[Acquisition, ...]:
     """Those among acquisitions that none before them covers, in order.
 
     One that does not say enough to be told from others covers nothing, and is left out.
     """
     kept: list[Acquisition] = []
-    for one in acquisitions:
+    for one in dict.fromkeys(acquisitions):
         if not one.unknown and all(known.differences(one) for known in kept):
             kept.append(one)
     return tuple(kept)
+
+
+def listed(names: list[str]) -> str:
+    """Words as in a sentence: "manufacturer, model and sequence"."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _words(name: str) -> str:

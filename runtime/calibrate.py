@@ -14,8 +14,9 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
+from adae_edge.acquisition import Acquisition, distinct, listed
 from adae_edge.calibration import DEFAULT_CONFIDENCE, DEFAULT_FPR, calibrate
-from adae_edge.contract import Calibration, Contract, Window
+from adae_edge.contract import MAX_ACQUISITIONS, Calibration, Contract, Window
 from adae_edge.decoding.rules import SHRUNK, rules_of
 from adae_edge.errors import (
     AdaeEdgeError,
@@ -27,7 +28,7 @@ from adae_edge.errors import (
 from adae_edge.formats import enginefile, modelfile
 from adae_edge.formats.files import write_atomically
 from adae_edge.placement import placement_of
-from adae_edge.runtime.frame import Event, Scored
+from adae_edge.runtime.frame import Event, Frame, Scored
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sinks.sink import MAP, PIXELS, Sink
 from adae_edge.runtime.sources.registry import open_normals
@@ -47,6 +48,7 @@ class Recalibration:
         aside: how many frames were set aside as misjudged.
         still_above: how many of those score above the new threshold, too.
         left_out: how many files of the normals' folder were no frames, in words; "" for none.
+        people: how many people the new normals show; 0 for pictures.
     """
 
     contract: Contract
@@ -55,6 +57,7 @@ class Recalibration:
     aside: int = 0
     still_above: int = 0
     left_out: str = ""
+    people: int = 0
 
 
 class _Scores(Sink):
@@ -66,6 +69,8 @@ class _Scores(Sink):
         self.values: list[float] = []
         self.peaks: list[float] = []
         self.shrunk = False
+        self.people: set[str] = set()
+        self._acquisitions: set[Acquisition] = set()
         self._contract = contract
 
     @property
@@ -78,8 +83,24 @@ class _Scores(Sink):
         """The maps' largest values, float32 [n]; None where there is no map."""
         return np.array(self.peaks, np.float32) if self.wants else None
 
+    @property
+    def acquisitions(self) -> tuple[Acquisition, ...]:
+        """How the series were acquired.
+
+        Raises:
+            UsageError: in more ways than a contract keeps.
+        """
+        found = distinct(self._acquisitions)
+        if len(found) > MAX_ACQUISITIONS:
+            raise UsageError(
+                f"these series were acquired in {len(found)} ways, by scanner, sequence or "
+                f"spacing, and a model keeps {MAX_ACQUISITIONS}: give those of fewer"
+            )
+        return found
+
     def write(self, scored: Scored) -> None:
         self.values.append(scored.score)
+        self._take_origin(scored.frame)
         self.shrunk = self.shrunk or scored.frame.decoding.endswith(SHRUNK)
         if scored.anomaly_map is not None:
             place = placement_of(self._contract, *scored.frame.size)
@@ -89,10 +110,24 @@ class _Scores(Sink):
         if event.kind == "failure":
             raise FrameError(event.detail)
 
+    def _take_origin(self, frame: Frame) -> None:
+        """Note whom a slice shows, and how it was acquired."""
+        if self._contract.kind == "modality":
+            self.people.add(frame.about.get("person", frame.source))
+        acquisition = frame.acquisition
+        if acquisition is None or acquisition in self._acquisitions:
+            return
+        if unknown := acquisition.unknown:
+            raise FrameError(
+                f"{frame.source} does not say its {listed(unknown)}, so no other series can be "
+                "told to come from there: the model would stay uncalibrated for it"
+            )
+        self._acquisitions.add(acquisition)
+
 
 def recalibrate(
     path: Path,
-    normals: str,
+    normals: str | Sequence[str],
     fpr: float = DEFAULT_FPR,
     confidence: float = DEFAULT_CONFIDENCE,
     device: str | None = None,
@@ -111,7 +146,7 @@ def recalibrate(
 
     Args:
         path: the model file or the engine.
-        normals: a source of normal frames that ends, as on the command line.
+        normals: a source of normal frames that ends, as on the command line, or several.
         fpr: bound on the false-positive rate.
         confidence: probability that the bound holds, see ``calibrate``.
         device: as for ``Scorer``.
@@ -137,7 +172,11 @@ def recalibrate(
                 raise AdaeEdgeError(f"cannot write {place}: it is read-only")
         contract = scorer.contract
         drawn, misjudged, left_out = _Scores(contract), _Scores(contract), []
-        for source, scores in [(normals, drawn), *((folder, misjudged) for folder in aside)]:
+        sources = [normals] if isinstance(normals, str) else normals
+        for source, scores in [
+            *((normal, drawn) for normal in sources),
+            *((folder, misjudged) for folder in aside),
+        ]:
             opened = open_normals(contract, source, window, brain_mask, exact)
             stream = Stream(scorer, opened, [scores])
             started(stream)
@@ -152,7 +191,11 @@ def recalibrate(
         drawn.all, fpr, confidence, drawn.all_peaks, misjudged.all, misjudged.all_peaks
     )
     decoding = rules_of(contract.kind, drawn.shrunk or misjudged.shrunk)
-    contract = replace(contract.with_calibration(calibration), decoding=decoding)
+    contract = replace(
+        contract.with_calibration(calibration),
+        decoding=decoding,
+        acquisitions=drawn.acquisitions,
+    )
     _replace(path, old, _form(old).with_contract(old, contract))
     return Recalibration(
         contract,
@@ -161,6 +204,7 @@ def recalibrate(
         aside=len(misjudged.values),
         still_above=sum(score > calibration.threshold for score in misjudged.values),
         left_out="; ".join(filter(None, left_out)),
+        people=len(drawn.people),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from adae_edge.acquisition import Acquisition
+from adae_edge.acquisition import Acquisition, listed
 from adae_edge.contract import Contract
 from adae_edge.decoding.rules import is_covered
 from adae_edge.runtime.frame import Event, Frame
@@ -50,17 +50,13 @@ class Coverage:
         """Why the frames of an acquisition get no verdict, behind the source's name."""
         if unknown := acquisition.unknown:
             return (
-                f"does not say its {_listed(unknown)}, so no calibration holds for it: its slices "
+                f"does not say its {listed(unknown)}, so no calibration holds for it: its slices "
                 "get scores and no verdict"
             )
         known = self._contract.acquisitions
         differing = min((one.differences(acquisition) for one in known), key=len, default=[])
-        differs = f", which differs in {_listed(differing)}" if differing else ""
+        differs = f", which differs in {listed(differing)}" if differing else ""
         return (
             f"comes from where this model was not calibrated ({acquisition}){differs}: its slices "
             "get scores and no verdict until adae-edge calibrate with series from there"
         )
-
-
-def _listed(names: list[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

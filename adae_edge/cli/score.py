@@ -160,7 +160,8 @@ def calibrate(
         Path, typer.Argument(help="A model file, or an engine; FILE.previous is kept.")
     ],
     normals: Annotated[
-        str | None, typer.Argument(help="A source of normal frames, as for score.")
+        list[str] | None,
+        typer.Argument(help="Sources of normal frames, as for score; of slices, healthy people."),
     ] = None,
     aside: Annotated[
         list[str] | None,
@@ -188,9 +189,9 @@ def calibrate(
     """Set a model's threshold from normal frames, on the device, without another export."""
     from adae_edge.runtime.calibrate import recalibrate, roll_back
 
-    if rollback != (normals is None) or (rollback and aside):
+    if rollback == bool(normals) or (rollback and aside):
         raise UsageError("give either normals, or --rollback alone")
-    if normals is None:
+    if not normals:
         threshold = roll_back(model).calibration.threshold
         typer.echo(f"threshold {threshold:.4f} as before; {model}.previous is the one until now")
         return
@@ -210,12 +211,22 @@ def calibrate(
     calibration = done.contract.calibration
     typer.echo(
         f"{calibrated(done.contract)}\n"
+        f"{_of_people(done)}"
         f"the threshold before, {done.before.threshold:.4f}, lies below "
         f"{done.above_before} of these {calibration.normals} normals "
         f"({done.above_before / calibration.normals:.2%})\n"
         f"{_set_aside(done)}"
         f"wrote {model}" + (f"; {done.left_out}" if done.left_out else "")
     )
+
+
+def _of_people(done: Recalibration) -> str:
+    """Whom slices show, and how they were acquired, in lines; "" for pictures."""
+    if not done.people:
+        return ""
+    people = "1 person" if done.people == 1 else f"{done.people} people"
+    acquired = [f"calibrated on {one}" for one in done.contract.acquisitions]
+    return "\n".join([f"the normals are slices of {people}", *acquired, ""])
 
 
 def _set_aside(done: Recalibration) -> str:

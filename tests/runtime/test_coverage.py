@@ -13,8 +13,10 @@ from rich.console import Console
 
 from adae_edge.acquisition import Acquisition
 from adae_edge.calibration import calibrate
+from adae_edge.errors import FrameError, UsageError
 from adae_edge.formats import modelfile
 from adae_edge.runtime import Frame, Scored, Scorer, Stream, open_sink
+from adae_edge.runtime import calibrate as calibrating
 from adae_edge.runtime.alarm import Alarm
 from adae_edge.runtime.drawing import COLORS, annotated
 from adae_edge.runtime.drift import WINDOW, Drift
@@ -192,3 +194,75 @@ def test_the_terminal_and_its_table_show_them(scorer, capsys):
     heading, row = console.export_text().splitlines()[:2]
     assert heading.split()[:4] == ["source", "frames", "anomalous", "uncalibrated"]
     assert row.split()[1:4] == ["2", "1", "1"]
+
+
+def recalibrated(path, monkeypatch, *sources):
+    """What becomes of a model by these sources of slices, as ``calibrate`` has them."""
+    opened = iter(sources)
+    monkeypatch.setattr(calibrating, "open_normals", lambda *_: Listed(*next(opened)))
+    return calibrating.recalibrate(path, ["source"] * len(sources), fpr=0.1)
+
+
+def people(count, acquisition, source):
+    """Ten slices each of so many people."""
+    return [
+        replace(
+            a_slice(number, 50.0 + number, acquisition, f"{source}/{person}"),
+            about={"person": f"{source} {person}"},
+        )
+        for person in range(count)
+        for number in range(10)
+    ]
+
+
+def test_a_calibration_keeps_how_its_series_were_acquired_and_counts_people(tmp_path, monkeypatch):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(slice_model([THERE]))
+    near = replace(HERE, repetition_time=2310.0)
+    first, again = people(3, HERE, "a"), people(2, near, "b")
+    done = recalibrated(path, monkeypatch, first, again, first)
+    assert (done.people, done.contract.calibration.normals) == (5, 80)
+    assert done.contract.acquisitions == (HERE,)
+    with Scorer(path) as scorer:
+        kept = Kept()
+        run(scorer, [a_slice(0, 40.0), a_slice(0, 40.0, THERE)], kept)
+    assert [scored.verdict for scored in kept.results] == ["normal", "uncalibrated"]
+
+    volumes = [a_slice(number, 50.0, None, f"{number % 4}.nii") for number in range(40)]
+    done = recalibrated(path, monkeypatch, volumes)
+    assert (done.people, done.contract.acquisitions) == (4, ())
+
+
+def test_series_that_tell_no_person_count_as_one(tmp_path, monkeypatch):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(slice_model())
+    nameless = [
+        replace(a_slice(number, 50.0, source=f"a/{number}"), about={"person": ""})
+        for number in range(40)
+    ]
+    assert recalibrated(path, monkeypatch, nameless).people == 1
+
+
+def test_a_series_that_does_not_say_its_scanner_calibrates_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(slice_model([HERE]))
+    before = path.read_bytes()
+    with pytest.raises(FrameError) as refused:
+        recalibrated(path, monkeypatch, people(4, SILENT, "a"))
+    assert str(refused.value) == (
+        "a/0 does not say its field strength and sequence, so no other series can be told to come "
+        "from there: the model would stay uncalibrated for it"
+    )
+    assert path.read_bytes() == before
+
+
+def test_series_of_more_scanners_than_a_contract_keeps_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(slice_model([HERE]))
+    many = [a_slice(0, 50.0, replace(HERE, model=f"M{number}")) for number in range(21)]
+    with pytest.raises(UsageError, match="acquired in 21 ways, by scanner"):
+        recalibrated(path, monkeypatch, many * 2)
+    done = recalibrated(path, monkeypatch, many[1:] * 2)
+    assert len(done.contract.acquisitions) == 20
+    with Scorer(path) as scorer:
+        assert scorer.contract == done.contract
