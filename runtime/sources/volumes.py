@@ -54,7 +54,7 @@ class Volumes(Source):
             for number in brain.shown.tolist():
                 if self._done(str(path), number):
                     continue
-                pixels = brain.slices[number][..., None]
+                pixels = brain.values[number][..., None]
                 yield Frame(
                     str(path),
                     number,

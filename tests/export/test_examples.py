@@ -208,9 +208,9 @@ def test_the_program_in_cpp_scores_slices(models, checkpoints, build, tmp_path):
     (volume, *_) = sorted(checkpoints("slices").parent.rglob("*_flair.nii.gz"))
     brain = read_brain(volume)
     for number in brain.shown:
-        brain.slices[number].astype("<f4").tofile(tmp_path / f"{number:03}")
+        brain.values[number].astype("<f4").tofile(tmp_path / f"{number:03}")
     files = sorted(tmp_path.iterdir())
-    sizes = (*brain.slices.shape[1:], repr(brain.mean), repr(brain.std))
+    sizes = (*brain.values.shape[1:], repr(brain.mean), repr(brain.std))
     found, _ = example(program, folder / "m.onnx", *sizes, *files)
     same(found, scored(folder / "m.onnx", volume, folder))
     done = subprocess.run(

@@ -76,7 +76,7 @@ def test_every_layout_of_brats(tmp_path, layout):
     assert len(np.unique(dataset.groups)) == 2
     last = read_brain(patient / f"{patient.name}{options['volume']}{options['end']}")
     assert np.array_equal(
-        dataset.frames[len(dataset.frames) - 1][..., 0], last.slices[last.shown[-1]]
+        dataset.frames[len(dataset.frames) - 1][..., 0], last.values[last.shown[-1]]
     )
     for times, modality in enumerate(("t1", "t1ce", "t2"), start=2):
         other = load_dataset(f"brats:{tmp_path}", modality=modality)
@@ -109,7 +109,7 @@ def test_labels_and_the_slices_that_are_left_out(tmp_path):
     brain = read_brain(tmp_path / "p" / "p_flair.nii.gz")
     expected = [index for index in brain.shown if index not in (middle + 1, middle + 2)]
     frames = [dataset.frames[index].tobytes() for index in range(len(dataset.frames))]
-    assert frames == [brain.slices[index].tobytes() for index in expected]
+    assert frames == [brain.values[index].tobytes() for index in expected]
     assert dataset.anomalous.tolist() == [index == middle for index in expected]
     assert dataset.statistics == pytest.approx(
         np.tile([brain.mean, brain.std], (len(expected), 1)), rel=1e-6
@@ -124,7 +124,7 @@ def test_values_that_16_bits_cannot_hold_stay_as_they_are(tmp_path):
     dataset = load_dataset(f"brats:{tmp_path}")
     assert dataset.frames[0].dtype == np.float32
     brain = read_brain(tmp_path / "p" / "p_flair.nii.gz")
-    assert np.array_equal(dataset.frames[0][..., 0], brain.slices[brain.shown[0]])
+    assert np.array_equal(dataset.frames[0][..., 0], brain.values[brain.shown[0]])
 
 
 def test_patients_stay_whole_and_five_seeds_test_each_once(dataset):
@@ -189,7 +189,7 @@ def test_healthy_volumes_as_hcp_lays_them_out(tmp_path):
     dataset = load_dataset(f"nifti:{tmp_path}", modality="t1")
     assert len(np.unique(dataset.groups)) == 2
     brain = read_brain(tmp_path / "100307" / "T1w" / "T1w_acpc_dc_restore_brain.nii.gz")
-    assert np.array_equal(dataset.frames[0][..., 0], brain.slices[brain.shown[0]])
+    assert np.array_equal(dataset.frames[0][..., 0], brain.values[brain.shown[0]])
     with pytest.raises(DatasetError, match="there are no flair volumes"):
         load_dataset(f"nifti:{tmp_path}")
 
@@ -318,7 +318,7 @@ def test_the_exported_file_scores_volumes_as_pytorch_does(trained, patients, tmp
         assert (scored.returncode, complaints(scored)) == (0, [])
         results = [json.loads(line) for line in rows.read_text().splitlines()]
         assert [row["frame"] for row in results] == read_brain(volume).shown.tolist()
-        slices = read_brain(volume).slices
+        slices = read_brain(volume).values
         scores |= {slices[row["frame"]].tobytes(): row["score"] for row in results}
     ours = [scores[unseen.dataset.frames[int(index)].tobytes()] for index in unseen.indices]
     assert len(ours) > 10

@@ -17,7 +17,8 @@ from typing import NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge.decoding.nifti import Brain, read_brain, read_mask
+from adae_edge.decoding.nifti import read_brain, read_mask
+from adae_edge.decoding.objects import Slices
 from adae_edge.decoding.volume_names import (
     BRAIN_MASK,
     MODALITIES,
@@ -186,8 +187,8 @@ def _read_tumour(examination: _Examination) -> _Slices:
     """Read the slices with a tumour, which are anomalous, and those without."""
     brain = read_brain(examination.volume)
     assert examination.mask is not None
-    tumour = read_mask(examination.mask)
-    if tumour.shape != brain.slices.shape:
+    tumour = read_mask(examination.mask).voxels
+    if tumour.shape != brain.values.shape:
         raise DatasetError(f"{examination.mask} has another shape than {examination.volume}")
     area = tumour.sum(axis=(1, 2))[brain.shown]
     decided = (area == 0) | (area >= MIN_TUMOUR)
@@ -200,9 +201,9 @@ def _read_healthy(examination: _Examination) -> _Slices:
     return _chosen(brain, brain.shown, np.zeros(len(brain.shown), np.bool_))
 
 
-def _chosen(brain: Brain, indices: Indices, anomalous: NDArray[np.bool_]) -> _Slices:
+def _chosen(brain: Slices, indices: Indices, anomalous: NDArray[np.bool_]) -> _Slices:
     """Slices of a volume, in 16 bits where those hold the values exactly."""
-    frames: _Volume = brain.slices[indices]
+    frames: _Volume = brain.values[indices]
     if np.abs(frames).max(initial=0) < 2**15:
         small = frames.astype(np.int16)
         if np.array_equal(frames, small):

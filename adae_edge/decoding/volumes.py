@@ -1,0 +1,133 @@
+"""Volumes of heads, whatever file they were read from, laid out in one way.
+
+A slice lies as a DICOM axial slice does: row 0 is the patient's front, column 0 the patient's
+right, and slice 0 is nearest to the feet. So the axes of a volume are z, y and x of DICOM's
+patient, whose x goes to the left, y to the back and z up.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Vectors = NDArray[np.float64]
+
+
+class Place(NamedTuple):
+    """Where a slice is found again: a file or folder, and the number or UID of the slice in it."""
+
+    source: str
+    id: int | str
+
+
+class Grid(NamedTuple):
+    """Where the voxels of an array lie in the patient, in mm.
+
+    Attributes:
+        corner: float64 [3], x, y and z of the voxel with the index 0, 0, 0.
+        steps: float64 [3, 3], from a voxel to the next one along each axis of the array.
+    """
+
+    corner: Vectors
+    steps: Vectors
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """How far voxels are apart along each axis of the array, mm."""
+        first, second, third = np.linalg.norm(self.steps, axis=1).tolist()
+        return first, second, third
+
+    def is_near(self, other: Grid, shape: Sequence[int]) -> bool:
+        """Whether no voxel of an array of this shape is half a voxel away from that of another."""
+        apart = np.abs(self.corner - other.corner)
+        for size, step, others in zip(shape, self.steps, other.steps, strict=True):
+            apart = apart + size * np.abs(step - others)
+        return bool(np.linalg.norm(apart) < min(self.spacing) / 2)
+
+
+class Layout(NamedTuple):
+    """How an array is turned into a volume.
+
+    Attributes:
+        axes: the array's axis that becomes each of the volume's.
+        reversed: whether that one is reversed, for each of the volume's.
+    """
+
+    axes: tuple[int, ...]
+    reversed: tuple[bool, ...]
+
+    def turn(self, values: NDArray[Any]) -> NDArray[Any]:
+        """A view of an array of three axes as a volume."""
+        ends = tuple(slice(None, None, -1 if back else 1) for back in self.reversed)
+        return values.transpose(self.axes)[ends]
+
+    def turn_back(self, values: NDArray[Any]) -> NDArray[Any]:
+        """A view of a volume as the array that ``turn`` makes it from."""
+        ends = tuple(slice(None, None, -1 if back else 1) for back in self.reversed)
+        return values[ends].transpose(np.argsort(self.axes))
+
+    def grid(self, grid: Grid, shape: Sequence[int]) -> Grid:
+        """The grid of the volume that an array of this grid and shape becomes."""
+        steps, corner = grid.steps[list(self.axes)], grid.corner
+        for number, axis in enumerate(self.axes):
+            if self.reversed[number]:
+                corner = corner + steps[number] * (shape[axis] - 1)
+                steps[number] *= -1
+        return Grid(corner, steps)
+
+
+@dataclass(frozen=True)
+class Volume:
+    """The voxels of a volume, and what is known of it.
+
+    Attributes:
+        name: what it is called in messages.
+        values: float32 [S, H, W] in the volume's units: slices from the feet up, rows from the
+            front, columns from the patient's right. They belong to whoever asked for the volume.
+        grid: where they lie.
+        places: of each slice.
+        stored: the values [S, H, W] before slope and intercept, by which the background of a
+            skull-stripped volume is told; None where a file has no such.
+        padded: whether a NaN among the values says that the scanner did not see the voxel.
+    """
+
+    name: str
+    values: Values
+    grid: Grid
+    places: Sequence[Place]
+    stored: NDArray[Any] | None = None
+    padded: bool = False
+
+
+def layout_of(steps: Vectors) -> Layout | None:
+    """How an array becomes a volume, by the nearest axes of the patient.
+
+    It does not depend on the order of the array's axes.
+
+    Args:
+        steps: as in ``Grid``.
+
+    Returns:
+        None where an axis has no direction.
+    """
+    lengths = np.linalg.norm(steps, axis=1, keepdims=True)
+    if not (np.isfinite(lengths).all() and (lengths > 0).all()):
+        return None
+    upwards = (steps / lengths)[:, ::-1]  # along z, y and x
+    order = max(
+        itertools.permutations(range(3)),
+        key=lambda order: sum(abs(upwards[axis, number]) for number, axis in enumerate(order)),
+    )
+    return Layout(order, tuple(upwards[axis, number] < 0 for number, axis in enumerate(order)))
+
+
+def shape_word(values: NDArray[Any]) -> str:
+    """The size of a volume in words, as 240 x 240 x 155."""
+    return " x ".join(map(str, values.shape[::-1]))
