@@ -19,7 +19,7 @@ from adae_edge.cli.record import record
 from adae_edge.cli.rehearse import rehearse
 from adae_edge.cli.run import run
 from adae_edge.cli.score import calibrate, score
-from adae_edge.cli.shared import complain
+from adae_edge.cli.shared import complain, settle
 from adae_edge.cli.stopping import Stopped, listen
 from adae_edge.cli.train import download, evaluate, reproduce, train
 from adae_edge.errors import AdaeEdgeError
@@ -74,6 +74,8 @@ def main() -> None:
     except MemoryError:
         complain("there is not enough memory for this")
         sys.exit(1)
+    finally:
+        settle()
 
 
 def _version(wanted: bool) -> None:

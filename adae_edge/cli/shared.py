@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -65,8 +68,20 @@ Item = TypeVar("Item")
 
 
 def complain(sentence: str) -> None:
-    """Print a sentence on the standard error output, with the program's name before it."""
-    typer.echo(f"adae-edge: {printable(without_password(sentence))}", err=True)
+    """Print a sentence on the standard error output, with the program's name before it.
+
+    Where that is gone or its disk is full, nobody hears it, and the work goes on.
+    """
+    with contextlib.suppress(OSError):
+        typer.echo(f"adae-edge: {printable(without_password(sentence))}", err=True)
+
+
+def settle() -> None:
+    """Let go of complaints that could not be printed: Python would fail over them at exit."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def three_of(values: list[Item], option: str) -> tuple[Item, Item, Item]:

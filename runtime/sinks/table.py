@@ -116,9 +116,9 @@ class LiveTable:
 
     def stop(self) -> None:
         """Draw once more, and leave it there."""
+        sys.stderr = self._errors
         self.draw()
         self._live.stop()
-        sys.stderr = self._errors
 
     def _shown(self, now: float) -> Group:
         table = Table(box=None, pad_edge=False)

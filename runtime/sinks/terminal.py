@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 
 import typer
 from rich.console import Console
@@ -39,7 +41,7 @@ class Terminal(Sink):
     def write(self, scored: Scored) -> None:
         """Print one line, the anomalous ones in red where the terminal has colours, or count it."""
         where = f"{printable(scored.frame.place)}{_where(scored)}"
-        try:
+        with _writing():
             self._lines += 1
             if self._table is None or self._lines <= _LINES:
                 _print(f"{scored.score:9.4f}  {_in_colour(scored.verdict)}  {where}")
@@ -47,23 +49,37 @@ class Terminal(Sink):
                 self._table.start()
             if self._table is not None:
                 self._table.take(scored, f"{scored.score:9.4f}  {where}", self._lines > _LINES)
-        except OSError as error:
-            # What is left must not fail again when Python flushes it at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            if isinstance(error, BrokenPipeError):  # the reader has enough, as in "| head"
-                raise
-            raise SinkError(f"cannot write the standard output: {error.strerror}") from error
 
     def flush(self) -> None:
         """Draw the table anew: rates fall where no frames come."""
         if self._table is not None and self._lines > _LINES:
-            self._table.draw()
+            with _writing():
+                self._table.draw()
 
     def close(self) -> None:
         """Leave the table as it is at the end; a second call does nothing."""
         table, self._table = self._table, None
         if table is not None and self._lines > _LINES:
-            table.stop()
+            with _writing():
+                table.stop()
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    """Write on the standard output within; where it is gone, what is left goes nowhere.
+
+    Raises:
+        SinkError: it cannot be written.
+        BrokenPipeError: the reader has enough, as in "| head".
+    """
+    try:
+        yield
+    except OSError as error:
+        # What is left must not fail again when Python flushes it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise SinkError(f"cannot write the standard output: {error.strerror}") from error
 
 
 def _print(line: str) -> None:

@@ -1,6 +1,7 @@
 """Signals: the first one drains a stream, the second one ends it, SIGHUP loads the model."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -190,3 +191,41 @@ def test_hangup_ends_what_has_no_stream_to_serve(long_folder, tmp_path):
     assert process.communicate(timeout=30)[1] == ""
     assert process.returncode == -signal.SIGHUP
     assert model.read_bytes() == mean_model()
+
+
+def test_a_terminal_that_goes_away_ends_no_stream(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(mean_model())
+    terminal, end = os.openpty()
+    scoring = ("score", "model.onnx", "synthetic://?fps=200&size=8x6", "--to", "terminal")
+    process = subprocess.Popen(
+        command(*scoring, "--to", "rows.jsonl"),
+        **{"stdin": end, "stdout": end, "stderr": end, "cwd": tmp_path},
+        env=BUFFERED | {"TERM": "xterm", "COLUMNS": "100"},
+    )
+    os.close(end)
+    rows = tmp_path / "rows.jsonl"
+    try:
+        while b"per second" not in os.read(terminal, 65536):
+            pass  # until the table is shown
+        os.close(terminal)
+        process.send_signal(signal.SIGHUP)  # as a connection that is cut does
+        while b"the model was loaded again" not in rows.read_bytes():
+            assert process.poll() is None
+        when_rows(rows, process, rows.read_bytes().count(b"\n") + 100)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+
+
+def test_complaints_that_nobody_can_hear_end_no_stream(desk, tmp_path):
+    (tmp_path / "frames").mkdir()
+    for name in ("a.png", "c.png"):
+        Image.new("L", (8, 6), 9).save(tmp_path / "frames" / name)
+    (tmp_path / "frames" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    scoring = ("score", desk / "model.onnx", "frames", "--to", "rows.jsonl")
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        ran = subprocess.run(command(*scoring), cwd=tmp_path, env=BUFFERED, stderr=full, timeout=60)
+    assert ran.returncode == 1
+    rows = [json.loads(row) for row in (tmp_path / "rows.jsonl").read_bytes().splitlines()]
+    assert [row.get("score") for row in rows] == [9, None, 9]
