@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import IO
 
 from adae_edge.decoding.shrinking import Shrinking
@@ -24,6 +25,7 @@ from adae_edge.runtime.sources.source import Wanted
 PROGRAM = "gst-launch-1.0"
 # y4m does not say the range of its colours, so that it is settled here.
 _ENDING = "! videoconvert ! video/x-raw,format=I420,colorimetry=bt601 ! y4menc ! fdsink fd=1"
+_MOST_BYTES = 2**20  # of complaints that are kept
 _COMPLAINTS = ("ERROR: ", "WARNING: erroneous pipeline: ")
 
 
@@ -80,6 +82,7 @@ class _Pipeline(Reception):
 
     def read(self) -> Captured | Gap | None:
         """The next frame; raises SourceError with the pipeline's words at its end."""
+        self._bound_complaints()
         try:
             item = super().read()
         except SourceError as error:
@@ -92,7 +95,8 @@ class _Pipeline(Reception):
         """Kill the process, upon which a read of its pipe comes back."""
         self._ended = True
         if self._process is not None and self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended since
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Kill the process and let go of its pipe; a second call does nothing."""
@@ -104,6 +108,13 @@ class _Pipeline(Reception):
         if self._complaints is not None:
             self._complaints.close()
 
+    def _bound_complaints(self) -> None:
+        """Drop what was complained of so far where it is much: pipelines run for months."""
+        assert self._complaints is not None
+        if os.fstat(self._complaints.fileno()).st_size > _MOST_BYTES:
+            self._complaints.seek(0)  # the process writes on from there, for it shares the place
+            self._complaints.truncate()
+
     def _reason_of_end(self) -> str:
         """Why the process ended, by its own words where it has some; "" while it runs."""
         assert self._process is not None
@@ -113,7 +124,7 @@ class _Pipeline(Reception):
         except subprocess.TimeoutExpired:
             return ""
         self._complaints.seek(0)
-        for line in self._complaints.read(100_000).decode(errors="replace").splitlines():
+        for line in self._complaints.read(2 * _MOST_BYTES).decode(errors="replace").splitlines():
             for beginning in _COMPLAINTS:
                 if line.startswith(beginning):
                     return f"ended: {self._hide(first_line(line.removeprefix(beginning)))}"

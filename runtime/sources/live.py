@@ -14,6 +14,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -167,7 +168,10 @@ class Live(Source):
         capture.patient = self.triggered
         reader = _Reader(capture, self.name, self._number, self._skipped)
         state, seen = "connecting", time.monotonic()
-        reader.start()
+        try:
+            reader.start()
+        except RuntimeError:  # it may have one again
+            return "cannot be opened: the system gives this process no more threads"
         try:
             while not self._stopping:
                 gaps, frame, over = reader.take(_LOOK_S)
@@ -260,7 +264,8 @@ class _Reader(threading.Thread):
     def give_up(self, reason: str) -> None:
         """Let nothing come any more; what came is still to be taken, and the thread ends soon."""
         self._end(reason)
-        self.capture.interrupt()
+        with suppress(OSError):  # it has gone meanwhile
+            self.capture.interrupt()
         self.join(_LOOK_S)
 
     def run(self) -> None:
@@ -283,7 +288,8 @@ class _Reader(threading.Thread):
             # No traceback: it might hold the URL with its password.
             reason = f"cannot be read: {type(error).__name__}, {first_line(error)}"
         finally:
-            self.capture.close()
+            with suppress(Exception):  # what fails here was told already, or is of no use
+                self.capture.close()
             self._end(reason)
 
     def _end(self, reason: str) -> None:

@@ -1,6 +1,7 @@
 """Live sources: their states, the newest frame, and how they are opened again."""
 
 import contextlib
+import os
 import threading
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from adae_edge.benchmarks.peers import processes
 from adae_edge.errors import FrameError, SourceError, UsageError
 from adae_edge.runtime import Frame
-from adae_edge.runtime.sources import live
+from adae_edge.runtime.sources import gst, live
 from adae_edge.runtime.sources.address import Address
 from adae_edge.runtime.sources.clock import Clock
 from adae_edge.runtime.sources.live import Capture, Captured, Gap, Live
@@ -186,6 +187,43 @@ def test_a_frame_that_comes_while_its_reader_is_given_up_is_given(monkeypatch):
     assert "silent for 0.05" in events[3].detail
 
 
+class Sticky(Scripted):
+    """Fails to close, and to be interrupted."""
+
+    def close(self):
+        raise RuntimeError("open rtsp://bob:s3cret@host/cam")
+
+    def interrupt(self):
+        raise ProcessLookupError
+
+
+def test_a_camera_that_cannot_be_let_go_of_is_lost_and_opened_again(capsys):
+    captures = [Sticky(picture(1)), Scripted(picture(2))]
+
+    events, frames = events_and_frames(captures, lost(2))
+
+    assert [frame.id for frame in frames] == [0, 1]
+    assert "closed by the other side" in events[2].detail
+    assert "s3cret" not in capsys.readouterr().err
+
+
+def test_a_camera_waits_for_a_thread_where_the_system_has_none(monkeypatch):
+    start, refused = threading.Thread.start, []
+
+    def refuse(thread):
+        if isinstance(thread, live._Reader) and len(refused) < 2:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+    events, frames = events_and_frames([Scripted(picture(n)) for n in range(3)], lost(2))
+
+    assert "no more threads" in events[1].detail
+    assert [frame.id for frame in frames] == [0]
+
+
 def test_gaps_and_frames_that_cannot_be_given_are_events():
     capture = Scripted(Gap(3, "lost three"), FrameError("it is too large"), picture())
 
@@ -342,6 +380,28 @@ def test_a_pipeline_that_dies_is_lost_with_its_words_and_no_password(pipeline, s
 
     assert says in events[-1].detail
     assert "s3cret" not in "".join(event.detail for event in events)
+
+
+def test_a_pipeline_that_complains_for_months_fills_no_disk_and_its_last_words_are_heard(
+    monkeypatch,
+):
+    with peers():
+        processes.program("gst-launch-1.0")
+    monkeypatch.setenv("GST_DEBUG", "5")  # some hundred kilobytes a second, on its error output
+    monkeypatch.setattr(gst, "_MOST_BYTES", 50_000)
+    sizes, bound = [], gst._Pipeline._bound_complaints
+
+    def measured(pipeline):
+        bound(pipeline)
+        sizes.append(os.fstat(pipeline._complaints.fileno()).st_size)
+
+    monkeypatch.setattr(gst._Pipeline, "_bound_complaints", measured)
+
+    events, _ = first_of(f"gst:{RED} ! identity error-after=40", lost(1))
+
+    assert len(sizes) > 20
+    assert max(sizes[-10:]) < 50_000
+    assert "Failed after iterations as requested" in events[-1].detail
 
 
 def test_a_pipeline_that_writes_nothing_is_killed_when_its_source_is_stopped():
