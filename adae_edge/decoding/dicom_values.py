@@ -3,10 +3,14 @@
 The order is the standard's (PS3.3 C.11 and C.7.6.3): modality rescale or LUT, then the VOI window
 or LUT, then the inversion of MONOCHROME1. A number that is none, or that would make every value the
 same, is refused by its name: no file becomes a black picture by its header.
+
+What a stored value becomes follows from the header alone. So values of up to 16 bits go through one
+table of all of them, which is kept until a header says something else.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -14,11 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.contract import Window
+from adae_edge.decoding.dicom_bytes import Refused
 
-GREY = ("MONOCHROME1", "MONOCHROME2")
-# What pydicom gives as RGB, beside palettes.
-COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-_PALETTES = ("Red", "Green", "Blue")
+_TABLE_BYTES = 2  # of the widest values that have a table
 
 _Values = NDArray[np.float64]
 
@@ -31,28 +33,40 @@ class _Range(NamedTuple):
     high: float
 
 
-def check_layout(data: Any) -> None:
-    """Refuse a header whose bits, samples and colours no decoder gives right.
+class _Lut(NamedTuple):
+    """A LUT of a header: its entries, <u2, the first value that it is for, and its bits."""
 
-    Raises:
-        ValueError: it does, with the reason.
+    entries: bytes
+    first: int
+    bits: int
+
+
+class _Modality(NamedTuple):
+    """What a header says of stored values.
+
+    Attributes:
+        bits: how many bits of them count.
+        signed: whether they may be negative.
+        padding: the lowest and highest value that is no part of the picture, or None.
+        rescale: a LUT, a slope and an intercept, or None for neither.
     """
-    allocated, stored = int(data.BitsAllocated), int(data.BitsStored)
-    high, samples = int(data.get("HighBit", stored - 1)), int(data.SamplesPerPixel)
-    photometric = str(data.PhotometricInterpretation)
-    if not 1 <= stored <= allocated <= 32:
-        raise ValueError(f"it has {stored} bits stored of {allocated}")
-    if high != stored - 1:
-        raise ValueError(f"its highest bit is number {high}, and of {stored} it is {stored - 1}")
-    if int(data.PixelRepresentation) not in (0, 1):
-        raise ValueError(f"its pixel representation is {data.PixelRepresentation}")
-    known = {**dict.fromkeys((*GREY, "PALETTE COLOR"), 1), **dict.fromkeys(COLOURS, 3)}
-    if photometric not in known:
-        raise ValueError(f"its colours are {photometric}, which are not read")
-    if samples != known[photometric]:
-        raise ValueError(f"{photometric} has not {samples} samples per pixel")
-    if photometric not in GREY and int(data.PixelRepresentation):
-        raise ValueError("its colours are signed")
+
+    bits: int
+    signed: bool
+    padding: tuple[int, int] | None
+    rescale: _Lut | tuple[float, float] | None
+
+
+class _Shown(NamedTuple):
+    """What a header says of values in modality units.
+
+    Attributes:
+        voi: a LUT, a window and its function, or None for neither.
+        inverted: whether the lowest value is white.
+    """
+
+    voi: _Lut | tuple[Window, str] | None
+    inverted: bool
 
 
 def grey(
@@ -61,7 +75,7 @@ def grey(
     """Turn stored values [H, W] into a picture uint8 [H, W, 1], by modality and VOI transformation.
 
     pydicom's own functions serve scaled values, not pictures: a negative slope leaves them upside
-    down, and indices beyond 255 into a VOI LUT of 8 bits wrap around.
+    down, and indices beyond 255 into a VOI LUT of 8 bits wrap around. Padding becomes black.
 
     Args:
         data: the attributes that hold for the frame.
@@ -70,126 +84,183 @@ def grey(
         little_endian: the order of bytes in the file.
 
     Raises:
-        ValueError: a number of the header is refused.
+        Refused: a number of the header is refused.
     """
-    # stored values, and what their bits can hold
-    bits, signed = int(data.BitsStored), int(data.PixelRepresentation) == 1
-    low = -(2.0 ** (bits - 1)) if signed else 0.0
-    stored = _Range(pixels.astype(np.float64), low, low + 2.0**bits - 1)
-
-    # modality units
-    modality = stored
-    if data.get("ModalityLUTSequence"):
-        lut = data.ModalityLUTSequence[0]
-        modality = _looked_up(stored, lut, little_endian, "modality")
-        bits = int(lut.LUTDescriptor[2])
-    elif data.get("RescaleSlope") is not None and data.get("RescaleIntercept") is not None:
-        modality = _rescaled(stored, data)
-
-    # from black to white
-    shown = modality
-    if window is not None:
-        shown = _windowed(modality, window, "LINEAR")
-    elif data.get("VOILUTSequence"):
-        shown = _looked_up(modality, data.VOILUTSequence[0], little_endian, "VOI")
-    elif data.get("WindowWidth") is not None and data.get("WindowCenter") is not None:
-        own = Window(_number(data, "WindowCenter"), _number(data, "WindowWidth"))
-        shown = _windowed(modality, own, str(data.get("VOILUTFunction") or "LINEAR"))
-    elif bits > 8:
-        raise ValueError(
-            "it has no VOI window, so which values are black and white is unknown: --window says it"
-        )
-    part = np.clip((shown.values - shown.low) / (shown.high - shown.low), 0, 1)
-    if data.PhotometricInterpretation == "MONOCHROME1":
-        part = 1 - part
-    return np.asarray(np.rint(part * 255).astype(np.uint8)[:, :, None])
+    modality, shown = _modality(data, little_endian), _shown(data, window, little_endian)
+    if pixels.dtype.itemsize > _TABLE_BYTES:
+        return _picture(modality, shown, pixels)[:, :, None]
+    table = _table(modality, shown, pixels.dtype.itemsize)
+    native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    return np.asarray(table[native.view(f"u{pixels.dtype.itemsize}")][:, :, None])
 
 
-def palette(data: Any, pixels: NDArray[np.generic], little_endian: bool) -> NDArray[np.uint8]:
-    """Look a palette's indices [H, W] up, uint8 [H, W, 3], RGB (PS3.3 C.7.6.3.1.5 and 6).
+def modality_values(
+    data: Any, pixels: NDArray[np.generic], little_endian: bool
+) -> NDArray[np.float32]:
+    """Turn stored values [H, W] into modality units, float32 [H, W], NaN where there is padding.
+
+    Args:
+        data: the attributes that hold for the frame.
+        pixels: as they are stored.
+        little_endian: the order of bytes in the file.
 
     Raises:
-        ValueError: a table is not what it declares.
+        Refused: a number of the header is refused.
     """
-    channels = []
-    for name in _PALETTES:
-        descriptor = data[f"{name}PaletteColorLookupTableDescriptor"].value
-        entries, first, bits = (int(number) for number in descriptor)
-        entries = entries % 2**16 or 2**16
-        content = bytes(data[f"{name}PaletteColorLookupTableData"].value)
-        if bits not in (8, 16):
-            raise ValueError(f"its palette has {bits} bits")
-        wide = len(content) >= 2 * entries
-        if not wide and not little_endian:  # bytes are swapped in pairs
-            content = np.frombuffer(content, ">u2").astype("<u2").tobytes()
-        kind = "u1" if not wide else "<u2" if little_endian else ">u2"
-        table = np.frombuffer(content[: 2 * entries if wide else entries], kind)
-        if len(table) < entries or (bits == 16 and not wide):
-            raise ValueError("its palette is not as long as it declares")
-        indices = np.clip(pixels.astype(np.int64) - first % 2**16, 0, entries - 1)
-        channels.append(table.astype(np.uint16)[indices] >> (bits - 8))
-    return np.stack(channels, axis=-1).astype(np.uint8)
+    modality = _modality(data, little_endian)
+    values = _in_units(modality, pixels).values.astype(np.float32)
+    padded = _padded(modality, pixels)
+    if padded is not None:
+        values[padded] = np.nan
+    return values
 
 
-def colour(data: Any, pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Turn colours of any depth from 8 bits on into uint8 [H, W, 3]."""
-    depth = int(data.BitsStored)
-    if depth < 8:
-        raise ValueError(f"its colours have {depth} bits")
-    return (pixels.astype(np.uint32) >> (depth - 8)).astype(np.uint8)
+@functools.lru_cache(maxsize=16)
+def _table(modality: _Modality, shown: _Shown, width: int) -> NDArray[np.uint8]:
+    """What each stored value of so many bytes becomes, uint8 [256 or 65536]."""
+    return _picture(modality, shown, np.arange(256**width, dtype=f"u{width}"))
+
+
+def _picture(modality: _Modality, shown: _Shown, pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Stored values of any shape as they are shown, uint8."""
+    units = _in_units(modality, pixels)
+    visible = units
+    if isinstance(shown.voi, _Lut):
+        visible = _looked_up(units, shown.voi, "VOI")
+    elif shown.voi is not None:
+        visible = _windowed(units, *shown.voi)
+    part = np.clip((visible.values - visible.low) / (visible.high - visible.low), 0, 1)
+    if shown.inverted:
+        part = 1 - part
+    picture = np.rint(part * 255).astype(np.uint8)
+    padded = _padded(modality, pixels)
+    if padded is not None:
+        picture[padded] = 0
+    return np.asarray(picture)
+
+
+def _modality(data: Any, little_endian: bool) -> _Modality:
+    """What a header says of stored values."""
+    bits, signed = int(data.BitsStored), int(data.PixelRepresentation) == 1
+    rescale: _Lut | tuple[float, float] | None = None
+    if data.get("ModalityLUTSequence"):
+        rescale = _lut(data.ModalityLUTSequence[0], little_endian, "modality")
+    elif data.get("RescaleSlope") is not None and data.get("RescaleIntercept") is not None:
+        rescale = _number(data, "RescaleSlope"), _number(data, "RescaleIntercept")
+    padding = None
+    if data.get("PixelPaddingValue") is not None:
+        value = int(data.PixelPaddingValue)
+        limit = data.get("PixelPaddingRangeLimit")
+        padding = value, value if limit is None else int(limit)
+    return _Modality(bits, signed, padding, rescale)
+
+
+def _shown(data: Any, window: Window | None, little_endian: bool) -> _Shown:
+    """What a header says of values in modality units; a window that is given comes first."""
+    voi: _Lut | tuple[Window, str] | None = None
+    if window is not None:
+        voi = window, "LINEAR"
+    elif data.get("VOILUTSequence"):
+        voi = _lut(data.VOILUTSequence[0], little_endian, "VOI")
+    elif data.get("WindowWidth") is not None and data.get("WindowCenter") is not None:
+        own = Window(_number(data, "WindowCenter"), _number(data, "WindowWidth"))
+        voi = own, str(data.get("VOILUTFunction") or "LINEAR")
+    else:
+        bits = int(data.BitsStored)
+        if data.get("ModalityLUTSequence"):
+            bits = int(data.ModalityLUTSequence[0].LUTDescriptor[2])
+        if bits > 8:
+            raise Refused(
+                "it has no VOI window, so which values are black and white is unknown: "
+                "--window says it"
+            )
+    return _Shown(voi, data.PhotometricInterpretation == "MONOCHROME1")
+
+
+def _in_units(modality: _Modality, pixels: NDArray[np.generic]) -> _Range:
+    """Stored values in modality units; bits beyond those that count are left out."""
+    low = -(2.0 ** (modality.bits - 1)) if modality.signed else 0.0
+    span = 2**modality.bits
+    values = pixels.astype(np.int64) & (span - 1)
+    if modality.signed:
+        values[values >= span // 2] -= span
+    stored = _Range(values.astype(np.float64), low, low + span - 1)
+    if modality.rescale is None:
+        return stored
+    if isinstance(modality.rescale, _Lut):
+        return _looked_up(stored, modality.rescale, "modality")
+    slope, intercept = modality.rescale
+    low, high = sorted((stored.low * slope + intercept, stored.high * slope + intercept))
+    if not 0 < high - low < math.inf:
+        raise Refused(f"its RescaleSlope of {slope:g} maps every value to the same")
+    return _Range(stored.values * slope + intercept, low, high)
+
+
+def _padded(modality: _Modality, pixels: NDArray[np.generic]) -> NDArray[np.bool_] | None:
+    """Which stored values are padding (PS3.3 C.7.5.1.1.2), or None where there is none.
+
+    Padding may use bits that do not count, so all of a value are compared.
+    """
+    if modality.padding is None:
+        return None
+    span = 256**pixels.dtype.itemsize
+    if not all(-span // 2 <= value < span for value in modality.padding):
+        return None  # a decoder that gives fewer bytes has no such value
+    first, last = (value % span for value in modality.padding)
+    values = pixels.astype(np.int64) % span
+    if modality.signed:
+        first, last = ((value + span // 2) % span for value in (first, last))
+        values = (values + span // 2) % span
+    return np.asarray((values >= min(first, last)) & (values <= max(first, last)))
 
 
 def _number(data: Any, name: str) -> float:
     """A finite number of a header, the first where there are several."""
     value = float(np.ravel(data[name].value)[0])
     if not math.isfinite(value):
-        raise ValueError(f"its {name} is {value:g}")
+        raise Refused(f"its {name} is {value:g}")
     return value
 
 
-def _rescaled(stored: _Range, data: Any) -> _Range:
-    """Stored values in modality units, by slope and intercept."""
-    slope, intercept = _number(data, "RescaleSlope"), _number(data, "RescaleIntercept")
-    low, high = sorted((stored.low * slope + intercept, stored.high * slope + intercept))
-    if not 0 < high - low < math.inf:
-        raise ValueError(f"its RescaleSlope of {slope:g} maps every value to the same")
-    return _Range(stored.values * slope + intercept, low, high)
+def _lut(item: Any, little_endian: bool, what: str) -> _Lut:
+    """Read a LUT (PS3.3 C.11.1.1 and C.11.2.1.1)."""
+    count, first, bits = (int(number) for number in item.LUTDescriptor)
+    count = count % 2**16 or 2**16
+    table = item.LUTData
+    if isinstance(table, bytes):
+        table = np.frombuffer(table, "<u2" if little_endian else ">u2")
+    entries = np.atleast_1d(np.asarray(table, np.int64))[:count]
+    if len(entries) < count or not 1 <= bits <= 16:
+        raise Refused(f"its {what} LUT is not as long as it declares")
+    if entries.max() >= 2**bits:
+        raise Refused(f"its {what} LUT has values of more than {bits} bits")
+    if entries.min() == entries.max():
+        raise Refused(f"its {what} LUT maps every value to the same")
+    return _Lut(entries.astype("<u2").tobytes(), first % 2**16, bits)
 
 
-def _looked_up(modality: _Range, lut: Any, little_endian: bool, what: str) -> _Range:
-    """Look values up in a LUT (PS3.3 C.11.1.1 and C.11.2.1.1).
+def _looked_up(units: _Range, lut: _Lut, what: str) -> _Range:
+    """Look values up in a LUT.
 
     Whether the first value is signed follows from the values that are looked up, whatever the
     file's VR of it is.
     """
-    entries, first, bits = (int(number) for number in lut.LUTDescriptor)
-    entries = entries % 2**16 or 2**16
-    first %= 2**16
-    if modality.low < 0 and first >= 2**15:
+    entries, first = np.frombuffer(lut.entries, "<u2").astype(np.float64), lut.first
+    if units.low < 0 and first >= 2**15:
         first -= 2**16
-    table = lut.LUTData
-    if isinstance(table, bytes):
-        table = np.frombuffer(table, "<u2" if little_endian else ">u2")
-    table = np.atleast_1d(np.asarray(table, np.float64))[:entries]
-    if len(table) < entries or not 1 <= bits <= 16:
-        raise ValueError(f"its {what} LUT is not as long as it declares")
-    if table.max() >= 2**bits:
-        raise ValueError(f"its {what} LUT has values of more than {bits} bits")
-    if first > modality.high or first + entries - 1 < modality.low:
-        raise ValueError(f"its {what} LUT begins at {first}, outside of its values")
-    if table.min() == table.max():
-        raise ValueError(f"its {what} LUT maps every value to the same")
-    indices = np.clip(np.rint(modality.values) - first, 0, entries - 1).astype(np.intp)
-    return _Range(table[indices], 0, 2**bits - 1)
+    if first > units.high or first + len(entries) - 1 < units.low:
+        raise Refused(f"its {what} LUT begins at {first}, outside of its values")
+    indices = np.clip(np.rint(units.values) - first, 0, len(entries) - 1).astype(np.intp)
+    return _Range(entries[indices], 0, 2**lut.bits - 1)
 
 
 def _windowed(modality: _Range, window: Window, function: str) -> _Range:
     """Map values through a window to 0 to 1 (PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
     center, width = window
     if not (width >= 1 or (width > 0 and function != "LINEAR")):
-        raise ValueError(f"its window is {width:g} wide")
+        raise Refused(f"its window is {width:g} wide")
     if center + width / 2 < modality.low or center - width / 2 > modality.high:
-        raise ValueError(
+        raise Refused(
             f"its window, {width:g} around {center:g}, lies outside of its values, "
             f"{modality.low:g} to {modality.high:g}"
         )
@@ -203,4 +274,4 @@ def _windowed(modality: _Range, window: Window, function: str) -> _Range:
     if function == "SIGMOID":
         with np.errstate(over="ignore"):  # 0 then
             return _Range(1 / (1 + np.exp(-4 * (values - center) / width)), 0, 1)
-    raise ValueError(f"its window has the unknown function {function}")
+    raise Refused(f"its window has the unknown function {function}")

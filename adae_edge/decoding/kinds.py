@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from adae_edge.decoding.dicom_bytes import HEAD, begins_as_dicom
+
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 IMAGE_SUFFIXES = frozenset(
     {
@@ -67,12 +69,12 @@ def is_nifti(path: Path) -> bool:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file says that it is DICOM: by its name, or by the mark behind its preamble."""
+    """Whether a file says that it is DICOM: by its name, or by how it begins."""
     if path.suffix.lower() in (".dcm", ".dicom"):
         return True
     try:
         with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            return begins_as_dicom(file.read(HEAD))
     except OSError:
         return False
 

@@ -400,53 +400,6 @@ def test_run_length_encoding(tmp_path):
     assert np.array_equal(compressed, plain)
 
 
-# Refused with good reason: of 12-bit JPEG, broken on purpose, without a preamble or without a size.
-NOT_DECODED = {
-    "JPEG-lossy.dcm",
-    "JPGExtended.dcm",
-    "JPEG2000-embedded-sequence-delimiter.dcm",
-    "MR_truncated.dcm",
-    "badVR.dcm",
-    "ExplVR_BigEndNoMeta.dcm",
-    "ExplVR_LitEndNoMeta.dcm",
-    "no_meta.dcm",
-    "nested_priv_SQ.dcm",
-    "meta_missing_tsyntax.dcm",
-}
-
-
-def shipped():
-    """The files of pydicom's package that are no code."""
-    files = (path for path in SHIPPED.rglob("*") if path.is_file())
-    return sorted(path for path in files if path.suffix not in {".py", ".pyc"})
-
-
-def test_every_file_that_pydicom_ships_is_decoded_or_refused(capfd, recwarn):
-    decoded, refused = {}, {}
-    for path in shipped():
-        try:
-            frames = [frame for _, frame in decode_dicom(path, Window(500, 1000))]
-        except FrameError as error:
-            refused[path.name] = str(error)
-            continue
-        assert frames, path
-        for frame in frames:
-            assert frame.dtype == np.uint8
-            assert frame.ndim == 3
-            assert frame.shape[2] in (1, 3)
-        decoded[path.name] = frames
-    assert not recwarn
-    assert len(decoded) > 80
-    assert len(decoded["examples_ybr_color.dcm"]) == 30
-    for name, sentence in refused.items():
-        assert sentence.isprintable(), name
-    pixel_data = b"\xe0\x7f\x10\x00"  # its tag
-    pictures = {path.name for path in shipped() if pixel_data in path.read_bytes()} - {"README.md"}
-    empty = {name for name, sentence in refused.items() if "holds no picture" in sentence}
-    assert (refused.keys() & pictures) - empty <= NOT_DECODED
-    assert capfd.readouterr().out == ""
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -504,11 +457,11 @@ def test_a_real_series():
 
 def test_a_file_that_is_no_dicom(tmp_path):
     path = tmp_path / "notes.dcm"
-    assert "No such file" in refusal(path)
+    assert "no such file" in refusal(path)
     path.write_text("no preamble, no DICM")
-    refusal(path)
+    assert "it is no DICOM file" in refusal(path)
     path.write_bytes(bytes(128) + b"DICM")
-    assert "holds no picture" in refusal(path)
+    assert "ends before its pixels" in refusal(path)
 
 
 @pytest.mark.parametrize("part", [0.0, 0.01, 0.03, 0.1, 0.5, 0.99])
@@ -578,7 +531,7 @@ def test_a_file_without_pixels(tmp_path):
     data = pydicom.dcmread(path)
     del data.PixelData
     data.save_as(path)
-    assert "holds no picture" in refusal(path)
+    assert "ends before its pixels" in refusal(path)
 
 
 @pytest.mark.parametrize(

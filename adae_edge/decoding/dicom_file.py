@@ -1,0 +1,373 @@
+"""A DICOM file whose header was read and checked: the one file that needs the [dicom] extra."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from simplejpeg import decode_jpeg
+
+from adae_edge.contract import Window
+from adae_edge.decoding.codestream import (
+    BASELINE,
+    JPEG_2000,
+    JPEG_LS,
+    LOSSLESS,
+    check_codestream,
+)
+from adae_edge.decoding.dicom_bytes import (
+    UNKNOWN,
+    Order,
+    Refused,
+    Span,
+    check_end,
+    frame_spans,
+    inflated,
+    pixels_after,
+)
+from adae_edge.decoding.dicom_pixels import GREY, Layout, colour, native, palette, unpacked
+from adae_edge.decoding.dicom_values import grey, modality_values
+from adae_edge.errors import FrameError, NoPicture
+from adae_edge.extras import needs
+from adae_edge.interface import check_size
+
+with needs("Reading DICOM files", "dicom"):
+    import pydicom
+    import pylibjpeg  # noqa: F401  of its decoders pydicom finds
+    from pydicom.dataset import Dataset
+    from pydicom.encaps import encapsulate
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.pixels.processing import apply_color_lut, convert_color_space
+    from pydicom.uid import UID
+    from rle.rle import decode_segment
+
+MAX_FRAMES = 10_000
+_RLE = "1.2.840.10008.1.2.5"
+_JPEG = "1.2.840.10008.1.2.4."
+# The decoder of each compressed syntax, by pydicom's name of it, and what it decodes.
+_DECODERS = {
+    f"{_JPEG}50": ("pillow", BASELINE),
+    f"{_JPEG}51": ("pillow", BASELINE),
+    f"{_JPEG}57": ("gdcm", LOSSLESS),
+    f"{_JPEG}70": ("gdcm", LOSSLESS),
+    f"{_JPEG}80": ("pyjpegls", JPEG_LS),
+    f"{_JPEG}81": ("pyjpegls", JPEG_LS),
+    f"{_JPEG}90": ("pylibjpeg", JPEG_2000),
+    f"{_JPEG}91": ("pylibjpeg", JPEG_2000),
+    f"{_JPEG}201": ("pylibjpeg", JPEG_2000),
+    f"{_JPEG}202": ("pylibjpeg", JPEG_2000),
+    f"{_JPEG}203": ("pylibjpeg", JPEG_2000),
+}
+_YBR = ("YBR_FULL", "YBR_FULL_422")
+# Modalities that are no pictures, for files that do not name their class.
+_NO_PICTURES = frozenset({"SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "SR", "PR", "KO", "REG", "DOC"})
+
+
+class DicomFile:
+    """A DICOM file with pictures: its header, and its frames, decoded when they are asked for.
+
+    Attributes:
+        name: what sentences call it.
+        header: what stands before its pixels.
+        uid: its SOP instance UID, or the name of the file.
+        frames: how many it has.
+        grey: whether they are grey.
+        size: their rows and columns.
+    """
+
+    def __init__(self, source: Path | BinaryIO, name: str) -> None:
+        """Read and check a header; ``open_dicom`` is the way in."""
+        self._source, self.name = source, name
+        with self._open() as file:
+            plain = inflated(file)
+            if plain is not file:
+                self._source = plain
+            self._read(plain)
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[BinaryIO]:
+        if isinstance(self._source, Path):
+            with self._source.open("rb") as file:
+                yield file
+        else:
+            yield self._source
+
+    def _read(self, file: BinaryIO) -> None:
+        """Read the header and find where the frames are."""
+        # header
+        size = file.seek(0, 2)
+        file.seek(0)
+        self.header = data = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+        implicit, self._little_endian = map(bool, data.original_encoding)
+        order: Order = "little" if self._little_endian else "big"
+        _check_kind(data, self.name, has_pixels=file.tell() < size)
+        self.uid = str(data.get("SOPInstanceUID") or Path(self.name).name)
+        self._syntax = UID(data.file_meta.get("TransferSyntaxUID") or "")
+        compressed = _check_syntax(self._syntax)
+
+        # pixels
+        self._pixels = pixels = pixels_after(file, order)
+        layout = Layout.of(data, self._little_endian, pixels.vr)
+        self.grey = layout.photometric in GREY
+        check_size(layout.rows, layout.columns, self.name)
+        if layout.photometric in ("YBR_ICT", "YBR_RCT") and _kind(self._syntax) != JPEG_2000:
+            raise Refused(f"its colours are {layout.photometric}, and its pixels no JPEG 2000")
+        self.size = layout.rows, layout.columns
+        self._layout = layout
+
+        # frames
+        self._spans: list[list[Span]] | None = None
+        if compressed:
+            if pixels.length != UNKNOWN:
+                raise Refused("its pixels are compressed, and have a length as if they were not")
+            self.frames = _declared(data) or 1
+            extended = bytes(data.get("ExtendedOffsetTable") or b"")
+            self._spans = frame_spans(file, size, self.frames, extended)
+        else:
+            if pixels.length == UNKNOWN:
+                raise Refused("its pixels are compressed, and it does not say how")
+            self.frames = _native_frames(data, layout, pixels.length)
+            check_end(file, pixels.at + pixels.length, size, implicit, order)
+        groups = _groups(data, "PerFrame")
+        if groups and len(groups) < self.frames:
+            raise Refused(f"it has {self.frames} frames, and describes {len(groups)} of them")
+
+    def picture(self, number: int, window: Window | None = None) -> NDArray[np.uint8]:
+        """Decode a frame by its number from 0 into a picture.
+
+        Args:
+            number: of the frame.
+            window: in place of the file's own, in modality units.
+
+        Returns:
+            uint8 [H, W, C], C 1 or 3, RGB.
+
+        Raises:
+            FrameError: it cannot be decoded, or needs a window.
+        """
+        with _refusing(self.name, "its pixels are damaged"):
+            data, pixels = self.header, self._stored(number)
+            if self.grey:
+                return grey(self.attributes(number), pixels, window, self._little_endian)
+            if self._layout.photometric != "PALETTE COLOR":
+                return colour(data, pixels)
+            if "SegmentedRedPaletteColorLookupTableData" in data:
+                shown: NDArray[np.uint16] = apply_color_lut(pixels, data)[..., :3].astype(np.uint16)
+                depth = int(data.RedPaletteColorLookupTableDescriptor[2])
+                return (shown >> (depth - 8)).astype(np.uint8)
+            return palette(data, pixels, self._little_endian)
+
+    def values(self, number: int) -> NDArray[np.float32]:
+        """Decode a frame by its number from 0 into modality units, without any window.
+
+        Returns:
+            float32 [H, W]; NaN where the frame is padded.
+
+        Raises:
+            FrameError: it cannot be decoded, or is no grey one.
+        """
+        with _refusing(self.name, "its pixels are damaged"):
+            if not self.grey:
+                raise Refused("it has colours, and no values")
+            pixels = self._stored(number)
+            return modality_values(self.attributes(number), pixels, self._little_endian)
+
+    def attributes(self, number: int) -> Dataset:
+        """The attributes that hold for one frame: the header's, and those of its own.
+
+        An enhanced file keeps them in functional groups (PS3.3 C.7.6.16).
+        """
+        data = self.header
+        groups = _groups(data, "Shared")[:1] + _groups(data, "PerFrame")[number : number + 1]
+        if not groups:
+            return data
+        attributes = Dataset()
+        attributes.update({element.tag: element for element in data.group_dataset(0x0028)})
+        for group in groups:
+            for macro in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+                for item in group.get(macro) or []:
+                    attributes.update(item)
+        return attributes
+
+    def orientations(self) -> list[NDArray[np.float64]]:
+        """The directions of rows and columns in the patient, of the file or of each frame.
+
+        Returns:
+            float64 [2, 3] each, of length 1; as many as are given.
+
+        Raises:
+            FrameError: one is no pair of directions.
+        """
+        with _refusing(self.name, "its header is damaged"):
+            data = self.header
+            planes = [data]
+            for group in (data, *_groups(data, "Shared"), *_groups(data, "PerFrame")):
+                planes += group.get("PlaneOrientationSequence") or []
+            given = [plane.get("ImageOrientationPatient") for plane in planes]
+            return [_axes(cosines) for cosines in given if cosines]
+
+    def _stored(self, number: int) -> NDArray[np.generic]:
+        """The stored values of one frame, [H, W] or [H, W, 3]; YBR comes as RGB."""
+        layout = self._layout
+        with self._open() as file:
+            if self._spans is None:
+                pixels = native(file, self._pixels.at, number, layout)
+            else:
+                if number >= len(self._spans):
+                    raise Refused("its data end before")
+                parts = [
+                    (file.seek(at), file.read(length))[1] for at, length in self._spans[number]
+                ]
+                if self._syntax != _RLE:
+                    return self._decoded(b"".join(parts))
+                pixels = unpacked(b"".join(parts), layout, decode_segment)
+        if layout.photometric in _YBR:
+            return np.asarray(convert_color_space(pixels, "YBR_FULL", "RGB"))
+        return pixels
+
+    def _decoded(self, codestream: bytes) -> NDArray[np.generic]:
+        """The stored values of a codestream, by the decoder of its syntax and no other."""
+        layout = self._layout
+        plugin, kind = _DECODERS[self._syntax]
+        declared = check_codestream(
+            codestream, kind, layout.rows, layout.columns, layout.samples, layout.allocated
+        )
+        described: Any = {
+            "number_of_frames": 1,
+            "rows": layout.rows,
+            "columns": layout.columns,
+            "samples_per_pixel": layout.samples,
+            "planar_configuration": layout.planar,
+            "photometric_interpretation": layout.photometric,
+            "bits_allocated": layout.allocated,
+            "bits_stored": layout.stored,
+            "pixel_representation": int(layout.signed),
+            "pixel_keyword": "PixelData",
+            "correct_unused_bits": False,
+        }
+        try:
+            if kind == BASELINE:  # Pillow conceals lost data, and this decoder says so
+                colours = "GRAY" if layout.samples == 1 else "RGB"
+                decode_jpeg(codestream, colours, min_height=1, min_width=1, strict=True)
+            pixels: NDArray[np.generic] = get_decoder(self._syntax).as_array(
+                encapsulate([codestream]), index=0, decoding_plugin=plugin, **described
+            )[0]
+        except (RuntimeError, ValueError) as error:
+            raise Refused(f"its pixels are damaged {kind}") from error
+        if kind == JPEG_2000 and declared.bits > layout.stored:  # a lossy one may leave the range
+            pixels = np.clip(pixels, *layout.value_range)
+        return pixels
+
+
+def open_dicom(source: Path | BinaryIO, name: str = "") -> DicomFile:
+    """Read and check the header of a DICOM file.
+
+    Args:
+        source: the file, or one that is open, can be sought, and stays so.
+        name: what sentences call it; its path if not given.
+
+    Raises:
+        FrameError: no DICOM file, damaged, or of a kind that cannot be decoded.
+        NoPicture: it holds something else than pictures.
+    """
+    own = source if isinstance(source, Path) else getattr(source, "name", "")
+    name = name or str(own) or "a file"
+    with _refusing(name, "its header is damaged"):
+        return DicomFile(source, name)
+
+
+@contextlib.contextmanager
+def _refusing(name: str, damage: str) -> Iterator[None]:
+    """Silence what pydicom warns of, and turn what is raised into a FrameError.
+
+    Messages of pydicom and of decoders are for programmers, and stay the cause.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except Refused as error:
+            raise FrameError(f"{name} cannot be decoded as DICOM: {error}") from error
+        except FrameError:
+            raise
+        except OSError as error:
+            reason = (error.strerror or "it went away").lower()
+            raise FrameError(f"{name} cannot be read: {reason}") from error
+        except MemoryError as error:
+            raise FrameError(f"{name} takes more memory than there is") from error
+        except Exception as error:  # decoders raise many kinds on damaged data
+            raise FrameError(f"{name} cannot be decoded as DICOM: {damage}") from error
+
+
+def _check_kind(data: Dataset, name: str, has_pixels: bool) -> None:
+    """Refuse what holds no picture by its SOP class, whatever else it holds.
+
+    Private classes hold pictures if they have a size and pixels. What has no class at all is told
+    by its modality.
+    """
+    uid = UID(data.get("SOPClassUID") or data.file_meta.get("MediaStorageSOPClassUID") or "")
+    kind = "" if uid.name == uid else uid.name
+    if not kind and str(data.get("Modality", "")) in _NO_PICTURES:
+        kind = f"modality {data.Modality}"
+    if kind and "Image Storage" not in kind:
+        raise NoPicture(f"{name} holds no picture: it is of the kind {kind}")
+    if uid and not kind and not has_pixels and data.get("Rows") is None:
+        raise NoPicture(f"{name} holds no picture: it is of a private kind without pixels")
+
+
+def _check_syntax(syntax: UID) -> bool:
+    """Whether pixels are compressed; refuses a transfer syntax that is not read."""
+    if not syntax or syntax == _RLE or syntax in _DECODERS:
+        return bool(syntax)
+    if not syntax.is_transfer_syntax:
+        raise Refused("its transfer syntax is none that is known")
+    if syntax.is_encapsulated:
+        raise Refused(f"its transfer syntax is {syntax.name}, which is not read")
+    return False
+
+
+def _kind(syntax: UID) -> str:
+    """What a syntax's codestreams are; "" for those without."""
+    return _DECODERS.get(syntax, ("", ""))[1]
+
+
+def _axes(cosines: Sequence[float]) -> NDArray[np.float64]:
+    """Six direction cosines (PS3.3 C.7.6.2.1.1) -> float64 [2, 3], of length 1."""
+    axes = np.array([float(cosine) for cosine in cosines]).reshape(2, 3)
+    lengths = np.linalg.norm(axes, axis=1, keepdims=True)
+    if not (np.abs(lengths - 1) < 0.01).all():
+        raise Refused("its orientation is no pair of directions")
+    return np.asarray(axes / lengths)
+
+
+def _declared(data: Dataset) -> int | None:
+    """How many frames a file declares; None where it does not."""
+    count = data.get("NumberOfFrames")
+    if count in (None, ""):
+        return None
+    if not 1 <= int(count) <= MAX_FRAMES:
+        raise Refused(f"it declares {count} frames, and a file has 1 to {MAX_FRAMES}")
+    return int(count)
+
+
+def _native_frames(data: Dataset, layout: Layout, length: int) -> int:
+    """How many frames are in so many bytes of pixels that are not compressed.
+
+    A file that does not declare it has as many as fill its bytes.
+    """
+    held, declared = length * 8 // layout.frame_bits, _declared(data)
+    if not held or held < (declared or 0) or (declared and held > declared):
+        raise Refused(f"its pixels are {held} whole frames, and it declares {declared or 1}")
+    if held > MAX_FRAMES:
+        raise Refused(f"it holds {held} frames, and a file has {MAX_FRAMES} at most")
+    return declared or held
+
+
+def _groups(data: Dataset, kind: str) -> list[Dataset]:
+    """The functional groups of an enhanced file, of all its frames or of each."""
+    return list(data.get(f"{kind}FunctionalGroupsSequence") or [])
