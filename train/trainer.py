@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from adae_edge import __version__
+from adae_edge.acquisition import Acquisition
 from adae_edge.calibration import calibrate
 from adae_edge.contract import Z_RANGE, Calibration, Contract
 from adae_edge.decoding.rules import rules_of
@@ -98,6 +99,7 @@ def train(
         parts = sharing(whole, seen, FRAMES)
     # Too few normals are refused now, and not after the training.
     calibrate(np.zeros(len(parts.calibration), np.float32), settings.fpr)
+    acquisitions = dataset.acquisitions_of(parts.calibration)
     frames = frames.to(group.device)
     settings = replace(settings, network=components_for(settings.network, len(frames)))
 
@@ -135,7 +137,7 @@ def train(
         on_note(note)
 
     # checkpoint
-    contract = _contract(dataset, settings, model, calibration, data_sha256)
+    contract = _contract(dataset, settings, model, calibration, data_sha256, acquisitions)
     header |= {"pose": asdict(fit.trial)} if fit and fit.trial else {}
     finished = Checkpoint(arrays(model.state_dict()), header, contract, seen=seen)
     if settings.references:
@@ -331,6 +333,8 @@ def _notes(
         yield dead_note(model, frames)
     if fit is not None and fit.trial is not None:
         yield fit.trial.sentence()
+    if dataset.acquisitions:
+        yield _scanners(dataset.acquisitions_of(parts.calibration))
     if parts.shared:
         yield (
             f"all {len(parts.train)} normals train and calibrate, each scored by a fit without its "
@@ -346,8 +350,23 @@ def _notes(
         yield describe_near_copies(near_copies(pictures, compared), len(compared))
 
 
+def _scanners(acquisitions: tuple[Acquisition, ...]) -> str:
+    """On which scanners series will have a verdict, in lines."""
+    if not acquisitions:
+        return (
+            "the series that calibrated it do not say their scanner, so every series is "
+            "uncalibrated until adae-edge calibrate with some that do"
+        )
+    return "\n".join(f"calibrated on {one}" for one in acquisitions)
+
+
 def _contract(
-    dataset: Dataset, settings: Settings, model: ADAE, calibration: Calibration, data_sha256: str
+    dataset: Dataset,
+    settings: Settings,
+    model: ADAE,
+    calibration: Calibration,
+    data_sha256: str,
+    acquisitions: tuple[Acquisition, ...],
 ) -> Contract:
     return Contract(
         kind=dataset.kind,
@@ -367,6 +386,7 @@ def _contract(
         modality=dataset.modality,
         object=dataset.object,
         field_of_view=dataset.field_of_view,
+        acquisitions=acquisitions,
         window=settings.window,
         bits=settings.bits,
         decoding=rules_of(dataset.kind),

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge.contract import SIDES, Region
+from adae_edge.acquisition import Acquisition, distinct
+from adae_edge.contract import MAX_ACQUISITIONS, SIDES, Region
 from adae_edge.errors import DatasetError, FrameError, UsageError
 from adae_edge.train.data.folders import Files, unusable
 
@@ -37,6 +38,8 @@ class Dataset:
             --group finds; None where every frame stands alone.
         statistics: float32 [N, 2], mean and standard deviation for each frame of kind "modality",
             or None.
+        acquisitions: how the series of each frame was acquired; None for a volume that does not
+            say it. Empty where no frame does.
     """
 
     frames: Sequence[Frame] | Frame
@@ -51,6 +54,23 @@ class Dataset:
     field_of_view: float | None = None
     groups: Indices | None = None
     statistics: NDArray[np.float32] | None = None
+    acquisitions: Sequence[Acquisition | None] = ()
+
+    def acquisitions_of(self, indices: Indices) -> tuple[Acquisition, ...]:
+        """How these frames were acquired, as a contract keeps it.
+
+        Raises:
+            DatasetError: in more ways than a contract keeps.
+        """
+        if not self.acquisitions:
+            return ()
+        found = distinct(known for index in indices if (known := self.acquisitions[index]))
+        if len(found) > MAX_ACQUISITIONS:
+            raise DatasetError(
+                f"the series that calibrate were acquired in {len(found)} ways, by scanner, "
+                f"sequence or spacing, and a model keeps {MAX_ACQUISITIONS}"
+            )
+        return found
 
     def statistics_of(self, indices: Indices) -> list[NDArray[np.float32]]:
         """Return mean and standard deviation of these frames, float32 [n] each; [] for images."""
