@@ -288,7 +288,8 @@ def measure_model(job: ModelJob, stopped: Callable[[], bool]) -> dict[str, Any]:
     """Put a model under a load.
 
     Returns:
-        ``load``, ``conditions`` and ``peak_memory_mb``; with a rate that was looked for ``tried``,
+        ``load``, ``conditions``, ``peak_memory_mb`` and ``rate``, frames a second that were due,
+        or None; with a rate that was looked for ``tried``,
         each rate with its latency in ms, and ``held``, the highest that held it, or None.
 
     Raises:
@@ -299,11 +300,12 @@ def measure_model(job: ModelJob, stopped: Callable[[], bool]) -> dict[str, Any]:
         warm_up(call)
     Ready.wait()
     watch = Watch()
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"rate": None}
     if job.rate is None:
         load = Load.merged(_side_by_side(calls, job.seconds, stopped))
     elif job.rate.frames_per_s is not None:
         load = open_loop(calls[0], job.rate.frames_per_s / job.batch, job.seconds, stopped)
+        found["rate"] = job.rate.frames_per_s
     else:
         load, found = _highest(calls[0], job, job.rate, stopped)
     conditions = watch.end()
@@ -364,5 +366,6 @@ def _highest(
     best = None
     if latency is not None and latency < rate.most_ms:  # without any load
         best = highest_rate(holds, len(alone.times_s) / alone.wall_s)
-    found = {"tried": tried, "held": None if best is None else round(best * job.batch, 2)}
+    held = None if best is None else round(best * job.batch, 2)
+    found = {"tried": tried, "held": held, "rate": held}
     return alone if best is None else at[best], found

@@ -18,6 +18,7 @@ _COLUMNS = {
     "frames_per_s": "frames/s",
     "peak_memory_mb": "MB",
 }
+_AGES = ("p50", "p99", "max")
 _WHOLE = frozenset({"frames_per_s", "peak_memory_mb"})
 
 
@@ -34,6 +35,8 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         "",
         *_table(rows),
     ]
+    for row in rows:
+        lines += _of_rate(row) + _stages(row)
     told = [
         f"- **{verdict['name']}** {name_of(row)}: {verdict['because']}; {verdict['do']}"
         for row in rows
@@ -46,6 +49,37 @@ def name_of(row: Mapping[str, Any]) -> str:
     """What a measurement is of, as "640x480 in batches of 4"."""
     size = f"{row['width']}x{row['height']}"
     return size if row["batch"] == 1 else f"{size} in batches of {row['batch']}"
+
+
+def _of_rate(row: Mapping[str, Any]) -> list[str]:
+    """What a rate gave, in lines."""
+    lines = []
+    if "tried" in row:
+        held = row["held"]
+        found = "no rate holds it" if held is None else f"{held:g} frames/s hold it"
+        lines += ["", f"looking for the highest rate for {name_of(row)}: {found}", ""]
+        cells = [[f"{each['frames_per_s']:g}", _cell("ms", each["ms"])] for each in row["tried"]]
+        lines += table(["frames/s due", "latency"], cells) if cells else []
+    if "queue_max" in row:
+        ages = ""
+        if "age_p50_ms" in row:
+            p50, p99, longest = (_cell("ms", row[f"age_{name}_ms"]) for name in _AGES)
+            ages = f"; age when the score is known: p50 {p50}, p99 {p99}, max {longest} ms"
+        queue = f"{row['queue_max']} in the queue at most"
+        lines += ["", f"{row['rate']:g} frames/s due: {queue}{ages}"]
+    return lines
+
+
+def _stages(row: Mapping[str, Any]) -> list[str]:
+    """Where a frame's time goes, at the mean."""
+    if "stages_ms" not in row:
+        return []
+    whole = sum(row["stages_ms"].values())
+    cells = [
+        [name, f"{value:.3f}", f"{value / whole:.1%}"] for name, value in row["stages_ms"].items()
+    ]
+    cells.append(["whole", f"{whole:.3f}", "100.0%"])
+    return ["", *table(["stage", "mean ms", "share"], cells)]
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:

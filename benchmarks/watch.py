@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ MOST_WAITING = 0.02
 MOST_STOLEN = 0.02
 MOST_SPREAD = 0.05
 MOST_FALL = 0.05
+MOST_DECODING = 0.5
 _CALLS_A_PART = 10  # with fewer their median is chance
 _STEAL = 7  # its place among the times of /proc/stat
 _OF_GUESTS = 8  # from here on they are counted in the others already
@@ -213,6 +214,23 @@ def verdicts(
             )
         )
     return found
+
+
+def decode_bound(stages_ms: Mapping[str, float]) -> Verdict | None:
+    """The verdict on a frame that is mostly waited for; None where it is not.
+
+    Args:
+        stages_ms: what a frame spends in each stage, as ``Course.stages_ms``.
+    """
+    whole = sum(stages_ms.values())
+    share = (stages_ms["grab"] + stages_ms["decode"]) / whole if whole else 0.0
+    if share <= MOST_DECODING:
+        return None
+    return Verdict(
+        "decode-bound",
+        f"grabbing and decoding take {share:.0%} of a frame's time",
+        "give smaller frames or another format: a faster model would gain little",
+    )
 
 
 def _throttled(conditions: Conditions) -> list[Verdict]:

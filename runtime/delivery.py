@@ -15,6 +15,7 @@ from adae_edge.errors import SinkError
 from adae_edge.runtime.frame import Delivered, Ended, Event, Scored
 from adae_edge.runtime.sinks.sink import PIXELS, Listener, Sink
 from adae_edge.runtime.threads import start
+from adae_edge.stopwatch import stage
 
 # How many batches of results may wait for the sinks, before scoring waits, too.
 _MOST_BATCHES = 4
@@ -61,14 +62,15 @@ class _Outlet:
             self.miss(item)
             return None
         try:
-            if isinstance(item, Event):
-                self.sink.event(item)
-            elif isinstance(item, Ended):
-                self.sink.ended(item.opened)
-            elif PIXELS in self.sink.wants or not item.frame.pixels.size:
-                self.sink.write(item)
-            else:
-                self.sink.write(replace(item, frame=item.frame.without_pixels()))
+            with stage("sink"):
+                if isinstance(item, Event):
+                    self.sink.event(item)
+                elif isinstance(item, Ended):
+                    self.sink.ended(item.opened)
+                elif PIXELS in self.sink.wants or not item.frame.pixels.size:
+                    self.sink.write(item)
+                else:
+                    self.sink.write(replace(item, frame=item.frame.without_pixels()))
         except BrokenPipeError:
             self.gone = True
             return None

@@ -18,7 +18,7 @@ from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sinks.registry import open_sink, place_of, shows_pixels
 from adae_edge.runtime.sinks.sink import ROWS, Keeping, Listener, Sink
 from adae_edge.runtime.sources.registry import open_source
-from adae_edge.runtime.sources.source import Wanted
+from adae_edge.runtime.sources.source import Source, Wanted
 from adae_edge.runtime.stream import MAX_LATENCY_S, Stream
 from adae_edge.runtime.watcher import Watcher
 from adae_edge.secrets import filled_in
@@ -72,6 +72,7 @@ def open_stream(
     request: StreamRequest,
     told: Callable[[Event], object],
     shared: Mapping[str, Sink] = _NONE,
+    around: Callable[[Source], Source] = lambda source: source,
 ) -> Iterator[Stream]:
     """Open a model, sources and sinks, and close them all at the end.
 
@@ -79,6 +80,7 @@ def open_stream(
         request: names the parts.
         told: called with every event of the stream.
         shared: sinks that are open already and stay so, by their names.
+        around: makes of each open source the one that is read, and that closes it.
 
     Yields:
         The stream, ready to run.
@@ -109,7 +111,7 @@ def open_stream(
         sources = []
         for name in request.sources:
             with _about(name):
-                sources.append(opened.enter_context(open_source(name, wanted)))
+                sources.append(around(opened.enter_context(open_source(name, wanted))))
         with _about("drift"):
             if request.drift:
                 watchers.append(Drift(scorer.contract.calibration))

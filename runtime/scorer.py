@@ -21,6 +21,7 @@ from adae_edge.interface import outputs_of
 from adae_edge.runtime.backends.backend import Backend, ms_since
 from adae_edge.runtime.backends.onnxruntime import OnnxRuntime
 from adae_edge.runtime.backends.tensorrt import TensorRT
+from adae_edge.stopwatch import stage
 
 # A run holds the frames as float32, so this many pixel values take 256 MiB.
 _VALUES_PER_RUN = 64 * 2**20
@@ -177,7 +178,8 @@ class Scorer:
         runs = []
         for start in range(0, max(1, count), most):
             part = [array[start : start + most] for array in inputs]
-            runs.append(self.backend.run(self._filled(part), names))
+            with stage("inference"):
+                runs.append(self.backend.run(self._filled(part), names))
         if len(runs) == 1:
             return [values[:count] for values in runs[0]]
         return [np.concatenate(column)[:count] for column in zip(*runs, strict=True)]

@@ -15,6 +15,7 @@ from adae_edge.runtime.boxes import boxes_of
 from adae_edge.runtime.frame import Box, Frame
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sinks.sink import ANOMALOUS, BOXES, MAP, PIXELS, Sink
+from adae_edge.stopwatch import stage
 
 
 class Outcome(NamedTuple):
@@ -64,7 +65,8 @@ class Showing:
         if not frames:
             return []
         try:
-            arrays = batch_of(frames, self._scorer.contract.channels).arrays()
+            with stage("convert"):
+                arrays = batch_of(frames, self._scorer.contract.channels).arrays()
             if not _needs_map(self._of_all):
                 return self._in_two_runs(frames, arrays)
             scores, maps = self._scorer.score_with_map(*arrays)

@@ -7,13 +7,26 @@ from typing import Annotated
 
 import typer
 
-from adae_edge.cli.shared import Device, complain, numbers_of
+from adae_edge.cli.shared import Device, Exact, complain, numbers_of
 from adae_edge.cli.stopping import Stopped, gently
 
 
 def bench(
     model: Annotated[Path, typer.Argument(help="A model file, or an engine.")],
-    batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,4,16,64",
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            help="A source as for score, to measure the whole way of its frames [default: made-up "
+            "frames in memory, and the model alone]."
+        ),
+    ] = None,
+    to: Annotated[
+        list[str] | None,
+        typer.Option(help="Sink as for score, whose time counts; may be repeated."),
+    ] = None,
+    batch: Annotated[
+        str | None, typer.Option(help="Batch sizes of made-up frames [default: 1,4,16,64].")
+    ] = None,
     size: Annotated[
         list[str] | None,
         typer.Option(
@@ -22,8 +35,21 @@ def bench(
         ),
     ] = None,
     seconds: Annotated[
-        float, typer.Option(min=0.1, help="Measuring time for each size and batch.")
-    ] = 2.0,
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="Measuring time [default: 2 for each size and batch; as long as a source lasts, "
+            "but 10 at most].",
+        ),
+    ] = None,
+    rate: Annotated[
+        str | None,
+        typer.Option(
+            help="Frames that are due in a second, done or not; or 'max:p99<20ms' for the most "
+            "that hold a latency [default: each when the one before it is done]."
+        ),
+    ] = None,
+    exact: Exact = False,
     device: Device = None,
     threads: Annotated[
         int | None,
@@ -45,9 +71,13 @@ def bench(
 
     request = BenchRequest(
         model=model,
-        batches=numbers_of(batch, "--batch"),
+        source=source,
+        sinks=to or [],
+        batches=[] if batch is None else numbers_of(batch, "--batch"),
         sizes=size or [],
         seconds=seconds,
+        rate=rate,
+        exact=exact,
         device=device,
         threads=threads,
         json_file=json_file,

@@ -24,6 +24,7 @@ from adae_edge.decoding.kinds import PNG_SIGNATURE, TIFF_SIGNATURES, why_no_pict
 from adae_edge.decoding.shrinking import Shrinking
 from adae_edge.errors import FrameError, UsageError
 from adae_edge.interface import check_size
+from adae_edge.stopwatch import stage
 
 Value = TypeVar("Value", bound=np.generic)
 
@@ -95,7 +96,7 @@ def decode_shrunk(path: Path, bits: int | None, shrinking: Shrinking | None) -> 
         FrameError: as ``decode_image``.
     """
     try:
-        with path.open("rb") as file:
+        with stage("grab"), path.open("rb") as file:
             # As many bytes as there are: a read sets memory aside for all that it may give.
             data = file.read(min(os.fstat(file.fileno()).st_size, _MAX_BYTES) + 1)
     except FileNotFoundError as error:
@@ -103,7 +104,7 @@ def decode_shrunk(path: Path, bits: int | None, shrinking: Shrinking | None) -> 
     except OSError as error:
         raise FrameError(f"{path} may not be read: {(error.strerror or '').lower()}") from error
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), stage("decode"):
             warnings.simplefilter("ignore")
             return _decode(data, str(path), bits, shrinking)
     except FrameError:

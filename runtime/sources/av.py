@@ -27,6 +27,7 @@ from adae_edge.runtime.sources.conversion import Conversion
 from adae_edge.runtime.sources.live import SILENCE_S, Capture, Captured, Gap
 from adae_edge.runtime.sources.pipe import Pipe, rest
 from adae_edge.runtime.sources.trust import Missing, Shown, Trust, refusal
+from adae_edge.stopwatch import stage
 
 with needs("Reading a video", "camera"):
     import av
@@ -134,7 +135,8 @@ class Recording:
         take, end = partial(next, self._container.demux(self._stream), None), 0
         for position in range(2**63):
             try:
-                packet, said = _listening(take)
+                with stage("grab"):
+                    packet, said = _listening(take)
             except av.FFmpegError as error:
                 trust.cut = words_of(error)
                 packet, said = None, []
@@ -155,7 +157,8 @@ class Recording:
             trust.meet(position, packet)
         decode: Callable[[], list[Any]] = partial(self._decoder.decode, packet)
         try:
-            frames, said = _listening(decode)
+            with stage("decode"):
+                frames, said = _listening(decode)
         except av.EOFError:
             return []
         except av.FFmpegError as error:
@@ -300,7 +303,8 @@ class Reception(Capture):
             missed: what FFmpeg said of packets before it.
         """
         try:
-            frames, said = _listening(lambda: list(self._decoder.decode(packet)))
+            with stage("decode"):
+                frames, said = _listening(lambda: list(self._decoder.decode(packet)))
         except av.FFmpegError as error:
             frames, said = [], [words_of(error)]
         said = missed + said

@@ -12,6 +12,7 @@ from adae_edge.errors import FrameError, first_line
 from adae_edge.extras import needs
 from adae_edge.runtime.frame import Whole
 from adae_edge.runtime.sources.turning import Matrix, matrix_of, turned
+from adae_edge.stopwatch import stage
 
 with needs("Reading a video", "camera"):
     from av.error import FFmpegError
@@ -52,10 +53,11 @@ class Conversion:
             size = self._shrinking.size(*whole)
         height, width = size
         how = _WHOLE if size == whole else _SHRUNK
-        rgb = self._reformatter.reformat(
-            frame, width, height, format=_form(frame), interpolation=how, threads=1
-        )
-        pixels, sideways = np.asarray(rgb.to_ndarray(), np.uint8), False
+        with stage("convert"):
+            rgb = self._reformatter.reformat(
+                frame, width, height, format=_form(frame), interpolation=how, threads=1
+            )
+            pixels, sideways = np.asarray(rgb.to_ndarray(), np.uint8), False
         if frame.key_frame or frame.rotation != self._rotation:
             # frame.side_data would hold the frame, which holds it: memory that stays for minutes.
             data: Any = SideDataContainer(frame)  # type: ignore[call-arg]
