@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,8 +59,11 @@ class Watch(Files):
         self._seen: dict[Path, _Print] = {}
         self._waiting: dict[Path, _Waiting] = {}
         self._taken_away: dict[_Print, Path] = {}  # files that went before their turn
+        self._before: dict[Path, _Print] = {}  # given before the folder went away
+        self._failed: set[Path] = set()  # of those that were seen: nothing of them was scored
         self._told: set[str] = set()
         self._gone = False
+        self._disk: int | None = None
 
     def _find(self, place: str) -> Listing:
         if not Path(place).is_dir():
@@ -80,11 +84,18 @@ class Watch(Files):
 
     def _look(self, now: float) -> Iterator[Event]:
         """Find out what came, what changed and what went."""
-        if not self._root.is_dir():
+        disk = _disk_of(self._root)
+        if disk is None:
             if not self._gone:
                 self._gone = True
                 yield self._event("lost", f"{self._root} went away: it is looked for")
             return
+        if self._gone or self._disk not in (None, disk):  # it may be another one of the same name
+            again = "is there again" if self._gone else "is on another disk now"
+            yield self._event("live", f"{self._root} {again}")
+            self._before |= self._seen
+            self._seen.clear()
+        self._gone, self._disk = False, disk
         unreadable: list[str] = []
         present = dict(self._present(unreadable))
         for sentence in unreadable:
@@ -95,27 +106,23 @@ class Watch(Files):
 
     def _compare(self, present: dict[Path, _Print], now: float) -> Iterator[Event]:
         """Compare what is there with what was there at the last look."""
-        if self._gone:  # it may be another one of the same name
-            self._gone = False
-            yield self._event("live", f"{self._root} is there again")
-            for path, seen in list(self._seen.items()):
-                now_there = present.get(path)
-                if now_there is not None and now_there[:2] != seen[:2]:
-                    del self._seen[path]
-                elif now_there is not None:
-                    self._seen[path] = now_there
-
         # A file that has another name now was given under the old one.
         given = {seen for path, seen in self._seen.items() if present.get(path) != seen}
+        given.update(self._before.values())
         self._seen = {path: seen for path, seen in self._seen.items() if path in present}
+        self._failed &= present.keys()
         for path, print_ in present.items():
+            if path in self._failed and self._seen.get(path) != print_:
+                self._seen.pop(path, None)  # it may be whole now
+                self._failed.discard(path)
             if path in self._seen:
                 if self._seen[path] != print_:
                     detail = f"{path} changed after it was scored: a new picture wants a new name"
                     yield self._event("note", detail, path)
                     self._seen[path] = print_
                 continue
-            if print_ in given:
+            before = self._before.get(path)
+            if print_ in given or (before and before[:2] == print_[:2]):
                 self._seen[path] = print_
                 continue
             self._taken_away.pop(print_, None)
@@ -178,6 +185,8 @@ class Watch(Files):
             self._waiting[path] = waiting
             return
         self._seen[path] = waiting.print
+        if reason and not any(isinstance(item, Frame) for item in items):
+            self._failed.add(path)
         yield from items
 
     def _decoded(self, path: Path) -> list[Frame | Event]:
@@ -198,6 +207,18 @@ class Watch(Files):
 
     def _event(self, kind: str, detail: str, path: Path | None = None) -> Event:
         return Event(str(path or self._place), time.time(), kind, detail)
+
+
+def _disk_of(folder: Path) -> int | None:
+    """The number of the disk that a folder is on; None where there is no such folder now.
+
+    One whose server or plug is gone fails in ways of its own.
+    """
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev if stat.S_ISDIR(status.st_mode) else None
 
 
 SOURCE = Watch

@@ -1,7 +1,9 @@
 """A watched folder: what is complete, what comes, goes, is renamed; and no file twice."""
 
+import errno
 import os
 import shutil
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -168,6 +170,69 @@ def test_a_folder_that_is_removed_and_comes_back(tmp_path):
     assert [event.kind for event in watched.events] == ["lost", "live"]
     assert sorted(watched.frames) == ["1.png", "2.png", "2.png", "3.png"]
     assert "3.png" in watched.frames[2:]
+
+
+def test_a_folder_whose_server_does_not_answer_is_looked_for(tmp_path, monkeypatch):
+    folder, look, away = tmp_path / "watched", Path.stat, threading.Event()
+    folder.mkdir()
+    save(folder / "a.png")
+
+    def stat(path, **how):
+        if path == folder and away.is_set():
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return look(path, **how)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    with Watcher(folder) as watched:
+        watched.until(lambda: watched.frames)
+        away.set()
+        watched.until(lambda: watched.events)
+        away.clear()
+        save(folder / "b.png")
+        watched.until(lambda: len(watched.frames) == 2)
+    assert [event.kind for event in watched.events] == ["lost", "live"]
+    assert watched.frames == ["a.png", "b.png"]
+
+
+def mounted(*arguments):
+    """Mount something, or skip the test where this process may not."""
+    done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"this process may not mount: {done.stderr.strip()}")
+
+
+def test_a_disk_that_is_unmounted_and_mounted_again_is_scored_once(tmp_path):
+    disk, folder = tmp_path / "disk", tmp_path / "watched"
+    disk.mkdir()
+    folder.mkdir()
+    mounted("-t", "tmpfs", "tmpfs", disk)
+    try:
+        save(disk / "a.png")
+        mounted("--bind", disk, folder)
+        with Watcher(folder) as watched:
+            watched.until(lambda: watched.frames)
+            subprocess.run(["umount", "--lazy", folder], check=True)
+            watched.until(lambda: len(watched.events) == 1)  # an empty folder is left
+            save(disk / "b.png")
+            mounted("--bind", disk, folder)
+            watched.until(lambda: "b.png" in watched.frames)
+            subprocess.run(["umount", "--lazy", folder], check=True)
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+    assert watched.frames == ["a.png", "b.png"]
+
+
+def test_a_file_that_is_whole_after_it_was_told_as_damaged_is_scored(tmp_path):
+    whole = save(tmp_path / "whole.png").read_bytes()
+    (tmp_path / "whole.png").unlink()
+    (tmp_path / "slow.png").write_bytes(whole[:50])
+    with Watcher(tmp_path) as watched:
+        watched.until(lambda: watched.events)
+        with (tmp_path / "slow.png").open("ab") as file:
+            file.write(whole[50:])
+        watched.until(lambda: watched.frames)
+    assert [event.kind for event in watched.events] == ["failure"]
+    assert watched.frames == ["slow.png"]
 
 
 def test_other_files_are_counted_once_and_hidden_ones_are_not_looked_at(tmp_path, monkeypatch):
