@@ -7,6 +7,7 @@ training, calibration and scoring.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,21 +70,27 @@ class Slices(NamedTuple):
     """The slices of a volume, and what standardises them.
 
     Attributes:
-        name: the volume's, for messages.
-        values: float32 [S, H, W] in the volume's units, 0 outside of the object.
+        volume: whose values are 0 outside of the object; not as they were stored.
         shown: int [K], the slices that show enough of the object to be judged.
         mean, std: of the object's voxels.
         spans: the object's rows and columns, over all slices.
-        spacing: of rows and of columns, mm.
     """
 
-    name: str
-    values: Values
+    volume: Volume
     shown: NDArray[np.intp]
     mean: float
     std: float
     spans: tuple[Span, Span]
-    spacing: tuple[float, float]
+
+    @property
+    def values(self) -> Values:
+        """float32 [S, H, W] in the volume's units, 0 outside of the object."""
+        return self.volume.values
+
+    @property
+    def spacing(self) -> tuple[float, float]:
+        """Of rows and of columns, mm."""
+        return self.volume.grid.spacing[1:]
 
     @property
     def extent(self) -> float:
@@ -101,9 +108,9 @@ class Slices(NamedTuple):
         if field_of_view is None:
             return Field(0, 0, height, width)
         if not all(1e-3 < spacing < 1e3 for spacing in self.spacing):
-            raise FrameError(f"{self.name} does not say how large its voxels are")
+            raise FrameError(f"{self.volume.name} does not say how large its voxels are")
         height, width = (max(round(field_of_view / spacing), 1) for spacing in self.spacing)
-        check_size(height, width, self.name)
+        check_size(height, width, self.volume.name)
         rows, columns = self.spans
         top, left = (
             (rows.first + rows.end - height) // 2,
@@ -175,7 +182,7 @@ def slices_of(volume: Volume, rule: str, mask: BrainMask | None = None) -> Slice
         plane[shown & (plane == 0)] = std * _NEARLY_0
     shown_slices = np.flatnonzero(counts >= MIN_OBJECT * counts.max())
     spans = _span(rows), _span(columns)
-    return Slices(volume.name, values, shown_slices, mean, std, spans, volume.grid.spacing[1:])
+    return Slices(replace(volume, stored=None), shown_slices, mean, std, spans)
 
 
 def _planes(volume: Volume, rule: str, mask: BrainMask | None) -> Callable[[int], Mask]:

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from adae_edge.acquisition import Acquisition
+
 Values = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Vectors = NDArray[np.float64]
@@ -96,6 +98,8 @@ class Volume:
         stored: the values [S, H, W] before slope and intercept, by which the background of a
             skull-stripped volume is told; None where a file has no such.
         padded: whether a NaN among the values says that the scanner did not see the voxel.
+        person: a hash that tells whom a series shows, or "".
+        acquisition: how a series was acquired; None where the file does not tell.
     """
 
     name: str
@@ -104,6 +108,8 @@ class Volume:
     places: Sequence[Place]
     stored: NDArray[Any] | None = None
     padded: bool = False
+    person: str = ""
+    acquisition: Acquisition | None = None
 
 
 def layout_of(steps: Vectors) -> Layout | None:

@@ -1,0 +1,180 @@
+"""What the frames of DICOM files say of themselves as slices of volumes, and their values."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from adae_edge.acquisition import Acquisition
+from adae_edge.decoding.acquisitions import acquisition_of, person_of
+from adae_edge.decoding.volumes import Values, Vectors
+from adae_edge.errors import FrameError, NoPicture, printable
+
+# Attributes that tell the volumes of a series apart, and the word for each.
+TELLING = {
+    "EchoTime": "echo time",
+    "EffectiveEchoTime": "echo time",
+    "EchoNumbers": "echo",
+    "ImageType": "image type",
+    "FrameType": "frame type",
+    "DiffusionBValue": "b-value",
+    "DiffusionGradientOrientation": "gradient",
+    "TemporalPositionIdentifier": "time",
+    "TemporalPositionIndex": "time",
+    "TriggerTime": "trigger time",
+    "NominalCardiacTriggerDelayTime": "trigger delay",
+    "InversionTime": "inversion time",
+    "FlipAngle": "flip angle",
+    "StackID": "stack",
+    "AcquisitionNumber": "acquisition",
+    "AcquisitionTime": "acquisition time",
+    "AcquisitionDateTime": "acquisition time",
+    "FrameAcquisitionDateTime": "acquisition time",
+}
+# Direction cosines of one stack differ by less.
+TURNED = 0.01
+_UID = re.compile(r"[0-9.]{1,64}")
+
+
+class Plane(NamedTuple):
+    """What one frame of a DICOM file says of itself.
+
+    Attributes:
+        path: the file's.
+        number: of the frame in it, from 0.
+        uid: the SOP instance UID, with "/1", "/2" ... for a frame of several; or the file's name.
+        series: the series instance UID, or else the file's folder.
+        label: the series' number and description, for messages.
+        person: a hash that tells the patient, or "".
+        size: rows and columns.
+        axes: float64 [2, 3], the directions of columns and of rows: along a row, and down a column.
+        position: float64 [3], of the first pixel, mm.
+        spacing: of rows and of columns, mm.
+        units: of the values.
+        telling: attributes by which volumes are told apart, as text.
+        acquisition: of the file; its spacing does not count.
+    """
+
+    path: Path
+    number: int
+    uid: str
+    series: str
+    label: str
+    person: str
+    size: tuple[int, int]
+    axes: Vectors
+    position: Vectors
+    spacing: tuple[float, float]
+    units: str
+    telling: dict[str, str]
+    acquisition: Acquisition
+
+
+def planes_of(path: Path) -> list[Plane]:
+    """Read what the frames of a DICOM file say of themselves.
+
+    Raises:
+        FrameError: the file cannot be decoded, or its header is damaged.
+        NoPicture: it holds no slices that lie somewhere in a patient.
+    """
+    from adae_edge.decoding.dicom_file import open_dicom
+
+    file = open_dicom(path)
+    if not file.grey:
+        raise NoPicture(f"{path} has colours, and a slice of a volume has values")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return [_plane(path, file, number) for number in range(file.frames)]
+    except FrameError:
+        raise
+    except Exception as error:  # pydicom reads values when they are asked for
+        raise FrameError(f"{path} cannot be read as a slice: its header is damaged") from error
+
+
+def values_of(plane: Plane) -> Values:
+    """Decode a frame into modality values, float32 [H, W], NaN where it is padded."""
+    from adae_edge.decoding.dicom_file import open_dicom
+
+    return open_dicom(plane.path).values(plane.number)
+
+
+def _plane(path: Path, file: Any, number: int) -> Plane:
+    """What the frame of a number says of itself."""
+    header = file.header
+
+    def said(name: str) -> Any:
+        return _attribute(header, number, name)
+
+    orientation, position = said("ImageOrientationPatient"), said("ImagePositionPatient")
+    spacing = said("PixelSpacing")
+    if not orientation or not position or not spacing:
+        raise NoPicture(f"{path} does not say where its picture lies in the patient")
+    axes, place, sides = (
+        np.array([float(number) for number in numbers], np.float64)
+        for numbers in (orientation, position, spacing)
+    )
+    sound = axes.size == 6 and place.size == 3 and sides.size == 2 and (sides > 0).all()
+    if not sound or not all(map(np.isfinite, (*axes, *place, *sides))):
+        raise FrameError(f"{path} has a place in the patient that is none")
+    axes = axes.reshape(2, 3)
+    lengths = np.linalg.norm(axes, axis=1)
+    if (np.abs(lengths - 1) > TURNED).any() or abs(axes[0] @ axes[1]) > TURNED:
+        raise FrameError(f"{path} has an orientation that is no pair of directions")
+    uid = str(header.get("SOPInstanceUID") or "")
+    uid = uid if _UID.fullmatch(uid) else path.name
+    label = " ".join(
+        text for name in ("SeriesNumber", "SeriesDescription") if (text := _text(header.get(name)))
+    )
+    return Plane(
+        path=path,
+        number=number,
+        uid=uid if file.frames == 1 else f"{uid}/{number + 1}",
+        series=str(header.get("SeriesInstanceUID") or path.parent),
+        label=label,
+        person=person_of(header),
+        size=file.size,
+        axes=axes / lengths[:, None],
+        position=place,
+        spacing=(float(sides[0]), float(sides[1])),
+        units=_text(said("RescaleType")) or _text(said("Units")),
+        telling={name: text for name in TELLING if (text := _text(said(name)))},
+        acquisition=acquisition_of(header, (1.0, 1.0, 1.0)),
+    )
+
+
+def _attribute(header: Any, number: int, name: str) -> Any:
+    """An attribute of a frame: by its own functional groups, by those of all frames, or the file's.
+
+    An enhanced file keeps it in a sequence of one item in the group (PS3.3 C.7.6.16).
+    """
+    for kind, index in (("PerFrame", number), ("Shared", 0)):
+        groups = header.get(f"{kind}FunctionalGroupsSequence") or []
+        if index >= len(groups):
+            continue
+        for element in groups[index]:
+            if element.VR != "SQ" or not element.value:
+                continue
+            item = element.value[0]
+            if item.get(name) is not None:
+                return item.get(name)
+            for inner in item:
+                if inner.VR == "SQ" and inner.value and inner.value[0].get(name) is not None:
+                    return inner.value[0].get(name)
+    return header.get(name)
+
+
+def _text(value: Any) -> str:
+    """A value as a text of up to 64 printable characters; several have backslashes between."""
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else "\\".join(map(_word, np.ravel(value)))
+    return printable(text)[:64].strip()
+
+
+def _word(value: Any) -> str:
+    return f"{float(value):g}" if isinstance(value, int | float) else str(value)

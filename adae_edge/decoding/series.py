@@ -1,0 +1,266 @@
+"""DICOM series as volumes: which frames make one, in which order, and what is refused.
+
+A series is split where its slices are told to be several volumes, as echoes are. What could give a
+volume with slices in wrong places is refused.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from adae_edge.decoding.planes import TELLING, TURNED, Plane, planes_of, values_of
+from adae_edge.decoding.volumes import Grid, Place, Values, Vectors, Volume, layout_of
+from adae_edge.errors import FrameError, NoPicture
+
+MIN_SLICES = 8
+MAX_VOXELS = 2**28  # 1 GiB as float32
+
+# Slices nearer than this are at one place, mm.
+_SAME_PLACE = 0.02
+# Distances of neighbours differ by less than this part of them.
+_UNEVEN = 0.05
+
+
+class Series(NamedTuple):
+    """The frames of one volume.
+
+    Attributes:
+        name: for messages, and as the source of slices that are no frames.
+        planes: in order along the normal of the slices.
+        grid: of the array [planes, rows, columns].
+    """
+
+    name: str
+    planes: list[Plane]
+    grid: Grid
+
+    @property
+    def person(self) -> str:
+        """A hash that tells the patient, or ""."""
+        return self.planes[0].person
+
+    @property
+    def folder(self) -> Path:
+        """Where its first file lies."""
+        return self.planes[0].path.parent
+
+
+@dataclass
+class Found:
+    """What series there are among files.
+
+    Attributes:
+        series: those that are volumes.
+        refused: why others are none; of the kind NoPicture where that is no fault.
+        left_out: how many files are no slices, by what they are called.
+    """
+
+    series: list[Series] = field(default_factory=list)
+    refused: list[FrameError] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def find_series(paths: Iterable[Path], found: Found | None = None) -> Found:
+    """Read the headers of DICOM files, and sort their frames into volumes.
+
+    Args:
+        paths: of files of one or more series.
+        found: gets what is found; a new one if not given.
+    """
+    found = Found() if found is None else found
+    groups: dict[str, dict[str, Plane]] = defaultdict(dict)
+    for path in paths:
+        try:
+            for plane in planes_of(path):
+                groups[plane.series].setdefault(plane.uid, plane)  # copies have the same UID
+        except NoPicture:
+            found.left_out["without a slice"] += 1
+        except FrameError as error:
+            found.refused.append(error)
+
+    names: Counter[str] = Counter()
+    for group in groups.values():
+        planes = list(group.values())
+        name = _name(planes)
+        names[name] += 1
+        if names[name] > 1:
+            name = f"{name} ({names[name]})"
+        for result in _volumes(name, planes):
+            if isinstance(result, FrameError):
+                found.refused.append(result)
+            else:
+                found.series.append(result)
+    found.series.sort(key=lambda series: (series.planes[0].path, series.name))
+    return found
+
+
+def read_series(series: Series, decode: Callable[[Plane], Values] | None = None) -> Volume:
+    """Decode the frames of a series into a volume, without any window.
+
+    Args:
+        series: one of ``find_series``.
+        decode: gives the values of a frame, float32 [H, W], NaN where it is padded.
+
+    Raises:
+        FrameError: a frame cannot be decoded.
+    """
+    shape = (len(series.planes), *series.planes[0].size)
+    layout = layout_of(series.grid.steps)
+    assert layout is not None
+    values = np.empty([shape[axis] for axis in layout.axes], np.float32)
+    frames = layout.turn_back(values)
+    padded = False
+    for frame, plane in zip(frames, series.planes, strict=True):
+        decoded = (decode or values_of)(plane)
+        if decoded.shape != frame.shape:
+            raise FrameError(f"{plane.path} has another size than its header says")
+        frame[:] = decoded
+        padded = padded or bool(np.isnan(decoded).any())
+    places = [Place(series.name, number) for number in range(len(values))]
+    if layout.axes[0] == 0:
+        places = [Place(str(plane.path), plane.uid) for plane in series.planes]
+        places = places[::-1] if layout.reversed[0] else places
+    grid = layout.grid(series.grid, shape)
+    between, rows, columns = (float(f"{length:.6g}") for length in grid.spacing)
+    acquisition = replace(series.planes[0].acquisition, spacing=(between, rows, columns))
+    return Volume(series.name, values, grid, places, None, padded, series.person, acquisition)
+
+
+def _name(planes: list[Plane]) -> str:
+    """What a series is called: its file, or its folder with its number and description."""
+    if all(plane.path == planes[0].path for plane in planes):
+        return str(planes[0].path)
+    return f"{planes[0].path.parent}, series {planes[0].label}".removesuffix(" ")
+
+
+def _volumes(name: str, planes: list[Plane]) -> Iterator[Series | FrameError]:
+    """The volumes of a series, or why it, or a part of it, is none."""
+    if len({plane.person for plane in planes if plane.person}) > 1:
+        yield FrameError(f"{name} shows more than one patient under one series UID")
+        return
+    stacks = _by_orientation(planes)
+    large = [stack for stack in stacks if len(stack) >= MIN_SLICES]
+    if not large:
+        what = f"{len(planes)} slices"
+        if len(stacks) > 1:
+            what += f" of {len(stacks)} orientations, as a localiser has"
+        yield NoPicture(f"{name} has {what}, and a volume has {MIN_SLICES} of one orientation")
+        return
+    if len(large) < len(stacks):
+        few = len(planes) - sum(map(len, large))
+        yield NoPicture(f"{name} has {few} slices of other orientations, which are no volume")
+    for number, stack in enumerate(large, start=1):
+        own = f"{name}, orientation {number}" if len(large) > 1 else name
+        try:
+            _check_alike(own, stack)
+            parts = list(_parts(own, stack))
+        except FrameError as error:
+            yield error
+            continue
+        for part, members in parts:
+            try:
+                yield Series(part, members, _grid(part, members))
+            except FrameError as error:
+                yield error
+
+
+def _by_orientation(planes: list[Plane]) -> list[list[Plane]]:
+    """The planes of each orientation."""
+    stacks: list[list[Plane]] = []
+    for plane in planes:
+        for stack in stacks:
+            if np.abs(stack[0].axes - plane.axes).max() < TURNED:
+                stack.append(plane)
+                break
+        else:
+            stacks.append([plane])
+    return stacks
+
+
+def _check_alike(name: str, planes: list[Plane]) -> None:
+    """Refuse slices of several sizes or units."""
+    for what, values in (
+        ("sizes", {plane.size for plane in planes}),
+        ("pixel spacings", {tuple(f"{side:.4g}" for side in plane.spacing) for plane in planes}),
+        ("units", {plane.units for plane in planes}),
+    ):
+        if len(values) > 1:
+            raise FrameError(f"{name} has slices of {len(values)} {what}, and a volume has one")
+
+
+def _parts(name: str, planes: list[Plane]) -> Iterator[tuple[str, list[Plane]]]:
+    """Split slices until none are at the same place, each part in order along the normal.
+
+    An attribute splits them if it has no more values than there are slices at one place: then it
+    counts volumes and not slices.
+
+    Raises:
+        FrameError: nothing tells them apart.
+    """
+    planes = sorted(planes, key=lambda plane: float(plane.position @ _normal(planes)))
+    at = np.array([plane.position @ _normal(planes) for plane in planes])
+    ends = np.flatnonzero(np.append(np.diff(at) > _SAME_PLACE, True))
+    most = int(np.diff(ends, prepend=-1).max())
+    if most == 1:
+        yield name, planes
+        return
+    for attribute, word in TELLING.items():
+        values = {plane.telling.get(attribute, "") for plane in planes}
+        if 1 < len(values) <= most:
+            for value in sorted(values):
+                part = [plane for plane in planes if plane.telling.get(attribute, "") == value]
+                yield from _parts(f"{name}, {word} {value or 'unknown'}", part)
+            return
+    first = int(ends[np.diff(ends, prepend=-1).argmax()])
+    raise FrameError(
+        f"{name} has slices at the same place, and nothing tells them apart: "
+        f"{planes[first - 1].path} and {planes[first].path}"
+    )
+
+
+def _normal(planes: list[Plane]) -> Vectors:
+    return np.cross(*planes[0].axes)
+
+
+def _grid(name: str, planes: list[Plane]) -> Grid:
+    """The grid of slices in order along their normal.
+
+    Raises:
+        FrameError: there are gaps, they are displaced or too many.
+        NoPicture: there are too few.
+    """
+    # how many
+    if len(planes) < MIN_SLICES:
+        raise NoPicture(f"{name} has {len(planes)} slices, and a volume has {MIN_SLICES}")
+    rows, columns = planes[0].size
+    if len(planes) * rows * columns > MAX_VOXELS:
+        raise FrameError(f"{name} has more than {MAX_VOXELS} voxels")
+
+    # at even distances
+    corners = np.array([plane.position for plane in planes])
+    distances = np.diff(corners @ _normal(planes))
+    step = float(np.median(distances))
+    odd = int(np.abs(distances - step).argmax())
+    if abs(distances[odd] - step) > _UNEVEN * step:
+        raise FrameError(
+            f"{name} has a gap: its slices are {step:.3g} mm apart, and {distances[odd]:.3g} mm "
+            f"between {planes[odd].path} and {planes[odd + 1].path}"
+        )
+
+    # one behind the other
+    along_row, down_column = planes[0].axes
+    row_spacing, column_spacing = planes[0].spacing
+    moved = (corners - corners[0]) @ planes[0].axes.T
+    if (np.abs(moved) > (column_spacing, row_spacing)).any():
+        raise FrameError(
+            f"{name} has slices that are displaced against each other, as a tilted gantry does"
+        )
+    between = (corners[-1] - corners[0]) / (len(planes) - 1)
+    steps = np.array([between, down_column * row_spacing, along_row * column_spacing])
+    return Grid(corners[0], steps)
