@@ -137,6 +137,11 @@ class Delivery:
         return [outlet.sink for outlet in self._outlets]
 
     @property
+    def all_keep(self) -> bool:
+        """Whether no sink fails, or holds results back because it fails."""
+        return not any(outlet.error or outlet.late for outlet in self._outlets if outlet.keeps)
+
+    @property
     def lacking(self) -> list[str]:
         """How many results each sink lacks that could not keep all, in words."""
         return [

@@ -13,12 +13,13 @@ from adae_edge.errors import AdaeEdgeError, UsageError
 from adae_edge.runtime.alarm import Alarm
 from adae_edge.runtime.drift import Drift
 from adae_edge.runtime.frame import Event
+from adae_edge.runtime.receipts import Receipts
 from adae_edge.runtime.resuming import Resuming
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sinks.registry import open_sink, place_of, shows_pixels
 from adae_edge.runtime.sinks.sink import ROWS, Keeping, Listener, Sink
 from adae_edge.runtime.sources.registry import open_source
-from adae_edge.runtime.sources.source import Source, Wanted
+from adae_edge.runtime.sources.source import Receiving, Source, Wanted
 from adae_edge.runtime.stream import MAX_LATENCY_S, Stream
 from adae_edge.runtime.watcher import Watcher
 from adae_edge.secrets import filled_in
@@ -48,6 +49,7 @@ class StreamRequest:
         alarm: when a source has an alarm, as for ``Alarm``; None for never.
         drift: whether it is told where scores drift from those of the calibration.
         triggered: whether live sources may be silent for any time.
+        receiving: how files are received, where a source does that.
     """
 
     model: Path
@@ -65,6 +67,7 @@ class StreamRequest:
     alarm: str | None = None
     drift: bool = False
     triggered: bool = False
+    receiving: Receiving | None = None
 
 
 @contextlib.contextmanager
@@ -102,6 +105,7 @@ def open_stream(
             scorer = opened.enter_context(Scorer(request.model, request.device, request.threads))
         wanted = Wanted.by(scorer.contract, request.window, request.brain_mask, request.exact)
         wanted = replace(wanted, jobs=request.jobs, triggered=request.triggered)
+        wanted = replace(wanted, receiving=request.receiving)
         if wanted.shrinking and any(map(shows_pixels, request.sinks)):
             wanted = replace(wanted, shrinking=wanted.shrinking._replace(keep=True))
         threshold = scorer.threshold if request.threshold is None else request.threshold
@@ -119,6 +123,8 @@ def open_stream(
         stream = Stream(scorer, sources, [Listener(told)], *limits, watchers)
         if request.keeping.resume and any(source.live for source in sources):
             raise UsageError("--resume is for files and folders: frames of the others are all new")
+        answering = [source for source in sources if source.answers]
+        receipts = opened.enter_context(Receipts(answering, stream.all_keep))
         sinks = []
         for name in request.sinks:
             with _about(name):
@@ -128,6 +134,8 @@ def open_stream(
         # A frame whose row can be read back is done, so the other sinks get theirs before.
         for sink in sorted(sinks, key=lambda sink: sink.kept() is not None):
             stream.add(resuming.rest(sink) if request.keeping.resume else sink)
+        if answering:
+            stream.add(receipts)
         if request.keeping.resume:
             resuming.check()
         counts = len(sources), len(request.sinks)

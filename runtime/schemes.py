@@ -8,9 +8,12 @@ from types import ModuleType
 
 
 def schemes(package: ModuleType, others: set[str]) -> list[str]:
-    """Names of the modules of a package, less those that stand behind no scheme, in order."""
+    """Schemes of the modules of a package, less those that stand behind none, in order.
+
+    A hyphen in a scheme is an underscore in its module's name.
+    """
     names = {module.name for module in pkgutil.iter_modules(package.__path__)}
-    return sorted(names - others)
+    return sorted(name.replace("_", "-") for name in names - others)
 
 
 def split_scheme(spec: str, known: list[str]) -> tuple[str | None, str]:
@@ -25,4 +28,4 @@ def load_scheme(package: ModuleType, scheme: str) -> ModuleType:
     Raises:
         MissingExtra: that package is not installed.
     """
-    return importlib.import_module(f"{package.__name__}.{scheme}")
+    return importlib.import_module(f"{package.__name__}.{scheme.replace('-', '_')}")

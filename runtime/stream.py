@@ -132,6 +132,10 @@ class Stream:
         """Whether nothing was lost so far: no frame, no source on its way, no result in a sink."""
         return not (self.metrics.failures or self._lost_sources or self._delivery.lacking)
 
+    def all_keep(self) -> bool:
+        """Whether no sink fails, or holds results back because it fails."""
+        return self._delivery.all_keep
+
     def stop(self) -> None:
         """Ask ``run`` to return soon; for threads and signal handlers.
 

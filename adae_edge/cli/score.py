@@ -25,6 +25,7 @@ from adae_edge.errors import UsageError
 if TYPE_CHECKING:
     from adae_edge.runtime.calibrate import Recalibration
     from adae_edge.runtime.opening import StreamRequest
+    from adae_edge.runtime.sources.source import Receiving
 
 
 def score(
@@ -34,7 +35,8 @@ def score(
         typer.Argument(
             help="An image, a DICOM file, a video, camera:0, or a folder of images and DICOM "
             "files, whose other files are left out and counted; 'frames/*.png' in quotes; "
-            "watch:DIR for a folder and what is added to it; - for a video on the standard input; "
+            "watch:DIR for a folder and what is added to it; dicom-scp://HOST:PORT/TITLE for what "
+            "modalities send; - for a video on the standard input; "
             "synthetic:// for made-up frames; or NIfTI volumes for a model of slices. Several are "
             "scored by the one model."
         ),
@@ -103,6 +105,19 @@ def score(
             "--triggered", help="Cameras give frames when something triggers them: none is stalled."
         ),
     ] = False,
+    spool: Annotated[
+        Path | None,
+        typer.Option(help="Folder where dicom-scp keeps what it receives until it is scored."),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(help="Certificate of dicom-scp, which then takes encrypted DICOM alone."),
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Key of that certificate.")] = None,
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option(help="Certificates of those who sign the ones that senders have to show."),
+    ] = None,
 ) -> None:
     """Score every frame of the sources; each result goes to every sink."""
     request = request_of(locals())
@@ -152,7 +167,20 @@ def request_of(options: Mapping[str, Any]) -> StreamRequest:
         alarm=options["alarm"],
         drift=options["drift"],
         triggered=options["triggered"],
+        receiving=_receiving_of(options),
     )
+
+
+def _receiving_of(options: Mapping[str, Any]) -> Receiving | None:
+    """How files are received; raises UsageError where certificates are given for nothing."""
+    from adae_edge.runtime.sources.source import Receiving
+
+    files = [options[f"tls_{kind}"] for kind in ("cert", "key", "ca")]
+    if options["spool"] is not None:
+        return Receiving(options["spool"], *files)
+    if any(files):
+        raise UsageError("--tls-cert, --tls-key and --tls-ca go with --spool")
+    return None
 
 
 def calibrate(

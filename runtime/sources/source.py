@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from adae_edge.contract import Contract, Window
 from adae_edge.decoding.shrinking import Shrinking
@@ -17,6 +17,21 @@ from adae_edge.runtime.frame import Event, Frame
 
 if TYPE_CHECKING:
     from typing import Self
+
+
+class Receiving(NamedTuple):
+    """How a source receives files that others send.
+
+    Attributes:
+        spool: folder where they are kept until they are scored.
+        cert, key: of the own certificate, which turn encryption on.
+        ca: of those who sign the certificates that senders have to show.
+    """
+
+    spool: Path
+    cert: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -36,6 +51,7 @@ class Wanted:
             leaves it out and need not decode it; a live source never asks.
         jobs: how many files are decoded at once; None for one picture, and for DICOM files as many
             as this process may use CPUs.
+        receiving: how files are received; None where no source receives any.
     """
 
     kind: str = "image"
@@ -47,6 +63,7 @@ class Wanted:
     done: Callable[[str, int | str], bool] = lambda source, frame: False
     jobs: int | None = None
     triggered: bool = False
+    receiving: Receiving | None = None
 
     @staticmethod
     def by(
@@ -92,9 +109,11 @@ class Source(ABC):
             end.
         name: as it was opened on the command line, without a password.
         triggered: as in ``Wanted``.
+        answers: whether it answers for its frames until their results are kept, by ``settle``.
     """
 
     live = False
+    answers = False
     name = ""
     left_out: Mapping[str, int] = MappingProxyType({})
     triggered = False
@@ -119,6 +138,14 @@ class Source(ABC):
     def stop(self) -> None:
         """Ask the source to end soon; may be called by another thread and by a signal handler."""
         self._stopping = True
+
+    def settle(self, results: Mapping[str, int]) -> None:
+        """Take note of what every sink keeps; may be called by another thread.
+
+        Args:
+            results: how many further ones, by the ``source`` of their frames or failures; also of
+                other sources.
+        """
 
     def close(self) -> None:
         """Give back what the source holds; a second call does nothing."""

@@ -1,0 +1,417 @@
+"""The process that receives DICOM: what peers are told, what is kept, and what hurts nobody."""
+
+import re
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+
+from adae_edge.benchmarks.peers.certificates import certificate
+from adae_edge.benchmarks.peers.processes import free_port
+from adae_edge.errors import SpoolInUse
+from adae_edge.runtime.dicom import received
+from adae_edge.runtime.dicom.received import hash_of
+from tests.support.peers import peer, peers
+from tests.support.receiving import (
+    ECHO,
+    connected,
+    data,
+    heard,
+    pdu,
+    receiver,
+    request,
+    store_command,
+    wait_until,
+)
+from tests.support.slices import write_slice
+
+UID = "1.2.826.0.1.3680043.8.498.1"
+MOST_BYTES = 200e6
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A receiver to which nothing is done that another test could notice."""
+    with receiver(tmp_path_factory.mktemp("shared")) as one:
+        yield one
+
+
+def a_slice(folder, uid=UID, value=7, **attributes):
+    pixels = np.full((64, 48), value, np.uint16)
+    return write_slice(folder / f"{uid}-{value}.dcm", pixels, SOPInstanceUID=uid, **attributes)
+
+
+def store(port, *files, options=(), fails=False):
+    """Send files by storescu; what it says."""
+    command = [peer("storescu"), "-v", *options, "-aec", "ADAE", "127.0.0.1", port, *files]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=60)
+    assert bool(done.returncode) == fails, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def echo(port, *options):
+    """Whether echoscu is answered within two seconds."""
+    limits = ["-to", "2", "-ta", "2", "-td", "2"]
+    command = [peer("echoscu"), *limits, *options, "-aec", "ADAE", "127.0.0.1", port]
+    return subprocess.run([*map(str, command)], capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("program", "option"),
+    [("dcmcrle", "-xr"), ("dcmcjpeg", "-xs"), ("dcmcjpls", "-xt"), ("", "-xe"), ("", "-xd")],
+)
+def test_what_storescu_sends_is_kept_as_it_was_encoded(shared, tmp_path, program, option):
+    uid = f"{UID}.{abs(hash(option)) % 1000}"
+    path = a_slice(tmp_path, uid)
+    if program:
+        packed = path.with_suffix(".packed")
+        subprocess.run([peer(program), str(path), str(packed)], check=True)
+        path = packed
+    store(shared.port, path, options=[option])
+    (kept,) = [file for file in shared.files() if file.name.startswith(hash_of(uid))]
+    sent, stored = pydicom.dcmread(path), pydicom.dcmread(kept)
+    if program:
+        assert stored.file_meta.TransferSyntaxUID == sent.file_meta.TransferSyntaxUID
+        assert stored.PixelData == sent.PixelData
+    assert stored.SOPInstanceUID == uid
+    assert stored.file_meta.MediaStorageSOPInstanceUID == uid
+
+
+def test_the_same_bytes_are_one_file_and_others_lie_beside_it(tmp_path):
+    with receiver(tmp_path) as one:
+        for value in (1, 1, 2):
+            store(one.port, a_slice(tmp_path, value=value))
+        names = [file.name for file in one.files()]
+        assert len(names) == 2
+        assert {name.partition("-")[0] for name in names} == {hash_of(UID)}
+        one.when_idle()
+
+
+def test_every_success_follows_the_file_its_name_and_its_folder_on_the_disk(tmp_path):
+    trace = tmp_path / "trace"
+    before = [peer("strace"), "-f", "--seccomp-bpf", "-y", "-xx", "-s", "200", "-o", trace]
+    before += ["-e", "trace=fsync,rename,sendto"]
+    files = [a_slice(tmp_path, f"{UID}.{number}") for number in range(1, 4)]
+    with receiver(tmp_path, [*map(str, before)]) as one:
+        store(one.port, *files)
+        one.process.stdin.close()
+    steps = []
+    for line in trace.read_text().splitlines():
+        line = re.sub(r"(\\x[0-9a-f]{2})+", lambda found: _text(found[0]), line)
+        if "fsync(" in line and "/incoming/" in line:
+            steps.append("file")
+        elif "rename(" in line and "/incoming/" in line and "/new/" in line:
+            steps.append("name")
+        elif re.search(r"fsync\(\d+<[^>]*/new>", line):
+            steps.append("folder")
+        elif "sendto(" in line and "\x00\x00\x00\x01\x02\x00\x00\x00\x01\x80" in line:
+            steps.append("success")
+    begun = steps.index("file")
+    assert steps[begun:] == ["file", "name", "folder", "success"] * len(files)
+
+
+def _text(escaped):
+    return bytes.fromhex(escaped.replace("\\x", "")).decode("latin-1")
+
+
+def test_a_full_spool_refuses_and_keeps_what_it_has(tmp_path):
+    with receiver(tmp_path, limit_bytes=10_000) as one:
+        said = store(one.port, a_slice(tmp_path, UID), a_slice(tmp_path, UID + ".2"), fails=True)
+        assert "Success" in said
+        assert "OutOfResources" in said
+        one.when_idle()
+        assert len(one.files()) == 1
+        assert [line for line in one.told() if "there is no room" in line]
+
+
+def test_a_disk_that_takes_no_more_refuses_and_keeps_nothing_half(tmp_path):
+    with receiver(tmp_path, [peer("prlimit"), "--fsize=3000"]) as one:
+        said = store(one.port, a_slice(tmp_path), fails=True)
+        assert "OutOfResources" in said
+        small = np.zeros((4, 4), np.uint16)
+        store(one.port, write_slice(tmp_path / "small.dcm", small, SOPInstanceUID="1.2.3"))
+        assert [file.name[:64] for file in one.files()] == [hash_of("1.2.3")]
+        one.when_idle()
+
+
+def test_what_is_done_makes_room_the_oldest_first_and_what_is_new_never_does(tmp_path):
+    with receiver(tmp_path, limit_bytes=15_000) as one:  # two, and not three
+        for uid in ("1.2.1", "1.2.2"):
+            store(one.port, a_slice(tmp_path, uid))
+            settled = next(file for file in one.files() if file.name.startswith(hash_of(uid)))
+            settled.rename(one.spool / "done" / settled.name)
+        store(one.port, a_slice(tmp_path, "1.2.3"))
+        assert [file.name[:64] for file in one.files("done")] == [hash_of("1.2.2")]
+        store(one.port, a_slice(tmp_path, "1.2.4"))
+        assert not one.files("done")
+        store(one.port, a_slice(tmp_path, "1.2.5"), fails=True)
+        assert {file.name[:64] for file in one.files()} == {hash_of("1.2.3"), hash_of("1.2.4")}
+
+
+def test_what_is_done_for_long_is_deleted(tmp_path):
+    with receiver(tmp_path, keep_s=0.1) as one:
+        (one.spool / "done" / "1-1").touch()
+        (one.spool / "new" / "2-2").touch()
+        wait_until(lambda: not one.files("done"))
+        assert one.files()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"callers": ("SCANNER",)}, "was rejected"),
+        ({"hosts": ("10.0.0.0/8",)}, "may not connect"),
+        ({"classes": ("1.2.840.10008.5.1.4.1.1.4",)}, "offers no SOP class"),
+        ({"syntaxes": ("1.2.840.10008.1.2.4.90",)}, "offers no SOP class"),
+    ],
+)
+def test_what_is_on_no_list_is_rejected_before_anything_is_sent(tmp_path, settings, sentence):
+    with receiver(tmp_path, **settings) as one:
+        store(one.port, a_slice(tmp_path), options=["-R"], fails=True)
+        assert not one.files()
+        assert any(sentence in line for line in one.told())
+
+
+def test_another_called_title_is_rejected(shared):
+    command = [peer("echoscu"), "-aec", "OTHER", "127.0.0.1", str(shared.port)]
+    assert subprocess.run(command, capture_output=True).returncode
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Certificates and keys, each signed by itself."""
+    folder = tmp_path_factory.mktemp("certificates")
+    with peers():
+        return {name: certificate(folder, name) for name in ("adae", "scanner", "stranger")}
+
+
+@pytest.fixture(scope="module")
+def encrypted(files, tmp_path_factory):
+    """A receiver that wants the scanner's certificate."""
+    (cert, key), (ca, _) = files["adae"], files["scanner"]
+    folder = tmp_path_factory.mktemp("tls")
+    with receiver(folder, cert=str(cert), key=str(key), ca=str(ca)) as one:
+        yield one
+
+
+def shown(files, who):
+    """Options of dcmtk that show a certificate."""
+    cert, key = files[who]
+    return ["+tls", key, cert, "+cf", files["adae"][0]]
+
+
+def test_a_certificate_opens(encrypted, files, tmp_path):
+    assert echo(encrypted.port, *shown(files, "scanner"))
+    store(encrypted.port, a_slice(tmp_path), options=shown(files, "scanner"))
+
+
+@pytest.mark.parametrize("who", ["stranger", "", "plain"])
+def test_others_do_not(encrypted, files, who):
+    options = {"": ["+tla", "-ic"], "plain": []}.get(who)
+    assert not echo(encrypted.port, *(shown(files, who) if options is None else options))
+    assert echo(encrypted.port, *shown(files, "scanner"))
+
+
+def test_silent_peers_keep_nobody_waiting_with_encryption(encrypted, files):
+    with many_silent(encrypted.port, 8):
+        assert echo(encrypted.port, *shown(files, "scanner"))
+
+
+class many_silent:  # noqa: N801
+    """Connections on which nothing is sent, within the block."""
+
+    def __init__(self, port, count):
+        self.connections = [socket.create_connection(("127.0.0.1", port)) for _ in range(count)]
+
+    def __enter__(self):
+        return self.connections
+
+    def __exit__(self, *error):
+        for connection in self.connections:
+            connection.close()
+
+
+def test_silent_peers_keep_nobody_waiting(shared):
+    with many_silent(shared.port, 8):
+        assert echo(shared.port)
+
+
+def test_a_pdu_longer_than_any_is_not_read(shared):
+    for first in (b"", request()):
+        with connected(shared, associated=False) as connection:
+            connection.sendall(first + b"\x04\0\xff\xff\xff\xff")
+            most = watched(shared, lambda: send_until_closed(connection, bytes(2**16), 2**28))
+            assert most < MOST_BYTES
+        assert echo(shared.port)
+
+
+def test_a_command_without_an_end_costs_no_more_than_the_limit(shared):
+    with connected(shared) as connection:
+        piece = data(bytes(15_000), last=False, command=True)
+        most = watched(shared, lambda: send_until_closed(connection, piece, 2**29))
+        assert most < MOST_BYTES
+    assert echo(shared.port)
+
+
+def test_many_requests_at_once_cost_no_more_than_the_limit(shared):
+    with connected(shared) as connection:
+        piece = data(ECHO, command=True, context=1) * 200
+        most = watched(shared, lambda: send_until_closed(connection, piece, 2**19))
+        assert most < MOST_BYTES
+    assert echo(shared.port)
+
+
+def send_until_closed(connection, piece, most):
+    """Send until the other side has enough, or so many bytes were sent."""
+    connection.settimeout(5)
+    try:
+        for _ in range(most // len(piece)):
+            connection.sendall(piece)
+    except OSError:
+        pass
+
+
+def watched(one, work):
+    """Do some work; the most memory that any association's process had meanwhile."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    most = 0
+    while thread.is_alive():
+        for child in one.children():
+            try:
+                text = Path(f"/proc/{child}/status").read_text()
+                most = max(most, int(re.search(r"VmHWM:\s+(\d+)", text)[1]) * 1024)
+            except (OSError, TypeError):
+                continue
+        time.sleep(0.01)
+    return most
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        request()[:40],
+        request()[:2],
+        request() + data(store_command(), command=True) + data(bytes(500), last=False)[:200],
+        request() + data(store_command(), command=True) + data(bytes(500), last=False),
+        request() + data(bytes(40), last=True),
+        request() + data(b"\xff" * 40, command=True),
+        request() + data(store_command(b"1/../2" * 700), command=True) + data(bytes(10)),
+        request(calling=b"\x1b[31mX"),
+        pdu(9, b"what"),
+        b"GET / HTTP/1.1\r\n\r\n",
+        pdu(1, bytes(60)),
+        pdu(4, b"\0\0\0\1"),
+    ],
+)
+def test_what_is_cut_or_wrong_leaves_nothing_behind(shared, sent):
+    before = shared.files()
+    with connected(shared, associated=False) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        heard(connection)
+    shared.when_idle()
+    assert shared.files() == before
+    assert echo(shared.port)
+
+
+def test_an_instance_under_any_name_stays_in_its_folder(shared):
+    uid = b"../../../etc/passwd"
+    with connected(shared) as connection:
+        connection.sendall(data(store_command(uid), command=True) + data(bytes(30)))
+        answer = connection.recv(2**16)
+    assert answer[:1] in b"\4\7"
+    assert all(re.fullmatch("[0-9a-f]{64}-[0-9a-f]{32}", file.name) for file in shared.files())
+
+
+def test_its_processes_end_with_it(tmp_path):
+    with receiver(tmp_path) as one, connected(one):
+        children = one.children()
+        assert children
+        one.process.kill()
+        one.process.wait()
+        one.process.stdin.close()  # which is what a killed process does
+        wait_until(lambda: not any(_runs(child) for child in children))
+
+
+def _runs(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_two_receivers_do_not_share_a_spool(shared, monkeypatch):
+    monkeypatch.setattr(received, "_PATIENCE_S", 0)
+    with pytest.raises(SpoolInUse, match="in use by another receiver"):
+        received.Received(shared.spool).prepare()
+
+
+class TestCommitment:
+    def asked(self, entity, one, handlers=()):
+        wanted = Dataset()
+        wanted.TransactionUID = "1.2.3.99"
+        wanted.ReferencedSOPSequence = []
+        for uid in (UID, "1.2.3.4"):
+            item = Dataset()
+            item.ReferencedSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+            item.ReferencedSOPInstanceUID = uid
+            wanted.ReferencedSOPSequence.append(item)
+        entity.add_requested_context(StorageCommitmentPushModel)
+        called = entity.associate(
+            "127.0.0.1", one.port, ae_title="ADAE", evt_handlers=list(handlers)
+        )
+        assert called.is_established
+        status, _ = called.send_n_action(
+            wanted, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+        )
+        assert status.Status == 0
+        return called
+
+    def check(self, report):
+        kind, said = report
+        assert kind == 2
+        assert said.TransactionUID == "1.2.3.99"
+        assert [item.ReferencedSOPInstanceUID for item in said.ReferencedSOPSequence] == [UID]
+        (failed,) = said.FailedSOPSequence
+        assert (failed.ReferencedSOPInstanceUID, failed.FailureReason) == ("1.2.3.4", 0x0112)
+
+    def take(self, reports):
+        def handle(event):
+            reports.append((event.event_type, event.event_information))
+            return 0x0000, None
+
+        return [(evt.EVT_N_EVENT_REPORT, handle)]
+
+    def test_it_is_told_on_the_same_association(self, tmp_path):
+        reports = []
+        with receiver(tmp_path) as one:
+            store(one.port, a_slice(tmp_path))
+            called = self.asked(AE("SCANNER"), one, self.take(reports))
+            wait_until(lambda: reports)
+            called.release()
+        self.check(reports[0])
+
+    def test_a_peer_that_is_known_is_called_back(self, tmp_path):
+        reports, port = [], free_port()
+        archive = AE("ARCHIVE")
+        archive.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
+        server = archive.start_server(
+            ("127.0.0.1", port), block=False, evt_handlers=self.take(reports)
+        )
+        try:
+            with receiver(tmp_path, commit=(("ARCHIVE", "127.0.0.1", port),)) as one:
+                store(one.port, a_slice(tmp_path))
+                self.asked(AE("ARCHIVE"), one).release()
+                wait_until(lambda: reports)
+        finally:
+            server.shutdown()
+        self.check(reports[0])

@@ -1,0 +1,222 @@
+"""What modalities send is scored once: the source, its names, and what a killed process leaves."""
+
+import json
+import socket
+import subprocess
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from pydicom.uid import ImplicitVRLittleEndian
+
+from adae_edge.benchmarks.peers.processes import free_port
+from adae_edge.errors import UsageError
+from adae_edge.runtime.sources.registry import open_source
+from adae_edge.runtime.sources.source import Receiving, Wanted
+from tests.support.models import BUFFERED, HANGS_S, command, complaints, mean_model
+from tests.support.peers import peer
+from tests.support.receiving import connected, data, store_command, wait_until
+from tests.support.slices import write_slice
+
+ROOT = "1.2.826.0.1.3680043.8.498"
+
+
+@pytest.fixture(scope="module")
+def slices(tmp_path_factory):
+    """Ten CT slices, the mean of each of which is its number."""
+    folder = tmp_path_factory.mktemp("slices")
+    return [a_slice(folder, number) for number in range(10)]
+
+
+def a_slice(folder, number, value=None):
+    pixels = np.full((64, 48), number if value is None else value, np.uint8)
+    return write_slice(folder / f"{number}.dcm", pixels, SOPInstanceUID=f"{ROOT}.{number}")
+
+
+class Scoring:
+    """A command that receives and scores.
+
+    Attributes:
+        process, port: of the command, and where it listens.
+    """
+
+    def __init__(self, process, port, folder):
+        self.process, self.port, self._folder = process, port, folder
+
+    def rows(self):
+        """The rows of frames so far."""
+        return [row for row in self._all() if "score" in row]
+
+    def events(self, kind):
+        """The sentences of events so far."""
+        return [row["detail"] for row in self._all() if row.get("event") == kind]
+
+    def files(self, state):
+        return sorted((self._folder / "spool" / state).iterdir())
+
+    def _all(self):
+        rows = self._folder / "rows.jsonl"
+        if not rows.exists():
+            return []
+        lines = rows.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+@contextmanager
+def scoring(folder, *options, port=None):
+    """The command within the block, from when it listens."""
+    port, pipe = port or free_port(), subprocess.PIPE
+    model = folder / "model.onnx"
+    model.write_bytes(mean_model())
+    source = f"dicom-scp://127.0.0.1:{port}/ADAE"
+    words = command(
+        "score", model, source, "--spool", "spool", "--to", "jsonl:rows.jsonl", *options
+    )
+    with subprocess.Popen(words, cwd=folder, env=BUFFERED, stderr=pipe, text=True) as process:
+        one = Scoring(process, port, folder)
+        wait_until(lambda: _listens(port))
+        try:
+            yield one
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            _, errors = process.communicate(timeout=HANGS_S)
+            process.stderr_text = errors
+
+
+def _listens(port):
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def store(port, *files):
+    words = [peer("storescu"), "-aec", "ADAE", "127.0.0.1", port, *files]
+    subprocess.run([*map(str, words)], check=True, timeout=HANGS_S)
+
+
+def test_each_instance_is_scored_once_as_its_file_is(tmp_path, slices):
+    with scoring(tmp_path) as one:
+        store(one.port, *slices)
+        wait_until(lambda: len(one.files("done")) == len(slices))
+        rows = one.rows()
+        assert {row["frame"]: row["score"] for row in rows} == {
+            f"{ROOT}.{number}": number for number in range(10)
+        }
+        assert len(rows) == 10
+        store(one.port, *slices)
+        wait_until(lambda: not one.files("new") and not one.files("claimed"))
+        store(one.port, a_slice(tmp_path, 3, value=200))
+        wait_until(lambda: len(one.files("done")) == len(slices) + 1)
+        assert [row["score"] for row in one.rows()[10:]] == [200]
+        assert one.rows()[-1]["frame"] == f"{ROOT}.3"
+        assert len({row["source"] for row in one.rows()}) == 11
+        (note,) = [told for told in one.events("note") if "other bytes" in told]
+        assert note.startswith(one.rows()[-1]["source"])
+    assert one.process.returncode == 0
+    assert not one.files("new") + one.files("claimed")
+
+
+def test_what_was_stored_before_a_kill_is_scored_once_after_it(tmp_path, slices):
+    with scoring(tmp_path, "--resume") as one:
+        store(one.port, *slices[:5])
+        wait_until(lambda: len(one.rows()) >= 2)
+        one.process.kill()
+        one.process.wait()
+    left = tmp_path / "spool" / "incoming" / "123"
+    left.mkdir()
+    (left / "half.dcm").write_bytes(bytes(100))
+    with scoring(tmp_path, "--resume", port=one.port) as one:
+        store(one.port, *slices[3:])
+        wait_until(lambda: len(one.files("done")) == len(slices))
+        assert sorted(row["score"] for row in one.rows()) == list(range(10))
+        assert not one.files("incoming")
+
+
+def test_what_cannot_be_scored_is_a_failure_and_is_done(tmp_path):
+    with scoring(tmp_path) as one:
+        with connected(one) as connection:
+            connection.sendall(data(store_command(), command=True) + data(b"\xff" * 200))
+            assert connection.recv(2**16)[:1] == b"\4"
+        wait_until(lambda: one.files("done"))
+        (told,) = one.events("failure")
+        assert told.startswith(f"dicom-scp://127.0.0.1:{one.port}/ADAE/")
+        assert "spool" not in told
+        store(one.port, a_slice(tmp_path, 5))
+        wait_until(lambda: len(one.files("done")) == 2)
+        assert [row["score"] for row in one.rows()] == [5]
+
+
+def test_an_instance_under_another_ones_name_is_not_scored(tmp_path):
+    pixels = np.full((64, 48), 1, np.uint8)
+    path = write_slice(tmp_path / "1.dcm", pixels, ImplicitVRLittleEndian)
+    content = path.read_bytes()
+    content = content[content.index(b"\x08\0\x16\0") :]
+    with scoring(tmp_path) as one:
+        with connected(one) as connection:
+            connection.sendall(data(store_command(b"1.2.99"), command=True) + data(content))
+            assert connection.recv(2**16)[:1] == b"\4"
+        wait_until(lambda: one.files("done"))
+        assert "another instance than its sender named" in one.events("failure")[0]
+        assert not one.rows()
+
+
+def test_a_port_in_use_is_one_sentence(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(mean_model())
+    with scoring(tmp_path) as one:
+        source = f"dicom-scp://127.0.0.1:{one.port}/ADAE"
+        words = command("score", "model.onnx", source, "--spool", "other")
+        done = subprocess.run(words, cwd=tmp_path, env=BUFFERED, capture_output=True, text=True)
+        assert done.returncode == 1
+        (said,) = complaints(done)
+        assert said.endswith(f"cannot listen at 127.0.0.1:{one.port}: Address already in use")
+        words = command("score", "model.onnx", source, "--spool", "spool")
+        done = subprocess.run(words, cwd=tmp_path, env=BUFFERED, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert complaints(done) == ["spool is in use by another receiver"]
+
+
+@pytest.mark.parametrize(
+    ("place", "sentence"),
+    [
+        ("//127.0.0.1:11112", "has no AE title"),
+        ("//127.0.0.1:11112/", "has no AE title"),
+        ("ADAE", "has no AE title"),
+        ("//127.0.0.1:11112/A%5CB", "has no AE title"),
+        ("//127.0.0.1:11112/%20%20", "has no AE title"),
+        ("//127.0.0.1:11112/ADAE%1b", "has no AE title"),
+        ("//127.0.0.1:11112/SEVENTEEN_LETTERS", "has no AE title"),
+        ("//127.0.0.1:111120/ADAE", "is no URL"),
+        ("//127.0.0.1/ADAE?limit=much", "takes a size"),
+        ("//127.0.0.1/ADAE?keep=0", "takes minutes"),
+        ("//127.0.0.1/ADAE?hosts=10.0.0.300", "takes addresses or networks"),
+        ("//127.0.0.1/ADAE?callers=A%5CB", "takes AE titles"),
+        ("//127.0.0.1/ADAE?classes=MR", "takes UIDs"),
+        ("//127.0.0.1/ADAE?syntaxes=1.2,", "takes UIDs"),
+        ("//127.0.0.1/ADAE?commit=PACS@host", "takes TITLE:HOST:PORT"),
+        ("//127.0.0.1/ADAE?colour=red", "can have"),
+    ],
+)
+def test_a_wrong_name_is_refused(tmp_path, place, sentence):
+    wanted = Wanted(receiving=Receiving(tmp_path / "spool"))
+    with pytest.raises(UsageError, match=sentence):
+        open_source(f"dicom-scp:{place}", wanted)
+
+
+def test_what_goes_with_it_is_checked(tmp_path):
+    name = "dicom-scp://127.0.0.1/ADAE"
+    with pytest.raises(UsageError, match="give --spool DIR"):
+        open_source(name)
+    with pytest.raises(UsageError, match="there is no folder"):
+        open_source(name, Wanted(receiving=Receiving(tmp_path / "a" / "b")))
+    with pytest.raises(UsageError, match="go together"):
+        open_source(name, Wanted(receiving=Receiving(tmp_path / "a", cert=tmp_path / "c.pem")))
+    with pytest.raises(UsageError, match="slices of volumes"):
+        open_source(name, Wanted(kind="modality", receiving=Receiving(tmp_path / "a")))
+
+
+def test_opening_takes_no_port_and_leaves_no_folder(tmp_path):
+    with open_source("dicom-scp://127.0.0.1/ADAE", Wanted(receiving=Receiving(tmp_path / "a"))):
+        assert not list(tmp_path.iterdir())
