@@ -9,17 +9,19 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from adae_edge.decoding.rules import DICOM
+from adae_edge.decoding.workers import Answer, Workers
 from adae_edge.errors import FrameError, MissingExtra, NoPicture, SourceError, UsageError
+from adae_edge.machine import available_threads
 from adae_edge.runtime.dicom.messages import FAILED, LISTENING, NOTE, Settings
-from adae_edge.runtime.dicom.received import Received, hash_of
+from adae_edge.runtime.dicom.received import CLAIMED, Received, hash_of
 from adae_edge.runtime.frame import Event, Frame
 from adae_edge.runtime.query import Parser, bytes_of, minutes, options_of
 from adae_edge.runtime.sources.source import Source, Wanted, failure
@@ -61,12 +63,14 @@ class DicomScp(Source):
         if find_spec("pynetdicom") is None:  # imported by the receiver's process alone
             raise MissingExtra("Receiving DICOM over the network", "pacs")
         self._window, self._done = wanted.window, wanted.done
+        self._workers = Workers(wanted.jobs or available_threads())
         self._settings = _settings(self.name, wanted)
         self._spool = Received(wanted.receiving.spool)
         self._receiver: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._open: dict[str, _Open] = {}  # instances of which results are not kept yet
         self._told: dict[str, float] = {}
+        self.left_out: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Frame | Event]:
         """Frames of what comes, and what is to be told of peers, until it is stopped."""
@@ -78,10 +82,13 @@ class DicomScp(Source):
                 yield from self._heard(line)
             if lines.ended:
                 raise SourceError(f"{self.name}: the receiver has ended")
-            for name in self._spool.waiting() if lines.begun else ():
-                if self._stopping:
-                    return
-                yield from self._take(name)
+            if lines.begun:
+                yield from self._take_all()
+
+    def stop(self) -> None:
+        """Ask the source to end soon, and end what decodes for it."""
+        super().stop()
+        self._workers.stop()
 
     def settle(self, results: Mapping[str, int]) -> None:
         """Let go of instances all of whose results are kept."""
@@ -92,7 +99,8 @@ class DicomScp(Source):
                     self._settle(source)
 
     def close(self) -> None:
-        """End the receiver; a second call does nothing."""
+        """End the receiver and what decodes; a second call does nothing."""
+        self._workers.close()
         receiver, self._receiver = self._receiver, None
         if receiver is None:
             return
@@ -135,18 +143,31 @@ class DicomScp(Source):
         self._told[sentence] = now
         return True
 
-    def _take(self, name: str) -> Iterator[Frame | Event]:
-        """The frames of a new instance, and what is to be told of it."""
-        path = self._spool.claim(name)
-        if path is None:
-            return
-        place = f"{self.name}/{name.partition('-')[2]}"
+    def _take_all(self) -> Iterator[Frame | Event]:
+        """The frames of all new instances; decoding is asked for ahead, so no process waits."""
+        asked: deque[tuple[str, str, Answer]] = deque()
+        for name in self._spool.waiting():
+            while asked and not self._workers.has_room:
+                yield from self._give(*asked.popleft())
+            if self._stopping:
+                return
+            path = self._spool.claim(name)
+            if path is not None:
+                place = f"{self.name}/{name.partition('-')[2]}"
+                asked.append((name, place, self._workers.frames(path, self._window)))
+        while asked:
+            yield from self._give(*asked.popleft())
+
+    def _give(self, name: str, place: str, answer: Answer) -> Iterator[Frame | Event]:
+        """The frames of an instance, and what is to be told of it."""
         if self._spool.others(name):
             detail = f"{place} is an instance that came before with other bytes: both are scored"
             yield self._event("note", detail)
         with self._lock:
             self._open[place] = _Open(name)
-        for item in self._frames(path, place):
+        for item in self._frames(name, place, answer):
+            if self._stopping and isinstance(item, Event):
+                return  # what decodes was ended, and the instance is claimed anew at the next start
             with self._lock:
                 self._open[place].given += 1
             yield item
@@ -154,22 +175,24 @@ class DicomScp(Source):
             self._open[place].whole = True
             self._settle(place)
 
-    def _frames(self, path: Path, place: str) -> Iterator[Frame | Event]:
+    def _frames(self, name: str, place: str, answer: Answer) -> Iterator[Frame | Event]:
         """The frames of an instance whose results are not kept yet, and failures of others."""
-        from adae_edge.decoding.dicom import decode_dicom
-
         try:
-            for uid, pixels in decode_dicom(path, self._window):
-                if hash_of(uid.partition("/")[0]) != path.name.partition("-")[0]:
+            for uid, pixels in answer:
+                if hash_of(uid.partition("/")[0]) != name.partition("-")[0]:
                     raise FrameError(f"{place} holds another instance than its sender named")
                 if isinstance(pixels, FrameError):
-                    yield failure(place, pixels)
+                    yield failure(place, self._shown(pixels, name, place))
                 elif not self._done(place, uid):
                     yield Frame(place, uid, time.time(), pixels, decoding=DICOM)
         except NoPicture:
-            self.left_out = {"without a picture": self.left_out.get("without a picture", 0) + 1}
+            self.left_out["without a picture"] += 1
         except FrameError as error:
-            yield failure(place, str(error).replace(str(path), place))
+            yield failure(place, self._shown(error, name, place))
+
+    def _shown(self, error: FrameError, name: str, place: str) -> str:
+        """What is wrong with an instance, by its name for people."""
+        return str(error).replace(str(self._spool.folder / CLAIMED / name), place)
 
     def _settle(self, place: str) -> None:
         one = self._open[place]
