@@ -14,15 +14,16 @@ from adae_edge.decoding.dicom_bytes import Refused
 GREY = ("MONOCHROME1", "MONOCHROME2")
 # What comes as RGB, beside palettes.
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_SAMPLES = {**dict.fromkeys((*GREY, "PALETTE COLOR"), 1), **dict.fromkeys(_COLOURS, 3)}
 _PALETTES = ("Red", "Green", "Blue")
 _NEEDED = (
     "Rows",
     "Columns",
     "SamplesPerPixel",
-    "PhotometricInterpretation",
     "BitsAllocated",
     "BitsStored",
     "PixelRepresentation",
+    "PhotometricInterpretation",
 )
 _RLE_HEADER = 64  # bytes: the number of segments, and where each begins
 
@@ -79,42 +80,42 @@ class Layout(NamedTuple):
             Refused: it does, with the reason.
         """
         # what has to be there
-        for keyword in _NEEDED:
-            if data.get(keyword) is None:
+        found = {keyword: data.get(keyword) for keyword in _NEEDED}
+        for keyword, value in found.items():
+            if value is None:
                 raise Refused(f"its header has no {keyword}")
-        photometric = str(data.PhotometricInterpretation)
+        photometric = str(found.pop("PhotometricInterpretation"))
+        rows, columns, samples, allocated, stored, sign = map(int, found.values())
 
         # bits
-        allocated, stored = int(data.BitsAllocated), int(data.BitsStored)
         high = int(data.get("HighBit", stored - 1))
         if not 1 <= stored <= allocated <= 32 or allocated not in (1, 8, 16, 32):
             raise Refused(f"it has {stored} bits stored of {allocated}")
         if high != stored - 1:
             raise Refused(f"its highest bit is number {high}, and of {stored} it is {stored - 1}")
-        if int(data.PixelRepresentation) not in (0, 1):
-            raise Refused(f"its pixel representation is {data.PixelRepresentation}")
+        if sign not in (0, 1):
+            raise Refused(f"its pixel representation is {sign}")
 
         # colours
-        samples, planar = int(data.SamplesPerPixel), int(data.get("PlanarConfiguration") or 0)
-        known = {**dict.fromkeys((*GREY, "PALETTE COLOR"), 1), **dict.fromkeys(_COLOURS, 3)}
-        if photometric not in known:
+        planar = int(data.get("PlanarConfiguration") or 0)
+        if photometric not in _SAMPLES:
             raise Refused(f"its colours are {photometric}, which are not read")
-        if samples != known[photometric]:
+        if samples != _SAMPLES[photometric]:
             raise Refused(f"{photometric} has not {samples} samples per pixel")
-        if photometric not in GREY and int(data.PixelRepresentation):
+        if photometric not in GREY and sign:
             raise Refused("its colours are signed")
         if planar not in (0, 1):
             raise Refused(f"its planar configuration is {planar}")
         if allocated == 1 and (samples > 1 or not little_endian):
             raise Refused("its pixels of 1 bit are coloured, or big-endian")
         return cls(
-            rows=int(data.Rows),
-            columns=int(data.Columns),
+            rows=rows,
+            columns=columns,
             samples=samples,
             photometric=photometric,
             allocated=allocated,
             stored=stored,
-            signed=bool(int(data.PixelRepresentation)),
+            signed=bool(sign),
             planar=planar if samples > 1 else 0,
             little_endian=little_endian,
             words=vr == b"OW",

@@ -91,7 +91,7 @@ def grey(
         return _picture(modality, shown, pixels)[:, :, None]
     table = _table(modality, shown, pixels.dtype.itemsize)
     native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-    return np.asarray(table[native.view(f"u{pixels.dtype.itemsize}")][:, :, None])
+    return table.take(native.view(f"u{pixels.dtype.itemsize}"))[:, :, None]
 
 
 def modality_values(
