@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 from adae_edge.batch import Batch
 from adae_edge.benchmarks.apart import Apart
-from adae_edge.benchmarks.figures import summary
-from adae_edge.benchmarks.load import Load, ModelJob, Rate, check_memory, measure_model
-from adae_edge.benchmarks.markdown import as_markdown
+from adae_edge.benchmarks.compare import check_alike, compared, read_result
+from adae_edge.benchmarks.figures import Condition
+from adae_edge.benchmarks.load import ModelJob, Rate, check_memory, measure_model
+from adae_edge.benchmarks.markdown import as_markdown, name_of
+from adae_edge.benchmarks.measurements import figure_names, row_of, stream_rows
+from adae_edge.benchmarks.page import as_html
 from adae_edge.benchmarks.record import record
 from adae_edge.benchmarks.stages import StreamJob, measure_stream
-from adae_edge.benchmarks.watch import Conditions, decode_bound, verdicts
 from adae_edge.contract import Contract
 from adae_edge.decoding.images import frame_size
 from adae_edge.decoding.shrinking import Shrinking
@@ -53,7 +55,10 @@ class BenchRequest:
         rate: frames that are due in a second, as ``Rate.parse``; None for closed loop.
         exact: as for ``open_source``.
         device, threads: as for ``Scorer``.
-        json_file, markdown_file: None for none.
+        json_file, markdown_file, html_file: None for none.
+        compare: what ``json_file`` was of an earlier run; None for none.
+        force: whether it may be of another model, source or frame size.
+        fail_if: conditions on figures, as ``Condition.parse``, of which none may hold.
         strict: whether a run that was disturbed is a failure.
     """
 
@@ -69,6 +74,10 @@ class BenchRequest:
     threads: int | None = None
     json_file: Path | None = None
     markdown_file: Path | None = None
+    html_file: Path | None = None
+    compare: Path | None = None
+    force: bool = False
+    fail_if: Sequence[str] = ()
     strict: bool = False
 
 
@@ -103,6 +112,10 @@ def run_bench(
     sizes = [frame_size(text) for text in request.sizes]
     batches = request.batches or BATCHES
     rate = None if request.rate is None else Rate.parse(request.rate)
+    looked_for = rate is not None and rate.frames_per_s is None
+    names = figure_names(request.source is not None, rate is not None, looked_for)
+    conditions = [Condition.parse(text, names) for text in request.fail_if]
+    old = None if request.compare is None else read_result(request.compare, SCHEMA)
 
     # load, and score a first frame
     began = time.perf_counter()
@@ -112,6 +125,9 @@ def run_bench(
         sizes = sizes or usual_sizes(contract)
         for size in sizes:
             check_memory(contract, size, max(batches))
+        if old is not None and request.compare is not None and not request.force:
+            planned = [] if request.source else _shapes(sizes, batches)
+            check_alike(old, request.compare, graph, request.source, planned)
         frame = random_frames(1, sizes[0], contract.channels)
         began = time.perf_counter()
         scorer.score(*Batch.of_pictures(frame, contract).arrays())
@@ -152,7 +168,9 @@ def run_bench(
         ended_early=ended or None,
         measurements=rows,
     )
-    outcome = Outcome(result, _failures(request, result))
+    if old is not None and request.compare is not None:
+        result["compared"] = compared(old, result, request.compare.name, request.force)
+    outcome = Outcome(result, _failures(request, conditions, result))
     _give(request, result)
     return outcome
 
@@ -169,6 +187,9 @@ def _check(request: BenchRequest) -> None:
         raise UsageError("--to and --exact go with a source: without one the model is alone")
     check_writable(request.json_file)
     check_writable(request.markdown_file)
+    check_writable(request.html_file)
+    if request.force and request.compare is None:
+        raise UsageError("--force goes with --compare")
 
 
 def _stream_of(request: BenchRequest) -> StreamRequest:
@@ -199,95 +220,18 @@ def _model_jobs(
     ]
 
 
-def stream_rows(job: StreamJob, found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The figures of a stream as JSON types, in a list of one; none where no frame was timed.
-
-    Args:
-        job: what was measured.
-        found: what ``measure_stream`` returned.
-    """
-    load, conditions = found["load"], found["conditions"]
-    if not load.times_s or conditions is None:
-        return []
-    width, height = found["size"]
-    figures, ages = summary(load.times_s), summary(found["ages_s"])
-    first_s, stages = found["first_s"], found["stages_ms"]
-    row = {
-        "width": width,
-        "height": height,
-        "batch": 1,
-        **figures,
-        "frames_per_s": round(figures["runs"] / load.wall_s, 1),
-        "peak_memory_mb": round(found["peak_memory_mb"], 1),
-        "first_frame_ms": None if first_s is None else round(first_s * 1e3, 2),
-        "stages_ms": stages,
-        **{f"age_{name}_ms": ages[f"{name}_ms"] for name in ("p50", "p99", "max")},
-        **_of_rate(found["rate"], load, found),
-        **judged(conditions, figures, job.request.threads),
-    }
-    if found["rate"] is None and (verdict := decode_bound(stages)):
-        row["verdicts"].append(verdict._asdict())
-    return [row]
+def _shapes(sizes: Sequence[tuple[int, int]], batches: Sequence[int]) -> list[dict[str, int]]:
+    """What is going to be measured, as rows of a result name it."""
+    return [
+        {"width": width, "height": height, "batch": batch}
+        for width, height in sizes
+        for batch in batches
+    ]
 
 
-def _of_rate(rate: float | None, load: Load, found: Mapping[str, Any]) -> dict[str, Any]:
-    """What an open loop, or a search for the highest rate, tells beside the times."""
-    told = {name: found[name] for name in ("held", "tried") if name in found}
-    if rate is None or not load.queue:
-        return told
-    return {
-        "rate": round(rate, 2),
-        "queue_max": max(load.queue),
-        "queue": [int(max(part)) for part in np.array_split(load.queue, min(200, len(load.queue)))],
-        **told,
-    }
-
-
-def row_of(job: ModelJob, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The figures of a model alone, as JSON types.
-
-    Args:
-        job: what each process measured.
-        found: what each of them returned, as ``measure_model``.
-    """
-    load = Load.merged([each["load"] for each in found])
-    conditions = max((each["conditions"] for each in found), key=lambda seen: seen.waiting or 0)
-    width, height = job.size
-    figures = summary(load.times_s)
-    rate = job.batch * figures["runs"] / load.wall_s
-    return {
-        "width": width,
-        "height": height,
-        "batch": job.batch,
-        **figures,
-        "frames_per_s": round(rate, 1),
-        "peak_memory_mb": round(sum(each["peak_memory_mb"] for each in found), 1),
-        **_of_rate(found[0]["rate"], load, found[0]),
-        **judged(conditions, figures, job.threads),
-    }
-
-
-def judged(
-    conditions: Conditions, figures: Mapping[str, Any], threads: int | None, copies: int = 1
-) -> dict[str, Any]:
-    """Under what a run was made and what is wrong with it, as JSON types.
-
-    Args:
-        conditions: what was seen.
-        figures: of the run, as ``figures.summary``.
-        threads: of a scorer; None for as many as there may be.
-        copies: scorers that compute at the same time.
-    """
-    cpus = available_threads()
-    used = (threads or cpus) * copies
-    told = verdicts(conditions, figures["runs"], figures["parts_p50_ms"], used, cpus)
-    return {
-        "conditions": conditions.as_json(),
-        "verdicts": [verdict._asdict() for verdict in told],
-    }
-
-
-def _failures(request: BenchRequest, result: Mapping[str, Any]) -> list[str]:
+def _failures(
+    request: BenchRequest, conditions: Sequence[Condition], result: Mapping[str, Any]
+) -> list[str]:
     """Why a command that has measured fails, in sentences."""
     failed = [result["ended_early"]] if result["ended_early"] else []
     wrong = sum(
@@ -296,6 +240,14 @@ def _failures(request: BenchRequest, result: Mapping[str, Any]) -> list[str]:
     )
     if request.strict and wrong:
         failed.append(f"{wrong} of {len(result['measurements'])} measurements are not to be used")
+    for row in result["measurements"]:
+        figures = {**result, **row}
+        for condition in conditions:
+            value, holds = figures.get(condition.name), condition.holds(figures)
+            if holds is None:
+                failed.append(f"{name_of(row)}: {condition.text} cannot be judged by so few calls")
+            elif holds:
+                failed.append(f"{name_of(row)}: {condition.text}, it is {value:g}")
     return failed
 
 
@@ -307,6 +259,8 @@ def _give(request: BenchRequest, result: Mapping[str, Any]) -> None:
         write_atomically(request.json_file, as_json(result).encode())
     if request.markdown_file is not None:
         write_atomically(request.markdown_file, (markdown + "\n").encode())
+    if request.html_file is not None:
+        write_atomically(request.html_file, as_html(result).encode())
 
 
 def as_json(result: Mapping[str, Any]) -> str:

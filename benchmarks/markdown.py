@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Columns of the table: a figure's name, and what stands above it.
-_COLUMNS = {
+COLUMNS = {
     "min_ms": "min",
     "p50_ms": "p50",
     "p90_ms": "p90",
@@ -42,7 +42,28 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         for row in rows
         for verdict in row["verdicts"]
     ]
+    if "compared" in result:
+        lines += comparison_lines(result["compared"])
     return "\n".join(lines + ([""] if told else []) + told)
+
+
+def comparison_lines(comparison: Mapping[str, Any]) -> list[str]:
+    """A comparison in lines of Markdown."""
+    differs = comparison["machines_differ_in"]
+    machine = f", on another machine: {', '.join(differs)} differ" if differs else ""
+    cells = [
+        [
+            name_of(row),
+            f"{row['p50']['ratio']:.3f}",
+            f"{row['p50']['low']:.3f} to {row['p50']['high']:.3f}",
+            row["says"],
+        ]
+        for row in comparison["ratios"]
+    ]
+    head = f"p50 over that of {comparison['with']}{machine}"
+    if not cells:
+        return ["", f"{head}: nothing in it was measured now"]
+    return ["", f"{head}:", "", *table(["frame", "ratio", "95 % interval", "says"], cells)]
 
 
 def name_of(row: Mapping[str, Any]) -> str:
@@ -58,12 +79,12 @@ def _of_rate(row: Mapping[str, Any]) -> list[str]:
         held = row["held"]
         found = "no rate holds it" if held is None else f"{held:g} frames/s hold it"
         lines += ["", f"looking for the highest rate for {name_of(row)}: {found}", ""]
-        cells = [[f"{each['frames_per_s']:g}", _cell("ms", each["ms"])] for each in row["tried"]]
+        cells = [[f"{each['frames_per_s']:g}", cell("ms", each["ms"])] for each in row["tried"]]
         lines += table(["frames/s due", "latency"], cells) if cells else []
     if "queue_max" in row:
         ages = ""
         if "age_p50_ms" in row:
-            p50, p99, longest = (_cell("ms", row[f"age_{name}_ms"]) for name in _AGES)
+            p50, p99, longest = (cell("ms", row[f"age_{name}_ms"]) for name in _AGES)
             ages = f"; age when the score is known: p50 {p50}, p99 {p99}, max {longest} ms"
         queue = f"{row['queue_max']} in the queue at most"
         lines += ["", f"{row['rate']:g} frames/s due: {queue}{ages}"]
@@ -84,10 +105,10 @@ def _stages(row: Mapping[str, Any]) -> list[str]:
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The lines of a Markdown table of measurements."""
-    heads = ["frame", "batch", *_COLUMNS.values()]
+    heads = ["frame", "batch", *COLUMNS.values()]
     cells = [
         [f"{row['width']}x{row['height']}", str(row["batch"])]
-        + [_cell(name, row[name]) for name in _COLUMNS]
+        + [cell(name, row[name]) for name in COLUMNS]
         for row in rows
     ]
     return table(heads, cells)
@@ -105,7 +126,8 @@ def table(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
     return [lines[0], f"|{rule}|", *lines[1:]]
 
 
-def _cell(name: str, value: float | None) -> str:
+def cell(name: str, value: float | None) -> str:
+    """A figure as it is printed."""
     if value is None:
         return "too few"
     return f"{value:.0f}" if name in _WHOLE else f"{value:.3f}"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import resource
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 from adae_edge import __version__
+from adae_edge.errors import without_password
 from adae_edge.machine import machine
 
 # Packages whose versions figures depend on: the module of each.
@@ -20,6 +22,7 @@ MODULES = {
     "scikit-learn": "sklearn",
     "torch": "torch",
 }
+_UNSAFE = frozenset(" <>|&;?()'\"$")
 _FOLDER = re.compile(r"(^|[=:,])/[^=:,]*/")
 
 
@@ -33,7 +36,13 @@ def command() -> str:
     module = getattr(sys.modules["__main__"].__spec__, "name", "adae_edge")
     module = module.removesuffix(".__main__")
     program = "adae-edge" if module == "adae_edge" else f"python -m {module}"
-    return " ".join([program, *(_FOLDER.sub(r"\1", argument) for argument in sys.argv[1:])])
+    return " ".join([program, *map(_shown, sys.argv[1:])])
+
+
+def _shown(argument: str) -> str:
+    """An argument as it is written down; of a URL all but its password."""
+    argument = without_password(argument) if "://" in argument else _FOLDER.sub(r"\1", argument)
+    return shlex.quote(argument) if set(argument) & _UNSAFE else argument
 
 
 def versions() -> dict[str, str]:

@@ -61,6 +61,21 @@ def bench(
     markdown_file: Annotated[
         Path | None, typer.Option("--markdown", help="Write the table as Markdown.")
     ] = None,
+    html_file: Annotated[
+        Path | None, typer.Option("--html", help="Draw the figures as one HTML file.")
+    ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(help="JSON of an earlier run, to which ratios with intervals are told."),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Compare with another model, source or frame size, too."),
+    ] = False,
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(help="Fail where this holds, as 'p99_ms > 20'; may be repeated."),
+    ] = None,
     strict: Annotated[
         bool,
         typer.Option("--strict", help="Fail where a run was disturbed, throttled or unstable."),
@@ -82,6 +97,10 @@ def bench(
         threads=threads,
         json_file=json_file,
         markdown_file=markdown_file,
+        html_file=html_file,
+        compare=compare,
+        force=force,
+        fail_if=fail_if or [],
         strict=strict,
     )
     with gently() as on_signal:
