@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from adae_edge.decoding.kinds import IMAGE_SUFFIXES, is_dicom
 from adae_edge.errors import printable
@@ -15,11 +16,12 @@ from adae_edge.errors import printable
 # What file managers and file servers leave beside pictures; their files are thumbnails, too.
 _FOREIGN = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found"})
 _KINDS_SHOWN = 8
+Place = TypeVar("Place")
 
 
 @dataclass
-class Listing:
-    """The files beneath a folder.
+class Listing(Generic[Place]):
+    """The files beneath a folder, or in an archive.
 
     Attributes:
         files: with frames by their names or first bytes, in order of path.
@@ -27,12 +29,16 @@ class Listing:
         unreadable: a sentence for each folder and each link that cannot be followed.
     """
 
-    files: list[Path] = field(default_factory=list)
+    files: list[Place] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     unreadable: list[str] = field(default_factory=list)
 
     def sort_in(
-        self, path: Path, wanted: Callable[[Path], bool], hidden: bool, masking: bool = False
+        self: Listing[Path],
+        path: Path,
+        wanted: Callable[[Path], bool],
+        hidden: bool,
+        masking: bool = False,
     ) -> None:
         """Put a file where it belongs; hidden ones and masks are left out."""
         if hidden or is_foreign(path.name):
@@ -84,7 +90,7 @@ def list_folder(
     folder: Path,
     masks: Iterable[Path] = (),
     wanted: Callable[[Path], bool] | None = None,
-) -> Listing:
+) -> Listing[Path]:
     """Find the files beneath a folder, through links, but each real folder once.
 
     Args:
@@ -92,7 +98,7 @@ def list_folder(
         masks: folders beneath it whose files are left out as masks.
         wanted: whether a file is one with frames; pictures and DICOM files by default.
     """
-    listing, masks = Listing(), set(masks)
+    listing, masks = Listing[Path](), set(masks)
     wanted = wanted or is_scorable
     for place, _, names in walk(folder, listing.unreadable.append):
         foreign = any(map(is_foreign, place.relative_to(folder).parts))
@@ -103,14 +109,14 @@ def list_folder(
     return listing
 
 
-def list_matching(pattern: str) -> Listing:
+def list_matching(pattern: str) -> Listing[Path]:
     """Find the pictures and DICOM files whose paths match a pattern.
 
     Args:
         pattern: a path whose parts may have ``*``, ``?`` and ``[...]``, and of which ``**`` is any
             number of folders. What exists by its very name is no pattern.
     """
-    listing, parts = Listing(), Path(pattern).parts
+    listing, parts = Listing[Path](), Path(pattern).parts
     fixed = 0
     while fixed < len(parts) - 1 and (
         not is_pattern(parts[fixed]) or Path(*parts[: fixed + 1]).exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from adae_edge.decoding.dicom_bytes import HEAD, begins_as_dicom
 
@@ -63,6 +64,16 @@ _OTHERS = (
 _TS_PACKET = 188  # bytes
 
 
+class Member(NamedTuple):
+    """A file in an archive."""
+
+    archive: Path
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.archive}/{self.name}"
+
+
 def is_nifti(path: Path) -> bool:
     """Whether a file is a NIfTI volume by its name."""
     return path.name.lower().endswith(NIFTI_SUFFIXES)
@@ -70,13 +81,32 @@ def is_nifti(path: Path) -> bool:
 
 def is_dicom(path: Path) -> bool:
     """Whether a file says that it is DICOM: by its name, or by how it begins."""
-    if path.suffix.lower() in (".dcm", ".dicom"):
+    if is_dicom_name(path.name):
         return True
     try:
         with path.open("rb") as file:
             return begins_as_dicom(file.read(HEAD))
     except OSError:
         return False
+
+
+def is_dicom_name(name: str) -> bool:
+    """Whether a file is DICOM by its name."""
+    return name.lower().endswith((".dcm", ".dicom"))
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is a ZIP archive by its first bytes."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) in (b"PK\3\4", b"PK\5\6")
+    except OSError:
+        return False
+
+
+def is_dicomdir(path: Path) -> bool:
+    """Whether a file is the index of a CD by its name."""
+    return path.name.upper() == "DICOMDIR"
 
 
 def why_no_picture(data: bytes) -> str:

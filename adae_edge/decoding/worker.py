@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.contract import Window
+from adae_edge.decoding.kinds import Member, is_dicomdir
 from adae_edge.errors import AdaeEdgeError, FrameError
 
 FRAME_S = 4.5  # of the processor for a frame, so that a sentence comes within 5 s
@@ -29,7 +30,7 @@ Item = tuple[Any, NDArray[Any] | FrameError | None]
 
 
 def main() -> None:
-    """Answer requests until there are no more, or the other side is gone."""
+    """Answer one request after another, until the other side is gone."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # they are for the other side, which ends this one
     answers = os.fdopen(os.dup(1), "wb")
@@ -48,12 +49,28 @@ def main() -> None:
 
 def _tasks() -> dict[str, Callable[..., Iterator[Item]]]:
     """What can be asked for, by its name. The decoders are loaded here, outside of every limit."""
+    from adae_edge.decoding.archives import list_archive, open_member
     from adae_edge.decoding.dicom import decode_dicom
+    from adae_edge.decoding.dicomdir import list_dicomdir
 
-    def frames(place: str, window: list[float] | None) -> Iterator[Item]:
-        return decode_dicom(Path(place), Window(*window) if window else None)
+    def frames(place: str, member: str | None, window: list[float] | None) -> Iterator[Item]:
+        shown = Window(*window) if window else None
+        if member is None:
+            return decode_dicom(Path(place), shown)
+        inside = Member(Path(place), member)
+        return decode_dicom(open_member(inside), shown, str(inside))
 
-    return {"frames": frames}
+    def files(place: str) -> Iterator[Item]:
+        path = Path(place)
+        listing = list_dicomdir(path) if is_dicomdir(path) else list_archive(path)
+        for file in listing.files:
+            yield (["member", file.name] if isinstance(file, Member) else ["file", str(file)]), None
+        for kind in listing.left_out.elements():
+            yield ["left out", kind], None
+        for sentence in listing.unreadable:
+            yield ["unreadable", sentence], None
+
+    return {"frames": frames, "files": files}
 
 
 def _limit_memory() -> None:

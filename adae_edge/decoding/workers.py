@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -24,6 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.contract import Window
+from adae_edge.decoding.folders import Listing
+from adae_edge.decoding.kinds import Member
 from adae_edge.decoding.worker import FRAME_S, MEMORY_MB, OUT_OF_MEMORY, WAITING_S
 from adae_edge.errors import AdaeEdgeError, DeviceError, FrameError, MissingExtra, NoPicture
 
@@ -34,8 +37,9 @@ if TYPE_CHECKING:
 _CODE = (
     "import sys; sys.path[:] = sys.argv[1:]\nfrom adae_edge.decoding import worker; worker.main()"
 )
-_ASKED = 2  # requests that a process has: one that it works on, and the next
+_ASKED = 2  # what a process has to do: one request that it works on, and the next
 _LONGEST_LINE = 2**20
+_ENDING_S = 5.0
 _MOST_VALUES = 2**28  # of an array
 _DTYPES = frozenset({"uint8", "float32"})
 _SLOW = {
@@ -77,17 +81,39 @@ class Workers:
         """Whether a request would be worked on soon, so that it is worth asking it ahead."""
         return self._free() is not None
 
-    def frames(self, path: Path, window: Window | None = None) -> Answer:
+    def frames(self, place: Path | Member, window: Window | None = None) -> Answer:
         """Ask for the frames of a DICOM file, as ``decode_dicom`` gives them.
 
         Raises, when the first frame is taken:
-            As ``decode_dicom``.
+            As ``decode_dicom`` and ``open_member``.
             DeviceError: the system gives no more processes.
         """
-        return self._ask(str(path), {"task": "frames", "place": str(path), "window": window})
+        archive, member = place if isinstance(place, Member) else (place, None)
+        request = {"task": "frames", "place": str(archive), "member": member, "window": window}
+        return self._ask(str(place), request)
+
+    def list_files(self, path: Path) -> Listing[Path | Member]:
+        """The files that a ZIP archive holds, or a DICOMDIR names.
+
+        Raises:
+            As ``list_archive`` and ``list_dicomdir``, and DeviceError as ``frames``.
+        """
+        listing: Listing[Path | Member] = Listing()
+        for (kind, what), _ in self._ask(str(path), {"task": "files", "place": str(path)}):
+            if kind == "file":
+                listing.files.append(Path(what))
+            elif kind == "member":
+                listing.files.append(Member(path, what))
+            elif kind == "unreadable":
+                listing.unreadable.append(what)
+            else:
+                listing.left_out[what] += 1
+        return listing
 
     def _ask(self, name: str, request: dict[str, Any]) -> Iterator[Any]:
         """Have a process work on a request, and give its answer."""
+        if not self._workers and find_spec("pydicom") is None:
+            raise MissingExtra("Reading DICOM files", "dicom")
         worker = self._free() or min(self._workers, key=lambda worker: len(worker.asked))
         worker.ask(request)
         return worker.answer(name)
@@ -131,7 +157,7 @@ class _Worker:
     """One process, and in its place another one if it dies.
 
     Attributes:
-        asked: the requests that are not answered, in order.
+        asked: what it has not answered, in order.
     """
 
     def __init__(self) -> None:
@@ -197,7 +223,7 @@ class _Worker:
                     continue
                 self.asked.popleft()
                 self._restart()
-                raise FrameError(f"{name} cannot be decoded as DICOM: {death}") from death
+                raise FrameError(f"{name} cannot be decoded: {death}") from death
             if "about" not in header:
                 self.asked.popleft()
                 self._served = True
@@ -226,6 +252,8 @@ class _Worker:
             header = json.loads(self._process.stdout.readline(_LONGEST_LINE))
             if isinstance(header, dict):
                 return header
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_ENDING_S)  # it says why, if it is ending
         raise _DiedError(self.end())
 
     def _found(self, header: dict[str, Any]) -> NDArray[Any] | FrameError | None:

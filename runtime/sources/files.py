@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from adae_edge.decoding.folders import Listing, left_out_words, list_folder
 from adae_edge.decoding.images import decode_image, decode_shrunk
-from adae_edge.decoding.kinds import is_dicom
+from adae_edge.decoding.kinds import Member, is_archive, is_dicom, is_dicomdir
 from adae_edge.decoding.rules import DICOM, PICTURES, TIFF, rule_of
 from adae_edge.decoding.workers import Answer, Workers
 from adae_edge.errors import FrameError, NoPicture, SourceError, UsageError
@@ -19,6 +19,7 @@ from adae_edge.runtime.frame import Event, Frame, Whole
 from adae_edge.runtime.sources.source import Source, Wanted, failure
 from adae_edge.runtime.threads import in_order
 
+_Place = Path | Member
 _log = logging.getLogger(__name__)
 
 
@@ -28,21 +29,25 @@ class Files(Source):
     def __init__(self, place: str, wanted: Wanted) -> None:
         """
         Args:
-            place: path of a file, or of a folder with images and DICOM files at any depth.
+            place: path of a file, or of a folder with images and DICOM files at any depth; a ZIP
+                archive or a DICOMDIR with DICOM files.
             wanted: the frames that the model takes; its window is for DICOM files.
 
         Raises:
             UsageError: there is no such path, or other frames are wanted.
-            SourceError: the folder holds no such files.
+            SourceError: the folder holds no such files, or what lists them is damaged.
         """
         wanted.check_pictures(place)
         self._place, self._window, self._bits = place, wanted.window, wanted.bits
         self._jobs, self._shrinking, self._done = wanted.jobs, wanted.shrinking, wanted.done
         self._workers = Workers(wanted.jobs or available_threads())
-        listing = self._find(place)
-        self._paths, self._unreadable = listing.files, listing.unreadable
-        self.left_out: Counter[str] = listing.left_out
-        self._is_folder = not Path(place).is_file()
+        try:
+            listing = self._find(place)
+        except FrameError as error:
+            raise SourceError(str(error)) from error
+        self._paths: Sequence[_Place] = listing.files
+        self.left_out, self._unreadable = listing.left_out, listing.unreadable
+        self._is_folder = [*self._paths] != [Path(place)]
         _log.info("%d files in %s", len(self._paths), place)
         if not self._paths and not self.endless:
             why = "; ".join([*self._unreadable, left_out_words(self.left_out)]).strip("; ")
@@ -50,11 +55,14 @@ class Files(Source):
                 f"there are no images and no DICOM files in {place}{f': {why}' if why else ''}"
             )
 
-    def _find(self, place: str) -> Listing:
+    def _find(self, place: str) -> Listing[Path] | Listing[Path | Member]:
         """The files at a place; raises UsageError where there is none."""
         path = Path(place)
         if path.is_dir():
             return list_folder(path)
+        if path.is_file() and (is_archive(path) or is_dicomdir(path)):
+            with Workers(1) as reader:
+                return reader.list_files(path)
         if path.is_file():
             return Listing([path])
         raise UsageError(f"there is no source {place}: give a file, a folder or camera:0")
@@ -79,9 +87,9 @@ class Files(Source):
         finally:
             self._workers.close()
 
-    def _ahead(self) -> Iterator[tuple[Path, Iterable[Frame | Event] | FrameError]]:
+    def _ahead(self) -> Iterator[tuple[_Place, Iterable[Frame | Event] | FrameError]]:
         """What each file gives; DICOM files are asked for ahead, so that no process waits."""
-        asked: deque[tuple[Path, Iterable[Frame | Event]]] = deque()
+        asked: deque[tuple[_Place, Iterable[Frame | Event]]] = deque()
         found = in_order(self._found, self._paths, self._jobs or 1)
         for path, frames in zip(self._paths, found, strict=True):
             while asked and not (frames is None and self._workers.has_room):
@@ -92,12 +100,13 @@ class Files(Source):
                 yield path, frames
         yield from asked
 
-    def _found(self, path: Path) -> Iterable[Frame | Event] | FrameError | None:
+    def _found(self, path: _Place) -> Iterable[Frame | Event] | FrameError | None:
         """The picture of a file, decoded now; None for a DICOM file, which a process decodes."""
         if self._done(str(path), 0):
             return []
         try:
-            return None if is_dicom(path) else [self._picture(path)]
+            is_slices = isinstance(path, Member) or is_dicom(path)
+            return None if is_slices else [self._picture(path)]
         except FrameError as error:
             return error
 
@@ -110,11 +119,11 @@ class Files(Source):
             whole = Whole(lambda: decode_image(path, self._bits))
         return Frame(str(path), 0, time.time(), pixels, decoding=decoding, full=full, whole=whole)
 
-    def _asked(self, path: Path) -> Iterator[Frame | Event]:
+    def _asked(self, path: _Place) -> Iterator[Frame | Event]:
         """The frames of a DICOM file, for which a process is asked now."""
         return self._slices(path, self._workers.frames(path, self._window))
 
-    def _slices(self, path: Path, answer: Answer) -> Iterator[Frame | Event]:
+    def _slices(self, path: _Place, answer: Answer) -> Iterator[Frame | Event]:
         for uid, pixels in answer:
             if isinstance(pixels, FrameError):
                 yield failure(str(path), pixels)

@@ -65,10 +65,10 @@ class Watch(Files):
         self._gone = False
         self._disk: int | None = None
 
-    def _find(self, place: str) -> Listing:
+    def _find(self, place: str) -> Listing[Path]:
         if not Path(place).is_dir():
             raise UsageError(f"there is no folder {place} to watch")
-        return Listing()
+        return Listing[Path]()
 
     def __iter__(self) -> Iterator[Frame | Event]:
         """Frames, and what becomes of the folder, until it is stopped."""
@@ -192,7 +192,7 @@ class Watch(Files):
     def _decoded(self, path: Path) -> list[Frame | Event]:
         """The frames of a file, and failures of others; of what is no picture nothing."""
         if not path.is_file() or not is_scorable(path):
-            left_out = Listing()
+            left_out = Listing[Path]()
             left_out.sort_in(path, is_scorable, hidden=False)
             self.left_out.update(left_out.left_out)
             return []
