@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -46,7 +46,8 @@ class Files(Source):
         except FrameError as error:
             raise SourceError(str(error)) from error
         self._paths: Sequence[_Place] = listing.files
-        self.left_out, self._unreadable = listing.left_out, listing.unreadable
+        self.left_out: Counter[str] = listing.left_out
+        self._unreadable = listing.unreadable
         self._is_folder = [*self._paths] != [Path(place)]
         _log.info("%d files in %s", len(self._paths), place)
         if not self._paths and not self.endless:
@@ -105,8 +106,9 @@ class Files(Source):
         if self._done(str(path), 0):
             return []
         try:
-            is_slices = isinstance(path, Member) or is_dicom(path)
-            return None if is_slices else [self._picture(path)]
+            if isinstance(path, Member) or is_dicom(path):
+                return None
+            return [self._picture(path)]
         except FrameError as error:
             return error
 
