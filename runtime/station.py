@@ -127,7 +127,7 @@ class Station:
             running = tuple(self._running)  # other threads take from it
             hanging = {at for at in running if self._streams[at].busy_s > most_s / 2}
             for place in hanging - self._hanging:
-                self._told(f"stream {place + 1} hangs: its loop has not moved for {most_s / 2:g} s")
+                self._told(f"stream {place + 1} hangs: it has not moved for {most_s / 2:g} s")
             self._hanging = hanging
             if not hanging:
                 news["WATCHDOG"] = 1

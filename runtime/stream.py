@@ -91,6 +91,7 @@ class Stream:
         self._error: Exception | None = None  # by which a source ends the stream
         self._lost_sources = 0  # which the others survived
         self._busy_since = math.inf
+        self._asked_s = [math.inf] * len(self.sources)  # since when each is asked for more
         for sink in sinks:
             self.add(sink)
 
@@ -124,8 +125,12 @@ class Stream:
 
     @property
     def busy_s(self) -> float:
-        """Seconds since the loop took up what it works on; 0 while it waits for something."""
-        return max(0.0, time.monotonic() - self._busy_since)
+        """Seconds since the loop, or the reading of a file, moved; 0 while they wait for more."""
+        since = [self._busy_since]
+        for source, asked_s in zip(self.sources, self._asked_s, strict=True):
+            if isinstance(source, Source) and not source.live:
+                since.append(max(asked_s, source.moved_s))
+        return max(0.0, time.monotonic() - min(since))
 
     @property
     def complete(self) -> bool:
@@ -222,7 +227,7 @@ class Stream:
         try:
             for place in places:
                 try:
-                    for item in self.sources[place]:
+                    for item in self._items(place):
                         if self.stopped or not intake.put(lane, place, item):
                             return
                 except Exception as error:  # raised or told by the thread that scores
@@ -231,6 +236,17 @@ class Stream:
                     return
         finally:
             intake.end(lane)
+
+    def _items(self, place: int) -> Iterator[Frame | Event]:
+        """What a source gives; notes since when it is asked for more."""
+        self._asked_s[place] = time.monotonic()
+        try:
+            for item in self.sources[place]:
+                self._asked_s[place] = math.inf
+                yield item
+                self._asked_s[place] = time.monotonic()
+        finally:
+            self._asked_s[place] = math.inf
 
     def _is_kept(self, item: Item) -> bool:
         """Whether what waits counts after ``stop``."""

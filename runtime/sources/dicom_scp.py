@@ -78,6 +78,7 @@ class DicomScp(Source):
         assert receiver.stdout is not None
         lines = _Lines(receiver.stdout)
         while not self._stopping:
+            self.moved_s = time.monotonic()
             for line in lines.come(_LOOK_S):
                 yield from self._heard(line)
             if lines.ended:

@@ -110,10 +110,13 @@ class Source(ABC):
         name: as it was opened on the command line, without a password.
         triggered: as in ``Wanted``.
         answers: whether it answers for its frames until their results are kept, by ``settle``.
+        moved_s: when it last looked for more, by ``time.monotonic``, where it waits for that; inf
+            where it may be silent for any time. Not looked at where it is live.
     """
 
     live = False
     answers = False
+    moved_s = 0.0
     name = ""
     left_out: Mapping[str, int] = MappingProxyType({})
     triggered = False

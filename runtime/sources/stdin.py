@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ _HOW = f"pipe a video into it, as in ffmpeg -i VIDEO -f nut - | ...; {STREAMS} a
 
 class StandardInput(Video):
     """A stream on the standard input: every frame once, in the order in which they are shown."""
+
+    moved_s = math.inf
 
     def __init__(self, place: str, wanted: Wanted) -> None:
         """

@@ -73,12 +73,13 @@ class Watch(Files):
     def __iter__(self) -> Iterator[Frame | Event]:
         """Frames, and what becomes of the folder, until it is stopped."""
         while not self._stopping:
-            looked = time.monotonic()
+            looked = self.moved_s = time.monotonic()
             yield from self._look(looked)
             for path in self._complete(looked):
                 if self._stopping:
                     return
                 yield from self._take(path, looked)
+                self.moved_s = time.monotonic()
             while not self._stopping and time.monotonic() < looked + INTERVAL_S:
                 time.sleep(_LOOK_S)
 

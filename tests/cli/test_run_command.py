@@ -38,6 +38,21 @@ Scorer.score = hang
 from adae_edge.cli import main
 main()
 """
+# Runs the service with a file system that hangs once.
+STUCK = """
+import time
+from pathlib import Path
+from adae_edge.runtime.sources import files
+decode = files.decode_shrunk
+def stuck(*arguments):
+    if not Path("stuck").exists():
+        Path("stuck").touch()
+        time.sleep(600)
+    return decode(*arguments)
+files.decode_shrunk = stuck
+from adae_edge.cli import main
+main()
+"""
 # Runs the service with a camera that never gives a frame.
 SILENT = """
 import time
@@ -271,9 +286,20 @@ def test_a_loop_that_hangs_gives_no_sign_of_life_though_the_process_lives(desk):
             service.until(lambda least=number: len(rows(desk / "rows.jsonl")) > least)
         assert service.end() == 0
     assert service.starts > 1
-    assert "stream 1 hangs: its loop has not moved for 1.5 s" in service.errors
+    assert "stream 1 hangs: it has not moved for 1.5 s" in service.errors
     names = [row["source"] for row in rows(desk / "rows.jsonl")]
     assert sorted(names) == [f"incoming/{number}.png" for number in range(6)]
+
+
+@pytest.mark.parametrize("source", ["watch:incoming", "incoming"])
+def test_a_file_that_cannot_be_read_to_its_end_is_a_hang(desk, source):
+    put(desk / "incoming", 0)
+    station(desk, WATCHING.replace("watch:incoming", source))
+    call = [sys.executable, "-c", STUCK, "run", "station.toml"]
+    with Supervisor(call, desk, watchdog_s=3) as service:
+        service.until(lambda: len(rows(desk / "rows.jsonl")) == 1)
+        assert service.starts > 1
+    assert "stream 1 hangs: it has not moved for 1.5 s" in service.errors
 
 
 def test_a_camera_that_is_silent_is_no_hang(desk):
