@@ -11,7 +11,7 @@ from adae_edge.errors import UsageError, command
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.formats.files import check_writable
 from adae_edge.local import COARSE_SIDE
-from adae_edge.train.data.dataset import Dataset, check_side, typical_sides
+from adae_edge.train.data.dataset import Dataset, Viewing, check_side, typical_sides
 from adae_edge.train.data.opening import class_number, load_dataset
 from adae_edge.train.data.splits import check_groups
 from adae_edge.train.distributed import ALONE, Group
@@ -36,7 +36,7 @@ class TrainRequest:
     """What is asked of a training; None where it is left open.
 
     Attributes:
-        data: digits, mnist:DIR, cifar10:DIR, brats:DIR, nifti:DIR, or a folder.
+        data: digits, mnist:DIR, cifar10:DIR, brats:DIR, nifti:DIR, dicom:DIR, or a folder.
         out: the checkpoint to write; else checkpoint.safetensors.
         resume: an unfinished checkpoint to go on with. It keeps its settings, so that only the
             place of its data may be given with it.
@@ -59,6 +59,8 @@ class TrainRequest:
         group: which frames of a folder belong together, as for ``groups_of``; else each stands
             alone.
         bits: of a camera's grey values in 16-bit files; else all 16.
+        object: the rule by which voxels of nifti and dicom are object; else by their masks.
+        brain_mask: masks of the brain for nifti and dicom.
         seed: for the split, the first weights and the order of batches; else 0.
     """
 
@@ -80,6 +82,8 @@ class TrainRequest:
     references: bool | None = None
     group: str | None = None
     bits: int | None = None
+    object: str | None = None
+    brain_mask: Path | None = None
     seed: int | None = None
 
 
@@ -146,8 +150,8 @@ def prepare(request: TrainRequest) -> Training:
         return _resumed(request, request.resume)
     if request.data is None:
         raise UsageError(
-            "name the data to train on: digits, mnist:DIR, cifar10:DIR, brats:DIR, nifti:DIR or a "
-            "folder"
+            "name the data to train on: digits, mnist:DIR, cifar10:DIR, brats:DIR, nifti:DIR, "
+            "dicom:DIR or a folder"
         )
     out = request.out or Path("checkpoint.safetensors")
     if out.exists():
@@ -158,7 +162,13 @@ def prepare(request: TrainRequest) -> Training:
     check_writable(out)
     chosen = class_number(request.data, request.anomalous)
     dataset = load_dataset(
-        request.data, chosen, request.window, request.modality, request.group, request.bits
+        request.data,
+        chosen,
+        request.window,
+        request.modality,
+        request.group,
+        request.bits,
+        Viewing(request.object, request.brain_mask, chosen=True),
     )
     if request.group is not None:
         check_groups(dataset, request.group)
@@ -183,6 +193,7 @@ def _resumed(request: TrainRequest, path: Path) -> Training:
         settings.modality,
         settings.group,
         settings.bits,
+        settings.viewing,
     )
     return Training(dataset, settings, path, unfinished)
 
@@ -208,7 +219,7 @@ def plan(dataset: Dataset, request: TrainRequest) -> Settings:
             raise UsageError(
                 "--pad-value is a grey level, and slices of a volume are padded with its background"
             )
-        resize = "pad"  # section 4.1
+        resize = "pad" if dataset.field_of_view is None else "stretch"  # section 4.1; to a square
 
     # The network, as Appendix A has it for MNIST and CIFAR-10
     papers = "a" if dataset.small and dataset.channels == 1 else "b"
@@ -244,6 +255,9 @@ def plan(dataset: Dataset, request: TrainRequest) -> Settings:
         score=score,
         group=request.group,
         bits=request.bits,
+        object=dataset.object,
+        field_of_view=dataset.field_of_view,
+        brain_mask=None if request.brain_mask is None else str(request.brain_mask),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from adae_edge.calibration import DEFAULT_FPR, normals_needed
 from adae_edge.contract import Network, Region, Window
 from adae_edge.errors import CheckpointError
-from adae_edge.train.data.dataset import Dataset
+from adae_edge.train.data.dataset import Dataset, Viewing
 from adae_edge.train.data.splits import Split, split
 from adae_edge.train.recipes import Recipe
 
@@ -35,6 +36,8 @@ class Settings:
         score: which of ``contract.SCORES`` is calibrated and exported.
         group: which frames of a folder belong together, as for ``groups_of``, or None.
         bits: of a camera's grey values in 16-bit files, or None for all 16.
+        object, field_of_view: as in the contract.
+        brain_mask: masks of the brain, or None.
     """
 
     data: str
@@ -54,6 +57,15 @@ class Settings:
     score: str = "l2"
     group: str | None = None
     bits: int | None = None
+    object: str | None = None
+    field_of_view: float | None = None
+    brain_mask: str | None = None
+
+    @property
+    def viewing(self) -> Viewing:
+        """What of volumes is looked at."""
+        masks = None if self.brain_mask is None else Path(self.brain_mask)
+        return Viewing(self.object, masks, self.field_of_view)
 
     @staticmethod
     def from_header(header: dict[str, Any]) -> Settings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +77,8 @@ def unseen_frames(
     if Path(spec).is_dir():
         dataset = _open_folder(spec, settings, window)
     else:
-        dataset = load_dataset(spec, settings.anomalous, window, settings.modality)
+        viewing = replace(settings, object=checkpoint.contract.object).viewing
+        dataset = load_dataset(spec, settings.anomalous, window, settings.modality, viewing=viewing)
     if dataset.kind != checkpoint.contract.kind:
         raise UsageError(
             f"the model takes frames of kind {checkpoint.contract.kind}, and {spec} has "

@@ -42,8 +42,8 @@ Exact = Annotated[
 BrainMask = Annotated[
     Path | None,
     typer.Option(
-        help="Brain mask for NIfTI volumes that show the skull: one mask file, or a folder with "
-        "VOLUME_*.nii.gz."
+        help="Brain mask for volumes that show the skull: a NIfTI file, a DICOM segmentation, or a "
+        "folder of them, with names as VOLUME_*.nii.gz."
     ),
 ]
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from adae_edge.cli.shared import (
+    BrainMask,
     OtherWindow,
     Seed,
     Window,
@@ -46,8 +47,8 @@ def train(
     data: Annotated[
         str | None,
         typer.Argument(
-            help="digits, mnist:DIR, cifar10:DIR, brats:DIR, nifti:DIR, or a folder of images and "
-            "DICOM files."
+            help="digits, mnist:DIR, cifar10:DIR, brats:DIR, nifti:DIR, dicom:DIR, or a folder of "
+            "images and DICOM files."
         ),
     ] = None,
     out: Annotated[
@@ -68,6 +69,16 @@ def train(
         str | None,
         typer.Option(help="Volumes of brats or nifti: flair, t1, t1ce or t2 [default: flair]."),
     ] = None,
+    object_rule: Annotated[
+        str | None,
+        typer.Option(
+            "--object",
+            help="What is looked at in nifti or dicom: head, with its skull; mask, the brain by "
+            "masks; or nonzero, all of skull-stripped volumes [default: mask where there are "
+            "masks, else nonzero].",
+        ),
+    ] = None,
+    brain_mask: BrainMask = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -172,6 +183,8 @@ def train(
         references=False if no_reference_frames else None,
         group=group,
         bits=bits,
+        object=object_rule,
+        brain_mask=brain_mask,
         seed=seed,
     )
     training = prepare(request)

@@ -64,6 +64,7 @@ _DECODERS = {
     f"{_JPEG}203": ("pylibjpeg", JPEG_2000),
 }
 _YBR = ("YBR_FULL", "YBR_FULL_422")
+_SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 # Modalities that are no pictures, for files that do not name their class.
 _NO_PICTURES = frozenset({"SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "SR", "PR", "KO", "REG", "DOC"})
 
@@ -80,9 +81,9 @@ class DicomFile:
         size: their rows and columns.
     """
 
-    def __init__(self, source: Path | BinaryIO, name: str) -> None:
+    def __init__(self, source: Path | BinaryIO, name: str, segmentation: bool) -> None:
         """Read and check a header; ``open_dicom`` is the way in."""
-        self._source, self.name = source, name
+        self._source, self.name, self._segmentation = source, name, segmentation
         with self._open() as file:
             plain = inflated(file)
             if plain is not file:
@@ -105,7 +106,10 @@ class DicomFile:
         self.header = data = pydicom.dcmread(file, stop_before_pixels=True, force=True)
         implicit, self._little_endian = map(bool, data.original_encoding)
         order: Order = "little" if self._little_endian else "big"
-        _check_kind(data, self.name, has_pixels=file.tell() < size)
+        if self._segmentation:
+            _check_segmentation(data, self.name)
+        else:
+            _check_kind(data, self.name, has_pixels=file.tell() < size)
         self.uid = str(data.get("SOPInstanceUID") or Path(self.name).name)
         self._syntax = UID(data.file_meta.get("TransferSyntaxUID") or "")
         compressed = _check_syntax(self._syntax)
@@ -264,21 +268,22 @@ class DicomFile:
         return pixels
 
 
-def open_dicom(source: Path | BinaryIO, name: str = "") -> DicomFile:
+def open_dicom(source: Path | BinaryIO, name: str = "", segmentation: bool = False) -> DicomFile:
     """Read and check the header of a DICOM file.
 
     Args:
         source: the file, or one that is open, can be sought, and stays so.
         name: what sentences call it; its path if not given.
+        segmentation: whether a segmentation is wanted, and pictures are not.
 
     Raises:
         FrameError: no DICOM file, damaged, or of a kind that cannot be decoded.
-        NoPicture: it holds something else than pictures.
+        NoPicture: it holds something else than what is wanted.
     """
     own = source if isinstance(source, Path) else getattr(source, "name", "")
     name = name or str(own) or "a file"
     with _refusing(name, "its header is damaged"):
-        return DicomFile(source, name)
+        return DicomFile(source, name, segmentation)
 
 
 @contextlib.contextmanager
@@ -318,6 +323,13 @@ def _check_kind(data: Dataset, name: str, has_pixels: bool) -> None:
         raise NoPicture(f"{name} holds no picture: it is of the kind {kind}")
     if uid and not kind and not has_pixels and data.get("Rows") is None:
         raise NoPicture(f"{name} holds no picture: it is of a private kind without pixels")
+
+
+def _check_segmentation(data: Dataset, name: str) -> None:
+    """Refuse what is no segmentation by its SOP class."""
+    uid = UID(data.get("SOPClassUID") or data.file_meta.get("MediaStorageSOPClassUID") or "")
+    if uid not in _SEGMENTATIONS:
+        raise NoPicture(f"{name} holds no segmentation")
 
 
 def _check_syntax(syntax: UID) -> bool:

@@ -48,6 +48,7 @@ class Plane(NamedTuple):
         number: of the frame in it, from 0.
         uid: the SOP instance UID, with "/1", "/2" ... for a frame of several; or the file's name.
         series: the series instance UID, or else the file's folder.
+        reference: the frame of reference UID, or "".
         label: the series' number and description, for messages.
         person: a hash that tells the patient, or "".
         size: rows and columns.
@@ -63,6 +64,7 @@ class Plane(NamedTuple):
     number: int
     uid: str
     series: str
+    reference: str
     label: str
     person: str
     size: tuple[int, int]
@@ -108,7 +110,7 @@ def _plane(path: Path, file: Any, number: int) -> Plane:
     header = file.header
 
     def said(name: str) -> Any:
-        return _attribute(header, number, name)
+        return attribute_of(header, number, name)
 
     orientation, position = said("ImageOrientationPatient"), said("ImagePositionPatient")
     spacing = said("PixelSpacing")
@@ -135,6 +137,7 @@ def _plane(path: Path, file: Any, number: int) -> Plane:
         number=number,
         uid=uid if file.frames == 1 else f"{uid}/{number + 1}",
         series=str(header.get("SeriesInstanceUID") or path.parent),
+        reference=str(header.get("FrameOfReferenceUID") or ""),
         label=label,
         person=person_of(header),
         size=file.size,
@@ -147,7 +150,7 @@ def _plane(path: Path, file: Any, number: int) -> Plane:
     )
 
 
-def _attribute(header: Any, number: int, name: str) -> Any:
+def attribute_of(header: Any, number: int, name: str) -> Any:
     """An attribute of a frame: by its own functional groups, by those of all frames, or the file's.
 
     An enhanced file keeps it in a sequence of one item in the group (PS3.3 C.7.6.16).

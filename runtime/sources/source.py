@@ -43,6 +43,9 @@ class Wanted:
         window: centre and width of the grey values of DICOM files, in place of their own.
         modality: which volumes are taken, where names say what they show; None for all.
         bits: of a camera's grey values in 16-bit files, or None for all 16.
+        object: the rule by which voxels of a volume are object, as in the contract; None for
+            "nonzero".
+        field_of_view: side of the square around the object that is looked at, mm; None for all.
         brain_mask: for volumes that are not skull-stripped, a mask or a folder of masks.
         shrinking: how far frames may be shrunk while they are decoded; None leaves them whole.
         triggered: whether a live source may be silent for any time, as a camera that waits for a
@@ -58,6 +61,8 @@ class Wanted:
     window: Window | None = None
     modality: str | None = None
     bits: int | None = None
+    object: str | None = None
+    field_of_view: float | None = None
     brain_mask: Path | None = None
     shrinking: Shrinking | None = None
     done: Callable[[str, int | str], bool] = lambda source, frame: False
@@ -77,12 +82,14 @@ class Wanted:
         With ``exact`` no frame is shrunk while it is decoded.
         """
         return Wanted(
-            contract.kind,
-            window or contract.window,
-            contract.modality,
-            contract.bits,
-            brain_mask,
-            None if exact else Shrinking.by(contract),
+            kind=contract.kind,
+            window=window or contract.window,
+            modality=contract.modality,
+            bits=contract.bits,
+            object=contract.object,
+            field_of_view=contract.field_of_view,
+            brain_mask=brain_mask,
+            shrinking=None if exact else Shrinking.by(contract),
         )
 
     def check_pictures(self, what: str) -> None:

@@ -273,7 +273,7 @@ def test_wrong_use_is_refused(tmp_path, dataset):
         load_dataset(f"brats:{tmp_path}")
     with pytest.raises(UsageError, match="there is no modality pet: choose flair, t1, t1ce, t2"):
         load_dataset(f"brats:{tmp_path}", modality="pet")
-    with pytest.raises(UsageError, match="--modality chooses among the volumes"):
+    with pytest.raises(UsageError, match="--modality is for the volumes"):
         load_dataset("digits", 0, modality="t1")
     with pytest.raises(UsageError, match="--anomalous chooses a class"):
         load_dataset(f"brats:{tmp_path}", 1)
@@ -420,9 +420,9 @@ def test_what_is_no_volume_is_refused_for_a_model_of_slices_and_the_reverse(
     for arguments, sentence in (
         (
             (trained / "m.onnx", "picture.png"),
-            "picture.png gives no NIfTI volumes, and this model takes the slices",
+            "picture.png gives no NIfTI volumes and no DICOM series",
         ),
-        ((trained / "m.onnx", "scan.dcm"), "scan.dcm gives no NIfTI volumes"),
+        ((trained / "m.onnx", "scan.dcm"), "scan.dcm gives DICOM series, which show the skull"),
         ((trained / "m.onnx", "camera:0"), "camera:0 gives pictures, and this model takes the"),
         (("i.onnx", volume), "is a volume, and this model takes pictures"),
         (
@@ -436,7 +436,7 @@ def test_what_is_no_volume_is_refused_for_a_model_of_slices_and_the_reverse(
             (trained / "m.onnx", volume.parent, "--brain-mask", patients),
             "keep masks in a folder of their own",
         ),
-        ((trained / "m.onnx", volume, "--window", "40,400"), "--window is for DICOM files"),
+        ((trained / "m.onnx", volume, "--window", "40,400"), "--window is for pictures"),
     ):
         done = run("score", *arguments, cwd=tmp_path)
         assert done.returncode == 2

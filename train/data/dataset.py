@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,25 @@ Indices = NDArray[np.intp]
 
 _BATCH_BYTES = 32 * 2**20
 _READ_AHEAD = 32
+
+
+class Viewing(NamedTuple):
+    """What of brain volumes is looked at.
+
+    Attributes:
+        object: the rule of the contract, or None for the one that goes with the volumes.
+        brain_mask: a mask of the brain, or a folder of masks.
+        field_of_view: as in the contract.
+        chosen: whether the field of view follows from the volumes in its place.
+    """
+
+    object: str | None = None
+    brain_mask: Path | None = None
+    field_of_view: float | None = None
+    chosen: bool = False
+
+
+WHOLE = Viewing()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from adae_edge.contract import Window
 from adae_edge.errors import DatasetError, UsageError
 from adae_edge.train.data import official
-from adae_edge.train.data.dataset import Dataset
+from adae_edge.train.data.dataset import WHOLE, Dataset, Viewing
 from adae_edge.train.data.folders import nifti_files, open_folder
 from adae_edge.train.data.groups import groups_in, groups_of, is_list
 from adae_edge.train.data.official import CIFAR10_CLASSES, Labelled
@@ -34,19 +34,22 @@ def load_dataset(
     modality: str | None = None,
     group: str | None = None,
     bits: int | None = None,
+    viewing: Viewing = WHOLE,
 ) -> Dataset:
     """Open a data set.
 
     Args:
-        spec: "digits", "mnist:DIR", "cifar10:DIR", "brats:DIR", "nifti:DIR", or a folder with
-            images and DICOM files as ``read_layout`` tells them apart, normal/ and anomalous/ for
-            example; a folder without such names holds normals only.
+        spec: "digits", "mnist:DIR", "cifar10:DIR", "brats:DIR", "nifti:DIR", "dicom:DIR", or a
+            folder with images and DICOM files as ``read_layout`` tells them apart, normal/ and
+            anomalous/ for example; a folder without such names holds normals only.
         anomalous: the class that is held out, for data sets that have classes.
         window: centre and width of the grey values of DICOM files, in place of their own.
         modality: which volumes of brats and nifti are taken, flair, t1, t1ce or t2; None for flair.
+            Of dicom it says what all of them show.
         group: which frames of a folder belong together: a file for ``groups_in``, or a rule for
             ``groups_of``; None for none.
         bits: of a camera's grey values in 16-bit files, 9 to 16; None for all 16.
+        viewing: what of volumes is looked at.
 
     Raises:
         UsageError: no such data set, or a class, window, group or bits where none can be chosen or
@@ -56,7 +59,7 @@ def load_dataset(
     """
     name, _, place = spec.partition(":")
     read = _READERS.get(spec if name == "digits" else name)
-    volumes = spec.startswith(("brats:", "nifti:"))
+    volumes = spec.startswith(("brats:", "nifti:", "dicom:"))
     if anomalous is not None and read is None:
         raise UsageError(
             "--anomalous chooses a class of digits, mnist or cifar10; a folder says it by normal/ "
@@ -67,13 +70,15 @@ def load_dataset(
     if bits is not None and (volumes or read is not None):
         raise UsageError(f"--bits is for pictures of a camera in a folder, and {name} has none")
     if modality is not None and not volumes:
-        raise UsageError("--modality chooses among the volumes of brats:DIR and nifti:DIR")
+        raise UsageError("--modality is for the volumes of brats:DIR, nifti:DIR and dicom:DIR")
+    if not volumes and (viewing.object or viewing.brain_mask):
+        raise UsageError("--object and --brain-mask are for the volumes of nifti:DIR and dicom:DIR")
     if group is not None and (volumes or read is not None):
         raise UsageError("--group is for folders: volumes are divided by patient, classes by frame")
     if volumes:
         from adae_edge.train.data.brain import load_brains
 
-        return load_brains(spec, modality)
+        return load_brains(spec, modality, viewing)
     if read is None:
         return _folder(Path(spec), window, group, bits)
     if anomalous is None or not 0 <= anomalous <= 9:
@@ -148,7 +153,7 @@ def _folder(folder: Path, window: Window | None, group: str | None, bits: int | 
     if not folder.is_dir():
         raise UsageError(
             f"there is no data set {folder}: give digits, mnist:DIR, cifar10:DIR, brats:DIR, "
-            "nifti:DIR or a folder"
+            "nifti:DIR, dicom:DIR or a folder"
         )
     opened = open_folder(folder, window, bits)
     groups, normals = None, int((~opened.anomalous).sum())
