@@ -142,7 +142,9 @@ def power_mode(printed: str | None = None) -> str | None:
         if program is None:
             return None
         try:
-            done = subprocess.run([program, "-q"], capture_output=True, text=True, timeout=10)  # noqa: S603
+            done = subprocess.run(  # noqa: S603
+                [program, "-q"], capture_output=True, text=True, timeout=10
+            )
         except (OSError, subprocess.SubprocessError):
             return None
         printed = done.stdout

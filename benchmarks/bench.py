@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import time
@@ -23,6 +24,7 @@ from adae_edge.benchmarks.load import ModelJob, Rate, check_memory, measure_mode
 from adae_edge.benchmarks.markdown import as_markdown, name_of
 from adae_edge.benchmarks.measurements import figure_names, row_of, stream_rows
 from adae_edge.benchmarks.page import as_html
+from adae_edge.benchmarks.power import meters
 from adae_edge.benchmarks.record import record
 from adae_edge.benchmarks.stages import StreamJob, measure_stream
 from adae_edge.contract import Contract
@@ -54,7 +56,11 @@ class BenchRequest:
             lasts, but 10 at most.
         rate: frames that are due in a second, as ``Rate.parse``; None for closed loop.
         exact: as for ``open_source``.
-        device, threads: as for ``Scorer``.
+        device: as for ``Scorer``.
+        threads: of a scorer, each of which is measured; none for as many as there may be.
+        streams: how many scorers call at the same time, each of which is measured. Only without a
+            source.
+        processes: whether each of them has a process of its own, and not only a thread.
         json_file, markdown_file, html_file: None for none.
         compare: what ``json_file`` was of an earlier run; None for none.
         force: whether it may be of another model, source or frame size.
@@ -71,7 +77,9 @@ class BenchRequest:
     rate: str | None = None
     exact: bool = False
     device: str | None = None
-    threads: int | None = None
+    threads: Sequence[int] = ()
+    streams: Sequence[int] = (1,)
+    processes: bool = False
     json_file: Path | None = None
     markdown_file: Path | None = None
     html_file: Path | None = None
@@ -94,6 +102,24 @@ class Outcome:
     failed: list[str]
 
 
+@dataclass
+class Plan:
+    """What a request asks for, read and found possible.
+
+    Attributes:
+        sizes, batches: width and height, and frames a call, of the model alone.
+        rate: None for closed loop.
+        conditions: of which none may hold.
+        old: the result to compare with; None for none.
+    """
+
+    sizes: list[tuple[int, int]]
+    batches: Sequence[int]
+    rate: Rate | None
+    conditions: list[Condition]
+    old: dict[str, Any] | None
+
+
 def run_bench(
     request: BenchRequest, started: Callable[[Callable[[], None]], object] = lambda stop: None
 ) -> Outcome:
@@ -104,92 +130,117 @@ def run_bench(
         started: called with a function that has the measuring end early, before it begins.
 
     Raises:
-        UsageError: an impossible size or batch, or a file that cannot be written.
-        AdaeEdgeError: as ``Scorer``.
+        UsageError: what is asked for is impossible, or cannot be written or compared.
+        AdaeEdgeError: as ``Scorer``, or as ``open_stream``.
     """
     # refuse what cannot work
-    _check(request)
-    sizes = [frame_size(text) for text in request.sizes]
-    batches = request.batches or BATCHES
-    rate = None if request.rate is None else Rate.parse(request.rate)
-    looked_for = rate is not None and rate.frames_per_s is None
-    names = figure_names(request.source is not None, rate is not None, looked_for)
-    conditions = [Condition.parse(text, names) for text in request.fail_if]
-    old = None if request.compare is None else read_result(request.compare, SCHEMA)
-
-    # load, and score a first frame
-    began = time.perf_counter()
-    with Scorer(request.model, request.device, request.threads) as scorer:
-        load_ms = _ms_since(began)
-        contract, backend, graph = scorer.contract, scorer.backend.name, scorer.model
-        sizes = sizes or usual_sizes(contract)
-        for size in sizes:
-            check_memory(contract, size, max(batches))
-        if old is not None and request.compare is not None and not request.force:
-            planned = [] if request.source else _shapes(sizes, batches)
-            check_alike(old, request.compare, graph, request.source, planned)
-        frame = random_frames(1, sizes[0], contract.channels)
-        began = time.perf_counter()
-        scorer.score(*Batch.of_pictures(frame, contract).arrays())
-        first_ms = _ms_since(began)
+    plan = _plan(request)
+    facts = _open(request, plan)
 
     # the source, or every size in every batch, each in a process of its own
     apart = Apart()
     started(apart.stop)
+    gpu = "onnxruntime" not in facts["backend"] or request.device in ("cuda", "tensorrt")
     rows, ended = [], ""
     if request.source is not None:
-        stream = StreamJob(_stream_of(request), request.seconds, rate)
+        stream = StreamJob(_stream_of(request), request.seconds, plan.rate, gpu)
         found = apart.measure(measure_stream, [stream])[0]
         ended = found["ended"]
         rows += stream_rows(stream, found)
-    for job in [] if request.source else _model_jobs(request, sizes, batches, rate):
+    for jobs in [] if request.source else _model_jobs(request, plan, gpu):
         if not apart.stopped:
-            rows.append(row_of(job, apart.measure(measure_model, [job])))
+            rows.append(row_of(jobs, apart.measure(measure_model, jobs)))
     if not rows:
         return Outcome({}, [ended] if ended else [])
+    for row in rows:
+        row["swept"] = [name for name in ("threads",) if len(request.threads) > 1]
 
     # print and write
     result = record(
         schema=SCHEMA,
-        model={
-            "file": request.model.name,
-            "sha256": hashlib.sha256(request.model.read_bytes()).hexdigest(),
-            "graph": graph,
-            "side": contract.side,
-            "channels": contract.channels,
-        },
-        backend=backend,
-        threads=request.threads or available_threads(),
-        load_ms=round(load_ms, 2),
-        first_inference_ms=round(first_ms, 2),
+        **facts,
         source=None if request.source is None else without_password(request.source),
         sinks=[without_password(sink) for sink in request.sinks],
+        no_energy=meters(gpu=gpu)[1],
         stopped=apart.stopped,
         ended_early=ended or None,
         measurements=rows,
     )
-    if old is not None and request.compare is not None:
-        result["compared"] = compared(old, result, request.compare.name, request.force)
-    outcome = Outcome(result, _failures(request, conditions, result))
+    if plan.old is not None and request.compare is not None:
+        result["compared"] = compared(plan.old, result, request.compare.name, request.force)
+    outcome = Outcome(result, _failures(request, plan.conditions, result))
     _give(request, result)
     return outcome
 
 
-def _check(request: BenchRequest) -> None:
-    """Refuse what cannot work before anything is measured."""
+def _plan(request: BenchRequest) -> Plan:
+    """Read what is asked for, and refuse what cannot work before anything is measured."""
     if request.batches and min(request.batches) < 1:
         raise UsageError("a batch has at least one frame")
-    if request.source is not None and (request.batches or request.sizes):
+    if min([1, *request.threads, *request.streams]) < 1:
+        raise UsageError("there is at least one thread, and one stream")
+    several = len(request.threads) > 1 or request.processes or tuple(request.streams) != (1,)
+    if request.source is not None and (request.batches or request.sizes or several):
         raise UsageError(
-            "--batch and --size are for made-up frames: a source has frames of its own"
+            "--batch, --size, --streams, --processes and several --threads are for made-up frames: "
+            "a source has frames of its own"
         )
     if request.source is None and (request.sinks or request.exact):
         raise UsageError("--to and --exact go with a source: without one the model is alone")
-    check_writable(request.json_file)
-    check_writable(request.markdown_file)
-    check_writable(request.html_file)
+    if request.rate is not None and tuple(request.streams) != (1,):
+        raise UsageError("--rate goes with one stream")
     if request.force and request.compare is None:
         raise UsageError("--force goes with --compare")
+    for file in (request.json_file, request.markdown_file, request.html_file):
+        check_writable(file)
+    rate = None if request.rate is None else Rate.parse(request.rate)
+    looked_for = rate is not None and rate.frames_per_s is None
+    names = figure_names(request.source is not None, rate is not None, looked_for)
+    return Plan(
+        [frame_size(text) for text in request.sizes],
+        request.batches or BATCHES,
+        rate,
+        [Condition.parse(text, names) for text in request.fail_if],
+        None if request.compare is None else read_result(request.compare, SCHEMA),
+    )
+
+
+def _open(request: BenchRequest, plan: Plan) -> dict[str, Any]:
+    """Load the model once and score a first frame; refuse what does not fit to it.
+
+    Returns:
+        What is written down of the model, as JSON types. The plan gets its usual sizes.
+    """
+    threads = max(request.threads, default=None)
+    began = time.perf_counter()
+    with Scorer(request.model, request.device, threads) as scorer:
+        load_ms = _ms_since(began)
+        contract = scorer.contract
+        plan.sizes = plan.sizes or usual_sizes(contract)
+        if request.source is None:
+            for size in plan.sizes:
+                check_memory(contract, size, max(plan.batches) * max(request.streams))
+        if plan.old is not None and request.compare is not None and not request.force:
+            planned = [] if request.source else _shapes(plan)
+            check_alike(plan.old, request.compare, scorer.model, request.source, planned)
+        frame = random_frames(1, plan.sizes[0], contract.channels)
+        began = time.perf_counter()
+        scorer.score(*Batch.of_pictures(frame, contract).arrays())
+        first_ms = _ms_since(began)
+    model = {
+        "file": request.model.name,
+        "sha256": hashlib.sha256(request.model.read_bytes()).hexdigest(),
+        "graph": scorer.model,
+        "side": contract.side,
+        "channels": contract.channels,
+    }
+    return {
+        "model": model,
+        "backend": scorer.backend.name,
+        "threads": threads or available_threads(),
+        "load_ms": round(load_ms, 2),
+        "first_inference_ms": round(first_ms, 2),
+    }
 
 
 def _stream_of(request: BenchRequest) -> StreamRequest:
@@ -199,33 +250,41 @@ def _stream_of(request: BenchRequest) -> StreamRequest:
         (request.source or "",),
         tuple(request.sinks),
         device=request.device,
-        threads=request.threads,
+        threads=max(request.threads, default=None),
         max_latency=0.0,
         exact=request.exact,
     )
 
 
-def _model_jobs(
-    request: BenchRequest,
-    sizes: Sequence[tuple[int, int]],
-    batches: Sequence[int],
-    rate: Rate | None,
-) -> list[ModelJob]:
-    """Every size in every batch."""
-    seconds = SECONDS if request.seconds is None else request.seconds
-    return [
-        ModelJob(request.model, request.device, request.threads, size, batch, seconds, 1, rate)
-        for size in sizes
-        for batch in batches
-    ]
+def _model_jobs(request: BenchRequest, plan: Plan, gpu: bool) -> list[list[ModelJob]]:
+    """Every size in every batch by every number of threads and streams.
+
+    Jobs of one list run at the same time.
+    """
+    jobs = []
+    for size, batch in itertools.product(plan.sizes, plan.batches):
+        for threads, streams in itertools.product(request.threads or (None,), request.streams):
+            job = ModelJob(
+                request.model,
+                request.device,
+                threads or (None if streams == 1 else max(1, available_threads() // streams)),
+                size,
+                batch,
+                SECONDS if request.seconds is None else request.seconds,
+                1 if request.processes else streams,
+                plan.rate,
+                gpu,
+            )
+            jobs.append([job] * (streams if request.processes else 1))
+    return jobs
 
 
-def _shapes(sizes: Sequence[tuple[int, int]], batches: Sequence[int]) -> list[dict[str, int]]:
+def _shapes(plan: Plan) -> list[dict[str, int]]:
     """What is going to be measured, as rows of a result name it."""
     return [
         {"width": width, "height": height, "batch": batch}
-        for width, height in sizes
-        for batch in batches
+        for width, height in plan.sizes
+        for batch in plan.batches
     ]
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from adae_edge.batch import Batch
 from adae_edge.benchmarks.apart import Ready
 from adae_edge.benchmarks.figures import PERCENTILES, least_calls, percentile
+from adae_edge.benchmarks.power import Reading, meters
 from adae_edge.benchmarks.record import peak_memory_mb
 from adae_edge.benchmarks.watch import Watch
 from adae_edge.contract import Contract
@@ -120,6 +121,7 @@ class ModelJob:
         seconds: how long.
         streams: how many scorers call at the same time, each in a thread of its own.
         rate: None for closed loop.
+        gpu: whether it computes on a GPU, whose energy is asked for.
     """
 
     model: Path
@@ -130,6 +132,7 @@ class ModelJob:
     seconds: float
     streams: int = 1
     rate: Rate | None = None
+    gpu: bool = False
 
 
 class Rotation:
@@ -288,8 +291,8 @@ def measure_model(job: ModelJob, stopped: Callable[[], bool]) -> dict[str, Any]:
     """Put a model under a load.
 
     Returns:
-        ``load``, ``conditions``, ``peak_memory_mb`` and ``rate``, frames a second that were due,
-        or None; with a rate that was looked for ``tried``,
+        ``load``, ``conditions``, ``energy``, ``peak_memory_mb`` and ``rate``, frames a second that
+        were due, or None; with a rate that was looked for ``tried``,
         each rate with its latency in ms, and ``held``, the highest that held it, or None.
 
     Raises:
@@ -298,7 +301,9 @@ def measure_model(job: ModelJob, stopped: Callable[[], bool]) -> dict[str, Any]:
     calls = [_caller(job) for _ in range(job.streams)]
     for call in calls:
         warm_up(call)
+    reading = Reading(meters(gpu=job.gpu)[0])
     Ready.wait()
+    reading.begin()
     watch = Watch()
     found: dict[str, Any] = {"rate": None}
     if job.rate is None:
@@ -308,8 +313,8 @@ def measure_model(job: ModelJob, stopped: Callable[[], bool]) -> dict[str, Any]:
         found["rate"] = job.rate.frames_per_s
     else:
         load, found = _highest(calls[0], job, job.rate, stopped)
-    conditions = watch.end()
-    return {"load": load, "conditions": conditions, "peak_memory_mb": peak_memory_mb(), **found}
+    found |= {"conditions": watch.end(), "energy": [] if "tried" in found else reading.end()}
+    return {"load": load, "peak_memory_mb": peak_memory_mb(), **found}
 
 
 def _caller(job: ModelJob) -> Callable[[], object]:

@@ -36,7 +36,9 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         *_table(rows),
     ]
     for row in rows:
-        lines += _of_rate(row) + _stages(row)
+        lines += _of_rate(row) + _stages(row) + _energy(row)
+    if result["no_energy"]:
+        lines += ["", f"no energy: {'; '.join(result['no_energy'])}"]
     told = [
         f"- **{verdict['name']}** {name_of(row)}: {verdict['because']}; {verdict['do']}"
         for row in rows
@@ -68,8 +70,14 @@ def comparison_lines(comparison: Mapping[str, Any]) -> list[str]:
 
 def name_of(row: Mapping[str, Any]) -> str:
     """What a measurement is of, as "640x480 in batches of 4"."""
-    size = f"{row['width']}x{row['height']}"
-    return size if row["batch"] == 1 else f"{size} in batches of {row['batch']}"
+    name = f"{row['width']}x{row['height']}"
+    if row["batch"] > 1:
+        name += f" in batches of {row['batch']}"
+    if "threads" in row.get("swept", ()):
+        name += f", threads: {row['threads']}"
+    if row.get("streams", 1) > 1:
+        name += f", {row['streams']} " + ("processes" if row["processes"] > 1 else "streams")
+    return name
 
 
 def _of_rate(row: Mapping[str, Any]) -> list[str]:
@@ -91,6 +99,16 @@ def _of_rate(row: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _energy(row: Mapping[str, Any]) -> list[str]:
+    """What each meter told, in lines."""
+    lines = [
+        f"- {name_of(row)}: {told['joules_per_frame'] * 1e3:.3f} mJ a frame beyond idling by "
+        f"{told['meter']}: {told['watts']:g} W, idle {told['idle_watts']:g} W"
+        for told in row.get("energy", ())
+    ]
+    return ["", *lines] if lines else []
+
+
 def _stages(row: Mapping[str, Any]) -> list[str]:
     """Where a frame's time goes, at the mean."""
     if "stages_ms" not in row:
@@ -105,9 +123,9 @@ def _stages(row: Mapping[str, Any]) -> list[str]:
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The lines of a Markdown table of measurements."""
-    heads = ["frame", "batch", *COLUMNS.values()]
+    heads = ["frame", "batch", "threads", "streams", *COLUMNS.values()]
     cells = [
-        [f"{row['width']}x{row['height']}", str(row["batch"])]
+        [f"{row['width']}x{row['height']}", *(str(row[name]) for name in heads[1:4])]
         + [cell(name, row[name]) for name in COLUMNS]
         for row in rows
     ]

@@ -55,6 +55,9 @@ def stream_rows(job: StreamJob, found: Mapping[str, Any]) -> list[dict[str, Any]
         "width": width,
         "height": height,
         "batch": 1,
+        "threads": job.request.threads or available_threads(),
+        "streams": 1,
+        "processes": 1,
         **figures,
         "frames_per_s": round(figures["runs"] / load.wall_s, 1),
         "peak_memory_mb": round(found["peak_memory_mb"], 1),
@@ -62,6 +65,7 @@ def stream_rows(job: StreamJob, found: Mapping[str, Any]) -> list[dict[str, Any]
         "stages_ms": stages,
         **{f"age_{name}_ms": ages[f"{name}_ms"] for name in ("p50", "p99", "max")},
         **_of_rate(found["rate"], load, found),
+        **_energy(found, figures["runs"] + 1),
         **judged(conditions, figures, job.request.threads),
     }
     if found["rate"] is None and (verdict := decode_bound(stages)):
@@ -82,15 +86,16 @@ def _of_rate(rate: float | None, load: Load, found: Mapping[str, Any]) -> dict[s
     }
 
 
-def row_of(job: ModelJob, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def row_of(jobs: Sequence[ModelJob], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The figures of a model alone, as JSON types.
 
     Args:
-        job: what each process measured.
+        jobs: what each process measured; they differ in nothing.
         found: what each of them returned, as ``measure_model``.
     """
     load = Load.merged([each["load"] for each in found])
     conditions = max((each["conditions"] for each in found), key=lambda seen: seen.waiting or 0)
+    job, streams = jobs[0], len(jobs) * jobs[0].streams
     width, height = job.size
     figures = summary(load.times_s)
     rate = job.batch * figures["runs"] / load.wall_s
@@ -98,12 +103,22 @@ def row_of(job: ModelJob, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "width": width,
         "height": height,
         "batch": job.batch,
+        "threads": job.threads or available_threads(),
+        "streams": streams,
+        "processes": len(jobs),
         **figures,
         "frames_per_s": round(rate, 1),
         "peak_memory_mb": round(sum(each["peak_memory_mb"] for each in found), 1),
         **_of_rate(found[0]["rate"], load, found[0]),
-        **judged(conditions, figures, job.threads),
+        **_energy(found[0], job.batch * figures["runs"]),
+        **judged(conditions, figures, job.threads, streams),
     }
+
+
+def _energy(found: Mapping[str, Any], frames: int) -> dict[str, Any]:
+    """What each meter told of so many frames; nothing without meters."""
+    told = [energy.as_json(frames) for energy in found.get("energy", [])]
+    return {"energy": told} if told else {}
 
 
 def judged(

@@ -16,6 +16,7 @@ import numpy as np
 from adae_edge.benchmarks.apart import Ready
 from adae_edge.benchmarks.figures import PERCENTILES, least_calls, percentile
 from adae_edge.benchmarks.load import MIN_RUNS, Load, Rate, due_by, highest_rate
+from adae_edge.benchmarks.power import Energy, Reading, meters
 from adae_edge.benchmarks.record import peak_memory_mb
 from adae_edge.benchmarks.watch import Conditions, Watch
 from adae_edge.errors import AdaeEdgeError, UsageError
@@ -38,11 +39,13 @@ class StreamJob:
         request: the stream, with one source.
         seconds: how long; None for as long as the source lasts, and 10 seconds at most.
         rate: None for closed loop: each frame begins when the one before it is in the sinks.
+        gpu: whether it computes on a GPU, whose energy is asked for.
     """
 
     request: StreamRequest
     seconds: float | None
     rate: Rate | None = None
+    gpu: bool = False
 
 
 @dataclass
@@ -63,6 +66,7 @@ class Course:
         in_source_s: seconds of them that were spent in the thread of the source.
         size: width and height of the last frame as it came, pixels.
         conditions: what was seen meanwhile; None before the second frame.
+        energy: that it took, the first frame included.
         over: whether it ended because its time was over.
     """
 
@@ -77,6 +81,7 @@ class Course:
     in_source_s: float = 0.0
     size: tuple[int, int] = (0, 0)
     conditions: Conditions | None = None
+    energy: list[Energy] = field(default_factory=list)
     over: bool = False
     _began: float | None = None
     _done: int = 0
@@ -162,7 +167,7 @@ class Course:
 
     def told(self) -> dict[str, Any]:
         """What is sent to another process: public attributes by their names, and ``stages_ms``."""
-        names = ("rate", "load", "ages_s", "first_s", "size", "conditions")
+        names = ("rate", "load", "ages_s", "first_s", "size", "conditions", "energy")
         return {name: getattr(self, name) for name in names} | {"stages_ms": self.stages_ms()}
 
     def stages_ms(self) -> dict[str, float]:
@@ -315,10 +320,13 @@ def _run(
     ended = ""
     with open_stream(job.request, told, around=paced) as stream, listening(course.spent):
         stream.add(_Arrival(course))
+        reading = Reading(meters(gpu=job.gpu)[0] if not _is_looked_for(job) else [])
+        reading.begin()
         try:
             stream.run()
         except AdaeEdgeError as error:
             ended = str(error)
+        course.energy = reading.end()
         course.finish()
     frames = len(course.load.times_s)
     name = job.request.sources[0]
@@ -333,6 +341,11 @@ def _run(
                 f"{name} ended after {course.load.wall_s:.1f} s, and {job.seconds:g} were asked for"
             )
     return course, ended
+
+
+def _is_looked_for(job: StreamJob) -> bool:
+    """Whether the highest rate is looked for, so that there are many runs."""
+    return job.rate is not None and job.rate.frames_per_s is None
 
 
 def _highest(

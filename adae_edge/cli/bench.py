@@ -52,9 +52,19 @@ def bench(
     exact: Exact = False,
     device: Device = None,
     threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="CPU threads [default: all that this process may use]."),
+        str | None,
+        typer.Option(
+            help="CPU threads of a scorer, or several numbers of them, as 1,2,4 [default: all that "
+            "this process may use]."
+        ),
     ] = None,
+    streams: Annotated[
+        str, typer.Option(help="How many scorers call at the same time, or several numbers.")
+    ] = "1",
+    processes: Annotated[
+        bool,
+        typer.Option("--processes", help="Give each of these scorers a process of its own."),
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures as JSON.")
     ] = None,
@@ -94,7 +104,9 @@ def bench(
         rate=rate,
         exact=exact,
         device=device,
-        threads=threads,
+        threads=[] if threads is None else numbers_of(threads, "--threads"),
+        streams=numbers_of(streams, "--streams"),
+        processes=processes,
         json_file=json_file,
         markdown_file=markdown_file,
         html_file=html_file,

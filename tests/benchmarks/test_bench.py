@@ -89,6 +89,20 @@ def test_a_run_with_too_many_threads_fails_if_that_is_asked(model, tmp_path):
     assert "disturbed" not in [verdict["name"] for verdict in row["verdicts"]]
 
 
+def test_sweeps_run_scorers_side_by_side_in_threads_and_in_processes(model, tmp_path):
+    options = ("--batch", "1", "--size", "8x8", "--threads", "1", "--json", "b.json")
+    for kind, processes in (((), [1, 1]), (("--processes",), [1, 2])):
+        done = bench(model, "--streams", "1,2", *options, *kind)
+        assert done.returncode == 0, done.stderr
+        rows = json.loads((tmp_path / "b.json").read_text())["measurements"]
+        assert [row["streams"] for row in rows] == [1, 2]
+        assert [row["processes"] for row in rows] == processes
+        assert all(row["threads"] == 1 for row in rows)
+        assert rows[1]["runs"] >= 40  # 20 of each
+        assert sum(rows[1]["histogram"]["counts"]) == rows[1]["runs"]
+    assert rows[1]["peak_memory_mb"] > 1.5 * rows[0]["peak_memory_mb"]
+
+
 def test_arrays_of_numbers_are_one_line_of_json():
     value = {"a": [1, 2.5, None], "b": [{"c": []}], "text": "[ 1,  2 ]", "words": ["x", "y"]}
     text = as_json(value)
@@ -109,6 +123,12 @@ def test_arrays_of_numbers_are_one_line_of_json():
         (("--size", "0x5"), "a frame has 1x1 to 8192x8192 pixels, and not 0x5"),
         (("--size", "9000x9000"), "a frame has 1x1 to 8192x8192 pixels, and not 9000x9000"),
         (("--device", "tpu"), "there is no device tpu"),
+        (("--threads", "0"), "there is at least one thread"),
+        (("--streams", "2", "--rate", "30"), "--rate goes with one stream"),
+        (("--rate", "0"), "a rate is above 0"),
+        (("--fail-if", "p98_ms > 1"), "there is no figure p98_ms: there are min_ms, p50_ms"),
+        (("--html", "nowhere/b.html"), "there is no folder"),
+        (("--compare", "nowhere.json"), "nowhere.json cannot be read"),
         (("--json", "nowhere/b.json"), "there is no folder"),
         (("--markdown", "nowhere/b.md"), "there is no folder"),
     ],

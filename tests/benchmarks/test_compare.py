@@ -40,7 +40,13 @@ class Measured:
             told |= {"stages_ms": stages | {"rest": 0.1}}
         else:
             told = {}
-        told |= {"load": load, "conditions": QUIET, "peak_memory_mb": 50.0, "rate": None}
+        told |= {
+            "energy": [],
+            "load": load,
+            "conditions": QUIET,
+            "peak_memory_mb": 50.0,
+            "rate": None,
+        }
         if jobs[0].rate is not None:
             tried = [{"frames_per_s": 30.0, "ms": 2.0}, {"frames_per_s": 45.0, "ms": None}]
             told |= {"rate": 30.0, "tried": tried, "held": 30.0}

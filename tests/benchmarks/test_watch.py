@@ -119,7 +119,7 @@ def test_a_machine_that_tells_nothing_is_no_reproach(tmp_path):
     assert clock_mhz(tmp_path) == 2596.144
 
 
-def test_the_power_mode_of_a_jetson_as_recorded():
+def test_the_power_mode_of_a_jetson_is_read_from_what_nvpmodel_prints():
     assert power_mode("NV Power Mode: MAXN_SUPER\n2\n") == "MAXN_SUPER (2)"
     assert power_mode("NVPM WARN: fan mode is not set!\nNV Power Mode: 15W\n0\n") == "15W (0)"
     assert power_mode("command failed") is None
