@@ -18,6 +18,7 @@ PACKAGES = {
     "dcmconv": "dcmtk",
     "dcmcjpeg": "dcmtk",
     "dcmcjpls": "dcmtk",
+    "Orthanc": "orthanc",
     "echoscu": "dcmtk",
     "storescu": "dcmtk",
     "prlimit": "util-linux",
