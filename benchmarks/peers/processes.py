@@ -36,6 +36,7 @@ PACKAGES = {
     "openssl": "openssl",
     "prometheus": "prometheus",
     "qemu-system-x86_64": "qemu-system-x86",
+    "echoscu": "dcmtk",
     "storescu": "dcmtk",
     "tc": "iproute2",
     "unshare": "util-linux",

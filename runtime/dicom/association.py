@@ -182,7 +182,7 @@ class _Socket(AssociationSocket):
 
         pynetdicom would wait for its request.
         """
-        if self.assoc.requestor.primitive is None:
+        if _unasked(self.assoc):
             os._exit(0)
 
 
@@ -265,7 +265,11 @@ class _Handler(RequestHandler):
         association.dul.socket = _Socket(association, client_socket=self.request)
         association.dimse = _Messages(association)
         association.start()
-        association.join()
+        while association.is_alive():
+            association.join(_LOOK_S)
+            transport = association.dul
+            if transport.ident and not transport.is_alive() and _unasked(association):
+                return  # a damaged request ended the one, and the other would wait for a sound one
         association.dul.join()
         desk.commitments.deliver()
 
@@ -347,6 +351,11 @@ def _end_with_input() -> None:
     """End this process when the standard input ends, which is when the scoring process does."""
     os.read(sys.stdin.fileno(), 1)
     os._exit(0)
+
+
+def _unasked(association: Association) -> bool:
+    """Whether the peer has not asked for the association yet."""
+    return association.requestor.primitive is None
 
 
 def _name(association: Association) -> str:

@@ -1,0 +1,225 @@
+"""Damages recorded associations in thousands of ways, and sends them to the process that receives.
+
+    python -m adae_edge.benchmarks.mutated_associations OUT [--count 10000] [--seed 0]
+
+What dcmtk's echoscu and storescu send is recorded on its way. Each damaged copy is sent whole, and
+the connection's own half is closed. Then the association has to end, C-ECHO is to be answered, and
+nothing may be left behind. OUT gets the table, and each damaged association that shows a fault.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adae_edge.benchmarks.mutations import LONGEST_S, mutated
+from adae_edge.benchmarks.peers.processes import free_port, program
+from adae_edge.benchmarks.receiver_kills import write_slices
+from adae_edge.benchmarks.record import record
+from adae_edge.formats.files import write_atomically, write_json
+from adae_edge.runtime.dicom.messages import Settings
+
+_TOGETHER = 4
+_ECHO_S = 2.0
+_LOOK_S = 0.02
+FAULTS = ("hang", "late echo", "traceback", "death", "left behind")
+
+
+def main() -> int:
+    """Run the command line; exit code 1 if there is a fault."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("out", type=Path, help="folder for the table and what shows a fault")
+    parser.add_argument("--count", type=int, default=10_000, help="how many damaged associations")
+    parser.add_argument("--seed", type=int, default=0, help="of all damage")
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    figures = run(asked.out, asked.count, asked.seed)
+    write_json(asked.out / "mutated-associations.json", figures)
+    page = _page(figures)
+    write_atomically(asked.out / "mutated-associations.md", page.encode())
+    print(page)
+    return int(any(figures[fault] for fault in FAULTS))
+
+
+def run(out: Path, count: int, seed: int) -> dict[str, Any]:
+    """Record, damage and send; the record with a count of each of ``FAULTS``."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        slices = write_slices(folder / "slices")[:2]
+        with _receiving(folder) as (process, port):
+            sound = [
+                _recorded(port, ["echoscu", "-aec", "ADAE"], []),
+                _recorded(port, ["storescu", "-aec", "ADAE"], slices),
+                _recorded(port, ["storescu", "-R", "-xe", "-pdu", "4096", "-aec", "ADAE"], slices),
+            ]
+            found: Counter[str] = Counter()
+            peak = _Peak(process.pid)
+
+            def send(number: int) -> None:
+                random = np.random.default_rng((seed, number))
+                data, _ = mutated(sound[number % len(sound)], random)
+                if fault := _send(port, data):
+                    found[fault] += 1
+                    (out / f"association-{seed}-{number}").write_bytes(data)
+                if number % 20 == 0 and not _echo(port, sound[0]):
+                    found["late echo"] += 1
+
+            with peak, ThreadPoolExecutor(_TOGETHER) as senders:
+                list(senders.map(send, range(count)))
+            found["death"] += process.poll() is not None
+            time.sleep(1)  # for the receiver to clear away what the last ones left
+            found["left behind"] += len(list((folder / "spool" / "incoming").iterdir()))
+            kept = len(list((folder / "spool" / "new").iterdir()))
+        found["traceback"] += (folder / "errors").stat().st_size > 0
+    faults = {fault: found[fault] for fault in FAULTS}
+    return record(associations=count, seed=seed, kept=kept, most_mb=peak.most_mb, **faults)
+
+
+@contextmanager
+def _receiving(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A receiver within the block, and its port."""
+    port = free_port()
+    settings = Settings("127.0.0.1", port, "ADAE", str(folder / "spool"), 10**10, 3600.0)
+    command = [sys.executable, "-m", "adae_edge.runtime.dicom.receiver", settings.to_json()]
+    pipe = subprocess.PIPE
+    with (folder / "errors").open("wb") as errors:
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors)  # noqa: S603
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with process:
+            process.stdout.readline()
+            yield process, port
+            process.stdin.close()
+
+
+def _recorded(port: int, words: list[str], files: list[Path]) -> bytes:
+    """What a program sends to the receiver."""
+    sent = bytearray()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        place = ["127.0.0.1", str(listener.getsockname()[1])]
+        command = [program(words[0]), *words[1:], *place, *map(str, files)]
+        with subprocess.Popen(command) as process:  # noqa: S603
+            here, _ = listener.accept()
+            with here, socket.create_connection(("127.0.0.1", port)) as there:
+                back = threading.Thread(target=_pass_on, args=(there, here))
+                back.start()
+                while piece := here.recv(2**16):
+                    sent += piece
+                    there.sendall(piece)
+                there.shutdown(socket.SHUT_WR)
+                back.join()
+            if process.wait():
+                raise RuntimeError(f"{words[0]} failed")
+    return bytes(sent)
+
+
+def _pass_on(source: socket.socket, to: socket.socket) -> None:
+    with suppress(OSError):
+        while piece := source.recv(2**16):
+            to.sendall(piece)
+
+
+def _send(port: int, data: bytes) -> str:
+    """Send an association; the fault that it shows, or ""."""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.settimeout(LONGEST_S)
+        try:
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(2**16):
+                pass
+        except TimeoutError:
+            return "hang"
+        except OSError:
+            return ""
+    return ""
+
+
+def _echo(port: int, sound: bytes) -> bool:
+    """Whether C-ECHO is answered in time: request, command and release get an answer each."""
+    deadline = time.monotonic() + _ECHO_S
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.settimeout(_ECHO_S)
+        kinds = []
+        try:
+            for pdu in _pdus(sound):
+                connection.sendall(pdu)
+                kinds.append(connection.recv(2**16)[:1])
+        except OSError:
+            return False
+    return kinds == [b"\2", b"\4", b"\6"] and time.monotonic() < deadline
+
+
+def _pdus(sound: bytes) -> Iterator[bytes]:
+    while sound:
+        end = 6 + int.from_bytes(sound[2:6], "big")
+        yield sound[:end]
+        sound = sound[end:]
+
+
+class _Peak:
+    """The most memory that any association's process has within the block.
+
+    Attributes:
+        most_mb: of the resident memory.
+    """
+
+    def __init__(self, process: int) -> None:
+        self.most_mb = 0.0
+        self._process, self._over = process, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        children = Path(f"/proc/{self._process}/task/{self._process}/children")
+        while not self._over.wait(_LOOK_S):
+            for child in children.read_text().split():
+                with suppress(OSError):
+                    status = Path(f"/proc/{child}/status").read_text()
+                    if found := re.search(r"VmHWM:\s+(\d+)", status):
+                        self.most_mb = max(self.most_mb, int(found[1]) * 1024 / 1e6)
+
+
+def _page(figures: dict[str, Any]) -> str:
+    """The table as Markdown."""
+    return "\n".join(
+        [
+            "# Damaged associations",
+            "",
+            f"`{figures['command']}`",
+            "",
+            f"{figures['associations']} damaged copies of what echoscu and storescu sent, four at "
+            f"a time. A hang is longer than {LONGEST_S:g} s, a late echo longer than {_ECHO_S:g} "
+            f"s. {figures['kept']} different instances were received whole.",
+            "",
+            f"| {' | '.join(FAULTS)} | most memory of a process |",
+            f"|{'---:|' * (len(FAULTS) + 1)}",
+            f"| {' | '.join(str(figures[fault]) for fault in FAULTS)} | "
+            f"{figures['most_mb']:.0f} MB |",
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
