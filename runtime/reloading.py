@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from adae_edge.decoding.shrinking import Shrinking
-from adae_edge.errors import AdaeEdgeError, UsageError
+from adae_edge.errors import AdaeEdgeError, UsageError, first_line
 from adae_edge.runtime.frame import Event
 from adae_edge.runtime.intake import Intake, Lane
 from adae_edge.runtime.scorer import Scorer
@@ -50,8 +50,9 @@ class Reloader:
         while self._asked.get():
             try:
                 loaded = self._load()
-            except AdaeEdgeError as error:
-                intake.put(lane, NOWHERE, model_event(f"the model stays as it is: {error}"))
+            except Exception as error:  # memory may be short for two, and the next one be asked for
+                reason = str(error) if isinstance(error, AdaeEdgeError) else first_line(error)
+                intake.put(lane, NOWHERE, model_event(f"the model stays as it is: {reason}"))
                 continue
             if not intake.put(lane, NOWHERE, loaded):
                 loaded.close()

@@ -8,6 +8,8 @@ from adae_edge.contract import Region
 from adae_edge.errors import UsageError
 from adae_edge.formats import modelfile
 from adae_edge.runtime import Scorer, Stream
+from adae_edge.runtime.intake import Intake
+from adae_edge.runtime.reloading import Reloader
 from tests.support.models import mean_model
 from tests.support.streams import Counted, Listed, Steps, frame
 
@@ -106,3 +108,25 @@ def test_a_scorer_that_was_opened_by_no_path_cannot_be_loaded_again():
     scorer = Scorer(modelfile.check(mean_model(1)), threads=1)
     with pytest.raises(UsageError, match="opened by no path"):
         scorer.again()
+
+
+def test_a_model_for_which_memory_is_short_is_refused_and_the_next_one_is_loaded():
+    loaded = Scorer(modelfile.check(mean_model(1)), threads=1)
+    outcomes = iter([MemoryError(), loaded])
+
+    def load():
+        outcome = next(outcomes)
+        if isinstance(outcome, MemoryError):
+            raise outcome
+        return outcome
+
+    intake, reloader = Intake(0.0), Reloader(load)
+    waiting = intake.lane(live=True)  # of a source that goes on
+    with reloader.running(intake):
+        reloader.ask()
+        (refused,) = intake.take()
+        reloader.ask()
+        (changed,) = intake.take()
+        intake.end(waiting)
+    assert refused.what.detail == "the model stays as it is: MemoryError"
+    assert changed.what is loaded
