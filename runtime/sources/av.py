@@ -22,7 +22,7 @@ from adae_edge.extras import needs
 from adae_edge.interface import check_size
 from adae_edge.runtime.sources.clock import Clock
 from adae_edge.runtime.sources.complaints import NO_FAULTS, WAYS_OUT, complaints, words_of
-from adae_edge.runtime.sources.containers import CONTAINERS, STREAMED, STREAMS
+from adae_edge.runtime.sources.containers import CONTAINERS, STREAMED, STREAMS, UNTIMED
 from adae_edge.runtime.sources.conversion import Conversion
 from adae_edge.runtime.sources.live import SILENCE_S, Capture, Captured, Gap
 from adae_edge.runtime.sources.pipe import Pipe, rest
@@ -49,8 +49,6 @@ _DECODER = {
 _TIMES_S = 10.0, SILENCE_S  # to open, and to read
 _DATA = {"format_whitelist": "data", "raw_packet_size": "65536"}
 DEVICE = "v4l2"  # the form of a camera's driver
-# Streams whose times are made up from a rate.
-_UNTIMED = ("mpjpeg", "mjpeg", "yuv4mpegpipe", "h264", "hevc")
 
 _Result = TypeVar("_Result")
 
@@ -215,7 +213,7 @@ class Reception(Capture):
             hide: takes the password out of a message.
         """
         self._place, self._form, self._hide = place, form, hide
-        self._options = {"fflags": "nobuffer", **options}
+        self._options = dict(options)
         self._conversion = Conversion(shrinking)
         self._clock = Clock()
         self._container: Any = None
@@ -225,10 +223,10 @@ class Reception(Capture):
 
     def open(self) -> None:
         """Open it; raises SourceError with the reason."""
+        # What came meanwhile is left out as too old, but each frame of a triggered camera counts.
+        options = self._options if self.patient else {"fflags": "nobuffer", **self._options}
         try:
-            self._container = av.open(
-                self._place, format=self._form, options=self._options, timeout=self._times()
-            )
+            self._container = self._opened(self._place, self._form, options)
         except (av.FFmpegError, ValueError, OSError) as error:
             raise SourceError(f"cannot be opened: {self._reason(error)}") from None
         videos = self._container.streams.video
@@ -236,7 +234,7 @@ class Reception(Capture):
             raise SourceError("cannot be opened: it sends no video that can be decoded")
         self._packets = self._container.demux(videos[0])
         self._decoder = _careful(videos[0].codec_context)
-        self._timed = self._container.format.name not in _UNTIMED
+        self._timed = self._container.format.name not in UNTIMED
 
     def read(self) -> Captured | Gap | None:
         """The next frame or gap; None at the end, when what the decoder still holds is old."""
@@ -263,17 +261,20 @@ class Reception(Capture):
 
     def pieces(self, url: str) -> Generator[bytes, None, None]:
         """The bytes behind a URL, as they come; raises SourceError where they fail to."""
-        doing, options = "cannot be opened", {**self._options, **_DATA}
+        doing = "cannot be opened"
         try:
-            with av.open(url, format="data", options=options, timeout=self._times()) as container:
-                doing = "went away"
+            with self._opened(url, "data", {**self._options, **_DATA}) as container:
+                doing, self.heard = "went away", time.monotonic()
                 yield from (bytes(packet) for packet in container.demux() if packet.size)
         except (av.FFmpegError, ValueError, OSError) as error:
             raise SourceError(f"{doing}: {self._reason(error)}") from None
 
-    def _times(self) -> tuple[float, float] | None:
-        """How long opening and reading may take, seconds; None for ever."""
-        return None if self.patient else _TIMES_S
+    def _opened(self, place: Any, form: str | None, options: dict[str, str]) -> Any:
+        """What PyAV opens, and how long that and each read may take."""
+        times: Any = _TIMES_S
+        if self.patient:  # it may say nothing for long, but over a network it answers
+            times = (_TIMES_S[0], None) if "://" in str(place) else None
+        return av.open(place, format=form, options=options, timeout=times)
 
     def _own(self, packet: Any) -> Any:
         """The packet, copied where it lies in a driver's memory, which goes with the device.
@@ -331,8 +332,7 @@ class Reception(Capture):
         check_size(frame.height, frame.width, "a frame")
         seconds = float(frame.time) if self._timed and frame.time is not None else None
         pixels, full = self._conversion.rgb(frame)
-        rule = rule_of(VIDEO, shrunk=full is not None)
-        whole = self._conversion.whole(frame)
+        rule, whole = rule_of(VIDEO, shrunk=full is not None), self._conversion.whole(frame)
         day = time.time() - time.monotonic()  # a clock that is set moves this alone
         offset = self._container.start_time_realtime
         if self._form == DEVICE:  # a driver has the same clock
@@ -382,7 +382,7 @@ def _open(path: str, pipe: Pipe | None) -> tuple[Any, str]:
 
 
 def _careful(decoder: Any) -> Any:
-    """The decoder, as one that conceals nothing that it notices."""
+    """The decoder, which from here on conceals nothing that it notices."""
     decoder.options = _DECODER
     decoder.thread_count = 1
     if decoder.name == "h264":

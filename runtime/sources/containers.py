@@ -1,4 +1,4 @@
-"""Which formats of videos are read, by FFmpeg's names."""
+"""Which formats of videos are read, by FFmpeg's names, and how long it looks at a stream."""
 
 # Videos, and what is told apart from them: sound and pictures. No lists of other files.
 CONTAINERS = (
@@ -13,3 +13,7 @@ STREAMED = (
 STREAMS = "y4m, PPM, NUT, MPEG-TS and Matroska"
 # What comes over HTTP: no format that names other files or URLs.
 OVER_HTTP = "mpjpeg,mjpeg,mpegts,matroska,flv,ogg,nut,h264,hevc,mov"
+# Microseconds. FFmpeg looks at a stream for up to 5 s otherwise, and frames are lost meanwhile.
+PROMPT = {"analyzeduration": "1"}
+# Whose times are made up from a rate.
+UNTIMED = ("mpjpeg", "mjpeg", "yuv4mpegpipe", "h264", "hevc")

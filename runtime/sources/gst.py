@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import IO
@@ -19,6 +20,7 @@ from typing import IO
 from adae_edge.decoding.shrinking import Shrinking
 from adae_edge.errors import SourceError, UsageError, first_line, without_password
 from adae_edge.runtime.sources.av import Reception
+from adae_edge.runtime.sources.containers import PROMPT
 from adae_edge.runtime.sources.live import Captured, Gap, Live
 from adae_edge.runtime.sources.source import Wanted
 
@@ -52,7 +54,7 @@ class _Pipeline(Reception):
     """A running pipeline, read from its standard output."""
 
     def __init__(self, arguments: Sequence[str], shrinking: Shrinking | None) -> None:
-        super().__init__("", {}, shrinking, form="yuv4mpegpipe", hide=without_password)
+        super().__init__("", PROMPT, shrinking, form="yuv4mpegpipe", hide=without_password)
         self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
         self._complaints: IO[bytes] | None = None
@@ -71,6 +73,7 @@ class _Pipeline(Reception):
             )
         except OSError as error:
             raise SourceError(f"cannot start {PROGRAM}: {os.strerror(error.errno or 0)}") from error
+        self.heard = time.monotonic()  # a triggered camera may be silent from here on
         if self._ended:  # by the watchdog, meanwhile
             self.interrupt()
         assert self._process.stdout is not None

@@ -76,7 +76,7 @@ class Capture(ABC):
 
     Attributes:
         opened: whether ``open`` has come back.
-        heard: when the last sign came from the other side, by ``time.monotonic``.
+        heard: when the last sign came from the other side, by ``time.monotonic``; 0 before.
         patient: whether silence is no failure.
     """
 
@@ -185,7 +185,7 @@ class Live(Source):
                     yield frame
                 elif over is not None:
                     return over
-                if self.triggered:
+                if self.triggered and reader.capture.heard:
                     continue
                 missed = time.monotonic() - seen
                 silent = time.monotonic() - max(seen, reader.capture.heard)

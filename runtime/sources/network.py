@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from adae_edge.runtime.sources.address import Address
 from adae_edge.runtime.sources.av import Reception
+from adae_edge.runtime.sources.containers import PROMPT
 from adae_edge.runtime.sources.live import Live
 from adae_edge.runtime.sources.source import Wanted
 
@@ -34,7 +35,8 @@ class Network(Live):
         """
         address = Address(f"{self.scheme}:{place}")
         wanted.check_pictures(address.shown)
+        options = {**PROMPT, **self.options}
         super().__init__(
             address.shown,
-            lambda: self.reception(address.url, self.options, wanted.shrinking, hide=address.hide),
+            lambda: self.reception(address.url, options, wanted.shrinking, hide=address.hide),
         )

@@ -23,8 +23,6 @@ class Rtsp(Network):
             "rtsp_transport": transport,
             "allowed_media_types": "video",
             "protocol_whitelist": self.protocols,
-            # Microseconds. FFmpeg looks for up to 5 s otherwise, and key frames are lost meanwhile.
-            "analyzeduration": "1",
         }
         if transport == "tcp":
             # With a queue FFmpeg notices packets that the sender left out; TCP reorders none.

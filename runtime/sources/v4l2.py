@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ class _Device(Reception):
                 raise SourceError("is no device")
         finally:
             os.close(descriptor)
+        self.heard = time.monotonic()  # a triggered camera may be silent from here on
         try:
             super().open()
         except SourceError as error:

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import signal
+import socket
 import threading
 import time
 from pathlib import Path
@@ -537,13 +539,66 @@ def test_a_triggered_camera_may_be_silent_and_is_lost_by_its_connection_alone():
     ]
 
 
+def test_a_triggered_pipeline_loses_no_frame_while_it_is_opened():
+    with peers():
+        processes.program("gst-launch-1.0")
+    size = "video/x-raw,format=I420,width=640,height=360,framerate=4/1"
+    pipeline = f"videotestsrc is-live=true num-buffers=8 ! {size}"
+    seen = []
+    with open_source(f"gst:{pipeline}", Wanted(triggered=True)) as source:
+        for item in source:
+            seen.append(item)
+            if not isinstance(item, Frame) and item.kind == "lost":
+                source.stop()
+    frames = [item for item in seen if isinstance(item, Frame)]
+    assert sum(1 + frame.skipped for frame in frames) == 8
+
+
+def test_a_triggered_camera_may_be_silent_once_it_answers_and_not_before(monkeypatch):
+    from adae_edge.runtime.sources import av
+
+    monkeypatch.setattr(av, "_TIMES_S", (2, 0.5))
+    told = []
+    with rtsp_server() as (server, url), open_source(url) as first:
+        items = iter(first)  # it has the server know what it sends
+        next(item for item in items if isinstance(item, Frame))
+        server.tell(signal.SIGUSR1)
+        threading.Timer(5, server.tell, [signal.SIGUSR1]).start()
+        with open_source(url, Wanted(triggered=True)) as source:
+            for item in source:
+                told.append("frame" if isinstance(item, Frame) else item.kind)
+                if told.count("frame") == 3:
+                    break
+    assert told == ["connecting", "live", *3 * ["frame"]]
+
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"rtsp://127.0.0.1:{mute.getsockname()[1]}/1"
+        with open_source(address, Wanted(triggered=True)) as source:
+            for item in source:
+                told.append(item.kind)
+                if told[-1] == "lost":
+                    source.stop()
+    assert told[-2:] == ["connecting", "lost"]
+
+
+def test_a_triggered_camera_that_hangs_as_it_is_opened_is_lost():
+    hang = threading.Event()
+    capture = Scripted()
+    capture.open = lambda: hang.wait(20)
+    source = Live("camera:7", lambda: capture, patience_s=0.1)
+    source.triggered = True
+    told = []
+    for item in source:
+        told.append(item)
+        if item.kind == "lost":
+            source.stop()
+    hang.set()
+    assert "gave no frame for 0.1" in told[-1].detail
+
+
 def test_open_source_says_to_a_source_whether_it_is_triggered(tmp_path):
     wanted = Wanted(triggered=True)
     with open_source("http://127.0.0.1:9/", wanted) as source:
         assert source.triggered
-        capture = source._make()
-        assert capture._times() is not None
-        capture.patient = True
-        assert capture._times() is None
     with open_source("http://127.0.0.1:9/") as source:
         assert not source.triggered
