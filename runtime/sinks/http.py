@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import io
+import re
 import socket
 import threading
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from adae_edge.runtime.sinks.target import Target, network_error
 _CONNECT_S = 5.0
 _ANSWER_S = 10.0  # from the request until the answer is read, however slowly it comes
 _MOST_READ = 64 * 1024  # bytes of an answer, which nobody looks at
+_REST = re.compile(r"(//[^/?#]*/[^/?#]*)([/?])[^#]+")  # of a path, or a query
 _OPTIONS: Mapping[str, Parser] = {"token": str, "insecure": one_of("yes")}
 
 
@@ -49,6 +51,10 @@ class Http(Queued):
         news: list[str] = []
         remote = Webhook(target, encrypted=self.scheme == "https")
         super().__init__(remote, target.open_spool(news.append), news, keeping)
+
+    def called(self, spec: str) -> str:
+        """The URL up to the first part of its path; the rest is the secret of many webhooks."""
+        return _REST.sub(r"\1\2***", super().called(spec))
 
 
 class Webhook(Remote):

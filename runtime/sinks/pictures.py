@@ -6,6 +6,8 @@ DIR/frames/TIME_SOURCE_FRAME.png    its pixels, for calibrate and train
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 from pathlib import Path
 
@@ -55,9 +57,15 @@ class Pictures(Sink):
             for part in self._places:
                 part.parent.mkdir(exist_ok=True)
                 part.mkdir(exist_ok=True)
+            self._ring = Ring(self._places, self._limit)
+            self._lock: int | None = _locked(self._review)
+            for part in self._places:
                 for left in filter(lambda path: _LEFT.fullmatch(path.name), part.iterdir()):
                     left.unlink(missing_ok=True)  # of a process that was killed
-            self._ring = Ring(self._places, self._limit)
+        except BlockingIOError as error:
+            raise SinkError(
+                f"another run saves its pictures in {folder}: give each a folder of its own"
+            ) from error
         except FileNotFoundError as error:
             parent = Path(folder).parent
             raise UsageError(f"cannot write {folder}: there is no folder {parent}") from error
@@ -89,6 +97,28 @@ class Pictures(Sink):
             (self._review / f"{stem}.jpg").unlink(missing_ok=True)
             raise SinkError(str(error)) from error
         self._ring.add(stem, size)
+
+    def close(self) -> None:
+        """Leave the folder to others; a second call does nothing."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
+
+
+def _locked(folder: Path) -> int:
+    """A descriptor that keeps others from a folder until it is closed, or this process ends.
+
+    Raises:
+        BlockingIOError: another one does so.
+        OSError: the folder cannot be opened, or its file system has no locks.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 SINK = Pictures

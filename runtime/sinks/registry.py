@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from adae_edge.errors import UsageError, without_password
+from adae_edge.errors import UsageError
 from adae_edge.runtime import sinks
 from adae_edge.runtime.schemes import load_scheme, schemes, split_scheme
 from adae_edge.runtime.sinks.sink import PIXELS, ROWS, Keeping, Sink
@@ -38,7 +38,7 @@ def open_sink(spec: str, keeping: Keeping = ROWS) -> Sink:
     spec = filled_in(spec)
     scheme, place = _known(spec)
     sink: Sink = load_scheme(sinks, scheme).SINK(place, keeping)
-    sink.name = without_password(spec)
+    sink.name = sink.called(spec)
     _log.info("opened %s as %s", sink.name, scheme)
     return sink
 

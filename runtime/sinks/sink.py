@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
+from adae_edge.errors import without_password
 from adae_edge.runtime.frame import Event, Scored
 
 if TYPE_CHECKING:
@@ -72,6 +73,10 @@ class Sink(ABC):
     def lacks(self) -> int:
         """How many results it dropped after it had taken them."""
         return 0
+
+    def called(self, spec: str) -> str:
+        """What it is called to people, of how it was opened on the command line: no secret."""
+        return without_password(spec)
 
     @abstractmethod
     def write(self, scored: Scored) -> None:

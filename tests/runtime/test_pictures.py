@@ -128,6 +128,20 @@ def test_files_of_others_are_neither_counted_nor_removed(tmp_path):
     assert (tmp_path / "review" / f"{stem[:-1]}9.jpg").is_dir()
 
 
+def test_a_folder_in_which_another_run_saves_is_refused(tmp_path):
+    with open_sink(f"pictures:{tmp_path}") as sink:
+        sink.write(result(0))
+        left = tmp_path / "review" / ".20260101T000000.000Z_a.jpg.7.tmp"
+        left.touch()  # is being written by that run
+        other = "import sys\nfrom adae_edge import open_sink\nopen_sink(sys.argv[1])\n"
+        command = [sys.executable, "-c", other, f"pictures:{tmp_path}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert f"another run saves its pictures in {tmp_path}: give" in done.stderr
+        assert left.exists()
+    with open_sink(f"pictures:{tmp_path}"):
+        assert not left.exists()
+
+
 def test_half_a_file_of_a_killed_process_is_cleared_away(tmp_path):
     with open_sink(f"pictures:{tmp_path}") as sink:
         sink.write(result(0))
