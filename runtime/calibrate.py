@@ -111,10 +111,14 @@ class _Scores(Sink):
             raise FrameError(event.detail)
 
     def _take_origin(self, frame: Frame) -> None:
-        """Note whom a slice shows, and how it was acquired."""
-        if self._contract.kind == "modality":
-            self.people.add(frame.about.get("person", frame.source))
+        """Note whom a slice shows, and how it was acquired.
+
+        A volume is a person. Series tell the patient, and all that do not count as one.
+        """
         acquisition = frame.acquisition
+        if self._contract.kind == "modality":
+            unnamed = frame.source if acquisition is None else ""
+            self.people.add(frame.about.get("person", unnamed))
         if acquisition is None or acquisition in self._acquisitions:
             return
         if unknown := acquisition.unknown:

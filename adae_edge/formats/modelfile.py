@@ -168,6 +168,7 @@ _MAPS = {
     "network": "float32 [N, side, side], where the score l2 comes from, in the network's pixels",
     "frame": "float32 [N, H, W], where the score l2 comes from, in the frame's pixels",
 }
+_NOWHERE = "by volumes, which do not tell their scanner: every series is uncalibrated"
 
 
 def describe(file: ModelFile) -> str:
@@ -196,6 +197,8 @@ def describe_contract(contract: Contract) -> dict[str, str]:
     }
     if form.anomaly_map:
         rows["map"] = _MAPS[form.anomaly_map]
+    if contract.kind == "modality":
+        rows["calibrated"] = "; ".join(map(str, contract.acquisitions)) or _NOWHERE
     verified = ", ".join(form.verified) or "the file does not say"
     if form.unverified:
         verified += f"; not {', '.join(form.unverified)}"

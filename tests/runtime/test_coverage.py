@@ -15,6 +15,7 @@ from adae_edge.acquisition import Acquisition
 from adae_edge.calibration import calibrate
 from adae_edge.errors import FrameError, UsageError
 from adae_edge.formats import modelfile
+from adae_edge.formats.inspection import describe
 from adae_edge.runtime import Frame, Scored, Scorer, Stream, open_sink
 from adae_edge.runtime import calibrate as calibrating
 from adae_edge.runtime.alarm import Alarm
@@ -95,6 +96,13 @@ def test_a_model_that_no_series_calibrated_gives_series_no_verdict_and_volumes_o
     assert volumes.summary.endswith("; nothing is known of the scanner that they come from")
     (event,) = kept.events
     assert "which differs" not in event.detail
+
+
+def test_inspect_tells_where_a_model_was_calibrated():
+    told = describe(modelfile.check(slice_model([HERE, THERE]))).splitlines()
+    assert f"calibrated {HERE}; {THERE}" in told
+    told = describe(modelfile.check(slice_model())).splitlines()
+    assert any(line.startswith("calibrated by volumes, which do not tell") for line in told)
 
 
 def test_a_threshold_for_one_run_makes_no_verdict(scorer):
@@ -236,10 +244,7 @@ def test_a_calibration_keeps_how_its_series_were_acquired_and_counts_people(tmp_
 def test_series_that_tell_no_person_count_as_one(tmp_path, monkeypatch):
     path = tmp_path / "m.onnx"
     path.write_bytes(slice_model())
-    nameless = [
-        replace(a_slice(number, 50.0, source=f"a/{number}"), about={"person": ""})
-        for number in range(40)
-    ]
+    nameless = [a_slice(number, 50.0, source=f"a/{number}") for number in range(40)]
     assert recalibrated(path, monkeypatch, nameless).people == 1
 
 
