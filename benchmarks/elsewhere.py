@@ -10,6 +10,7 @@ score tells the series from these people stands beside what the best of the simp
 from __future__ import annotations
 
 import tempfile
+import textwrap
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -81,12 +82,10 @@ def main(
                 )
                 prepare(request).run()
                 rows.append({"choice": choice, "seed": seed, **measure(checkpoint, series)})
-            typer.echo(rows[-1])
-    result = record(fpr=fpr, rows=rows)
-    write_json(out.with_suffix(".json"), result)
-    text = as_markdown(result)
-    write_atomically(out.with_suffix(".md"), f"{text}\n".encode())
-    typer.echo(text)
+            result = record(fpr=fpr, rows=rows)
+            write_json(out.with_suffix(".json"), result)
+            write_atomically(out.with_suffix(".md"), f"{as_markdown(result)}\n".encode())
+            typer.echo(as_markdown(result).splitlines()[-1])
 
 
 def measure(path: Path, series: Path) -> dict[str, Any]:
@@ -107,7 +106,7 @@ def measure(path: Path, series: Path) -> dict[str, Any]:
     return {
         "people_left_out": len(np.unique(groups[unseen.indices])),
         "slices_left_out": len(here),
-        "above_left_out": evaluation.false_positive_rate,
+        "above_left_out": round(evaluation.false_positive_rate or 0.0, 4),
         "slices": len(there),
         "above": round(float((scores > threshold).mean()), 4),
         "verdicts": verdicts,
@@ -167,17 +166,20 @@ def as_markdown(result: dict[str, Any]) -> str:
         for row in result["rows"]
     ]
     verdicts = sorted({verdict for row in result["rows"] for verdict in row["verdicts"]})
+    why = (
+        f"The threshold is for a false-positive rate of {result['fpr']:.0%}. `above` is the share "
+        "of slices above it: first of people of the training's own hospital whom it left out, "
+        "then of a healthy volunteer's series from another scanner. The verdict of the series is "
+        f"{', '.join(verdicts)}. AUROC is how well scores tell the series from the people who were "
+        "left out. Nobody is ill, so 0.5 would be right. The best yardstick is the simplest score "
+        "that does so best; labels are the scanners alone."
+    )
     lines = [
         "# A healthy head from elsewhere",
         "",
         f"`{result['command']}`, adae-edge {result['versions']['adae_edge']}.",
         "",
-        f"The threshold is for a false-positive rate of {result['fpr']:.0%}. `above` is the share "
-        "of slices above it: first of people of the training's own hospital whom it left out, "
-        "then of a healthy volunteer's series from another scanner. The verdict of the series is "
-        f"{', '.join(verdicts)}. AUROC is how well scores tell the series from the people who were "
-        "left out, nobody being ill: 0.5 would be right. The best yardstick is the simplest score "
-        "that does so best.",
+        *textwrap.wrap(why, 100),
         "",
         *table(heads, cells),
     ]
