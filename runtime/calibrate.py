@@ -70,7 +70,7 @@ class _Scores(Sink):
         self.peaks: list[float] = []
         self.shrunk = False
         self.people: set[str] = set()
-        self._acquisitions: set[Acquisition] = set()
+        self._acquisitions: dict[Acquisition, None] = {}  # in order
         self._contract = contract
 
     @property
@@ -126,7 +126,7 @@ class _Scores(Sink):
                 f"{frame.source} does not say its {listed(unknown)}, so no other series can be "
                 "told to come from there: the model would stay uncalibrated for it"
             )
-        self._acquisitions.add(acquisition)
+        self._acquisitions[acquisition] = None
 
 
 def recalibrate(
