@@ -115,14 +115,19 @@ def _result(receiver: Connection, process: BaseProcess) -> dict[str, Any]:
 
 def _run(sender: Connection, ready: threading.Barrier, measuring: Measuring, job: Any) -> None:
     """Measure in this process, and send the result or the sentence of an error."""
-    asked = threading.Event()
+    asked, parent = threading.Event(), os.getppid()
+
+    def stopped() -> bool:
+        """Whether this process is asked to end early, or nobody waits for it any more."""
+        return asked.is_set() or os.getppid() != parent
+
     for number in _SIGNALS:
         signal.signal(number, lambda number, frame: asked.set())
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     Ready.barrier = ready
     try:
-        sender.send((measuring(job, asked.is_set), 0))
+        sender.send((measuring(job, stopped), 0))
     except AdaeEdgeError as error:
         ready.abort()
         sender.send((str(error), error.exit_code))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -24,11 +25,14 @@ from adae_edge.runtime.frame import Event, Frame, Scored
 from adae_edge.runtime.opening import StreamRequest, open_stream
 from adae_edge.runtime.sinks.sink import Sink
 from adae_edge.runtime.sources.source import Source
+from adae_edge.runtime.stream import Stream
+from adae_edge.runtime.threads import start
 from adae_edge.stopwatch import STAGES, listening
 
 LONGEST_S = 10.0  # unless the time is given
 _AT_ONCE = 1e9  # frames a second: all are due at once
 _LOOK_S = 0.1
+_SILENCE_S = 10.0  # that a camera may have beyond the time that is measured
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,8 @@ class Course:
             if stopped():
                 return None
         now = time.monotonic()
-        if self._given and self._began is None and self._idle.is_set():
+        warm = self.first_s is not None if self.live else self._given and self._idle.is_set()
+        if warm and self._began is None:
             with self._lock:
                 self._began, self._watch = now, Watch()
                 self.in_stages.clear()
@@ -142,7 +147,9 @@ class Course:
                 return
             height, width = frame.size
             self.size = width, height
-            if number == 0:
+            if self.live:  # those before it were left out for it
+                self._starts = {at: it for at, it in self._starts.items() if it[0] > number}
+            if self.first_s is None:
                 self.first_s = now - due
             elif self._began is not None:
                 self._count(scored, now, due, self._began)
@@ -323,7 +330,8 @@ def _run(
         reading = Reading(meters(gpu=job.gpu)[0] if not _is_looked_for(job) else [])
         reading.begin()
         try:
-            stream.run()
+            with _ending(stream, course, stopped):
+                stream.run()
         except AdaeEdgeError as error:
             ended = str(error)
         course.energy = reading.end()
@@ -341,6 +349,25 @@ def _run(
                 f"{name} ended after {course.load.wall_s:.1f} s, and {job.seconds:g} were asked for"
             )
     return course, ended
+
+
+@contextlib.contextmanager
+def _ending(stream: Stream, course: Course, stopped: Callable[[], bool]) -> Iterator[None]:
+    """Within, a stream ends when it is to, also where its source is silent."""
+    over, latest = threading.Event(), time.monotonic() + course.seconds + _SILENCE_S
+
+    def look() -> None:
+        while not over.wait(_LOOK_S):
+            if stopped() or (course.live and time.monotonic() > latest):
+                stream.stop()
+                return
+
+    thread = start("end", look)
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _is_looked_for(job: StreamJob) -> bool:

@@ -175,6 +175,29 @@ def test_ctrl_c_prints_and_writes_what_there_is(model, tmp_path):
     assert "20x10" in printed
 
 
+def test_a_measuring_process_ends_when_its_command_is_killed(model, tmp_path):
+    command = [sys.executable, "-m", "adae_edge", "bench", str(model), "--seconds", "600"]
+    running = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
+    while not measures(running.pid):
+        assert running.poll() is None
+        time.sleep(0.1)
+    running.kill()
+    running.wait()
+    until = time.monotonic() + HANGS_S
+    while is_there(running.pid):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def is_there(session):
+    """Whether a process of a session is left."""
+    try:
+        os.killpg(session, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def measures(pid):
     """Whether a process has one that measures, with the model loaded."""
     for path in Path("/proc").glob("[0-9]*/stat"):

@@ -117,6 +117,16 @@ def test_a_live_source_has_its_own_pace_and_ends_with_the_time(model):
         measure_stream(job(model, "synthetic://?fps=200", rate="30"), never)
 
 
+def test_a_silent_camera_ends_when_it_is_asked_to_or_has_had_its_time(model, monkeypatch):
+    until = time.monotonic() + 0.5
+    silent = "synthetic://?fps=0.01&size=64x48"
+    found = measure_stream(job(model, silent, 600), lambda: time.monotonic() > until)
+    assert len(found["load"].times_s) == 0
+    monkeypatch.setattr(stages, "_SILENCE_S", 0.2)
+    found = measure_stream(job(model, silent, 0.1), never)
+    assert "gave no two frames that could be scored" in found["ended"]
+
+
 @pytest.mark.parametrize(
     ("source", "seconds", "frames", "sentence"),
     [
