@@ -6,6 +6,7 @@ training, calibration and scoring.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -157,12 +158,14 @@ def slices_of(volume: Volume, rule: str, mask: BrainMask | None = None) -> Slice
     for number, plane in enumerate(values):
         shown = inside[number] = planes(number)
         plane[~shown] = 0
-        if not np.isfinite(plane).all():
-            raise FrameError(f"{volume.name} has voxels that are not finite numbers")
-        rows += shown.sum(axis=1)
-        columns += shown.sum(axis=0)
-        counts[number] = shown.sum()
+        ones = shown.astype(np.float32)  # whose sums are exact, and quick
+        of_rows = ones.sum(axis=1).astype(np.intp)
+        rows += of_rows
+        columns += ones.sum(axis=0).astype(np.intp)
+        counts[number] = of_rows.sum()
         total += float(plane.sum(dtype=np.float64))
+        if not math.isfinite(total):
+            raise FrameError(f"{volume.name} has voxels that are not finite numbers")
     voxels = int(counts.sum())
     if not voxels:
         where = " inside its mask" if mask is not None else ""
@@ -178,8 +181,8 @@ def slices_of(volume: Volume, rule: str, mask: BrainMask | None = None) -> Slice
     if volume.stored is not None and _are_labels(volume.stored[inside]):
         raise FrameError(f"{volume.name} holds labels, such as a tumour's mask, and no picture")
 
-    for plane, shown in zip(values, inside, strict=True):
-        plane[shown & (plane == 0)] = std * _NEARLY_0
+    for number in np.flatnonzero(counts > np.count_nonzero(values, axis=(1, 2))).tolist():
+        values[number][inside[number] & (values[number] == 0)] = std * _NEARLY_0
     shown_slices = np.flatnonzero(counts >= MIN_OBJECT * counts.max())
     spans = _span(rows), _span(columns)
     return Slices(replace(volume, stored=None), shown_slices, mean, std, spans)
@@ -256,14 +259,18 @@ def _silhouette(above: Mask) -> Mask:
 
 def _filled(mask: Mask) -> Mask:
     """The voxels [H, W] that have some of the mask on both sides, or are one, in row and column."""
-    filled = np.ones_like(mask)
-    for axis, size in enumerate(mask.shape):
-        numbers = np.arange(size).reshape(-1, 1) if axis == 0 else np.arange(size)
-        first = np.expand_dims(mask.argmax(axis), axis)
-        last = size - 1 - np.expand_dims(np.flip(mask, axis).argmax(axis), axis)
-        any_there = np.expand_dims(mask.any(axis), axis)
-        filled &= (numbers >= first) & (numbers <= last) & any_there
-    return filled
+    columns = _between(np.ascontiguousarray(mask.T))
+    return _between(mask) & np.ascontiguousarray(columns.T)
+
+
+def _between(mask: Mask) -> Mask:
+    """The voxels of each row [H, W] from its first one of the mask to its last one."""
+    size = mask.shape[1]
+    numbers = np.arange(size, dtype=np.int16)  # no slice is wider than 8192
+    first = mask.argmax(axis=1).astype(np.int16)[:, None]
+    last = (size - 1 - mask[:, ::-1].argmax(axis=1)).astype(np.int16)[:, None]
+    last[~mask.any(axis=1)] = -1
+    return np.asarray((numbers >= first) & (numbers <= last))
 
 
 def _background(stored: NDArray[Any]) -> Any:

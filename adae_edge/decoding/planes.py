@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from adae_edge.acquisition import Acquisition
 from adae_edge.decoding.acquisitions import acquisition_of, person_of
+from adae_edge.decoding.kinds import Member
 from adae_edge.decoding.volumes import Values, Vectors
 from adae_edge.errors import FrameError, NoPicture, printable
+
+if TYPE_CHECKING:
+    from adae_edge.decoding.dicom_file import DicomFile
+
+File: TypeAlias = Path | Member
 
 # Attributes that tell the volumes of a series apart, and the word for each.
 TELLING = {
@@ -44,10 +53,10 @@ class Plane(NamedTuple):
     """What one frame of a DICOM file says of itself.
 
     Attributes:
-        path: the file's.
+        place: where the file is.
         number: of the frame in it, from 0.
         uid: the SOP instance UID, with "/1", "/2" ... for a frame of several; or the file's name.
-        series: the series instance UID, or else the file's folder.
+        series: the series instance UID, or a hash of an odd one, or else the file's folder.
         reference: the frame of reference UID, or "".
         label: the series' number and description, for messages.
         person: a hash that tells the patient, or "".
@@ -60,7 +69,7 @@ class Plane(NamedTuple):
         acquisition: of the file; its spacing does not count.
     """
 
-    path: Path
+    place: File
     number: int
     uid: str
     series: str
@@ -76,36 +85,75 @@ class Plane(NamedTuple):
     acquisition: Acquisition
 
 
-def planes_of(path: Path) -> list[Plane]:
+def planes_of(place: File) -> list[Plane]:
     """Read what the frames of a DICOM file say of themselves.
 
     Raises:
         FrameError: the file cannot be decoded, or its header is damaged.
         NoPicture: it holds no slices that lie somewhere in a patient.
     """
-    from adae_edge.decoding.dicom_file import open_dicom
-
-    file = open_dicom(path)
+    file = _opened(place)
     if not file.grey:
-        raise NoPicture(f"{path} has colours, and a slice of a volume has values")
+        raise NoPicture(f"{place} has colours, and a slice of a volume has values")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return [_plane(path, file, number) for number in range(file.frames)]
+            return [_plane(place, file, number) for number in range(file.frames)]
     except FrameError:
         raise
     except Exception as error:  # pydicom reads values when they are asked for
-        raise FrameError(f"{path} cannot be read as a slice: its header is damaged") from error
+        raise FrameError(f"{place} cannot be read as a slice: its header is damaged") from error
 
 
-def values_of(plane: Plane) -> Values:
-    """Decode a frame into modality values, float32 [H, W], NaN where it is padded."""
+def values_of(place: File, numbers: Iterable[int]) -> Iterator[Values]:
+    """Decode frames of a DICOM file by their numbers into modality values, without any window.
+
+    Yields:
+        float32 [H, W], NaN where a frame is padded.
+
+    Raises:
+        FrameError: the file cannot be decoded.
+    """
+    file = _opened(place)
+    yield from map(file.values, numbers)
+
+
+def _opened(place: File) -> DicomFile:
+    from adae_edge.decoding.archives import open_member
     from adae_edge.decoding.dicom_file import open_dicom
 
-    return open_dicom(plane.path).values(plane.number)
+    if isinstance(place, Member):
+        return open_dicom(open_member(place), str(place))
+    return open_dicom(place)
 
 
-def _plane(path: Path, file: Any, number: int) -> Plane:
+def as_json(plane: Plane) -> dict[str, Any]:
+    """What a plane is but for its place, of JSON types."""
+    return plane._asdict() | {
+        "place": None,
+        "axes": plane.axes.tolist(),
+        "position": plane.position.tolist(),
+        "acquisition": asdict(plane.acquisition),
+    }
+
+
+def from_json(place: File, fields: dict[str, Any]) -> Plane:
+    """The plane of which ``as_json`` told."""
+    acquisition = fields["acquisition"]
+    return Plane(
+        **fields
+        | {
+            "place": place,
+            "size": tuple(fields["size"]),
+            "axes": np.array(fields["axes"]),
+            "position": np.array(fields["position"]),
+            "spacing": tuple(fields["spacing"]),
+            "acquisition": Acquisition(**acquisition | {"spacing": tuple(acquisition["spacing"])}),
+        }
+    )
+
+
+def _plane(place: File, file: DicomFile, number: int) -> Plane:
     """What the frame of a number says of itself."""
     header = file.header
 
@@ -115,34 +163,34 @@ def _plane(path: Path, file: Any, number: int) -> Plane:
     orientation, position = said("ImageOrientationPatient"), said("ImagePositionPatient")
     spacing = said("PixelSpacing")
     if not orientation or not position or not spacing:
-        raise NoPicture(f"{path} does not say where its picture lies in the patient")
-    axes, place, sides = (
+        raise NoPicture(f"{place} does not say where its picture lies in the patient")
+    axes, corner, sides = (
         np.array([float(number) for number in numbers], np.float64)
         for numbers in (orientation, position, spacing)
     )
-    sound = axes.size == 6 and place.size == 3 and sides.size == 2 and (sides > 0).all()
-    if not sound or not all(map(np.isfinite, (*axes, *place, *sides))):
-        raise FrameError(f"{path} has a place in the patient that is none")
+    sound = axes.size == 6 and corner.size == 3 and sides.size == 2 and (sides > 0).all()
+    if not sound or not all(map(np.isfinite, (*axes, *corner, *sides))):
+        raise FrameError(f"{place} has a place in the patient that is none")
     axes = axes.reshape(2, 3)
     lengths = np.linalg.norm(axes, axis=1)
     if (np.abs(lengths - 1) > TURNED).any() or abs(axes[0] @ axes[1]) > TURNED:
-        raise FrameError(f"{path} has an orientation that is no pair of directions")
+        raise FrameError(f"{place} has an orientation that is no pair of directions")
     uid = str(header.get("SOPInstanceUID") or "")
-    uid = uid if _UID.fullmatch(uid) else path.name
+    uid = uid if _UID.fullmatch(uid) else Path(str(place)).name
     label = " ".join(
         text for name in ("SeriesNumber", "SeriesDescription") if (text := _text(header.get(name)))
     )
     return Plane(
-        path=path,
+        place=place,
         number=number,
         uid=uid if file.frames == 1 else f"{uid}/{number + 1}",
-        series=str(header.get("SeriesInstanceUID") or path.parent),
-        reference=str(header.get("FrameOfReferenceUID") or ""),
+        series=_short(header.get("SeriesInstanceUID")) or str(Path(str(place)).parent),
+        reference=_short(header.get("FrameOfReferenceUID")),
         label=label,
         person=person_of(header),
         size=file.size,
         axes=axes / lengths[:, None],
-        position=place,
+        position=corner,
         spacing=(float(sides[0]), float(sides[1])),
         units=_text(said("RescaleType")) or _text(said("Units")),
         telling={name: text for name in TELLING if (text := _text(said(name)))},
@@ -169,6 +217,13 @@ def attribute_of(header: Any, number: int, name: str) -> Any:
                 if inner.VR == "SQ" and inner.value and inner.value[0].get(name) is not None:
                     return inner.value[0].get(name)
     return header.get(name)
+
+
+def _short(uid: Any) -> str:
+    """A UID, or a hash of what is none, however long it is; "" for nothing."""
+    text = str(uid or "")
+    known = not text or _UID.fullmatch(text)
+    return text if known else hashlib.sha256(text.encode(errors="replace")).hexdigest()
 
 
 def _text(value: Any) -> str:

@@ -5,7 +5,7 @@ Training, calibration and scoring find them here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,17 @@ from typing import NamedTuple
 from adae_edge.decoding.folders import list_folder
 from adae_edge.decoding.kinds import is_dicom, is_nifti
 from adae_edge.decoding.objects import BrainMask, Slices, slices_of
-from adae_edge.decoding.series import Found, Series, find_series, read_series
+from adae_edge.decoding.planes import File
+from adae_edge.decoding.series import (
+    Found,
+    ReadPlanes,
+    ReadValues,
+    Series,
+    find_series,
+    read_planes,
+    read_series,
+    read_values,
+)
 from adae_edge.decoding.volume_names import is_brain_mask, mask_of, modality_of, stem, volumes_of
 from adae_edge.decoding.volumes import Volume
 from adae_edge.errors import FrameError, UsageError
@@ -116,7 +126,13 @@ def nifti_scans(place: Path, brain_mask: Path | None, modality: str | None) -> l
     return list(map(nifti_scan, volumes, own))
 
 
-def series_scans(files: list[Path], brain_mask: Path | None, found: Found) -> Iterator[Scan]:
+def series_scans(
+    files: Iterable[File],
+    brain_mask: Path | None,
+    found: Found,
+    read_header: ReadPlanes = read_planes,
+    read_frames: ReadValues = read_values,
+) -> Iterator[Scan]:
     """The scans of the DICOM series among files, one after another.
 
     A mask is a DICOM segmentation that names the slices that it marks, or a NIfTI file on the same
@@ -126,6 +142,8 @@ def series_scans(files: list[Path], brain_mask: Path | None, found: Found) -> It
         files: of any series.
         brain_mask: a mask, or a folder of masks.
         found: gets the series, and why others are none.
+        read_header: as for ``find_series``.
+        read_frames: as for ``read_series``.
 
     Raises:
         UsageError: there is no such mask.
@@ -134,9 +152,9 @@ def series_scans(files: list[Path], brain_mask: Path | None, found: Found) -> It
     marked = [] if brain_mask is None else dicom_files(brain_mask)
     if brain_mask is not None and not masks and not marked:
         raise UsageError(f"{brain_mask} gives no brain masks: give NIfTI files or segmentations")
-    find_series([file for file in files if file not in marked], found)
+    find_series([file for file in files if file not in marked], found, read_header)
     for series in found.series:
-        read = partial(read_series, series)
+        read = partial(read_series, series, read_frames)
         if brain_mask is None:
             yield Scan(series.name, read)
             continue

@@ -10,11 +10,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from adae_edge.decoding.planes import TELLING, TURNED, Plane, planes_of, values_of
+from adae_edge.decoding.planes import TELLING, TURNED, File, Plane, planes_of, values_of
 from adae_edge.decoding.volumes import Grid, Place, Values, Vectors, Volume, layout_of
 from adae_edge.errors import FrameError, NoPicture
 
@@ -25,6 +25,25 @@ MAX_VOXELS = 2**28  # 1 GiB as float32
 _SAME_PLACE = 0.02
 # Distances of neighbours differ by less than this part of them.
 _UNEVEN = 0.05
+
+
+ReadPlanes: TypeAlias = Callable[[Iterable[File]], Iterator[list[Plane] | FrameError]]
+ReadValues: TypeAlias = Callable[[Iterable[tuple[File, list[int]]]], Iterator[Values]]
+
+
+def read_planes(files: Iterable[File]) -> Iterator[list[Plane] | FrameError]:
+    """What the frames of each file say of themselves, or why it has none; in this process."""
+    for file in files:
+        try:
+            yield planes_of(file)
+        except FrameError as error:
+            yield error
+
+
+def read_values(wanted: Iterable[tuple[File, list[int]]]) -> Iterator[Values]:
+    """The values of frames of files by their numbers, in order; in this process."""
+    for file, numbers in wanted:
+        yield from values_of(file, numbers)
 
 
 class Series(NamedTuple):
@@ -48,7 +67,7 @@ class Series(NamedTuple):
     @property
     def folder(self) -> Path:
         """Where its first file lies."""
-        return self.planes[0].path.parent
+        return Path(str(self.planes[0].place)).parent
 
 
 @dataclass
@@ -66,23 +85,26 @@ class Found:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def find_series(paths: Iterable[Path], found: Found | None = None) -> Found:
+def find_series(
+    files: Iterable[File], found: Found | None = None, read: ReadPlanes = read_planes
+) -> Found:
     """Read the headers of DICOM files, and sort their frames into volumes.
 
     Args:
-        paths: of files of one or more series.
+        files: of one or more series.
         found: gets what is found; a new one if not given.
+        read: gives the planes of each file in order, or why there are none.
     """
     found = Found() if found is None else found
     groups: dict[str, dict[str, Plane]] = defaultdict(dict)
-    for path in paths:
-        try:
-            for plane in planes_of(path):
-                groups[plane.series].setdefault(plane.uid, plane)  # copies have the same UID
-        except NoPicture:
+    for planes in read(files):
+        if isinstance(planes, NoPicture):
             found.left_out["without a slice"] += 1
-        except FrameError as error:
-            found.refused.append(error)
+        elif isinstance(planes, FrameError):
+            found.refused.append(planes)
+        else:
+            for plane in planes:
+                groups[plane.series].setdefault(plane.uid, plane)  # copies have the same UID
 
     names: Counter[str] = Counter()
     for group in groups.values():
@@ -96,35 +118,47 @@ def find_series(paths: Iterable[Path], found: Found | None = None) -> Found:
                 found.refused.append(result)
             else:
                 found.series.append(result)
-    found.series.sort(key=lambda series: (series.planes[0].path, series.name))
+    found.series.sort(key=lambda series: (str(series.planes[0].place), series.name))
     return found
 
 
-def read_series(series: Series, decode: Callable[[Plane], Values] | None = None) -> Volume:
+def read_series(series: Series, read: ReadValues = read_values) -> Volume:
     """Decode the frames of a series into a volume, without any window.
 
     Args:
         series: one of ``find_series``.
-        decode: gives the values of a frame, float32 [H, W], NaN where it is padded.
+        read: gives the values of frames of files in order, float32 [H, W], NaN where padded.
 
     Raises:
         FrameError: a frame cannot be decoded.
     """
+    # where each frame goes
     shape = (len(series.planes), *series.planes[0].size)
     layout = layout_of(series.grid.steps)
     assert layout is not None
     values = np.empty([shape[axis] for axis in layout.axes], np.float32)
     frames = layout.turn_back(values)
+    of_files: dict[File, list[int]] = defaultdict(list)
+    for index, plane in enumerate(series.planes):
+        of_files[plane.place].append(index)
+    order = [index for indices in of_files.values() for index in indices]
+
+    # the frames, file by file
+    wanted = [
+        (file, [series.planes[index].number for index in indices])
+        for file, indices in of_files.items()
+    ]
     padded = False
-    for frame, plane in zip(frames, series.planes, strict=True):
-        decoded = (decode or values_of)(plane)
-        if decoded.shape != frame.shape:
-            raise FrameError(f"{plane.path} has another size than its header says")
-        frame[:] = decoded
+    for index, decoded in zip(order, read(wanted), strict=True):
+        if decoded.shape != shape[1:]:
+            raise FrameError(f"{series.planes[index].place} has changed since its header was read")
+        frames[index] = decoded
         padded = padded or bool(np.isnan(decoded).any())
+
+    # and what is known of them
     places = [Place(series.name, number) for number in range(len(values))]
     if layout.axes[0] == 0:
-        places = [Place(str(plane.path), plane.uid) for plane in series.planes]
+        places = [Place(str(plane.place), plane.uid) for plane in series.planes]
         places = places[::-1] if layout.reversed[0] else places
     grid = layout.grid(series.grid, shape)
     between, rows, columns = (float(f"{length:.6g}") for length in grid.spacing)
@@ -134,9 +168,10 @@ def read_series(series: Series, decode: Callable[[Plane], Values] | None = None)
 
 def _name(planes: list[Plane]) -> str:
     """What a series is called: its file, or its folder with its number and description."""
-    if all(plane.path == planes[0].path for plane in planes):
-        return str(planes[0].path)
-    return f"{planes[0].path.parent}, series {planes[0].label}".removesuffix(" ")
+    if all(plane.place == planes[0].place for plane in planes):
+        return str(planes[0].place)
+    folder = Path(str(planes[0].place)).parent
+    return f"{folder}, series {planes[0].label}".removesuffix(" ")
 
 
 def _volumes(name: str, planes: list[Plane]) -> Iterator[Series | FrameError]:
@@ -220,7 +255,7 @@ def _parts(name: str, planes: list[Plane]) -> Iterator[tuple[str, list[Plane]]]:
     first = int(ends[np.diff(ends, prepend=-1).argmax()])
     raise FrameError(
         f"{name} has slices at the same place, and nothing tells them apart: "
-        f"{planes[first - 1].path} and {planes[first].path}"
+        f"{planes[first - 1].place} and {planes[first].place}"
     )
 
 
@@ -250,7 +285,7 @@ def _grid(name: str, planes: list[Plane]) -> Grid:
     if abs(distances[odd] - step) > _UNEVEN * step:
         raise FrameError(
             f"{name} has a gap: its slices are {step:.3g} mm apart, and {distances[odd]:.3g} mm "
-            f"between {planes[odd].path} and {planes[odd + 1].path}"
+            f"between {planes[odd].place} and {planes[odd + 1].place}"
         )
 
     # one behind the other

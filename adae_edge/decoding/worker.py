@@ -52,6 +52,7 @@ def _tasks() -> dict[str, Callable[..., Iterator[Item]]]:
     from adae_edge.decoding.archives import list_archive, open_member
     from adae_edge.decoding.dicom import decode_dicom
     from adae_edge.decoding.dicomdir import list_dicomdir
+    from adae_edge.decoding.planes import as_json, planes_of, values_of
 
     def frames(place: str, member: str | None, window: list[float] | None) -> Iterator[Item]:
         shown = Window(*window) if window else None
@@ -59,6 +60,13 @@ def _tasks() -> dict[str, Callable[..., Iterator[Item]]]:
             return decode_dicom(Path(place), shown)
         inside = Member(Path(place), member)
         return decode_dicom(open_member(inside), shown, str(inside))
+
+    def planes(place: str, member: str | None) -> Iterator[Item]:
+        for plane in planes_of(_file(place, member)):
+            yield as_json(plane), None
+
+    def values(place: str, member: str | None, numbers: list[int]) -> Iterator[Item]:
+        yield from zip(numbers, values_of(_file(place, member), numbers), strict=True)
 
     def files(place: str) -> Iterator[Item]:
         path = Path(place)
@@ -70,7 +78,11 @@ def _tasks() -> dict[str, Callable[..., Iterator[Item]]]:
         for sentence in listing.unreadable:
             yield ["unreadable", sentence], None
 
-    return {"frames": frames, "files": files}
+    return {"frames": frames, "planes": planes, "values": values, "files": files}
+
+
+def _file(place: str, member: str | None) -> Path | Member:
+    return Path(place) if member is None else Member(Path(place), member)
 
 
 def _limit_memory() -> None:

@@ -15,11 +15,11 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,7 @@ _SLOW = {
     "SIGALRM": f"a frame does not come within {WAITING_S:g} s",
 }
 
+_Item = TypeVar("_Item")
 Answer: TypeAlias = Iterator[tuple[str, NDArray[np.uint8] | FrameError]]
 
 
@@ -88,9 +89,37 @@ class Workers:
             As ``decode_dicom`` and ``open_member``.
             DeviceError: the system gives no more processes.
         """
-        archive, member = place if isinstance(place, Member) else (place, None)
-        request = {"task": "frames", "place": str(archive), "member": member, "window": window}
-        return self._ask(str(place), request)
+        return self._ask(str(place), {"task": "frames", **_where(place), "window": window})
+
+    def planes(self, place: Path | Member) -> Iterator[Any]:
+        """Ask for what the frames of a DICOM file say of themselves, as ``planes_of`` gives it."""
+        return self._ask(str(place), {"task": "planes", **_where(place)})
+
+    def values(self, place: Path | Member, numbers: list[int]) -> Iterator[Any]:
+        """Ask for the values of frames of a DICOM file, as ``values_of`` gives them."""
+        return self._ask(str(place), {"task": "values", **_where(place), "numbers": numbers})
+
+    def ahead(
+        self, items: Iterable[_Item], ask: Callable[[_Item], Iterator[Any]]
+    ) -> Iterator[tuple[_Item, Iterator[Any]]]:
+        """Ask for each item, some before the answers of those before them are read.
+
+        What is left of the answers is read at the end, so that the processes can go on.
+        """
+        asked: deque[tuple[_Item, Iterator[Any]]] = deque()
+        try:
+            for item in items:
+                while asked and not self.has_room:
+                    yield asked[0]
+                    asked.popleft()
+                asked.append((item, ask(item)))
+            while asked:
+                yield asked[0]
+                asked.popleft()
+        finally:
+            for _, answer in asked:
+                with contextlib.suppress(FrameError):
+                    deque(answer, maxlen=0)
 
     def list_files(self, path: Path) -> Listing[Path | Member]:
         """The files that a ZIP archive holds, or a DICOMDIR names.
@@ -139,6 +168,11 @@ class Workers:
         for worker in self._workers:
             worker.end()
         self._workers.clear()
+
+
+def _where(place: Path | Member) -> dict[str, str | None]:
+    archive, member = place if isinstance(place, Member) else (place, None)
+    return {"place": str(archive), "member": member}
 
 
 class _DiedError(Exception):

@@ -234,9 +234,21 @@ def _describe_frames(contract: Contract) -> str:
     return f"{frames}, {sizes}{runs}"
 
 
+# What of a slice is looked at, by the contract's rule of what is object.
+_OBJECTS = {
+    "nonzero": "what is not background",
+    "mask": "the brain, by a mask",
+    "head": "the head with its skull",
+}
+
+
 def _describe_seen(contract: Contract) -> str:
     """What of a frame the network sees."""
     where, fitted, standardised = "the whole frame", "stretched", ""
+    if contract.object:
+        where = _OBJECTS[contract.object]
+    if contract.field_of_view:
+        where = f"{contract.field_of_view:g} x {contract.field_of_view:g} mm around {where}"
     if contract.region:
         where = f"region {tuple(contract.region)} of the frame"
     if contract.resize == "pad":

@@ -8,10 +8,15 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from adae_edge.decoding.folders import Listing
+from adae_edge.decoding.kinds import Member, is_archive, is_dicomdir
+from adae_edge.decoding.plane_workers import PlaneWorkers
 from adae_edge.decoding.rules import VOLUMES
 from adae_edge.decoding.scans import Scan, dicom_files, nifti_scans, series_scans
 from adae_edge.decoding.series import Found
-from adae_edge.errors import FrameError, NoPicture, UsageError
+from adae_edge.decoding.workers import Workers
+from adae_edge.errors import FrameError, NoPicture, SourceError, UsageError
+from adae_edge.machine import available_threads
 from adae_edge.runtime.frame import Event, Frame
 from adae_edge.runtime.sources.source import Source, Wanted, failure
 
@@ -24,7 +29,8 @@ class Volumes(Source):
     def __init__(self, place: str, wanted: Wanted) -> None:
         """
         Args:
-            place: path of a NIfTI volume or a DICOM file, or of a folder of them at any depth.
+            place: path of a NIfTI volume or a DICOM file, or of a folder of them at any depth; of a
+                ZIP archive or a DICOMDIR with DICOM files.
             wanted: the frames that the model takes, with the brain masks if there are any.
 
         Raises:
@@ -44,9 +50,13 @@ class Volumes(Source):
         if masks is not None and self._rule == "head":
             raise UsageError("this model looks at the whole head: leave out --brain-mask")
         self._scans = nifti_scans(path, masks, wanted.modality)
-        self._dicoms = dicom_files(path)
-        self.left_out: Counter[str] = Counter()
-        if not self._scans and not self._dicoms:
+        self._workers = Workers(wanted.jobs or available_threads())
+        try:
+            self._dicoms = self._find(path)
+        except FrameError as error:
+            raise SourceError(str(error)) from error
+        self.left_out: Counter[str] = self._dicoms.left_out
+        if not self._scans and not self._dicoms.files:
             raise UsageError(
                 f"{place} gives no NIfTI volumes and no DICOM series, and this model takes the "
                 "slices of volumes alone"
@@ -58,14 +68,37 @@ class Volumes(Source):
                 "--object head"
             )
 
+    def _find(self, path: Path) -> Listing[Path] | Listing[Path | Member]:
+        """The DICOM files at a place."""
+        if path.is_file() and (is_archive(path) or is_dicomdir(path)):
+            with Workers(1) as reader:
+                return reader.list_files(path)
+        return Listing(dicom_files(path))
+
     def __iter__(self) -> Iterator[Frame | Event]:
         """The slices of each scan, or why one cannot be read."""
+        for sentence in self._dicoms.unreadable:
+            yield failure(self._place, sentence)
         for scan in self._scans:
             yield from self._slices(scan)
-        found = Found()
-        for scan in series_scans(self._dicoms, self._masks, found) if self._dicoms else ():
+        if self._dicoms.files:
+            try:
+                yield from self._series()
+            finally:
+                self._workers.close()
+
+    def _series(self) -> Iterator[Frame | Event]:
+        """The slices of each DICOM series, and why others are no volumes."""
+        found, processes = Found(), PlaneWorkers(self._workers)
+        for scan in series_scans(
+            self._dicoms.files, self._masks, found, processes.planes, processes.values
+        ):
+            if self._stopping:
+                return
             yield from self._slices(scan)
         self.left_out += found.left_out
+        if self._stopping:
+            return
         alone = not self._scans and not found.series
         for error in found.refused:
             if isinstance(error, NoPicture) and not alone:
@@ -81,7 +114,8 @@ class Volumes(Source):
             slices = scan.slices(self._rule)
             field = slices.field(self._wanted.field_of_view)
         except FrameError as error:
-            yield failure(scan.name, error)
+            if not self._stopping:
+                yield failure(scan.name, error)
             return
         volume = slices.volume
         if scan.mask_beside and self._rule != "head":
@@ -103,6 +137,15 @@ class Volumes(Source):
                 about={"person": volume.person} if volume.person else {},
                 acquisition=volume.acquisition,
             )
+
+    def stop(self) -> None:
+        """Ask the source to end soon, and end what decodes for it."""
+        super().stop()
+        self._workers.stop()
+
+    def close(self) -> None:
+        """End the processes that decode."""
+        self._workers.close()
 
 
 SOURCE = Volumes

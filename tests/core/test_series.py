@@ -2,6 +2,7 @@
 
 import itertools
 import warnings
+import zipfile
 
 import nibabel
 import numpy as np
@@ -9,8 +10,12 @@ import pytest
 
 from adae_edge.decoding.nifti import read_volume
 from adae_edge.decoding.objects import slices_of
+from adae_edge.decoding.plane_workers import PlaneWorkers
 from adae_edge.decoding.series import find_series, read_series
+from adae_edge.decoding.workers import Workers
 from adae_edge.errors import FrameError, NoPicture
+from adae_edge.runtime.sources.source import Wanted
+from adae_edge.runtime.sources.volumes import Volumes
 from tests.support.series import turned, write_enhanced, write_series
 
 VALUES = np.random.default_rng(0).integers(-900, 900, (9, 10, 12))
@@ -311,3 +316,53 @@ def test_odd_uids_reach_neither_names_nor_messages(tmp_path, uid):
         write_series(tmp_path, turned(VALUES), changed=odd)
     volume = read_series(only_series(tmp_path))
     assert [place.id for place in volume.places] == [f"{number:04}.dcm" for number in range(12)]
+
+
+def test_other_processes_read_the_same(tmp_path):
+    image = turned(VALUES, "PIR")
+    write_series(tmp_path / "a", image, np.random.default_rng(3).permutation(image.shape[2]))
+    write_enhanced(tmp_path / "b" / "e.dcm", image)
+    files = files_in(tmp_path)
+    with Workers(2) as workers:
+        processes = PlaneWorkers(workers)
+        there = find_series(files, read=processes.planes).series
+        here = find_series(files).series
+        assert [series.name for series in there] == [series.name for series in here]
+        for one, other in zip(there, here, strict=True):
+            volume, expected = read_series(one, processes.values), read_series(other)
+            assert np.array_equal(volume.values, expected.values)
+            assert volume.places == expected.places
+            assert volume.acquisition == expected.acquisition
+            assert volume.grid.is_near(expected.grid, volume.values.shape)
+
+
+def test_a_damaged_slice_costs_its_series_and_no_other_one(tmp_path):
+    damaged = write_series(tmp_path / "a", turned(VALUES))
+    write_series(tmp_path / "b", turned(VALUES))
+    with Workers(2) as workers:
+        processes = PlaneWorkers(workers)
+        one, other = find_series(files_in(tmp_path), read=processes.planes).series
+        damaged[2].write_bytes(damaged[2].read_bytes()[:-50])
+        with pytest.raises(FrameError, match=f"{damaged[2]} cannot be decoded"):
+            read_series(one, processes.values)
+        volume = read_series(other, processes.values)
+        assert np.array_equal(volume.values, read_series(other).values)
+
+
+def test_a_series_of_an_archive_or_an_index_is_the_same(tmp_path):
+    paths = write_series(tmp_path / "series", turned(VALUES))
+    with zipfile.ZipFile(tmp_path / "cd.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in paths:
+            archive.write(path, f"IMAGES/{path.name}")
+        archive.writestr("README.TXT", "a viewer for Windows")
+    expected = list(Volumes(str(tmp_path / "series"), Wanted("modality", object="head")))
+    source = Volumes(str(tmp_path / "cd.zip"), Wanted("modality", object="head"))
+    frames = list(source)
+    assert len(frames) == len(expected) > 0
+    for frame, other in zip(frames, expected, strict=True):
+        assert np.array_equal(frame.pixels, other.pixels)
+        assert (frame.id, frame.mean, frame.std) == (other.id, other.mean, other.std)
+        assert frame.acquisition == other.acquisition
+        assert frame.about == other.about
+    assert frames[0].source.startswith(f"{tmp_path / 'cd.zip'}/IMAGES/")
+    assert source.left_out == {".txt": 1}

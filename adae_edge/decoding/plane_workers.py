@@ -1,0 +1,35 @@
+"""Slices of series, read by the processes that decode DICOM files for this one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from adae_edge.decoding.planes import File, Plane, from_json
+from adae_edge.decoding.volumes import Values
+from adae_edge.decoding.workers import Workers
+from adae_edge.errors import FrameError
+
+
+class PlaneWorkers:
+    """Reads planes and values as ``read_planes`` and ``read_values`` do, in other processes."""
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+
+    def planes(self, files: Iterable[File]) -> Iterator[list[Plane] | FrameError]:
+        """What the frames of each file say of themselves, or why it has none."""
+        for file, answer in self._workers.ahead(files, self._workers.planes):
+            try:
+                yield [from_json(file, fields) for fields, _ in answer]
+            except FrameError as error:
+                yield error
+
+    def values(self, wanted: Iterable[tuple[File, list[int]]]) -> Iterator[Values]:
+        """The values of frames of files by their numbers, in order.
+
+        Raises:
+            FrameError: a frame cannot be decoded.
+        """
+        for _, answer in self._workers.ahead(wanted, lambda one: self._workers.values(*one)):
+            for _, values in answer:
+                yield values
