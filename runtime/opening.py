@@ -124,6 +124,8 @@ def open_stream(
         if request.keeping.resume and any(source.live for source in sources):
             raise UsageError("--resume is for files and folders: frames of the others are all new")
         answering = [source for source in sources if source.answers]
+        if request.receiving and not answering:
+            raise UsageError("--spool is for dicom-scp://, and no source is one")
         receipts = opened.enter_context(Receipts(answering, stream.all_keep))
         sinks = []
         for name in request.sinks:

@@ -343,7 +343,7 @@ class _Server(AssociationServer):
             self.desk.spool.forget_incoming(child)
             if status:
                 late = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
-                what = "took too long" if late else "took too much memory, or damaged its process"
+                what = "took too long" if late else "took too much memory, or the disk is full"
                 tell(NOTE, f"{address} {what}: its association is ended")
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from adae_edge.errors import SinkError, SpoolFull, SpoolInUse, UsageError
 
-INCOMING, NEW, CLAIMED, DONE = "incoming", "new", "claimed", "done"
+STATES = INCOMING, NEW, CLAIMED, DONE = "incoming", "new", "claimed", "done"
 _LOCK = "lock"
 _PIECE = 2**20
 _DIGEST = 32  # letters of the bytes' digest in a name
@@ -61,8 +61,8 @@ class Received:
             SinkError: it cannot be written.
         """
         try:
-            for state in (INCOMING, NEW, CLAIMED, DONE):
-                (self.folder / state).mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self.folder, *map(self.folder.joinpath, STATES)):
+                folder.mkdir(mode=0o700, exist_ok=True)
             self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
             self._have_it()
             for left in (self.folder / INCOMING).iterdir():

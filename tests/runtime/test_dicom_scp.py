@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from pydicom.data import get_testdata_file
 from pydicom.uid import ImplicitVRLittleEndian
 
 from adae_edge.benchmarks.peers.processes import free_port
@@ -93,7 +94,7 @@ def _listens(port):
 
 
 def store(port, *files):
-    words = [peer("storescu"), "-aec", "ADAE", "127.0.0.1", port, *files]
+    words = [peer("storescu"), "-R", "-aec", "ADAE", "127.0.0.1", port, *files]
     subprocess.run([*map(str, words)], check=True, timeout=HANGS_S)
 
 
@@ -144,9 +145,11 @@ def test_what_cannot_be_scored_is_a_failure_and_is_done(tmp_path):
         (told,) = one.events("failure")
         assert told.startswith(f"dicom-scp://127.0.0.1:{one.port}/ADAE/")
         assert "spool" not in told
-        store(one.port, a_slice(tmp_path, 5))
-        wait_until(lambda: len(one.files("done")) == 2)
+        store(one.port, a_slice(tmp_path, 5), get_testdata_file("reportsi.dcm"))
+        wait_until(lambda: len(one.files("done")) == 3)
         assert [row["score"] for row in one.rows()] == [5]
+        assert len(one.events("failure")) == 1
+    assert "without a picture" in one.process.stderr_text
 
 
 def test_an_instance_under_another_ones_name_is_not_scored(tmp_path):
@@ -176,6 +179,14 @@ def test_a_port_in_use_is_one_sentence(tmp_path):
         done = subprocess.run(words, cwd=tmp_path, env=BUFFERED, capture_output=True, text=True)
         assert done.returncode == 1
         assert complaints(done) == ["spool is in use by another receiver"]
+
+
+def test_a_spool_for_nothing_is_refused(tmp_path, slices):
+    (tmp_path / "model.onnx").write_bytes(mean_model())
+    words = command("score", "model.onnx", slices[0], "--spool", "spool")
+    done = subprocess.run(words, cwd=tmp_path, env=BUFFERED, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert complaints(done) == ["--spool is for dicom-scp://, and no source is one"]
 
 
 @pytest.mark.parametrize(
