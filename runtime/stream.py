@@ -254,6 +254,10 @@ class Stream:
 
     def _results(self, items: Sequence[Item]) -> list[Delivered]:
         """Score the frames of a batch; what becomes of each item, in order."""
+        for place, (_, what) in enumerate(items):
+            if isinstance(what, Scorer):  # what lies behind it is scored by it
+                before = self._results(items[:place])
+                return [*before, *self._change_to(what), *self._results(items[place + 1 :])]
         frames = [what for _, what in items if isinstance(what, Frame)]
         outcomes = iter(self._score(frames))
         results: list[Delivered] = []
@@ -265,8 +269,6 @@ class Stream:
                 results.append(replace(what, opened=opened))
             elif isinstance(what, Ended):
                 results.append(what)
-            elif isinstance(what, Scorer):
-                results += self._change_to(what)
             else:
                 results += self._lost(opened, what)
         return results

@@ -9,7 +9,7 @@ from adae_edge.errors import UsageError
 from adae_edge.formats import modelfile
 from adae_edge.runtime import Scorer, Stream
 from adae_edge.runtime.intake import Intake
-from adae_edge.runtime.reloading import Reloader
+from adae_edge.runtime.reloading import NOWHERE, Reloader
 from tests.support.models import mean_model
 from tests.support.streams import Counted, Listed, Steps, frame
 
@@ -90,6 +90,30 @@ def test_a_model_that_is_refused_leaves_the_one_that_runs(reloading, data, says)
     assert event.kind == "model"
     assert event.detail.startswith("the model stays as it is: ")
     assert says in event.detail
+
+
+def test_frames_of_a_batch_behind_a_new_model_are_scored_by_it(tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(mean_model(1))
+    with Scorer(path, threads=1) as scorer:
+        stream = Stream(scorer, Listed(), max_latency=1.0)
+        path.write_bytes(mean_model(1, threshold=50.0, last="Sqrt"))
+        new, intake = scorer.again(), Intake(1.0)
+        camera, models = intake.lane(live=False), intake.lane(live=False)
+        intake.put(camera, 0, frame(0, 60))
+        intake.put(models, NOWHERE, new)
+        intake.put(camera, 0, frame(1, 60))
+        intake.end(camera)
+        intake.end(models)
+
+        items = intake.take()
+        first, event, second = stream._results(items)
+
+    assert [item.what for item in items][1] is new  # between two frames of one batch
+    assert (first.score, first.threshold, first.model) == (60, 100, scorer.model)
+    assert event.kind == "model"
+    assert second.score == pytest.approx(60**0.5)
+    assert (second.threshold, second.model) == (50, new.model)
 
 
 def test_no_frame_of_a_file_is_lost_while_models_change(tmp_path):
