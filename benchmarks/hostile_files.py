@@ -45,8 +45,8 @@ def write_sound(path: Path, **attributes: Any) -> None:
     _save(path, _slice(**attributes), ExplicitVRLittleEndian)
 
 
-def _slice(**attributes: Any) -> Dataset:
-    """A sound slice of 16-bit values."""
+def _slice(**attributes: Any) -> Any:
+    """A sound slice of 16-bit values, a data set."""
     data: Any = Dataset()
     data.SOPClassUID, data.SOPInstanceUID = MRImageStorage, "1.2.826.0.1.3680043.8.498.15"
     data.PatientID, data.StudyInstanceUID, data.SeriesInstanceUID = "1", "1.2.3", "1.2.3.4"
