@@ -37,8 +37,8 @@ def score(
             "files, whose other files are left out and counted; 'frames/*.png' in quotes; "
             "watch:DIR for a folder and what is added to it; dicom-scp://HOST:PORT/TITLE for what "
             "modalities send; - for a video on the standard input; "
-            "synthetic:// for made-up frames; or NIfTI volumes for a model of slices. Several are "
-            "scored by the one model."
+            "synthetic:// for made-up frames; or NIfTI volumes and DICOM series for a model of "
+            "slices. Several are scored by the one model."
         ),
     ],
     to: Annotated[

@@ -46,6 +46,8 @@ TELLING = {
 }
 # Direction cosines of one stack differ by less.
 TURNED = 0.01
+# No slice lies farther from the origin, and no pixel is larger, or smaller than a micron; in mm.
+_FAR, _LARGE = 1e5, 1e3
 _UID = re.compile(r"[0-9.]{1,64}")
 
 
@@ -168,8 +170,9 @@ def _plane(place: File, file: DicomFile, number: int) -> Plane:
         np.array([float(number) for number in numbers], np.float64)
         for numbers in (orientation, position, spacing)
     )
-    sound = axes.size == 6 and corner.size == 3 and sides.size == 2 and (sides > 0).all()
-    if not sound or not all(map(np.isfinite, (*axes, *corner, *sides))):
+    sound = axes.size == 6 and corner.size == 3 and sides.size == 2
+    sound = sound and bool((np.abs(axes) < 2).all() and (np.abs(corner) < _FAR).all())
+    if not sound or not ((sides > 1 / _LARGE) & (sides < _LARGE)).all():
         raise FrameError(f"{place} has a place in the patient that is none")
     axes = axes.reshape(2, 3)
     lengths = np.linalg.norm(axes, axis=1)

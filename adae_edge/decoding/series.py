@@ -23,6 +23,8 @@ MAX_VOXELS = 2**28  # 1 GiB as float32
 
 # Slices nearer than this are at one place, mm.
 _SAME_PLACE = 0.02
+# Slices are no farther apart, mm.
+_APART = 1e3
 # Distances of neighbours differ by less than this part of them.
 _UNEVEN = 0.05
 
@@ -282,6 +284,8 @@ def _grid(name: str, planes: list[Plane]) -> Grid:
     distances = np.diff(corners @ _normal(planes))
     step = float(np.median(distances))
     odd = int(np.abs(distances - step).argmax())
+    if step > _APART:
+        raise FrameError(f"{name} has slices that are {step:.3g} mm apart")
     if abs(distances[odd] - step) > _UNEVEN * step:
         raise FrameError(
             f"{name} has a gap: its slices are {step:.3g} mm apart, and {distances[odd]:.3g} mm "

@@ -288,11 +288,13 @@ def test_pictures_that_are_no_slices_are_left_out_and_counted(tmp_path, changed)
     ("name", "value"),
     [
         ("ImageOrientationPatient", ["1", "0", "0", "1", "0", "0"]),
-        ("ImageOrientationPatient", ["2", "0", "0", "0", "1", "0"]),
+        ("ImageOrientationPatient", ["1.5", "0", "0", "0", "1", "0"]),
         ("ImageOrientationPatient", ["1", "0", "0"]),
         ("ImagePositionPatient", ["1", "0"]),
         ("PixelSpacing", ["0", "1"]),
         ("PixelSpacing", ["-1", "1"]),
+        ("PixelSpacing", ["1e9", "1"]),
+        ("ImagePositionPatient", ["1e300", "0", "0"]),
     ],
 )
 def test_a_place_that_is_none_is_refused(tmp_path, name, value):
