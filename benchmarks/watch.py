@@ -182,8 +182,8 @@ def verdicts(
 ) -> list[Verdict]:
     """What is wrong with a run, by what was seen of it.
 
-    Each cause is named once: what a quota or too many threads explain is not called disturbed, and
-    what any of them explains is not called unstable.
+    Each cause is named once. The time for which a quota held the process is not called disturbed,
+    nor is any waiting of too many threads for each other. What something explains is not unstable.
 
     Args:
         conditions: what the watch saw.
@@ -201,8 +201,9 @@ def verdicts(
                 f"give --threads, --streams and --processes whose product is at most {cpus}",
             )
         )
+    oversubscribed = bool(found)
     found += _throttled(conditions)
-    if not found:
+    if not oversubscribed:
         found += _disturbed(conditions)
     if not found and runs >= PARTS * _CALLS_A_PART and (apart := spread(parts)) > MOST_SPREAD:
         found.append(
@@ -268,11 +269,12 @@ def _disturbed(conditions: Conditions) -> list[Verdict]:
                 "measure when the host is quiet",
             )
         ]
-    if conditions.waiting is not None and conditions.waiting > MOST_WAITING:
+    waiting = (conditions.waiting or 0.0) - conditions.throttled
+    if waiting > MOST_WAITING:
         return [
             Verdict(
                 "disturbed",
-                f"a thread waited for a CPU {conditions.waiting:.1%} of the time, and "
+                f"a thread waited for a CPU {waiting:.1%} of the time, and "
                 f"{MOST_WAITING:.0%} is the limit",
                 "stop what else runs, or measure again when it is done",
             )

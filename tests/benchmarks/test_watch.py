@@ -46,6 +46,7 @@ def test_each_cause_has_its_own_verdict_and_no_other():
     assert names(stolen=0.03, waiting=0.03) == ["disturbed"]
     assert names(throttled_periods=1) == ["throttled"]
     assert names(throttled_periods=9, throttled=0.4, waiting=0.4, parts=uneven) == ["throttled"]
+    assert names(throttled_periods=1, throttled=0.03, waiting=0.4) == ["throttled", "disturbed"]
     assert names(clock_mhz=[3000.0, 2840.0]) == ["throttled"]
     assert names(threads=3, waiting=0.4, parts=uneven) == ["oversubscribed"]
     assert names(parts=uneven) == ["unstable"]
@@ -153,12 +154,14 @@ def test_a_quota_that_is_reached_is_named():
     group = Path("/sys/fs/cgroup/cpu") / f"adae-edge-test-{os.getpid()}"
     try:
         group.mkdir()
-        (group / "cpu.cfs_quota_us").write_text("30000")
+        (group / "cpu.cfs_quota_us").write_text("5000")
     except OSError:
         pytest.skip("quotas of cgroups cannot be set here")
     try:
         seen = seen_by_work(lambda: (group / "cgroup.procs").write_text(str(os.getpid())))
     finally:
         group.rmdir()
-    assert seen.throttled_periods > 2
-    assert [verdict.name for verdict in verdicts(seen, 1000, STEADY, 1, 1)] == ["throttled"]
+    assert seen.throttled_periods > 0
+    told = [verdict.name for verdict in verdicts(seen, 1000, STEADY, 1, 1)]
+    assert told[0] == "throttled"
+    assert set(told) <= {"throttled", "disturbed"}  # by what else runs on this machine
