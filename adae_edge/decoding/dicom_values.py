@@ -107,7 +107,21 @@ def modality_values(
     Raises:
         Refused: a number of the header is refused.
     """
-    modality = _modality(data, little_endian)
+    modality, width = _modality(data, little_endian), pixels.dtype.itemsize
+    if width > _TABLE_BYTES:
+        return _values(modality, pixels)
+    native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    return _table_of_values(modality, width).take(native.view(f"u{width}"))
+
+
+@functools.lru_cache(maxsize=16)
+def _table_of_values(modality: _Modality, width: int) -> NDArray[np.float32]:
+    """What each stored value of so many bytes becomes, float32 [256 or 65536]."""
+    return _values(modality, np.arange(256**width, dtype=f"u{width}"))
+
+
+def _values(modality: _Modality, pixels: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Stored values of any shape in modality units, float32, NaN where there is padding."""
     values = _in_units(modality, pixels).values.astype(np.float32)
     padded = _padded(modality, pixels)
     if padded is not None:
