@@ -160,14 +160,16 @@ def under_systemd(folder: Path) -> dict[str, Any]:
     """
     _write_files(folder)
     with machine(folder) as guest:
+        # systemd with the unit, and a reader
         service = _Service(guest)
         unit = _CHECKOUT / "deploy" / "adae-edge.service"
         names = {"unit": unit, "folder": folder, "targets": _TARGETS}
         names["places"] = shlex.join(_places())
         service.run(_BOOT.format(state=_STATE, pipe=_PIPE, **names))
         reader = f"(setsid sh -c 'echo $$ > /run/reader; exec cat {_PIPE}' > /dev/null 2>&1 &)"
-
         service.run(reader)
+
+        # start, and what is shown then
         service.step("start", "start --no-block adae-edge", _is_running)
         first = service.show()["MainPID"]
         service.run(f"cp {folder}/first/* {_STATE}/incoming")
@@ -177,9 +179,12 @@ def under_systemd(folder: Path) -> dict[str, Any]:
         shown += service.systemctl("show adae-edge")
         files = service.run(f"ls {_STATE}")
 
+        # reload, and a reader that stops reading
         service.step("reload", "reload --no-block adae-edge", _is_running)
         service.run("kill -STOP $(cat /run/reader)")
         service.step("hang", "show", _was_restarted)
+
+        # systemd starts it again, and stops it
         service.run("kill -CONT $(cat /run/reader)")
         service.run(reader)
         service.step("start again", "show", _is_running)

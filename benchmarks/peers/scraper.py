@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,12 +28,12 @@ class Scraper:
 
     def ask(self, query: str) -> float | None:
         """The first value that a query gives now, or None where it gives none."""
-        url = (
-            f"http://127.0.0.1:{self.port}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
-        )
+        path = f"/api/v1/query?{urllib.parse.urlencode({'query': query})}"
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
-                found = json.load(answer)["data"]["result"]
+            with contextlib.closing(connection):
+                connection.request("GET", path)
+                found = json.load(connection.getresponse())["data"]["result"]
         except OSError:
             return None
         return float(found[0]["value"][1]) if found else None
