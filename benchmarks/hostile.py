@@ -9,19 +9,20 @@ With ``--mutations`` sound files of pydicom's, compressed in every way, are dama
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.data import get_testdata_files
 
 from adae_edge.benchmarks.hostile_files import write_all, write_sound
 from adae_edge.benchmarks.mutations import mutated
@@ -175,10 +176,16 @@ def _damaged(count: int, seed: int) -> dict[str, Any]:
 def _sound_files(pool: Workers) -> list[Path]:
     """Files of pydicom's with compressed pixels that are decoded, and are not large."""
     sound = []
-    for path in sorted(map(Path, get_testdata_files("*.dcm"))):
+    package = importlib.util.find_spec("data_store")  # pydicom-data, which has more of them
+    places = [Path(pydicom.__file__).parent / "data" / "test_files"]
+    if package is not None:
+        places += [Path(place, "data") for place in package.submodule_search_locations or ()]
+    for path in sorted(path for place in places for path in place.glob("*.dcm")):
         if path.stat().st_size > _LARGEST:
             continue
-        head = pydicom.dcmread(path, force=True, stop_before_pixels=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            head = pydicom.dcmread(path, force=True, stop_before_pixels=True)
         syntax = head.get("file_meta", {}).get("TransferSyntaxUID")
         if syntax is None or not syntax.is_transfer_syntax or not syntax.is_compressed:
             continue

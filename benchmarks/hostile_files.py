@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +36,9 @@ def write_all(folder: Path) -> dict[str, Path]:
     for number, (what, (name, write)) in enumerate(_INPUTS.items()):
         place = folder / f"{number:02}" / name
         place.parent.mkdir()
-        write(place)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom has doubts about them, too
+            write(place)
         written[what] = place
     return written
 
