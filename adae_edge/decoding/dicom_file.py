@@ -32,7 +32,7 @@ from adae_edge.decoding.dicom_bytes import (
 )
 from adae_edge.decoding.dicom_pixels import GREY, Layout, colour, native, palette, unpacked
 from adae_edge.decoding.dicom_values import grey, modality_values
-from adae_edge.errors import FrameError, NoPicture
+from adae_edge.errors import FrameError, NoPicture, printable
 from adae_edge.extras import needs
 from adae_edge.interface import check_size
 
@@ -157,7 +157,7 @@ class DicomFile:
         with _refusing(self.name, "its pixels are damaged"):
             data, pixels = self.header, self._stored(number)
             if self.grey:
-                return grey(self.attributes(number), pixels, window, self._little_endian)
+                return grey(self._layout, self.attributes(number), pixels, window)
             if self._layout.photometric != "PALETTE COLOR":
                 return colour(data, pixels)
             if "SegmentedRedPaletteColorLookupTableData" in data:
@@ -179,7 +179,7 @@ class DicomFile:
             if not self.grey:
                 raise Refused("it has colours, and no values")
             pixels = self._stored(number)
-            return modality_values(self.attributes(number), pixels, self._little_endian)
+            return modality_values(self._layout, self.attributes(number), pixels)
 
     def attributes(self, number: int) -> Dataset:
         """The attributes that hold for one frame: the header's, and those of its own.
@@ -297,7 +297,8 @@ def _refusing(name: str, damage: str) -> Iterator[None]:
         try:
             yield
         except Refused as error:
-            raise FrameError(f"{name} cannot be decoded as DICOM: {error}") from error
+            reason = printable(str(error))  # it may quote the file
+            raise FrameError(f"{name} cannot be decoded as DICOM: {reason}") from error
         except FrameError:
             raise
         except OSError as error:

@@ -25,6 +25,16 @@ _NEEDED = (
     "PixelRepresentation",
     "PhotometricInterpretation",
 )
+# Where the numbers among them stand; all are US.
+_TAGS = {
+    "SamplesPerPixel": 0x00280002,
+    "Rows": 0x00280010,
+    "Columns": 0x00280011,
+    "BitsAllocated": 0x00280100,
+    "BitsStored": 0x00280101,
+    "HighBit": 0x00280102,
+    "PixelRepresentation": 0x00280103,
+}
 _RLE_HEADER = 64  # bytes: the number of segments, and where each begins
 
 _Stored = NDArray[np.generic]
@@ -80,7 +90,7 @@ class Layout(NamedTuple):
             Refused: it does, with the reason.
         """
         # what has to be there
-        found = {keyword: data.get(keyword) for keyword in _NEEDED}
+        found = {keyword: _read(data, keyword, little_endian) for keyword in _NEEDED}
         for keyword, value in found.items():
             if value is None:
                 raise Refused(f"its header has no {keyword}")
@@ -88,7 +98,8 @@ class Layout(NamedTuple):
         rows, columns, samples, allocated, stored, sign = map(int, found.values())
 
         # bits
-        high = int(data.get("HighBit", stored - 1))
+        high = _read(data, "HighBit", little_endian)
+        high = stored - 1 if high is None else int(high)
         if not 1 <= stored <= allocated <= 32 or allocated not in (1, 8, 16, 32):
             raise Refused(f"it has {stored} bits stored of {allocated}")
         if high != stored - 1:
@@ -120,6 +131,19 @@ class Layout(NamedTuple):
             little_endian=little_endian,
             words=vr == b"OW",
         )
+
+
+def _read(data: Any, keyword: str, little_endian: bool) -> Any:
+    """The value of an element, or None; a plain number without what pydicom makes of it first.
+
+    Converting and validating seven numbers takes pydicom longer than decoding a frame takes.
+    """
+    tag = _TAGS.get(keyword)
+    if tag is not None and tag in data:
+        element = data.get_item(tag)
+        if element.is_raw and element.VR in (None, "US") and element.length == 2:
+            return int.from_bytes(element.value, "little" if little_endian else "big")
+    return data.get(keyword)
 
 
 def native(file: BinaryIO, start: int, number: int, layout: Layout) -> _Stored:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from adae_edge.contract import Window
 from adae_edge.decoding.dicom_bytes import Refused
+from adae_edge.decoding.dicom_pixels import Layout
 
 _TABLE_BYTES = 2  # of the widest values that have a table
 
@@ -70,7 +71,7 @@ class _Shown(NamedTuple):
 
 
 def grey(
-    data: Any, pixels: NDArray[np.generic], window: Window | None, little_endian: bool
+    layout: Layout, data: Any, pixels: NDArray[np.generic], window: Window | None
 ) -> NDArray[np.uint8]:
     """Turn stored values [H, W] into a picture uint8 [H, W, 1], by modality and VOI transformation.
 
@@ -78,15 +79,15 @@ def grey(
     down, and indices beyond 255 into a VOI LUT of 8 bits wrap around. Padding becomes black.
 
     Args:
+        layout: of the file's frames.
         data: the attributes that hold for the frame.
         pixels: as they are stored.
         window: in place of the file's own, in modality units.
-        little_endian: the order of bytes in the file.
 
     Raises:
         Refused: a number of the header is refused.
     """
-    modality, shown = _modality(data, little_endian), _shown(data, window, little_endian)
+    modality, shown = _modality(layout, data), _shown(layout, data, window)
     if pixels.dtype.itemsize > _TABLE_BYTES:
         return _picture(modality, shown, pixels)[:, :, None]
     table = _table(modality, shown, pixels.dtype.itemsize)
@@ -94,20 +95,18 @@ def grey(
     return table.take(native.view(f"u{pixels.dtype.itemsize}"))[:, :, None]
 
 
-def modality_values(
-    data: Any, pixels: NDArray[np.generic], little_endian: bool
-) -> NDArray[np.float32]:
+def modality_values(layout: Layout, data: Any, pixels: NDArray[np.generic]) -> NDArray[np.float32]:
     """Turn stored values [H, W] into modality units, float32 [H, W], NaN where there is padding.
 
     Args:
+        layout: of the file's frames.
         data: the attributes that hold for the frame.
         pixels: as they are stored.
-        little_endian: the order of bytes in the file.
 
     Raises:
         Refused: a number of the header is refused.
     """
-    modality, width = _modality(data, little_endian), pixels.dtype.itemsize
+    modality, width = _modality(layout, data), pixels.dtype.itemsize
     if width > _TABLE_BYTES:
         return _values(modality, pixels)
     native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
@@ -153,12 +152,11 @@ def _picture(modality: _Modality, shown: _Shown, pixels: NDArray[np.generic]) ->
     return np.asarray(picture)
 
 
-def _modality(data: Any, little_endian: bool) -> _Modality:
+def _modality(layout: Layout, data: Any) -> _Modality:
     """What a header says of stored values."""
-    bits, signed = int(data.BitsStored), int(data.PixelRepresentation) == 1
     rescale: _Lut | tuple[float, float] | None = None
     if data.get("ModalityLUTSequence"):
-        rescale = _lut(data.ModalityLUTSequence[0], little_endian, "modality")
+        rescale = _lut(data.ModalityLUTSequence[0], layout.little_endian, "modality")
     elif data.get("RescaleSlope") is not None and data.get("RescaleIntercept") is not None:
         rescale = _number(data, "RescaleSlope"), _number(data, "RescaleIntercept")
     padding = None
@@ -166,21 +164,21 @@ def _modality(data: Any, little_endian: bool) -> _Modality:
         value = int(data.PixelPaddingValue)
         limit = data.get("PixelPaddingRangeLimit")
         padding = value, value if limit is None else int(limit)
-    return _Modality(bits, signed, padding, rescale)
+    return _Modality(layout.stored, layout.signed, padding, rescale)
 
 
-def _shown(data: Any, window: Window | None, little_endian: bool) -> _Shown:
+def _shown(layout: Layout, data: Any, window: Window | None) -> _Shown:
     """What a header says of values in modality units; a window that is given comes first."""
     voi: _Lut | tuple[Window, str] | None = None
     if window is not None:
         voi = window, "LINEAR"
     elif data.get("VOILUTSequence"):
-        voi = _lut(data.VOILUTSequence[0], little_endian, "VOI")
+        voi = _lut(data.VOILUTSequence[0], layout.little_endian, "VOI")
     elif data.get("WindowWidth") is not None and data.get("WindowCenter") is not None:
         own = Window(_number(data, "WindowCenter"), _number(data, "WindowWidth"))
         voi = own, str(data.get("VOILUTFunction") or "LINEAR")
     else:
-        bits = int(data.BitsStored)
+        bits = layout.stored
         if data.get("ModalityLUTSequence"):
             bits = int(data.ModalityLUTSequence[0].LUTDescriptor[2])
         if bits > 8:
@@ -188,7 +186,7 @@ def _shown(data: Any, window: Window | None, little_endian: bool) -> _Shown:
                 "it has no VOI window, so which values are black and white is unknown: "
                 "--window says it"
             )
-    return _Shown(voi, data.PhotometricInterpretation == "MONOCHROME1")
+    return _Shown(voi, layout.photometric == "MONOCHROME1")
 
 
 def _in_units(modality: _Modality, pixels: NDArray[np.generic]) -> _Range:

@@ -266,3 +266,14 @@ def test_values_are_in_modality_units(tmp_path):
     path = write_slice(tmp_path / "b.dcm", colours, PhotometricInterpretation="RGB")
     with pytest.raises(FrameError, match="it has colours, and no values"):
         open_dicom(path).values(0)
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROM\n2", "\x1b[31mRGB"])
+def test_a_sentence_that_quotes_the_file_can_be_printed(photometric, tmp_path):
+    path = write_slice(tmp_path / "a.dcm", GREYS)
+    content = path.read_bytes()
+    assert content.count(b"MONOCHROME2 ") == 1
+    path.write_bytes(content.replace(b"MONOCHROME2 ", photometric.encode().ljust(12)))
+    sentence = refusal(path)
+    assert "its colours are" in sentence
+    assert sentence.isprintable()
