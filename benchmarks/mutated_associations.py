@@ -2,15 +2,17 @@
 
     python -m adae_edge.benchmarks.mutated_associations OUT [--count 10000] [--seed 0]
 
-What dcmtk's echoscu and storescu send is recorded on its way. Each damaged copy is sent whole, and
-the connection's own half is closed. Then the association has to end, C-ECHO is to be answered, and
-nothing may be left behind. OUT gets the table, and each damaged association that shows a fault.
+What dcmtk's echoscu and storescu send is recorded on its way. In each copy one of the parts between
+two answers is damaged. The parts are sent with a wait for an answer behind each, and then the own
+half of the connection is closed. The association has to end, C-ECHO to be answered, and nothing may
+be left behind. OUT gets the table, and each damaged association that shows a fault.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import select
 import socket
 import subprocess
 import sys
@@ -35,6 +37,7 @@ from adae_edge.runtime.dicom.messages import Settings
 
 _TOGETHER = 4
 _ECHO_S = 2.0
+_ANSWER_S = 0.3  # to a part; a damaged one may get none
 _LOOK_S = 0.02
 FAULTS = ("hang", "late echo", "traceback", "death", "left behind")
 
@@ -71,10 +74,12 @@ def run(out: Path, count: int, seed: int) -> dict[str, Any]:
 
             def send(number: int) -> None:
                 random = np.random.default_rng((seed, number))
-                data, _ = mutated(sound[number % len(sound)], random)
-                if fault := _send(port, data):
+                parts = list(sound[number % len(sound)])
+                place = int(random.integers(len(parts)))
+                parts[place], _ = mutated(parts[place], random)
+                if fault := _send(port, parts):
                     found[fault] += 1
-                    (out / f"association-{seed}-{number}").write_bytes(data)
+                    (out / f"association-{seed}-{number}").write_bytes(b"".join(parts))
                 if number % 20 == 0 and not _echo(port, sound[0]):
                     found["late echo"] += 1
 
@@ -106,39 +111,44 @@ def _receiving(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
             process.stdin.close()
 
 
-def _recorded(port: int, words: list[str], files: list[Path]) -> bytes:
-    """What a program sends to the receiver."""
-    sent = bytearray()
+def _recorded(port: int, words: list[str], files: list[Path]) -> list[bytes]:
+    """What a program sends to the receiver, in the parts between answers."""
+    sent = [bytearray()]
     with socket.create_server(("127.0.0.1", 0)) as listener:
         place = ["127.0.0.1", str(listener.getsockname()[1])]
         command = [program(words[0]), *words[1:], *place, *map(str, files)]
         with subprocess.Popen(command) as process:  # noqa: S603
             here, _ = listener.accept()
             with here, socket.create_connection(("127.0.0.1", port)) as there:
-                back = threading.Thread(target=_pass_on, args=(there, here))
+                back = threading.Thread(target=_pass_on, args=(there, here, sent))
                 back.start()
                 while piece := here.recv(2**16):
-                    sent += piece
+                    sent[-1] += piece
                     there.sendall(piece)
                 there.shutdown(socket.SHUT_WR)
                 back.join()
             if process.wait():
                 raise RuntimeError(f"{words[0]} failed")
-    return bytes(sent)
+    return [bytes(part) for part in sent if part]
 
 
-def _pass_on(source: socket.socket, to: socket.socket) -> None:
+def _pass_on(source: socket.socket, to: socket.socket, sent: list[bytearray]) -> None:
+    """Pass answers on; what is sent after one is another part."""
     with suppress(OSError):
         while piece := source.recv(2**16):
+            sent.append(bytearray())
             to.sendall(piece)
 
 
-def _send(port: int, data: bytes) -> str:
+def _send(port: int, parts: list[bytes]) -> str:
     """Send an association; the fault that it shows, or ""."""
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.settimeout(LONGEST_S)
         try:
-            connection.sendall(data)
+            for part in parts:
+                connection.sendall(part)
+                if select.select([connection], [], [], _ANSWER_S)[0] and not connection.recv(2**16):
+                    return ""
             connection.shutdown(socket.SHUT_WR)
             while connection.recv(2**16):
                 pass
@@ -149,26 +159,19 @@ def _send(port: int, data: bytes) -> str:
     return ""
 
 
-def _echo(port: int, sound: bytes) -> bool:
+def _echo(port: int, sound: list[bytes]) -> bool:
     """Whether C-ECHO is answered in time: request, command and release get an answer each."""
     deadline = time.monotonic() + _ECHO_S
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.settimeout(_ECHO_S)
         kinds = []
         try:
-            for pdu in _pdus(sound):
-                connection.sendall(pdu)
+            for part in sound:
+                connection.sendall(part)
                 kinds.append(connection.recv(2**16)[:1])
         except OSError:
             return False
     return kinds == [b"\2", b"\4", b"\6"] and time.monotonic() < deadline
-
-
-def _pdus(sound: bytes) -> Iterator[bytes]:
-    while sound:
-        end = 6 + int.from_bytes(sound[2:6], "big")
-        yield sound[:end]
-        sound = sound[end:]
 
 
 class _Peak:
@@ -210,7 +213,7 @@ def _page(figures: dict[str, Any]) -> str:
             "",
             f"{figures['associations']} damaged copies of what echoscu and storescu sent, four at "
             f"a time. A hang is longer than {LONGEST_S:g} s, a late echo longer than {_ECHO_S:g} "
-            f"s. {figures['kept']} different instances were received whole.",
+            f"s. {figures['kept']} different instances were kept.",
             "",
             f"| {' | '.join(FAULTS)} | most memory of a process |",
             f"|{'---:|' * (len(FAULTS) + 1)}",
