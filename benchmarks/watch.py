@@ -108,14 +108,16 @@ class Watch:
         waits = [ended - self._waited.get(thread, 0.0) for thread, ended in self._latest.items()]
         quota = self._most_throttled()
         pressure, ticks = self._pressure_s(), self._cpu_ticks()
-        known = pressure is not None and self._pressure is not None
+        pressed = None
+        if pressure is not None and self._pressure is not None:
+            pressed = (pressure - self._pressure) / seconds
         return Conditions(
             seconds=seconds,
             waiting=max(waits) / seconds if waits else None,
             periods=quota.periods,
             throttled_periods=quota.throttled_periods,
             throttled=quota.throttled_s / seconds,
-            pressure=(pressure - self._pressure) / seconds if known else None,  # type: ignore[operator]
+            pressure=pressed,
             stolen=_stolen(self._ticks, ticks),
             clock_mhz=[self._clock, clock_mhz(self._root)],
             temperature_c=[self._temperature, temperature_c(self._root)],
