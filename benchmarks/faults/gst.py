@@ -20,6 +20,7 @@ from adae_edge.benchmarks.faults.watching import BACK_S, STARTS_S, wait_to_notic
 from adae_edge.benchmarks.peers import numbers
 from adae_edge.benchmarks.peers.processes import ARAVIS, MissingPeer, Peer, peer, program
 from adae_edge.runtime import Frame
+from adae_edge.runtime.sources.live import PATIENCE_S
 from adae_edge.runtime.sources.registry import open_source
 
 _FRAMES = 600
@@ -134,7 +135,7 @@ def _genicam(lost: int = 0) -> Iterator[Peer]:
 def nothing_whole(lab: Lab) -> Seen:
     """No picture comes whole, so that none is scored, and it is told."""
     with _genicam(50), lab.score(_GENICAM) as run:
-        seconds, said = wait_to_notice(run, STARTS_S)
+        seconds, said = wait_to_notice(run, STARTS_S + PATIENCE_S)
         time.sleep(3)
         expect(run.end() == 0, f"it ended badly: {run.last_words}")
     return Seen(f"told after {seconds:.1f} s, start included: {said}", false=len(run.rows()))
