@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from PIL import Image
 
-from adae_edge.contract import SCORES, Contract
+from adae_edge.contract import SCHEMA, SCORES, Contract
 from adae_edge.errors import ModelFileError, UsageError
 from adae_edge.formats import inspection, modelfile, onnxgraph, protobuf
 from adae_edge.runtime.scorer import Scorer
@@ -205,8 +205,8 @@ CHANGES = {
         "it has more than one contract",
     ),
     "unknown schema": (
-        contract_text('{"schema": 6}'),
-        "the contract has schema 6, and this version reads 1 to 5",
+        contract_text(f'{{"schema": {SCHEMA + 1}}}'),
+        f"the contract has schema {SCHEMA + 1}, and this version reads 1 to {SCHEMA}",
     ),
     "contract without fields": (
         contract_text('{"schema": 1}'),

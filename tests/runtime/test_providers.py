@@ -163,7 +163,7 @@ def test_a_gpu_that_is_not_there_is_never_the_cpu(gpu, tmp_path, device):
     done = run(gpu, *score, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert (
-        f"{device} cannot be used, and nothing else is used in its place: Failed to load lib"
+        f"{device} cannot be used, and nothing else is used in its place: there is no NVIDIA driver"
         in done.stderr
     )
     assert done.stderr.count("\n") == 1
