@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http
 import http.client
 import json
 import urllib.parse
@@ -27,13 +28,16 @@ class Scraper:
     port: int
 
     def ask(self, query: str) -> float | None:
-        """The first value that a query gives now, or None where it gives none."""
+        """The first value that a query gives now; None where it gives none, or none yet."""
         path = f"/api/v1/query?{urllib.parse.urlencode({'query': query})}"
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
             with contextlib.closing(connection):
                 connection.request("GET", path)
-                found = json.load(connection.getresponse())["data"]["result"]
+                answer = connection.getresponse()
+                if answer.status == http.HTTPStatus.SERVICE_UNAVAILABLE:  # it still starts
+                    return None
+                found = json.load(answer)["data"]["result"]
         except OSError:
             return None
         return float(found[0]["value"][1]) if found else None
