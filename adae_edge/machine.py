@@ -131,6 +131,20 @@ def temperature_c(root: Path = Path("/")) -> float | None:
     return max((int(text) / 1000 for text in told if text.lstrip("-").isdecimal()), default=None)
 
 
+def printed_by(name: str, *arguments: str) -> str | None:
+    """What a program prints, or None where it is not installed or does not answer."""
+    program = shutil.which(name)
+    if program is None:
+        return None
+    try:
+        done = subprocess.run(  # noqa: S603
+            [program, *arguments], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
+
+
 def power_mode(printed: str | None = None) -> str | None:
     """The power mode of a Jetson, as "MAXN_SUPER (2)"; None on other machines.
 
@@ -138,16 +152,9 @@ def power_mode(printed: str | None = None) -> str | None:
         printed: what ``nvpmodel -q`` prints; None asks it, where it is installed.
     """
     if printed is None:
-        program = shutil.which("nvpmodel")
-        if program is None:
-            return None
-        try:
-            done = subprocess.run(  # noqa: S603
-                [program, "-q"], capture_output=True, text=True, timeout=10
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        printed = done.stdout
+        printed = printed_by("nvpmodel", "-q")
+    if printed is None:
+        return None
     match = re.search(r"NV Power Mode:\s*(\S+)\s+(\d+)", printed)
     return f"{match[1]} ({match[2]})" if match else None
 

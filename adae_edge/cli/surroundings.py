@@ -7,10 +7,11 @@ import ctypes
 import os
 import shutil
 import struct
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from adae_edge.machine import printed_by
 
 # Of linux/videodev2.h: what is asked, and the places of what is read in their structures.
 _ENUM_FORMATS, _ENUM_SIZES, _CAPTURE, _DISCRETE = 0xC0405602, 0xC02C564A, 1, 1
@@ -97,16 +98,8 @@ def _listed(
 
 def _gstreamer() -> str | None:
     """The version that gst-launch-1.0 tells, or None where it is not installed."""
-    program = shutil.which("gst-launch-1.0")
-    if program is None:
-        return None
-    try:
-        done = subprocess.run(  # noqa: S603
-            [program, "--version"], capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return next((line for line in done.stdout.splitlines() if "GStreamer" in line), None)
+    printed = printed_by("gst-launch-1.0", "--version") or ""
+    return next((line for line in printed.splitlines() if "GStreamer" in line), None)
 
 
 def _free() -> int | None:

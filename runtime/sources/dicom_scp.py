@@ -30,6 +30,11 @@ PORT = 11112
 _LIMIT, _KEEP_S = 10 * 1000**3, 24 * 60 * 60.0
 _TITLE = re.compile(r"(?! *$)[ -\[\]-~]{1,16}")  # PS3.5 6.2, AE: no backslash
 _UID = re.compile(r"[0-9.]{1,64}")
+# The path is this process's: a folder that the command is started in brings no modules of its own.
+_RECEIVER = (
+    "import sys; sys.path[:] = sys.argv[2:]\n"
+    "import adae_edge.runtime.dicom.receiver as it; it.main()"
+)
 _LOOK_S = 0.5
 _ENDS_S = 5.0
 _AGAIN_S = 60.0  # until the same sentence is told again
@@ -116,9 +121,8 @@ class DicomScp(Source):
         receiver.stdout.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        module = "adae_edge.runtime.dicom.receiver"
         self._receiver = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", module, self._settings.to_json()],
+            [sys.executable, "-c", _RECEIVER, self._settings.to_json(), *sys.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
