@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +31,12 @@ KINDS = {
     "drift": "the scores are no longer distributed as at the calibration",
     "sink": "a sink keeps no more results, or keeps them again",
     "model": "the model was loaded again, or refused",
+    "series": "all frames of a DICOM series were given",
 }
 # Kinds of events that come again where the same frames do.
-OF_FRAMES = frozenset({"failure", "note", "gap"})
+OF_FRAMES = frozenset({"failure", "note", "gap", "series"})
+# By what a series is known to be complete, the surest first.
+COMPLETE = ("files", "archive", "enhanced", "commitment", "declared", "quiet")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -49,6 +52,28 @@ class Whole:
 
     make: Callable[[], NDArray[np.uint8]]
     held_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Instance:
+    """Which DICOM instance a frame is of.
+
+    Attributes:
+        study, series: instance UIDs, as the file has them.
+        sop_class, sop_instance: its UIDs; "" for a slice that was cut across several instances.
+        number: the frame in a multi-frame instance from 1; 0 where the instance has one frame, or
+            the slice was cut across.
+        dataset: reads the instance's attributes without its pixels, as a pydicom Dataset: those of
+            the series' first instance for a slice that was cut across. It raises FrameError where
+            they cannot be read any more.
+    """
+
+    study: str
+    series: str
+    sop_class: str
+    sop_instance: str
+    number: int = 0
+    dataset: Callable[[], Any] = field(default=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -75,6 +100,7 @@ class Frame:
             shows them.
         epoch: the time of day at which ``time.monotonic`` was 0, as the clock stood when the frame
             was made.
+        instance: the DICOM instance that it is of; None where it is of none.
     """
 
     source: str
@@ -91,6 +117,7 @@ class Frame:
     skipped: int = 0
     whole: Whole | None = field(default=None, compare=False, repr=False)
     epoch: float = field(default_factory=lambda: time.time() - time.monotonic(), compare=False)
+    instance: Instance | None = None
 
     def __post_init__(self) -> None:
         if "://" in self.source:
@@ -212,6 +239,25 @@ class Ended(NamedTuple):
     opened: str
 
 
+class SeriesEnd(NamedTuple):
+    """All frames of a DICOM series were given.
+
+    Attributes:
+        uid: the series instance UID, as in ``Instance.series``.
+        complete: by what that is known, one of ``COMPLETE``.
+        revision: 1, and one more each time that the series is given again because more of it came.
+            It takes the place of the revision before it.
+        slices: how many frames of it there are, those included that gave no score.
+        object: the rule by which voxels are object, as in the contract; "" for pictures.
+    """
+
+    uid: str
+    complete: str
+    revision: int
+    slices: int
+    object: str = ""
+
+
 @dataclass(frozen=True)
 class Event:
     """What happened to a source or to a frame that could not be scored.
@@ -224,6 +270,7 @@ class Event:
         frames: how many frames it is about.
         over: whether it tells the end of what an earlier event of its kind began.
         opened: the name of the stream's source, as in ``Scored``; "" where it is about none.
+        series: what has ended, where the kind is "series".
     """
 
     source: str
@@ -233,6 +280,7 @@ class Event:
     frames: int = 1
     over: bool = False
     opened: str = ""
+    series: SeriesEnd | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
