@@ -74,6 +74,8 @@ def _read(folders: list[Path], contract: Contract) -> list[Batch]:
         open_for(contract, str(folder), exact=True) for folder in folders
     ):
         if isinstance(frame, Event):
+            if frame.series is not None:
+                continue
             raise FrameError(frame.detail)
         batch = batch_of([frame], contract.channels)
         left -= batch.frames.nbytes

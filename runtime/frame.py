@@ -247,7 +247,7 @@ class SeriesEnd(NamedTuple):
         complete: by what that is known, one of ``COMPLETE``.
         revision: 1, and one more each time that the series is given again because more of it came.
             It takes the place of the revision before it.
-        slices: how many frames of it there are, those included that gave no score.
+        slices: how many slices it has, those included that gave no score.
         object: the rule by which voxels are object, as in the contract; "" for pictures.
     """
 

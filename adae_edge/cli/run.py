@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adae_edge.cli.shared import complain
+from adae_edge.cli.shared import complain, tell
 from adae_edge.cli.stopping import gently
 
 
@@ -35,7 +35,7 @@ def run(
         return
     with (
         gently() as on_signal,
-        open_streams(station, plans, lambda event: complain(event.detail)) as streams,
+        open_streams(station, plans, tell) as streams,
     ):
         running = Station(streams, complain)
         on_signal(running.stop, running.reload)

@@ -15,8 +15,8 @@ from adae_edge.cli.shared import (
     OtherWindow,
     bytes_of,
     calibrated,
-    complain,
     seconds_of,
+    tell,
     window_of,
 )
 from adae_edge.cli.stopping import Stopped, gently
@@ -125,7 +125,7 @@ def score(
 
     with (
         gently() as on_signal,
-        open_stream(request, lambda event: complain(event.detail)) as stream,
+        open_stream(request, tell) as stream,
     ):
         on_signal(stream.stop, stream.reload)
         try:

@@ -16,6 +16,7 @@ from adae_edge.errors import UsageError, printable, without_password
 if TYPE_CHECKING:
     from adae_edge.contract import Contract, Region
     from adae_edge.contract import Window as GreyWindow
+    from adae_edge.runtime.frame import Event
 
 
 # Options that several commands have.
@@ -74,6 +75,12 @@ def complain(sentence: str) -> None:
     """
     with contextlib.suppress(OSError):
         typer.echo(f"adae-edge: {printable(without_password(sentence))}", err=True)
+
+
+def tell(event: Event) -> None:
+    """Print what happened; not where files of a folder end, for nobody waited for that."""
+    if event.series is None or event.series.complete != "files":
+        complain(event.detail)
 
 
 def settle() -> None:

@@ -57,7 +57,13 @@ def decode_dicom(
             where one is needed.
         NoPicture: it holds something else than pictures.
     """
-    file = open_dicom(source, name)
+    yield from frames_of(open_dicom(source, name), window)
+
+
+def frames_of(
+    file: DicomFile, window: Window | None = None
+) -> Iterator[tuple[str, NDArray[np.uint8] | FrameError]]:
+    """Decode the frames of a file whose header was read, as ``decode_dicom`` does."""
     for number in range(file.frames):
         if file.frames == 1:
             yield file.uid, file.picture(number, window)

@@ -14,6 +14,7 @@ import numpy as np
 
 from adae_edge.acquisition import Acquisition
 from adae_edge.decoding.acquisitions import acquisition_of, person_of
+from adae_edge.decoding.instances import Origin, open_place, origin_of
 from adae_edge.decoding.kinds import Member
 from adae_edge.decoding.volumes import Values, Vectors
 from adae_edge.errors import FrameError, NoPicture, printable
@@ -69,6 +70,7 @@ class Plane(NamedTuple):
         units: of the values.
         telling: attributes by which volumes are told apart, as text.
         acquisition: of the file; its spacing does not count.
+        origin: the instance, and what it says of the rest of its series.
     """
 
     place: File
@@ -85,6 +87,7 @@ class Plane(NamedTuple):
     units: str
     telling: dict[str, str]
     acquisition: Acquisition
+    origin: Origin
 
 
 def planes_of(place: File) -> list[Plane]:
@@ -94,7 +97,7 @@ def planes_of(place: File) -> list[Plane]:
         FrameError: the file cannot be decoded, or its header is damaged.
         NoPicture: it holds no slices that lie somewhere in a patient.
     """
-    file = _opened(place)
+    file = open_place(place)
     if not file.grey:
         raise NoPicture(f"{place} has colours, and a slice of a volume has values")
     try:
@@ -116,17 +119,8 @@ def values_of(place: File, numbers: Iterable[int]) -> Iterator[Values]:
     Raises:
         FrameError: the file cannot be decoded.
     """
-    file = _opened(place)
+    file = open_place(place)
     yield from map(file.values, numbers)
-
-
-def _opened(place: File) -> DicomFile:
-    from adae_edge.decoding.archives import open_member
-    from adae_edge.decoding.dicom_file import open_dicom
-
-    if isinstance(place, Member):
-        return open_dicom(open_member(place), str(place))
-    return open_dicom(place)
 
 
 def as_json(plane: Plane) -> dict[str, Any]:
@@ -151,6 +145,7 @@ def from_json(place: File, fields: dict[str, Any]) -> Plane:
             "position": np.array(fields["position"]),
             "spacing": tuple(fields["spacing"]),
             "acquisition": Acquisition(**acquisition | {"spacing": tuple(acquisition["spacing"])}),
+            "origin": Origin(*fields["origin"]),
         }
     )
 
@@ -183,10 +178,11 @@ def _plane(place: File, file: DicomFile, number: int) -> Plane:
     label = " ".join(
         text for name in ("SeriesNumber", "SeriesDescription") if (text := _text(header.get(name)))
     )
+    own = uid if file.frames == 1 else f"{uid}/{number + 1}"
     return Plane(
         place=place,
         number=number,
-        uid=uid if file.frames == 1 else f"{uid}/{number + 1}",
+        uid=own,
         series=_short(header.get("SeriesInstanceUID")) or str(Path(str(place)).parent),
         reference=_short(header.get("FrameOfReferenceUID")),
         label=label,
@@ -198,6 +194,7 @@ def _plane(place: File, file: DicomFile, number: int) -> Plane:
         units=_text(said("RescaleType")) or _text(said("Units")),
         telling={name: text for name in TELLING if (text := _text(said(name)))},
         acquisition=acquisition_of(header, (1.0, 1.0, 1.0)),
+        origin=origin_of(file, own, number),
     )
 
 

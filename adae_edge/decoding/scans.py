@@ -37,12 +37,14 @@ class Scan(NamedTuple):
         read: reads it.
         read_mask: reads its mask; None where there is none.
         mask_beside: the name of a mask that was found beside the volume; "" where none was.
+        series: the frames that it is read from; None where it is no DICOM series.
     """
 
     name: str
     read: Callable[[], Volume]
     read_mask: Callable[[], BrainMask] | None = None
     mask_beside: str = ""
+    series: Series | None = None
 
     def slices(self, rule: str) -> Slices:
         """Read the volume and find its object, by one of ``contract.OBJECTS``.
@@ -156,12 +158,14 @@ def series_scans(
     for series in found.series:
         read = partial(read_series, series, read_frames)
         if brain_mask is None:
-            yield Scan(series.name, read)
+            yield Scan(series.name, read, series=series)
             continue
         try:
-            yield Scan(series.name, read, _mask_of_series(series, found, masks, marked))
+            mask = _mask_of_series(series, found, masks, marked)
         except FrameError as error:
             found.refused.append(error)
+        else:
+            yield Scan(series.name, read, mask, series=series)
 
 
 def _mask_of_series(

@@ -96,6 +96,9 @@ def find_series(
         files: of one or more series.
         found: gets what is found; a new one if not given.
         read: gives the planes of each file in order, or why there are none.
+
+    Returns:
+        What is found; the volumes of a series stand beside each other.
     """
     found = Found() if found is None else found
     groups: dict[str, dict[str, Plane]] = defaultdict(dict)
@@ -120,7 +123,18 @@ def find_series(
                 found.refused.append(result)
             else:
                 found.series.append(result)
-    found.series.sort(key=lambda series: (str(series.planes[0].place), series.name))
+    first: dict[str, str] = {}
+    for series in found.series:
+        place, uid = str(series.planes[0].place), series.planes[0].series
+        first[uid] = min(first.get(uid, place), place)
+    found.series.sort(
+        key=lambda series: (
+            first[series.planes[0].series],
+            series.planes[0].series,
+            str(series.planes[0].place),
+            series.name,
+        )
+    )
     return found
 
 
@@ -159,13 +173,19 @@ def read_series(series: Series, read: ReadValues = read_values) -> Volume:
 
     # and what is known of them
     places = [Place(series.name, number) for number in range(len(values))]
+    first = series.planes[0]
+    across = first.origin._replace(sop_class="", sop_instance="", number=0)
+    origins = [(across, first.place)] * len(values)
     if layout.axes[0] == 0:
-        places = [Place(str(plane.place), plane.uid) for plane in series.planes]
-        places = places[::-1] if layout.reversed[0] else places
+        planes = series.planes[::-1] if layout.reversed[0] else series.planes
+        places = [Place(str(plane.place), plane.uid) for plane in planes]
+        origins = [(plane.origin, plane.place) for plane in planes]
     grid = layout.grid(series.grid, shape)
     between, rows, columns = (float(f"{length:.6g}") for length in grid.spacing)
-    acquisition = replace(series.planes[0].acquisition, spacing=(between, rows, columns))
-    return Volume(series.name, values, grid, places, None, padded, series.person, acquisition)
+    acquisition = replace(first.acquisition, spacing=(between, rows, columns))
+    return Volume(
+        series.name, values, grid, places, None, padded, series.person, acquisition, origins
+    )
 
 
 def _name(planes: list[Plane]) -> str:

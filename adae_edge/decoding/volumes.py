@@ -10,12 +10,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.acquisition import Acquisition
+from adae_edge.decoding.instances import Origin
+from adae_edge.decoding.kinds import Member
 
 Values = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -100,6 +103,8 @@ class Volume:
         padded: whether a NaN among the values says that the scanner did not see the voxel.
         person: a hash that tells whom a series shows, or "".
         acquisition: how a series was acquired; None where the file does not tell.
+        origins: the instance of each slice, of DICOM alone; the series' first one for slices that
+            were cut across them, without the UIDs of the instance.
     """
 
     name: str
@@ -110,6 +115,7 @@ class Volume:
     padded: bool = False
     person: str = ""
     acquisition: Acquisition | None = None
+    origins: Sequence[tuple[Origin, Path | Member]] = ()
 
 
 def layout_of(steps: Vectors) -> Layout | None:

@@ -49,17 +49,17 @@ def main() -> None:
 
 def _tasks() -> dict[str, Callable[..., Iterator[Item]]]:
     """What can be asked for, by its name. The decoders are loaded here, outside of every limit."""
-    from adae_edge.decoding.archives import list_archive, open_member
-    from adae_edge.decoding.dicom import decode_dicom
+    from adae_edge.decoding.archives import list_archive
+    from adae_edge.decoding.dicom import frames_of
     from adae_edge.decoding.dicomdir import list_dicomdir
+    from adae_edge.decoding.instances import open_place, origin_of
     from adae_edge.decoding.planes import as_json, planes_of, values_of
 
     def frames(place: str, member: str | None, window: list[float] | None) -> Iterator[Item]:
-        shown = Window(*window) if window else None
-        if member is None:
-            return decode_dicom(Path(place), shown)
-        inside = Member(Path(place), member)
-        return decode_dicom(open_member(inside), shown, str(inside))
+        file = open_place(_file(place, member))
+        pictures = frames_of(file, Window(*window) if window else None)
+        for number, (id_, picture) in enumerate(pictures):
+            yield origin_of(file, id_, number), picture
 
     def planes(place: str, member: str | None) -> Iterator[Item]:
         for plane in planes_of(_file(place, member)):

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from adae_edge.contract import Window
 from adae_edge.decoding.folders import Listing
+from adae_edge.decoding.instances import Origin
 from adae_edge.decoding.kinds import Member
 from adae_edge.decoding.worker import FRAME_S, MEMORY_MB, OUT_OF_MEMORY, WAITING_S
 from adae_edge.errors import AdaeEdgeError, DeviceError, FrameError, MissingExtra, NoPicture
@@ -48,7 +49,7 @@ _SLOW = {
 }
 
 _Item = TypeVar("_Item")
-Answer: TypeAlias = Iterator[tuple[str, NDArray[np.uint8] | FrameError]]
+Answer: TypeAlias = Iterator[tuple[Origin, NDArray[np.uint8] | FrameError]]
 
 
 class Workers:
@@ -83,13 +84,14 @@ class Workers:
         return self._free() is not None
 
     def frames(self, place: Path | Member, window: Window | None = None) -> Answer:
-        """Ask for the frames of a DICOM file, as ``decode_dicom`` gives them.
+        """Ask for the frames of a DICOM file, as ``decode_dicom`` gives them, and their origins.
 
         Raises, when the first frame is taken:
             As ``decode_dicom`` and ``open_member``.
             DeviceError: the system gives no more processes.
         """
-        return self._ask(str(place), {"task": "frames", **_where(place), "window": window})
+        answer = self._ask(str(place), {"task": "frames", **_where(place), "window": window})
+        return ((Origin(*about), found) for about, found in answer)
 
     def planes(self, place: Path | Member) -> Iterator[Any]:
         """Ask for what the frames of a DICOM file say of themselves, as ``planes_of`` gives it."""

@@ -6,16 +6,19 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from adae_edge.decoding.folders import Listing, left_out_words, list_folder
 from adae_edge.decoding.images import decode_image, decode_shrunk
+from adae_edge.decoding.instances import dataset_of
 from adae_edge.decoding.kinds import Member, is_archive, is_dicom, is_dicomdir
 from adae_edge.decoding.rules import DICOM, PICTURES, TIFF, rule_of
 from adae_edge.decoding.workers import Answer, Workers
 from adae_edge.errors import FrameError, NoPicture, SourceError, UsageError
 from adae_edge.machine import available_threads
 from adae_edge.runtime.frame import Event, Frame, Whole
+from adae_edge.runtime.sources.ends import Ends, instance_of
 from adae_edge.runtime.sources.source import Source, Wanted, failure
 from adae_edge.runtime.threads import in_order
 
@@ -24,7 +27,13 @@ _log = logging.getLogger(__name__)
 
 
 class Files(Source):
-    """Image and DICOM files, each frame once, in order of path."""
+    """Image and DICOM files, each frame once, in order of path.
+
+    Attributes:
+        complete: by what its series are known to be complete, one of ``frame.COMPLETE``.
+    """
+
+    complete = "files"
 
     def __init__(self, place: str, wanted: Wanted) -> None:
         """
@@ -46,6 +55,7 @@ class Files(Source):
         except FrameError as error:
             raise SourceError(str(error)) from error
         self._paths: Sequence[_Place] = listing.files
+        self._ends = Ends()
         self.left_out: Counter[str] = listing.left_out
         self._unreadable = listing.unreadable
         self._is_folder = [*self._paths] != [Path(place)]
@@ -69,7 +79,8 @@ class Files(Source):
         raise UsageError(f"there is no source {place}: give a file, a folder or camera:0")
 
     def __iter__(self) -> Iterator[Frame | Event]:
-        """Each frame of each file, or the failure of what cannot be read."""
+        """Each frame of each file, or the failure of what cannot be read; then series' ends."""
+        self._ends = Ends()
         for sentence in self._unreadable:
             yield failure(self._place, sentence)
         try:
@@ -85,6 +96,8 @@ class Files(Source):
                         self.left_out["without a picture"] += 1
                     else:
                         yield failure(str(path), error)
+            if not self._stopping:
+                yield from self._ends.events(self._place, self.complete)
         finally:
             self._workers.close()
 
@@ -126,11 +139,14 @@ class Files(Source):
         return self._slices(path, self._workers.frames(path, self._window))
 
     def _slices(self, path: _Place, answer: Answer) -> Iterator[Frame | Event]:
-        for uid, pixels in answer:
+        for origin, pixels in answer:
+            self._ends.add(origin)
             if isinstance(pixels, FrameError):
                 yield failure(str(path), pixels)
-            elif not self._done(str(path), uid):
-                yield Frame(str(path), uid, time.time(), pixels, decoding=DICOM)
+            elif not self._done(str(path), origin.id):
+                instance = instance_of(origin, partial(dataset_of, path))
+                now = time.time()
+                yield Frame(str(path), origin.id, now, pixels, decoding=DICOM, instance=instance)
 
     def stop(self) -> None:
         """Ask the source to end soon, and end what decodes for it."""

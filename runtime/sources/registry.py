@@ -30,8 +30,10 @@ _NO_SOURCES = {"registry", "source", "opencv", "av", "trust", "pipe"} | {
     "clock",
     "complaints",
     "conversion",
+    "ends",
     "live",
     "network",
+    "slices",
     "turning",
 }
 _PICTURES = Wanted()

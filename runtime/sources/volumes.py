@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -11,20 +10,25 @@ from pathlib import Path
 from adae_edge.decoding.folders import Listing
 from adae_edge.decoding.kinds import Member, is_archive, is_dicomdir
 from adae_edge.decoding.plane_workers import PlaneWorkers
-from adae_edge.decoding.rules import VOLUMES
 from adae_edge.decoding.scans import Scan, dicom_files, nifti_scans, series_scans
 from adae_edge.decoding.series import Found
 from adae_edge.decoding.workers import Workers
 from adae_edge.errors import FrameError, NoPicture, SourceError, UsageError
 from adae_edge.machine import available_threads
 from adae_edge.runtime.frame import Event, Frame
+from adae_edge.runtime.sources.ends import Ends
+from adae_edge.runtime.sources.slices import scan_frames
 from adae_edge.runtime.sources.source import Source, Wanted, failure
-
-_log = logging.getLogger(__name__)
 
 
 class Volumes(Source):
-    """The slices of scans from the feet up, but those with hardly anything of the object."""
+    """The slices of scans from the feet up, but those with hardly anything of the object.
+
+    Attributes:
+        complete: by what its series are known to be complete, one of ``frame.COMPLETE``.
+    """
+
+    complete = "files"
 
     def __init__(self, place: str, wanted: Wanted) -> None:
         """
@@ -89,16 +93,22 @@ class Volumes(Source):
 
     def _series(self) -> Iterator[Frame | Event]:
         """The slices of each DICOM series, and why others are no volumes."""
-        found, processes = Found(), PlaneWorkers(self._workers)
+        found, processes, ends = Found(), PlaneWorkers(self._workers), Ends()
         for scan in series_scans(
             self._dicoms.files, self._masks, found, processes.planes, processes.values
         ):
             if self._stopping:
                 return
+            assert scan.series is not None
+            origin = scan.series.planes[0].origin
+            if not ends.has(origin):
+                yield from ends.events(self._place, self.complete, self._rule)
+            ends.add(origin, len(scan.series.planes))
             yield from self._slices(scan)
         self.left_out += found.left_out
         if self._stopping:
             return
+        yield from ends.events(self._place, self.complete, self._rule)
         alone = not self._scans and not found.series
         for error in found.refused:
             if isinstance(error, NoPicture) and not alone:
@@ -109,34 +119,11 @@ class Volumes(Source):
             yield failure(self._place, f"{self._place} gives no slices of volumes")
 
     def _slices(self, scan: Scan) -> Iterator[Frame | Event]:
-        """The slices of one scan that show enough of the object, in its field of view."""
-        try:
-            slices = scan.slices(self._rule)
-            field = slices.field(self._wanted.field_of_view)
-        except FrameError as error:
-            if not self._stopping:
-                yield failure(scan.name, error)
-            return
-        volume = slices.volume
-        if scan.mask_beside and self._rule != "head":
-            detail = f"{scan.name} has its brain mask beside it, {scan.mask_beside}, which is used"
-            yield Event(scan.name, time.time(), "note", detail)
-        _log.info("%s: %d slices are shown", scan.name, len(slices.shown))
-        for number in slices.shown.tolist():
-            source, id_ = volume.places[number]
-            if self._wanted.done(source, id_):
-                continue
-            yield Frame(
-                source,
-                id_,
-                time.time(),
-                field.of(volume.values[number])[..., None],
-                slices.mean,
-                slices.std,
-                decoding=VOLUMES,
-                about={"person": volume.person} if volume.person else {},
-                acquisition=volume.acquisition,
-            )
+        """The frames of one scan; nothing more of it once the source is stopped."""
+        for item in scan_frames(scan, self._wanted):
+            if self._stopping and isinstance(item, Event):
+                return
+            yield item
 
     def stop(self) -> None:
         """Ask the source to end soon, and end what decodes for it."""

@@ -92,10 +92,10 @@ def test_frames_are_those_of_this_process_in_the_order_of_asking(jobs):
     with Workers(jobs) as pool:
         answers = [pool.frames(path, shown) for path in paths]
         for path, answer in zip(paths, answers, strict=True):
-            for (uid, frame), (same, expected) in zip(
+            for (origin, frame), (same, expected) in zip(
                 answer, decode_dicom(path, shown), strict=True
             ):
-                assert (uid, frame.dtype) == (same, np.uint8)
+                assert (origin.id, frame.dtype) == (same, np.uint8)
                 assert np.array_equal(frame, expected)
 
 

@@ -171,7 +171,8 @@ def test_dicom_is_recognised_by_name_or_by_its_mark(tmp_path):
     assert is_dicom(tmp_path / "anything.DCM")
     assert not is_dicom(save(tmp_path / "frame.png"))
     assert not is_dicom(tmp_path / "nowhere")
-    found, picture = open_source(str(tmp_path))
+    found, picture, end = open_source(str(tmp_path))
+    assert (end.kind, end.series.complete, end.series.revision) == ("series", "files", 1)
     assert found.source == str(slice_)
     assert found.id == "1.3.6.1.4.1.5962.1.1.4.1.1.20040826185059.5457"
     assert found.pixels.shape == (64, 64, 1)
@@ -180,8 +181,11 @@ def test_dicom_is_recognised_by_name_or_by_its_mark(tmp_path):
 
 def test_the_frames_of_a_dicom_file_come_one_by_one():
     path = str(SHIPPED / "examples_ybr_color.dcm")
-    frames = list(open_source(path))
-    assert len(frames) == 30
+    *frames, end = open_source(path)
+    assert len(frames) == end.series.slices == 30
+    assert end.series.uid == frames[0].instance.series
+    assert [frame.instance.number for frame in frames] == list(range(1, 31))
+    assert str(frames[0].instance.dataset().SOPInstanceUID) == frames[0].instance.sop_instance
     assert frames[0].id.endswith("/1")
     assert frames[29].id.endswith("/30")
     assert {frame.source for frame in frames} == {path}

@@ -1,0 +1,73 @@
+"""The slices of a scan as frames, whatever source the scan is from."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from adae_edge.decoding.instances import dataset_of
+from adae_edge.decoding.kinds import Member
+from adae_edge.decoding.rules import VOLUMES
+from adae_edge.decoding.scans import Scan
+from adae_edge.errors import FrameError
+from adae_edge.runtime.frame import Event, Frame
+from adae_edge.runtime.sources.ends import instance_of
+from adae_edge.runtime.sources.source import Wanted, failure
+
+_log = logging.getLogger(__name__)
+
+
+def scan_frames(
+    scan: Scan,
+    wanted: Wanted,
+    source: str = "",
+    dataset: Callable[[Path | Member], Any] = dataset_of,
+) -> Iterator[Frame | Event]:
+    """The slices of a scan that show enough of the object, in its field of view.
+
+    Args:
+        scan: is read when the first frame is asked for.
+        wanted: the frames that the model takes.
+        source: of all frames, in place of the files that they are from.
+        dataset: reads the attributes of a file.
+
+    Yields:
+        Frames float32 [H, W, 1] from the feet up, or the failure of the scan, and a note on a mask
+        that was found beside it.
+    """
+    rule = wanted.object or "nonzero"
+    try:
+        slices = scan.slices(rule)
+        field = slices.field(wanted.field_of_view)
+    except FrameError as error:
+        yield failure(source or scan.name, error)
+        return
+    volume = slices.volume
+    if scan.mask_beside and rule != "head":
+        detail = f"{scan.name} has its brain mask beside it, {scan.mask_beside}, which is used"
+        yield Event(scan.name, time.time(), "note", detail)
+    _log.info("%s: %d slices are shown", scan.name, len(slices.shown))
+    for number in slices.shown.tolist():
+        place, id_ = volume.places[number]
+        if wanted.done(source or place, id_):
+            continue
+        instance = None
+        if volume.origins:
+            origin, file = volume.origins[number]
+            instance = instance_of(origin, partial(dataset, file))
+        yield Frame(
+            source or place,
+            id_,
+            time.time(),
+            field.of(volume.values[number])[..., None],
+            slices.mean,
+            slices.std,
+            decoding=VOLUMES,
+            about={"person": volume.person} if volume.person else {},
+            acquisition=volume.acquisition,
+            instance=instance,
+        )
