@@ -44,11 +44,12 @@ def origin_of(file: DicomFile, id_: str, number: int) -> Origin:
     header = file.header
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        names = ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID")
-        uids = [_uid(_value(header, name)) for name in names]
         return Origin(
             id_,
-            *uids,
+            study=_uid(_value(header, "StudyInstanceUID")),
+            series=_uid(_value(header, "SeriesInstanceUID")),
+            sop_class=_uid(_value(header, "SOPClassUID")),
+            sop_instance=_uid(_value(header, "SOPInstanceUID")),
             number=number + 1 if file.frames > 1 else 0,
             enhanced=_is_enhanced(file),
             declared=_count(header, "ImagesInAcquisition") or _count(header, "NumberOfSlices"),

@@ -183,7 +183,8 @@ class DicomScp(Source):
     def _frames(self, name: str, place: str, answer: Answer) -> Iterator[Frame | Event]:
         """The frames of an instance whose results are not kept yet, and failures of others."""
         try:
-            for uid, pixels in answer:
+            for origin, pixels in answer:
+                uid = origin.id
                 if hash_of(uid.partition("/")[0]) != name.partition("-")[0]:
                     raise FrameError(f"{place} holds another instance than its sender named")
                 if isinstance(pixels, FrameError):
