@@ -16,7 +16,12 @@ from adae_edge.runtime.frame import Event
 from adae_edge.runtime.receipts import Receipts
 from adae_edge.runtime.resuming import Resuming
 from adae_edge.runtime.scorer import Scorer
-from adae_edge.runtime.sinks.registry import open_sink, place_of, shows_pixels
+from adae_edge.runtime.sinks.registry import (
+    collects_series,
+    open_sink,
+    place_of,
+    shows_pixels,
+)
 from adae_edge.runtime.sinks.sink import ROWS, Keeping, Listener, Sink
 from adae_edge.runtime.sources.registry import open_source
 from adae_edge.runtime.sources.source import Receiving, Source, Wanted
@@ -105,12 +110,13 @@ def open_stream(
             scorer = opened.enter_context(Scorer(request.model, request.device, request.threads))
         wanted = Wanted.by(scorer.contract, request.window, request.brain_mask, request.exact)
         wanted = replace(wanted, jobs=request.jobs, triggered=request.triggered)
-        wanted = replace(wanted, receiving=request.receiving)
+        collected = any(map(collects_series, request.sinks))
+        wanted = replace(wanted, receiving=request.receiving, collected=collected)
         if wanted.shrinking and any(map(shows_pixels, request.sinks)):
             wanted = replace(wanted, shrinking=wanted.shrinking._replace(keep=True))
         threshold = scorer.threshold if request.threshold is None else request.threshold
         resuming = Resuming(scorer.model, threshold)
-        if request.keeping.resume:
+        if request.keeping.resume and not collected:  # who collects needs all of a series
             wanted = replace(wanted, done=resuming.done)
         sources = []
         for name in request.sources:

@@ -31,8 +31,8 @@ class Receipts(Listener):
         self._count(scored.frame.source)
 
     def event(self, event: Event) -> None:
-        """Count a frame that has no result."""
-        if event.kind == "failure":
+        """Count a frame that has no result, and the end of a series."""
+        if event.kind in ("failure", "series"):
             self._count(event.source)
 
     def flush(self) -> None:

@@ -109,6 +109,13 @@ def score(
         Path | None,
         typer.Option(help="Folder where dicom-scp keeps what it receives until it is scored."),
     ] = None,
+    quiet: Annotated[
+        str,
+        typer.Option(
+            help="Time without a further instance after which dicom-scp takes a series for "
+            "complete, where nothing surer says so."
+        ),
+    ] = "60s",
     tls_cert: Annotated[
         Path | None,
         typer.Option(help="Certificate of dicom-scp, which then takes encrypted DICOM alone."),
@@ -175,9 +182,10 @@ def _receiving_of(options: Mapping[str, Any]) -> Receiving | None:
     """How files are received; raises UsageError where certificates are given for nothing."""
     from adae_edge.runtime.sources.source import Receiving
 
-    files = [options[f"tls_{kind}"] for kind in ("cert", "key", "ca")]
+    cert, key, ca = files = [options[f"tls_{kind}"] for kind in ("cert", "key", "ca")]
     if options["spool"] is not None:
-        return Receiving(options["spool"], *files)
+        quiet = seconds_of(options["quiet"], "--quiet")
+        return Receiving(options["spool"], cert, key, ca, quiet)
     if any(files):
         raise UsageError("--tls-cert, --tls-key and --tls-ca go with --spool")
     return None

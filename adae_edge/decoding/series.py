@@ -88,7 +88,10 @@ class Found:
 
 
 def find_series(
-    files: Iterable[File], found: Found | None = None, read: ReadPlanes = read_planes
+    files: Iterable[File],
+    found: Found | None = None,
+    read: ReadPlanes = read_planes,
+    name: str = "",
 ) -> Found:
     """Read the headers of DICOM files, and sort their frames into volumes.
 
@@ -96,6 +99,7 @@ def find_series(
         files: of one or more series.
         found: gets what is found; a new one if not given.
         read: gives the planes of each file in order, or why there are none.
+        name: of the series for messages, in place of their folders' and their own.
 
     Returns:
         What is found; the volumes of a series stand beside each other.
@@ -114,11 +118,11 @@ def find_series(
     names: Counter[str] = Counter()
     for group in groups.values():
         planes = list(group.values())
-        name = _name(planes)
-        names[name] += 1
-        if names[name] > 1:
-            name = f"{name} ({names[name]})"
-        for result in _volumes(name, planes):
+        called = name or _name(planes)
+        names[called] += 1
+        if names[called] > 1:
+            called = f"{called} ({names[called]})"
+        for result in _volumes(called, planes):
             if isinstance(result, FrameError):
                 found.refused.append(result)
             else:

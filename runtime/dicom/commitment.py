@@ -52,7 +52,11 @@ class Commitments:
             ]
         except Exception:  # pydicom raises many kinds on damaged data
             return _BAD_ARGUMENT, None
-        kind, report = _report(transaction, items, self._spool.holds(uid for _, uid in items))
+        uids = {uid for _, uid in items}
+        kept = self._spool.holds(uids)
+        if kept == uids:
+            self._spool.note_commitment(uids)
+        kind, report = _report(transaction, items, kept)
         title = event.assoc.requestor.ae_title
         if title in self._peers:
             self._waiting.append((title, kind, report))

@@ -18,14 +18,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from adae_edge.errors import SinkError, SpoolFull, SpoolInUse, UsageError
+from adae_edge.errors import FrameError, SinkError, SpoolFull, SpoolInUse, UsageError
 
 STATES = INCOMING, NEW, CLAIMED, DONE = "incoming", "new", "claimed", "done"
+JOURNALS, COMMITTED = "series", "committed"
 _LOCK = "lock"
 _PIECE = 2**20
 _DIGEST = 32  # letters of the bytes' digest in a name
 _PATIENCE_S = 5.0  # for processes of a receiver that was killed, which end by themselves
 _AGAIN_S = 0.05
+_MOST_LISTS = 1000  # of commitments that nobody read
 
 
 class Received:
@@ -61,7 +63,8 @@ class Received:
             SinkError: it cannot be written.
         """
         try:
-            for folder in (self.folder, *map(self.folder.joinpath, STATES)):
+            names = *STATES, JOURNALS, COMMITTED
+            for folder in (self.folder, *map(self.folder.joinpath, names)):
                 folder.mkdir(mode=0o700, exist_ok=True)
             self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
             self._have_it()
@@ -140,6 +143,23 @@ class Received:
             kept |= {path.name.partition("-")[0] for path in (self.folder / state).iterdir()}
         return {uid for uid in uids if hash_of(uid) in kept}
 
+    def note_commitment(self, uids: Iterable[str]) -> None:
+        """Keep a list of instances that a peer asked to be committed, for who scores them.
+
+        It is lost where nobody reads such lists, and where the disk is full: then it is no sign.
+        """
+        lines = "".join(sorted(f"{hash_of(uid)}\n" for uid in uids)).encode()
+        lists = self.folder / COMMITTED
+        with contextlib.suppress(OSError):
+            if len(list(lists.iterdir())) < _MOST_LISTS:
+                path = self.folder / INCOMING / str(os.getpid()) / COMMITTED
+                path.write_bytes(lines)
+                path.rename(lists / hashlib.sha256(lines).hexdigest())
+
+    def commitments(self) -> list[Path]:
+        """The lists of instances that were committed; who has read one deletes it."""
+        return list((self.folder / COMMITTED).iterdir())
+
     def waiting(self) -> list[str]:
         """The names of the new instances, in the order in which they came."""
         found = [(status.st_mtime_ns, entry.name) for entry, status in _files(self.folder / NEW)]
@@ -148,10 +168,25 @@ class Received:
     def claim(self, name: str) -> Path | None:
         """Take up a new instance; None if these bytes were taken up before and are still here."""
         new, claimed = (self.folder / state / name for state in (NEW, CLAIMED))
-        if claimed.exists() or (self.folder / DONE / name).exists():
+        if claimed.exists() or self.is_done(name):
             new.unlink()
             return None
         return new.rename(claimed)
+
+    def is_done(self, name: str) -> bool:
+        """Whether all results of an instance are kept, and it still lies here."""
+        return (self.folder / DONE / name).exists()
+
+    def find(self, name: str) -> Path:
+        """Where an instance lies that was taken up.
+
+        Raises:
+            FrameError: it was deleted.
+        """
+        for state in (CLAIMED, DONE):
+            if (path := self.folder / state / name).exists():
+                return path
+        raise FrameError(f"what was received as {name.partition('-')[2]} was deleted")
 
     def others(self, name: str) -> bool:
         """Whether the same instance was taken up with other bytes, too."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from adae_edge.errors import UsageError
 from adae_edge.runtime import sinks
@@ -45,9 +46,18 @@ def open_sink(spec: str, keeping: Keeping = ROWS) -> Sink:
 
 def shows_pixels(spec: str) -> bool:
     """Whether a sink shows frames, without opening it; False for one that does not exist."""
+    return PIXELS in _attribute(spec, "wants", ())
+
+
+def collects_series(spec: str) -> bool:
+    """Whether a sink makes something of whole series, without opening it."""
+    return bool(_attribute(spec, "collects", False))
+
+
+def _attribute(spec: str, name: str, default: Any) -> Any:
     known = schemes(sinks, _NO_SINKS)
     scheme, _ = _split(filled_in(spec), known)
-    return scheme in known and PIXELS in getattr(load_scheme(sinks, scheme).SINK, "wants", ())
+    return getattr(load_scheme(sinks, scheme).SINK, name, default) if scheme in known else default
 
 
 def place_of(spec: str) -> str:

@@ -57,9 +57,11 @@ class Sink(ABC):
             hold results back.
         shows: of which frames it reads that, ``ALL`` or ``ANOMALOUS`` ones; of the others it may
             be missing.
+        collects: whether it makes something of a whole DICOM series at the event of its end.
         name: as it was opened on the command line; otherwise what it is called to people.
     """
 
+    collects = False
     wants: frozenset[str] = frozenset()
     shows = ALL
     name = "a sink"

@@ -32,8 +32,13 @@ _NO_SOURCES = {"registry", "source", "opencv", "av", "trust", "pipe"} | {
     "conversion",
     "ends",
     "live",
+    "ledger",
     "network",
+    "scp_name",
     "slices",
+    "spooled",
+    "spooled_pictures",
+    "spooled_volumes",
     "turning",
 }
 _PICTURES = Wanted()

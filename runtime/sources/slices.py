@@ -32,7 +32,7 @@ def scan_frames(
     Args:
         scan: is read when the first frame is asked for.
         wanted: the frames that the model takes.
-        source: of all frames, in place of the files that they are from.
+        source: of slices that are frames of files, in place of those; "" for these.
         dataset: reads the attributes of a file.
 
     Yields:
@@ -53,14 +53,15 @@ def scan_frames(
     _log.info("%s: %d slices are shown", scan.name, len(slices.shown))
     for number in slices.shown.tolist():
         place, id_ = volume.places[number]
-        if wanted.done(source or place, id_):
+        place = source if source and isinstance(id_, str) else place
+        if wanted.done(place, id_):
             continue
         instance = None
         if volume.origins:
             origin, file = volume.origins[number]
             instance = instance_of(origin, partial(dataset, file))
         yield Frame(
-            source or place,
+            place,
             id_,
             time.time(),
             field.of(volume.values[number])[..., None],

@@ -26,12 +26,15 @@ class Receiving(NamedTuple):
         spool: folder where they are kept until they are scored.
         cert, key: of the own certificate, which turn encryption on.
         ca: of those who sign the certificates that senders have to show.
+        quiet: seconds without a further instance after which a series counts as complete, where
+            nothing surer says so.
     """
 
     spool: Path
     cert: Path | None = None
     key: Path | None = None
     ca: Path | None = None
+    quiet: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Wanted:
         jobs: how many files are decoded at once; None for one picture, and for DICOM files as many
             as this process may use CPUs.
         receiving: how files are received; None where no source receives any.
+        collected: whether a sink makes something of a whole series, so that its instances are let
+            go of after its end, and are given again where more of it comes.
     """
 
     kind: str = "image"
@@ -69,6 +74,7 @@ class Wanted:
     jobs: int | None = None
     triggered: bool = False
     receiving: Receiving | None = None
+    collected: bool = False
 
     @staticmethod
     def by(

@@ -1,22 +1,18 @@
 """What modalities send is scored once: the source, its names, and what a killed process leaves."""
 
-import json
-import socket
 import subprocess
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from pydicom.data import get_testdata_file
 from pydicom.uid import ImplicitVRLittleEndian
 
-from adae_edge.benchmarks.peers.processes import free_port
 from adae_edge.errors import UsageError
 from adae_edge.runtime.sources.registry import open_source
 from adae_edge.runtime.sources.source import Receiving, Wanted
-from tests.support.models import BUFFERED, HANGS_S, command, complaints, mean_model
-from tests.support.peers import peer
+from tests.support.models import BUFFERED, command, complaints, mean_model
 from tests.support.receiving import connected, data, store_command, wait_until
+from tests.support.scoring import scoring, store
 from tests.support.slices import write_slice
 
 ROOT = "1.2.826.0.1.3680043.8.498"
@@ -32,70 +28,6 @@ def slices(tmp_path_factory):
 def a_slice(folder, number, value=None):
     pixels = np.full((64, 48), number if value is None else value, np.uint8)
     return write_slice(folder / f"{number}.dcm", pixels, SOPInstanceUID=f"{ROOT}.{number}")
-
-
-class Scoring:
-    """A command that receives and scores.
-
-    Attributes:
-        process, port: of the command, and where it listens.
-    """
-
-    def __init__(self, process, port, folder):
-        self.process, self.port, self._folder = process, port, folder
-
-    def rows(self):
-        """The rows of frames so far."""
-        return [row for row in self._all() if "score" in row]
-
-    def events(self, kind):
-        """The sentences of events so far."""
-        return [row["detail"] for row in self._all() if row.get("event") == kind]
-
-    def files(self, state):
-        return sorted((self._folder / "spool" / state).iterdir())
-
-    def _all(self):
-        rows = self._folder / "rows.jsonl"
-        if not rows.exists():
-            return []
-        lines = rows.read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
-@contextmanager
-def scoring(folder, *options, port=None):
-    """The command within the block, from when it listens."""
-    port, pipe = port or free_port(), subprocess.PIPE
-    model = folder / "model.onnx"
-    model.write_bytes(mean_model())
-    source = f"dicom-scp://127.0.0.1:{port}/ADAE"
-    words = command(
-        "score", model, source, "--spool", "spool", "--to", "jsonl:rows.jsonl", *options
-    )
-    with subprocess.Popen(words, cwd=folder, env=BUFFERED, stderr=pipe, text=True) as process:
-        one = Scoring(process, port, folder)
-        wait_until(lambda: _listens(port))
-        try:
-            yield one
-        finally:
-            if process.poll() is None:
-                process.terminate()
-            _, errors = process.communicate(timeout=HANGS_S)
-            process.stderr_text = errors
-
-
-def _listens(port):
-    try:
-        socket.create_connection(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True
-
-
-def store(port, *files):
-    words = [peer("storescu"), "-R", "-aec", "ADAE", "127.0.0.1", port, *files]
-    subprocess.run([*map(str, words)], check=True, timeout=HANGS_S)
 
 
 def test_each_instance_is_scored_once_as_its_file_is(tmp_path, slices):
@@ -224,7 +156,7 @@ def test_what_goes_with_it_is_checked(tmp_path):
         open_source(name, Wanted(receiving=Receiving(tmp_path / "a" / "b")))
     with pytest.raises(UsageError, match="go together"):
         open_source(name, Wanted(receiving=Receiving(tmp_path / "a", cert=tmp_path / "c.pem")))
-    with pytest.raises(UsageError, match="slices of volumes"):
+    with pytest.raises(UsageError, match="train one with --object head"):
         open_source(name, Wanted(kind="modality", receiving=Receiving(tmp_path / "a")))
 
 
