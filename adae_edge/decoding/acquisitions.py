@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from adae_edge.acquisition import Acquisition
+from adae_edge.decoding.dicom_header import value_of
 from adae_edge.fields import fields_of
 
 # Functional groups of an enhanced file that say how it was acquired.
@@ -26,9 +27,9 @@ def acquisition_of(header: Any, spacing: tuple[float, float, float]) -> Acquisit
         What it says. A value that is missing, empty or absurd is None.
     """
     found = {
-        "manufacturer": _text(header.get("Manufacturer")),
-        "model": _text(header.get("ManufacturerModelName")),
-        "field_strength": _number(header.get("MagneticFieldStrength")),
+        "manufacturer": _text(value_of(header, "Manufacturer")),
+        "model": _text(value_of(header, "ManufacturerModelName")),
+        "field_strength": _number(value_of(header, "MagneticFieldStrength")),
         "sequence": _text(_sequence(header)),
         "repetition_time": _number(_first(header, "RepetitionTime")),
         "echo_time": _number(_first(header, "EchoTime", "EffectiveEchoTime")),
@@ -52,7 +53,7 @@ def person_of(header: Any) -> str:
     """
     names = ("PatientID", "IssuerOfPatientID"), ("PatientName", "PatientBirthDate")
     for first, second in names:
-        values = [" ".join(str(header.get(name) or "").split()) for name in (first, second)]
+        values = [" ".join(str(value_of(header, name) or "").split()) for name in (first, second)]
         if values[0]:
             return hashlib.sha256("\0".join([first, *values]).encode()).hexdigest()
     return ""
@@ -61,11 +62,11 @@ def person_of(header: Any) -> str:
 def _sequence(header: Any) -> str:
     """The scanning sequence, its variant, and 2D or 3D; of an enhanced file its name."""
     names = ("ScanningSequence", "SequenceVariant")
-    if not header.get("ScanningSequence"):
+    if not value_of(header, "ScanningSequence"):
         names = ("PulseSequenceName", "EchoPulseSequence")
-        if not header.get("PulseSequenceName"):
+        if not value_of(header, "PulseSequenceName"):
             return ""
-    return " ".join(_joined(header.get(name)) for name in (*names, "MRAcquisitionType"))
+    return " ".join(_joined(value_of(header, name)) for name in (*names, "MRAcquisitionType"))
 
 
 def _joined(value: Any) -> str:
@@ -76,8 +77,8 @@ def _first(header: Any, *names: str) -> Any:
     """The first value under one of these names, also in the functional groups."""
     for data in _parts(header):
         for name in names:
-            if data.get(name) is not None:
-                return data.get(name)
+            if value_of(data, name) is not None:
+                return value_of(data, name)
     return None
 
 
@@ -85,9 +86,9 @@ def _parts(header: Any) -> Iterator[Any]:
     """The data set itself, and what is said of all frames of an enhanced one and of the first."""
     yield header
     for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        for group in (header.get(groups) or ())[:1]:
+        for group in (value_of(header, groups) or ())[:1]:
             for name in _GROUPS:
-                yield from group.get(name) or ()
+                yield from value_of(group, name) or ()
 
 
 def _text(value: Any) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from adae_edge.decoding.dicom_bytes import (
     inflated,
     pixels_after,
 )
+from adae_edge.decoding.dicom_header import value_of
 from adae_edge.decoding.dicom_pixels import GREY, Layout, colour, native, palette, unpacked
 from adae_edge.decoding.dicom_values import grey, modality_values
 from adae_edge.errors import FrameError, NoPicture, printable
@@ -47,6 +49,7 @@ with needs("Reading DICOM files", "dicom"):
     from rle.rle import decode_segment
 
 MAX_FRAMES = 10_000
+_SMALL = 2**20  # bytes of a file that is read at once
 _RLE = "1.2.840.10008.1.2.5"
 _JPEG = "1.2.840.10008.1.2.4."
 # The decoder of each compressed syntax, by pydicom's name of it, and what it decodes.
@@ -83,7 +86,8 @@ class DicomFile:
 
     def __init__(self, source: Path | BinaryIO, name: str, segmentation: bool) -> None:
         """Read and check a header; ``open_dicom`` is the way in."""
-        self._source, self.name, self._segmentation = source, name, segmentation
+        self._source = _held(source) if isinstance(source, Path) else source
+        self.name, self._segmentation = name, segmentation
         with self._open() as file:
             plain = inflated(file)
             if plain is not file:
@@ -110,8 +114,8 @@ class DicomFile:
             _check_segmentation(data, self.name)
         else:
             _check_kind(data, self.name, has_pixels=file.tell() < size)
-        self.uid = str(data.get("SOPInstanceUID") or Path(self.name).name)
-        self._syntax = UID(data.file_meta.get("TransferSyntaxUID") or "")
+        self.uid = str(value_of(data, "SOPInstanceUID") or Path(self.name).name)
+        self._syntax = UID(value_of(data.file_meta, "TransferSyntaxUID") or "")
         compressed = _check_syntax(self._syntax)
 
         # pixels
@@ -130,7 +134,7 @@ class DicomFile:
             if pixels.length != UNKNOWN:
                 raise Refused("its pixels are compressed, and have a length as if they were not")
             self.frames = _declared(data) or 1
-            extended = bytes(data.get("ExtendedOffsetTable") or b"")
+            extended = bytes(value_of(data, "ExtendedOffsetTable") or b"")
             self._spans = frame_spans(file, size, self.frames, extended)
         else:
             if pixels.length == UNKNOWN:
@@ -166,11 +170,12 @@ class DicomFile:
                 return (shown >> (depth - 8)).astype(np.uint8)
             return palette(data, pixels, self._little_endian)
 
-    def values(self, number: int) -> NDArray[np.float32]:
+    def values(self, number: int) -> NDArray[Any]:
         """Decode a frame by its number from 0 into modality units, without any window.
 
         Returns:
-            float32 [H, W]; NaN where the frame is padded.
+            float32 [H, W], NaN where the frame is padded; or integers of up to 16 bits, where those
+            that are stored are the values.
 
         Raises:
             FrameError: it cannot be decoded, or is no grey one.
@@ -268,6 +273,13 @@ class DicomFile:
         return pixels
 
 
+def _held(path: Path) -> Path | BinaryIO:
+    """A file that is small as its bytes, which are quicker to read in small pieces; or its path."""
+    with path.open("rb") as file:
+        data = file.read(_SMALL)
+        return path if file.read(1) else io.BytesIO(data)
+
+
 def open_dicom(source: Path | BinaryIO, name: str = "", segmentation: bool = False) -> DicomFile:
     """Read and check the header of a DICOM file.
 
@@ -316,20 +328,26 @@ def _check_kind(data: Dataset, name: str, has_pixels: bool) -> None:
     Private classes hold pictures if they have a size and pixels. What has no class at all is told
     by its modality.
     """
-    uid = UID(data.get("SOPClassUID") or data.file_meta.get("MediaStorageSOPClassUID") or "")
+    uid = _class_of(data)
     kind = "" if uid.name == uid else uid.name
-    if not kind and str(data.get("Modality", "")) in _NO_PICTURES:
+    if not kind and str(value_of(data, "Modality") or "") in _NO_PICTURES:
         kind = f"modality {data.Modality}"
     if kind and "Image Storage" not in kind:
         raise NoPicture(f"{name} holds no picture: it is of the kind {kind}")
-    if uid and not kind and not has_pixels and data.get("Rows") is None:
+    if uid and not kind and not has_pixels and value_of(data, "Rows") is None:
         raise NoPicture(f"{name} holds no picture: it is of a private kind without pixels")
+
+
+def _class_of(data: Dataset) -> UID:
+    """The SOP class of a file, "" where it names none."""
+    return UID(
+        value_of(data, "SOPClassUID") or value_of(data.file_meta, "MediaStorageSOPClassUID") or ""
+    )
 
 
 def _check_segmentation(data: Dataset, name: str) -> None:
     """Refuse what is no segmentation by its SOP class."""
-    uid = UID(data.get("SOPClassUID") or data.file_meta.get("MediaStorageSOPClassUID") or "")
-    if uid not in _SEGMENTATIONS:
+    if _class_of(data) not in _SEGMENTATIONS:
         raise NoPicture(f"{name} holds no segmentation")
 
 
@@ -360,7 +378,7 @@ def _axes(cosines: Sequence[float]) -> NDArray[np.float64]:
 
 def _declared(data: Dataset) -> int | None:
     """How many frames a file declares; None where it does not."""
-    count = data.get("NumberOfFrames")
+    count = value_of(data, "NumberOfFrames")
     if count in (None, ""):
         return None
     if not 1 <= int(count) <= MAX_FRAMES:
@@ -383,4 +401,4 @@ def _native_frames(data: Dataset, layout: Layout, length: int) -> int:
 
 def _groups(data: Dataset, kind: str) -> list[Dataset]:
     """The functional groups of an enhanced file, of all its frames or of each."""
-    return list(data.get(f"{kind}FunctionalGroupsSequence") or [])
+    return list(value_of(data, f"{kind}FunctionalGroupsSequence") or [])

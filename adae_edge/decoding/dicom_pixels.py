@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.decoding.dicom_bytes import Refused
+from adae_edge.decoding.dicom_header import value_of
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 # What comes as RGB, beside palettes.
@@ -108,7 +109,7 @@ class Layout(NamedTuple):
             raise Refused(f"its pixel representation is {sign}")
 
         # colours
-        planar = int(data.get("PlanarConfiguration") or 0)
+        planar = int(value_of(data, "PlanarConfiguration") or 0)
         if photometric not in _SAMPLES:
             raise Refused(f"its colours are {photometric}, which are not read")
         if samples != _SAMPLES[photometric]:
@@ -143,7 +144,7 @@ def _read(data: Any, keyword: str, little_endian: bool) -> Any:
         element = data.get_item(tag)
         if element.is_raw and element.VR in (None, "US") and element.length == 2:
             return int.from_bytes(element.value, "little" if little_endian else "big")
-    return data.get(keyword)
+    return value_of(data, keyword)
 
 
 def native(file: BinaryIO, start: int, number: int, layout: Layout) -> _Stored:

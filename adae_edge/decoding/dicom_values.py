@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from adae_edge.contract import Window
 from adae_edge.decoding.dicom_bytes import Refused
+from adae_edge.decoding.dicom_header import value_of
 from adae_edge.decoding.dicom_pixels import Layout
 
 _TABLE_BYTES = 2  # of the widest values that have a table
@@ -95,13 +96,17 @@ def grey(
     return table.take(native.view(f"u{pixels.dtype.itemsize}"))[:, :, None]
 
 
-def modality_values(layout: Layout, data: Any, pixels: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Turn stored values [H, W] into modality units, float32 [H, W], NaN where there is padding.
+def modality_values(layout: Layout, data: Any, pixels: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Turn stored values [H, W] into modality units.
 
     Args:
         layout: of the file's frames.
         data: the attributes that hold for the frame.
         pixels: as they are stored.
+
+    Returns:
+        float32 [H, W], NaN where there is padding; or the stored integers of up to 16 bits where
+        these are the values, which takes half the room.
 
     Raises:
         Refused: a number of the header is refused.
@@ -110,6 +115,11 @@ def modality_values(layout: Layout, data: Any, pixels: NDArray[np.generic]) -> N
     if width > _TABLE_BYTES:
         return _values(modality, pixels)
     native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    low, high = layout.value_range
+    same = modality.rescale in (None, (1, 0)) and modality.padding is None
+    same = same and native.dtype.kind == ("i" if layout.signed else "u")
+    if same and low <= native.min() and native.max() <= high:
+        return native
     return _table_of_values(modality, width).take(native.view(f"u{width}"))
 
 
@@ -155,14 +165,14 @@ def _picture(modality: _Modality, shown: _Shown, pixels: NDArray[np.generic]) ->
 def _modality(layout: Layout, data: Any) -> _Modality:
     """What a header says of stored values."""
     rescale: _Lut | tuple[float, float] | None = None
-    if data.get("ModalityLUTSequence"):
+    if value_of(data, "ModalityLUTSequence"):
         rescale = _lut(data.ModalityLUTSequence[0], layout.little_endian, "modality")
-    elif data.get("RescaleSlope") is not None and data.get("RescaleIntercept") is not None:
+    elif _has(data, "RescaleSlope", "RescaleIntercept"):
         rescale = _number(data, "RescaleSlope"), _number(data, "RescaleIntercept")
-    padding = None
-    if data.get("PixelPaddingValue") is not None:
-        value = int(data.PixelPaddingValue)
-        limit = data.get("PixelPaddingRangeLimit")
+    padding, value = None, value_of(data, "PixelPaddingValue")
+    if value is not None:
+        value = int(value)
+        limit = value_of(data, "PixelPaddingRangeLimit")
         padding = value, value if limit is None else int(limit)
     return _Modality(layout.stored, layout.signed, padding, rescale)
 
@@ -172,14 +182,14 @@ def _shown(layout: Layout, data: Any, window: Window | None) -> _Shown:
     voi: _Lut | tuple[Window, str] | None = None
     if window is not None:
         voi = window, "LINEAR"
-    elif data.get("VOILUTSequence"):
+    elif value_of(data, "VOILUTSequence"):
         voi = _lut(data.VOILUTSequence[0], layout.little_endian, "VOI")
-    elif data.get("WindowWidth") is not None and data.get("WindowCenter") is not None:
+    elif _has(data, "WindowWidth", "WindowCenter"):
         own = Window(_number(data, "WindowCenter"), _number(data, "WindowWidth"))
-        voi = own, str(data.get("VOILUTFunction") or "LINEAR")
+        voi = own, str(value_of(data, "VOILUTFunction") or "LINEAR")
     else:
         bits = layout.stored
-        if data.get("ModalityLUTSequence"):
+        if value_of(data, "ModalityLUTSequence"):
             bits = int(data.ModalityLUTSequence[0].LUTDescriptor[2])
         if bits > 8:
             raise Refused(
@@ -224,6 +234,11 @@ def _padded(modality: _Modality, pixels: NDArray[np.generic]) -> NDArray[np.bool
         first, last = ((value + span // 2) % span for value in (first, last))
         values = (values + span // 2) % span
     return np.asarray((values >= min(first, last)) & (values <= max(first, last)))
+
+
+def _has(data: Any, *names: str) -> bool:
+    """Whether a header says all of these numbers."""
+    return all(value_of(data, name) is not None for name in names)
 
 
 def _number(data: Any, name: str) -> float:

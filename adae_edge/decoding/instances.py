@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from adae_edge.decoding.dicom_header import value_of
 from adae_edge.decoding.kinds import Member
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def dataset_of(place: Path | Member) -> Any:
 def _is_enhanced(file: DicomFile) -> bool:
     """Whether a file holds a whole acquisition: enhanced, and no part of a concatenation."""
     header = file.header
-    parts = header.get("ConcatenationUID") or header.get("InConcatenationNumber")
+    parts = value_of(header, "ConcatenationUID") or value_of(header, "InConcatenationNumber")
     return file.frames > 1 and "PerFrameFunctionalGroupsSequence" in header and not parts
 
 
@@ -104,6 +105,6 @@ def _uid(value: Any) -> str:
 def _value(header: Any, name: str) -> Any:
     """A value that pydicom reads when it is asked for; None where it cannot be read."""
     try:
-        return header.get(name)
+        return value_of(header, name)
     except Exception:
         return None

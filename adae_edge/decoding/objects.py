@@ -6,6 +6,7 @@ training, calibration and scoring.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,6 +28,9 @@ _MAX_LABELS, _MAX_LABEL = 16, 255
 
 # What a voxel of the object becomes whose value is 0, in standard deviations: 0 is background.
 _NEARLY_0 = 1e-6
+
+# A variance below this part of the squared mean is summed around the mean, and not around 0.
+_CANCELLED = 1e-6
 
 # The object's length along an axis holds all but this part of its voxels at either end.
 _OUTLYING = 0.005
@@ -71,22 +75,35 @@ class Slices(NamedTuple):
     """The slices of a volume, and what standardises them.
 
     Attributes:
-        volume: whose values are 0 outside of the object; not as they were stored.
+        volume: as it was read.
+        inside: where the object is, uint8 [S, H, W / 8], eight voxels of a row in each.
         shown: int [K], the slices that show enough of the object to be judged.
         mean, std: of the object's voxels.
         spans: the object's rows and columns, over all slices.
     """
 
     volume: Volume
+    inside: NDArray[np.uint8]
     shown: NDArray[np.intp]
     mean: float
     std: float
     spans: tuple[Span, Span]
 
+    def slice(self, number: int) -> Values:
+        """A slice float32 [H, W] in the volume's units, 0 outside of the object and only there."""
+        stored = self.volume.values[number]
+        inside = _unpacked(self.inside[number], stored.shape[1])
+        values = np.zeros(stored.shape, np.float32)
+        np.copyto(values, stored, where=inside, casting="same_kind")
+        zero = inside & (stored == 0)
+        if zero.any():
+            values[zero] = self.std * _NEARLY_0
+        return values
+
     @property
     def values(self) -> Values:
-        """float32 [S, H, W] in the volume's units, 0 outside of the object."""
-        return self.volume.values
+        """All slices, float32 [S, H, W]; they are made anew each time."""
+        return np.stack([self.slice(number) for number in range(len(self.inside))])
 
     @property
     def spacing(self) -> tuple[float, float]:
@@ -105,7 +122,7 @@ class Slices(NamedTuple):
         Raises:
             FrameError: the volume does not say how large its voxels are.
         """
-        height, width = self.values.shape[1:]
+        height, width = self.volume.values.shape[1:]
         if field_of_view is None:
             return Field(0, 0, height, width)
         if not all(1e-3 < spacing < 1e3 for spacing in self.spacing):
@@ -135,10 +152,10 @@ class BrainMask(NamedTuple):
 
 
 def slices_of(volume: Volume, rule: str, mask: BrainMask | None = None) -> Slices:
-    """Find the object of a volume, and set the rest of its values to 0 in place.
+    """Find the object of a volume.
 
     Args:
-        volume: whose values are changed.
+        volume: which is not changed.
         rule: one of ``contract.OBJECTS``. By "nonzero" a mask takes the place of the background
             value, by "mask" there has to be one, and by "head" there is none.
         mask: of the brain.
@@ -148,22 +165,24 @@ def slices_of(volume: Volume, rule: str, mask: BrainMask | None = None) -> Slice
             it, its few whole values are labels, or values are not finite.
     """
     values, noun = volume.values, "head" if rule == "head" else "brain"
-    planes = _planes(volume, rule, mask)
+    find = _finder(volume, rule, mask)
 
-    # background becomes 0; what of the object is where
+    # what of the object is where, and its sums
     counts = np.zeros(len(values), np.intp)
     rows, columns = (np.zeros(size, np.intp) for size in values.shape[1:])
-    total = 0.0
-    inside = np.empty(values.shape, np.bool_)
-    for number, plane in enumerate(values):
-        shown = inside[number] = planes(number)
-        plane[~shown] = 0
-        ones = shown.astype(np.float32)  # whose sums are exact, and quick
-        of_rows = ones.sum(axis=1).astype(np.intp)
+    total = squares = 0.0
+    packed = np.empty((*values.shape[:2], -(-values.shape[2] // 8)), np.uint8)
+    for number, stored in enumerate(values):
+        inside = find(number, stored)
+        packed[number] = np.packbits(inside, axis=1)
+        ones = inside.view(np.uint8)
+        of_rows = ones.sum(axis=1, dtype=np.uint16)  # no slice has more than 8192
         rows += of_rows
-        columns += ones.sum(axis=0).astype(np.intp)
+        columns += ones.sum(axis=0, dtype=np.uint16)
         counts[number] = of_rows.sum()
-        total += float(plane.sum(dtype=np.float64))
+        exact = stored[inside].astype(np.float64)
+        total += float(exact.sum())
+        squares += float(np.square(exact, out=exact).sum())
         if not math.isfinite(total):
             raise FrameError(f"{volume.name} has voxels that are not finite numbers")
     voxels = int(counts.sum())
@@ -172,43 +191,56 @@ def slices_of(volume: Volume, rule: str, mask: BrainMask | None = None) -> Slice
         raise FrameError(f"{volume.name} shows no {noun}: every voxel{where} is background")
 
     # what standardises it
-    mean, squares = total / voxels, 0.0
-    for plane, shown in zip(values, inside, strict=True):
-        squares += float(np.square(plane[shown].astype(np.float64) - mean).sum())
-    std = (squares / voxels) ** 0.5
+    mean = total / voxels
+    variance = squares / voxels - mean**2
+    if variance < _CANCELLED * mean**2:  # hardly any digit of it is left
+        variance = _squares(values, packed, mean) / voxels
+    std = variance**0.5
     if not np.float32(std) > 0:
         raise FrameError(f"{volume.name} shows nothing: every voxel of the {noun} is {mean:g}")
-    if volume.stored is not None and _are_labels(volume.stored[inside]):
+    if volume.stored is not None and _are_labels(volume.stored[_unpacked(packed, values.shape[2])]):
         raise FrameError(f"{volume.name} holds labels, such as a tumour's mask, and no picture")
 
-    for number in np.flatnonzero(counts > np.count_nonzero(values, axis=(1, 2))).tolist():
-        values[number][inside[number] & (values[number] == 0)] = std * _NEARLY_0
     shown_slices = np.flatnonzero(counts >= MIN_OBJECT * counts.max())
     spans = _span(rows), _span(columns)
-    return Slices(replace(volume, stored=None), shown_slices, mean, std, spans)
+    return Slices(replace(volume, stored=None), packed, shown_slices, mean, std, spans)
 
 
-def _planes(volume: Volume, rule: str, mask: BrainMask | None) -> Callable[[int], Mask]:
-    """What tells the object in the slice of a number, bool [H, W], by a rule."""
-    values = volume.values
+def _squares(values: Values, packed: NDArray[np.uint8], mean: float) -> float:
+    """The sum of the squared distances of the object's voxels from their mean."""
+    return sum(
+        float(np.square(plane[_unpacked(inside, plane.shape[1])].astype(np.float64) - mean).sum())
+        for plane, inside in zip(values, packed, strict=True)
+    )
 
-    def unpadded(number: int, plane: Mask) -> Mask:
-        return plane & ~np.isnan(values[number]) if volume.padded else plane
+
+def _unpacked(packed: NDArray[np.uint8], width: int) -> Mask:
+    """The mask whose rows of so many voxels are packed as bits."""
+    return np.unpackbits(packed, axis=-1, count=width).view(np.bool_)
+
+
+def _finder(
+    volume: Volume, rule: str, mask: BrainMask | None
+) -> Callable[[int, NDArray[Any]], Mask]:
+    """What finds the object, bool [H, W], in the slice of a number with these values, by a rule."""
+
+    def unpadded(values: NDArray[Any], plane: Mask) -> Mask:
+        return plane & ~np.isnan(values) if volume.padded else plane
 
     if rule == "head":
         threshold = _head_threshold(volume)
-        return lambda number: unpadded(number, _silhouette(values[number] > threshold))
+        return lambda _, values: unpadded(values, _silhouette(values > threshold))
     if mask is not None:
         _check_mask(volume, mask)
         voxels = mask.voxels
-        return lambda number: unpadded(number, voxels[number] & (values[number] != 0))
+        return lambda number, values: unpadded(values, voxels[number] & (values != 0))
     if rule == "mask" or volume.stored is None:
         raise FrameError(
             f"{volume.name} has no brain mask, and the model looks at the brain alone: give one by "
             "--brain-mask, or train a model with --object head"
         )
     stored, background = volume.stored, _background(volume.stored)
-    return lambda number: np.asarray(stored[number] != background)
+    return lambda number, _: np.asarray(stored[number] != background)
 
 
 def _check_mask(volume: Volume, mask: BrainMask) -> None:
@@ -229,7 +261,7 @@ def _check_mask(volume: Volume, mask: BrainMask) -> None:
 def _head_threshold(volume: Volume) -> float:
     """Half of Otsu's threshold, both above the lowest value; the highest where all are equal."""
     thinned = max(int(np.ceil((volume.values.size / _SAMPLED) ** 0.5)), 1)
-    sample = volume.values[:, ::thinned, ::thinned]
+    sample = volume.values[:, ::thinned, ::thinned].astype(np.float32)
     sample = sample[np.isfinite(sample)]
     if not sample.size:
         return np.inf
@@ -259,18 +291,21 @@ def _silhouette(above: Mask) -> Mask:
 
 def _filled(mask: Mask) -> Mask:
     """The voxels [H, W] that have some of the mask on both sides, or are one, in row and column."""
-    columns = _between(np.ascontiguousarray(mask.T))
-    return _between(mask) & np.ascontiguousarray(columns.T)
-
-
-def _between(mask: Mask) -> Mask:
-    """The voxels of each row [H, W] from its first one of the mask to its last one."""
     size = mask.shape[1]
-    numbers = np.arange(size, dtype=np.int16)  # no slice is wider than 8192
-    first = mask.argmax(axis=1).astype(np.int16)[:, None]
-    last = (size - 1 - mask[:, ::-1].argmax(axis=1)).astype(np.int16)[:, None]
-    last[~mask.any(axis=1)] = -1
-    return np.asarray((numbers >= first) & (numbers <= last))
+    packed = np.packbits(mask, axis=1)  # of eight voxels at once
+    from_above = np.bitwise_or.accumulate(packed, axis=0)
+    from_below = np.bitwise_or.accumulate(packed[::-1], axis=0)[::-1]
+    first, end = mask.argmax(axis=1), size - mask[:, ::-1].argmax(axis=1)
+    end[~mask.any(axis=1)] = 0
+    bits = _first_bits(size)
+    filled = from_above & from_below & bits[end] & ~bits[first]
+    return _unpacked(filled, size)
+
+
+@functools.lru_cache(maxsize=4)
+def _first_bits(size: int) -> NDArray[np.uint8]:
+    """Rows of so many voxels whose first 0, 1, 2 ... are set, packed as bits."""
+    return np.packbits(np.tri(size + 1, size, -1, dtype=np.bool_), axis=1)
 
 
 def _background(stored: NDArray[Any]) -> Any:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
+
+from numpy.typing import NDArray
 
 from adae_edge.decoding.planes import File, Plane, from_json
-from adae_edge.decoding.volumes import Values
 from adae_edge.decoding.workers import Workers
 from adae_edge.errors import FrameError
 
@@ -24,7 +26,7 @@ class PlaneWorkers:
             except FrameError as error:
                 yield error
 
-    def values(self, wanted: Iterable[tuple[File, list[int]]]) -> Iterator[Values]:
+    def values(self, wanted: Iterable[tuple[File, list[int]]]) -> Iterator[NDArray[Any]]:
         """The values of frames of files by their numbers, in order.
 
         Raises:

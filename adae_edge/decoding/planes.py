@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adae_edge.acquisition import Acquisition
 from adae_edge.decoding.acquisitions import acquisition_of, person_of
+from adae_edge.decoding.dicom_header import value_of
 from adae_edge.decoding.instances import Origin, open_place, origin_of
 from adae_edge.decoding.kinds import Member
-from adae_edge.decoding.volumes import Values, Vectors
+from adae_edge.decoding.volumes import Vectors
 from adae_edge.errors import FrameError, NoPicture, printable
 
 if TYPE_CHECKING:
@@ -110,11 +112,11 @@ def planes_of(place: File) -> list[Plane]:
         raise FrameError(f"{place} cannot be read as a slice: its header is damaged") from error
 
 
-def values_of(place: File, numbers: Iterable[int]) -> Iterator[Values]:
+def values_of(place: File, numbers: Iterable[int]) -> Iterator[NDArray[Any]]:
     """Decode frames of a DICOM file by their numbers into modality values, without any window.
 
     Yields:
-        float32 [H, W], NaN where a frame is padded.
+        float32 [H, W], NaN where a frame is padded; or integers that are the values.
 
     Raises:
         FrameError: the file cannot be decoded.
@@ -173,18 +175,20 @@ def _plane(place: File, file: DicomFile, number: int) -> Plane:
     lengths = np.linalg.norm(axes, axis=1)
     if (np.abs(lengths - 1) > TURNED).any() or abs(axes[0] @ axes[1]) > TURNED:
         raise FrameError(f"{place} has an orientation that is no pair of directions")
-    uid = str(header.get("SOPInstanceUID") or "")
+    uid = str(value_of(header, "SOPInstanceUID") or "")
     uid = uid if _UID.fullmatch(uid) else Path(str(place)).name
     label = " ".join(
-        text for name in ("SeriesNumber", "SeriesDescription") if (text := _text(header.get(name)))
+        text
+        for name in ("SeriesNumber", "SeriesDescription")
+        if (text := _text(value_of(header, name)))
     )
     own = uid if file.frames == 1 else f"{uid}/{number + 1}"
     return Plane(
         place=place,
         number=number,
         uid=own,
-        series=_short(header.get("SeriesInstanceUID")) or str(Path(str(place)).parent),
-        reference=_short(header.get("FrameOfReferenceUID")),
+        series=_short(value_of(header, "SeriesInstanceUID")) or str(Path(str(place)).parent),
+        reference=_short(value_of(header, "FrameOfReferenceUID")),
         label=label,
         person=person_of(header),
         size=file.size,
@@ -204,19 +208,21 @@ def attribute_of(header: Any, number: int, name: str) -> Any:
     An enhanced file keeps it in a sequence of one item in the group (PS3.3 C.7.6.16).
     """
     for kind, index in (("PerFrame", number), ("Shared", 0)):
-        groups = header.get(f"{kind}FunctionalGroupsSequence") or []
+        groups = value_of(header, f"{kind}FunctionalGroupsSequence") or []
         if index >= len(groups):
             continue
         for element in groups[index]:
             if element.VR != "SQ" or not element.value:
                 continue
             item = element.value[0]
-            if item.get(name) is not None:
-                return item.get(name)
+            if value_of(item, name) is not None:
+                return value_of(item, name)
             for inner in item:
-                if inner.VR == "SQ" and inner.value and inner.value[0].get(name) is not None:
-                    return inner.value[0].get(name)
-    return header.get(name)
+                if inner.VR == "SQ" and inner.value:
+                    found = value_of(inner.value[0], name)
+                    if found is not None:
+                        return found
+    return value_of(header, name)
 
 
 def _short(uid: Any) -> str:

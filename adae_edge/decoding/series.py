@@ -10,12 +10,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adae_edge.decoding.planes import TELLING, TURNED, File, Plane, planes_of, values_of
-from adae_edge.decoding.volumes import Grid, Place, Values, Vectors, Volume, layout_of
+from adae_edge.decoding.volumes import Grid, Place, Vectors, Volume, layout_of
 from adae_edge.errors import FrameError, NoPicture
 
 MIN_SLICES = 8
@@ -30,7 +31,7 @@ _UNEVEN = 0.05
 
 
 ReadPlanes: TypeAlias = Callable[[Iterable[File]], Iterator[list[Plane] | FrameError]]
-ReadValues: TypeAlias = Callable[[Iterable[tuple[File, list[int]]]], Iterator[Values]]
+ReadValues: TypeAlias = Callable[[Iterable[tuple[File, list[int]]]], Iterator[NDArray[Any]]]
 
 
 def read_planes(files: Iterable[File]) -> Iterator[list[Plane] | FrameError]:
@@ -42,7 +43,7 @@ def read_planes(files: Iterable[File]) -> Iterator[list[Plane] | FrameError]:
             yield error
 
 
-def read_values(wanted: Iterable[tuple[File, list[int]]]) -> Iterator[Values]:
+def read_values(wanted: Iterable[tuple[File, list[int]]]) -> Iterator[NDArray[Any]]:
     """The values of frames of files by their numbers, in order; in this process."""
     for file, numbers in wanted:
         yield from values_of(file, numbers)
@@ -147,7 +148,7 @@ def read_series(series: Series, read: ReadValues = read_values) -> Volume:
 
     Args:
         series: one of ``find_series``.
-        read: gives the values of frames of files in order, float32 [H, W], NaN where padded.
+        read: gives the values of frames of files in order, as ``values_of`` does.
 
     Raises:
         FrameError: a frame cannot be decoded.
@@ -156,24 +157,29 @@ def read_series(series: Series, read: ReadValues = read_values) -> Volume:
     shape = (len(series.planes), *series.planes[0].size)
     layout = layout_of(series.grid.steps)
     assert layout is not None
-    values = np.empty([shape[axis] for axis in layout.axes], np.float32)
-    frames = layout.turn_back(values)
+    turned = [shape[axis] for axis in layout.axes]
     of_files: dict[File, list[int]] = defaultdict(list)
     for index, plane in enumerate(series.planes):
         of_files[plane.place].append(index)
     order = [index for indices in of_files.values() for index in indices]
 
-    # the frames, file by file
+    # the frames, file by file, as integers while they are integers of one kind
     wanted = [
         (file, [series.planes[index].number for index in indices])
         for file, indices in of_files.items()
     ]
+    values: NDArray[Any] | None = None
     padded = False
     for index, decoded in zip(order, read(wanted), strict=True):
         if decoded.shape != shape[1:]:
             raise FrameError(f"{series.planes[index].place} has changed since its header was read")
-        frames[index] = decoded
-        padded = padded or bool(np.isnan(decoded).any())
+        if values is None:
+            values = np.empty(turned, decoded.dtype)
+        elif not np.can_cast(decoded.dtype, values.dtype):
+            values = values.astype(np.float32)
+        layout.turn_back(values)[index] = decoded
+        padded = padded or (decoded.dtype.kind == "f" and bool(np.isnan(decoded).any()))
+    assert values is not None
 
     # and what is known of them
     places = [Place(series.name, number) for number in range(len(values))]

@@ -94,8 +94,9 @@ class Volume:
 
     Attributes:
         name: what it is called in messages.
-        values: float32 [S, H, W] in the volume's units: slices from the feet up, rows from the
-            front, columns from the patient's right. They belong to whoever asked for the volume.
+        values: [S, H, W] in the volume's units, float32, or integers of up to 16 bits where these
+            are the values: slices from the feet up, rows from the front, columns from the patient's
+            right.
         grid: where they lie.
         places: of each slice.
         stored: the values [S, H, W] before slope and intercept, by which the background of a
@@ -108,7 +109,7 @@ class Volume:
     """
 
     name: str
-    values: Values
+    values: NDArray[Any]
     grid: Grid
     places: Sequence[Place]
     stored: NDArray[Any] | None = None

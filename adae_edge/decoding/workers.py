@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,8 @@ _ASKED = 2  # what a process has to do: one request that it works on, and the ne
 _LONGEST_LINE = 2**20
 _ENDING_S = 5.0
 _MOST_VALUES = 2**28  # of an array
-_DTYPES = frozenset({"uint8", "float32"})
+_PIPE_BYTES = 2**20
+_DTYPES = frozenset({"uint8", "int8", "uint16", "int16", "float32"})
 _SLOW = {
     "SIGPROF": f"a frame takes more than {FRAME_S:g} s of the processor",
     "SIGALRM": f"a frame does not come within {WAITING_S:g} s",
@@ -214,6 +215,7 @@ class _Worker:
             )
         except OSError as error:
             raise DeviceError(f"no process can be started: {error.strerror}") from error
+        _widen(self._process.stdout)
         for request in self.asked:
             self._write(request)
 
@@ -324,6 +326,16 @@ class _Worker:
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
         return code
+
+
+def _widen(pipe: IO[bytes] | None) -> None:
+    """Let a pipe hold a frame, so that the process can write it at once and go on."""
+    import fcntl  # not there on Windows
+
+    assert pipe is not None
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):  # the system's limit is lower
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _error(header: dict[str, Any]) -> AdaeEdgeError:

@@ -64,7 +64,7 @@ def scan_frames(
             place,
             id_,
             time.time(),
-            field.of(volume.values[number])[..., None],
+            field.of(slices.slice(number))[..., None],
             slices.mean,
             slices.std,
             decoding=VOLUMES,

@@ -200,7 +200,9 @@ def test_a_mask_says_where_the_brain_is(tmp_path):
     stripped = read_brain(write_volume(tmp_path / "s.nii.gz", values))
     assert np.array_equal(masked.values, stripped.values)
     assert np.array_equal(masked.shown, stripped.shown)
-    assert masked[2:] == stripped[2:]
+    assert masked._replace(volume=None, inside=None, shown=None) == stripped._replace(
+        volume=None, inside=None, shown=None
+    )
 
 
 @pytest.mark.parametrize(

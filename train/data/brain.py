@@ -269,13 +269,13 @@ def _read(examination: _Examination, rule: str) -> _Slices:
     shown, anomalous = slices.shown, np.zeros(len(slices.shown), np.bool_)
     if examination.tumour is not None:
         tumour = read_mask(examination.tumour).voxels
-        if tumour.shape != slices.values.shape:
+        if tumour.shape != slices.volume.values.shape:
             raise DatasetError(f"{examination.tumour} has another shape than {slices.volume.name}")
         area = tumour.sum(axis=(1, 2))[shown]
         decided = (area == 0) | (area >= MIN_TUMOUR)
         shown, anomalous = shown[decided], area[decided] > 0
     return _Slices(
-        _in_16_bits(slices.values[shown]),
+        _in_16_bits(np.stack([slices.slice(number) for number in shown])),
         anomalous,
         (slices.mean, slices.std),
         slices.field,
