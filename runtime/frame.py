@@ -76,6 +76,20 @@ class Instance:
     dataset: Callable[[], Any] = field(default=dict, compare=False, repr=False)
 
 
+class Cut(NamedTuple):
+    """Where a frame lies in the slice that it was cut out of, which it may reach beyond.
+
+    Attributes:
+        top, left: the slice's row and column that the frame's first pixel has; may be negative.
+        height, width: of the whole slice.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
 @dataclass(frozen=True)
 class Frame:
     """One frame and where it came from.
@@ -101,6 +115,7 @@ class Frame:
         epoch: the time of day at which ``time.monotonic`` was 0, as the clock stood when the frame
             was made.
         instance: the DICOM instance that it is of; None where it is of none.
+        cut: where it lies in its whole slice; None where it is the whole.
     """
 
     source: str
@@ -118,6 +133,7 @@ class Frame:
     whole: Whole | None = field(default=None, compare=False, repr=False)
     epoch: float = field(default_factory=lambda: time.time() - time.monotonic(), compare=False)
     instance: Instance | None = None
+    cut: Cut | None = None
 
     def __post_init__(self) -> None:
         if "://" in self.source:
@@ -170,6 +186,15 @@ class Box(NamedTuple):
         """Its corner and size, for the terminal."""
         return f"{self.left},{self.top} {self.width}x{self.height}"
 
+    def in_slice(self, cut: Cut) -> Box | None:
+        """The same in pixels of the slice that the frame was cut out of; None if it is beyond."""
+        left, top = max(self.left + cut.left, 0), max(self.top + cut.top, 0)
+        right = min(self.left + cut.left + self.width, cut.width)
+        bottom = min(self.top + cut.top + self.height, cut.height)
+        if right <= left or bottom <= top:
+            return None
+        return Box(left, top, right - left, bottom - top, self.peak)
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -220,6 +245,14 @@ class Scored:
     def name(self) -> str:
         """The source's name for people: of the stream's source, or else the frame's own."""
         return self.opened or self.frame.source
+
+    @property
+    def boxes_in_slice(self) -> tuple[Box, ...] | None:
+        """The boxes in pixels of the whole slice, where the frame was cut out of one."""
+        cut = self.frame.cut
+        if cut is None or self.boxes is None:
+            return self.boxes
+        return tuple(box for one in self.boxes if (box := one.in_slice(cut)) is not None)
 
     @property
     def verdict(self) -> Verdict:

@@ -57,9 +57,10 @@ def row_of(scored: Scored) -> dict[str, Any]:
 
 
 def _boxes_of(scored: Scored) -> list[dict[str, int | float]] | None:
-    if scored.boxes is None or scored.verdict != "anomalous":
+    boxes = scored.boxes_in_slice
+    if boxes is None or scored.verdict != "anomalous":
         return None
-    return [box._asdict() for box in scored.boxes]
+    return [box._asdict() for box in boxes]
 
 
 def flat(row: dict[str, Any]) -> list[Any]:

@@ -97,10 +97,11 @@ def _in_colour(verdict: str) -> str:
 
 def _where(scored: Scored) -> str:
     """The first boxes, and how many more there are."""
-    if not scored.boxes or scored.verdict != "anomalous":
+    boxes = scored.boxes_in_slice
+    if not boxes or scored.verdict != "anomalous":
         return ""
-    shown = "; ".join(map(str, scored.boxes[:_BOXES_SHOWN]))
-    more = len(scored.boxes) - _BOXES_SHOWN
+    shown = "; ".join(map(str, boxes[:_BOXES_SHOWN]))
+    more = len(boxes) - _BOXES_SHOWN
     return f"  at {shown}" + (f" and {more} more" if more > 0 else "")
 
 

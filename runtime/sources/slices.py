@@ -14,7 +14,7 @@ from adae_edge.decoding.kinds import Member
 from adae_edge.decoding.rules import VOLUMES
 from adae_edge.decoding.scans import Scan
 from adae_edge.errors import FrameError
-from adae_edge.runtime.frame import Event, Frame
+from adae_edge.runtime.frame import Cut, Event, Frame
 from adae_edge.runtime.sources.ends import instance_of
 from adae_edge.runtime.sources.source import Wanted, failure
 
@@ -51,6 +51,8 @@ def scan_frames(
         detail = f"{scan.name} has its brain mask beside it, {scan.mask_beside}, which is used"
         yield Event(scan.name, time.time(), "note", detail)
     _log.info("%s: %d slices are shown", scan.name, len(slices.shown))
+    whole = wanted.field_of_view is None
+    cut = None if whole else Cut(field.top, field.left, *volume.values.shape[1:])
     for number in slices.shown.tolist():
         place, id_ = volume.places[number]
         place = source if source and isinstance(id_, str) else place
@@ -71,4 +73,5 @@ def scan_frames(
             about={"person": volume.person} if volume.person else {},
             acquisition=volume.acquisition,
             instance=instance,
+            cut=cut,
         )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from adae_edge.decoding.objects import BrainMask, Field, slices_of
+from adae_edge.decoding.objects import BrainMask, Field, _filled, slices_of
 from adae_edge.decoding.volumes import Grid, Place, Volume
 from adae_edge.errors import FrameError
 
@@ -36,7 +36,9 @@ def test_a_head_is_its_silhouette_with_everything_inside():
     assert slices.std == pytest.approx(values[found].std(), rel=1e-5)
 
 
-@pytest.mark.parametrize(("slope", "intercept"), [(4, 0), (0.25, 0), (1, 1000), (2, -512)])
+@pytest.mark.parametrize(
+    ("slope", "intercept"), [(4, 0), (0.25, 0), (1, 1000), (2, -512), (4, 4e6)]
+)
 def test_a_head_is_the_same_in_other_units(slope, intercept):
     values = np.round(scan()[0])
     one = slices_of(volume_of(values), "head")
@@ -44,6 +46,20 @@ def test_a_head_is_the_same_in_other_units(slope, intercept):
     assert np.array_equal(one.values != 0, other.values != 0)
     assert other.mean == pytest.approx(one.mean * slope + intercept)
     assert other.std == pytest.approx(one.std * slope)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 9), (40, 3), (30, 64), (64, 65)])
+@pytest.mark.parametrize("part", [0, 0.02, 0.3, 1])
+def test_a_silhouette_is_filled_between_the_first_and_the_last_voxel_of_rows_and_columns(
+    size, part
+):
+    mask = np.random.default_rng(0).random(size) < part
+    expected = np.ones(size, bool)
+    for axis in (0, 1):
+        before = np.logical_or.accumulate(mask, axis)
+        behind = np.flip(np.logical_or.accumulate(np.flip(mask, axis), axis), axis)
+        expected &= before & behind
+    assert np.array_equal(_filled(mask), expected)
 
 
 def test_what_the_scanner_did_not_see_is_no_head():

@@ -121,6 +121,32 @@ def test_rescaling_is_each_slices_own(tmp_path, as_nifti):
     assert np.allclose(read_series(only_series(tmp_path)).values, as_nifti.values * 3, atol=1.5)
 
 
+def test_values_stay_integers_while_these_are_the_values(tmp_path, as_nifti):
+    write_series(tmp_path / "plain", turned(VALUES))
+    plain = read_series(only_series(tmp_path / "plain")).values
+    assert plain.dtype == np.int16
+    assert np.array_equal(plain, as_nifti.values)
+
+    def doubled(number, data):
+        data.RescaleSlope = 2 if number == 3 else 1
+
+    write_series(tmp_path / "mixed", turned(VALUES), changed=doubled)
+    mixed = read_series(only_series(tmp_path / "mixed")).values
+    assert mixed.dtype == np.float32
+    assert np.array_equal(mixed[3], as_nifti.values[3] * 2)
+    assert np.array_equal(np.delete(mixed, 3, 0), np.delete(as_nifti.values, 3, 0))
+
+
+def test_bits_that_do_not_count_are_no_values(tmp_path, as_nifti):
+    def dirty(number, data):
+        data.BitsStored, data.HighBit = 12, 11
+        values = np.frombuffer(data.PixelData, "<i2")
+        data.PixelData = (values & 0xFFF | 0x5000).astype("<i2").tobytes()
+
+    write_series(tmp_path, turned(VALUES), changed=dirty)
+    assert np.array_equal(read_series(only_series(tmp_path)).values, as_nifti.values)
+
+
 def test_pixel_padding_is_no_object(tmp_path):
     values = np.where(np.indices(VALUES.shape)[0] < 2, -900, np.abs(VALUES))
     write_series(tmp_path, turned(values), PixelPaddingValue=-900)

@@ -7,6 +7,7 @@ import json
 import shutil
 import sqlite3
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -25,12 +26,14 @@ from adae_edge.placement import placement
 from adae_edge.runtime import Frame, Scored, Scorer, Sink, Stream, open_for, open_sink
 from adae_edge.runtime.boxes import boxes_of
 from adae_edge.runtime.calibrate import recalibrate
-from adae_edge.runtime.frame import Box
+from adae_edge.runtime.frame import Box, Cut
 from adae_edge.runtime.sinks.sink import BOXES
 from adae_edge.train.data.dataset import Dataset
 from adae_edge.train.loading import map_peaks
-from tests.support.models import a_contract, mean_model
+from tests.support.heads import scan
+from tests.support.models import a_contract, mean_model, slice_model
 from tests.support.pictures import save, write_scratched
+from tests.support.series import turned
 from tests.support.trained import train_on
 
 # How the network sees the frames, and the pixels of the map.
@@ -323,3 +326,33 @@ def test_score_prints_the_boxes(exported, parts, tmp_path, capsys):
     box = row["boxes"][0]
     assert f"spot.png  at {box['left']},{box['top']} {box['width']}x{box['height']}" in line
     assert covers(Box(**box), SPOT)
+
+
+@pytest.mark.parametrize("field_of_view", [None, 30.0, 90.0])
+def test_boxes_of_a_field_of_view_are_in_pixels_of_the_whole_slice(tmp_path, field_of_view):
+    values, _ = scan(0)
+    values[18:22, 30:33, 8] = 9000  # columns from the right, rows from the back, slices from below
+    nibabel.save(turned(values), tmp_path / "v.nii.gz")
+    model = modelfile.check(slice_model())
+    calibration = dataclasses.replace(model.contract.calibration, map_threshold=5000.0)
+    contract = dataclasses.replace(
+        model.contract.with_calibration(calibration), field_of_view=field_of_view
+    )
+    rows = tmp_path / "rows.jsonl"
+    with (
+        Scorer(modelfile.check(modelfile.with_contract(model.data, contract))) as scorer,
+        open_sink(f"jsonl:{rows}") as sink,
+    ):
+        source = open_for(scorer.contract, str(tmp_path / "v.nii.gz"))
+        Stream(scorer, source, [sink], threshold=-5.0).run()
+    boxes = {row["frame"]: row["boxes"] for row in map(json.loads, rows.read_text().splitlines())}
+    (box,) = boxes.pop(8)
+    assert box == {"left": 18, "top": 48 - 33, "width": 4, "height": 3, "peak": 9000.0}
+    assert not any(boxes.values())
+
+
+def test_a_box_beyond_the_slice_is_cut_or_left_out():
+    cut = Cut(top=-4, left=10, height=20, width=30)
+    assert Box(2, 1, 5, 6, 0.5).in_slice(cut) == Box(12, 0, 5, 3, 0.5)
+    assert Box(18, 20, 9, 9, 0.5).in_slice(cut) == Box(28, 16, 2, 4, 0.5)
+    assert Box(0, 0, 5, 4, 0.5).in_slice(cut) is None
