@@ -1,0 +1,1 @@
+"""Results of a series as DICOM objects: a structured report, a picture and a map of the scores."""
