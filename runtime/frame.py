@@ -106,7 +106,8 @@ class Frame:
         decoding: the rule by which a file became this frame, one of ``adae_edge.decoding.rules``;
             "" for a frame that was no file.
         acquisition: how the series of a slice was acquired; None where the source does not tell.
-        about: what else the source knows of it, by name, such as the UIDs of its series.
+        about: what else the source knows of it, by name: ``person``, a hash that tells whom it
+            shows, and ``complete``, one of ``COMPLETE``, where its series was waited for.
         full: height and width before it was shrunk while it was decoded; None where it was not.
         skipped: how many frames of a live source came after the frame before this one, and were not
             given because newer ones were there.

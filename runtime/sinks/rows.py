@@ -25,7 +25,7 @@ from adae_edge.runtime.sinks.sink import ROWS, Keeping, Kept, Sink
 
 FIELDS = (
     *("source", "frame", "time", "video_time", "age"),
-    *("score", "threshold", "verdict", "wants", "model", "boxes"),
+    *("score", "threshold", "verdict", "wants", "model", "boxes", "complete"),
 )
 EVENT_FIELDS = ("event", "source", "time", "detail", "frames", "over")
 MAX_ROW = 2**20  # bytes of a row that is read back
@@ -52,6 +52,7 @@ def row_of(scored: Scored) -> dict[str, Any]:
         scored.wants or None,
         scored.model or None,
         _boxes_of(scored),
+        scored.frame.about.get("complete"),
     )
     return dict(zip(FIELDS, values, strict=True))
 

@@ -18,7 +18,7 @@ from adae_edge.runtime.sinks.sink import ANOMALOUS, BOXES, ROWS, Keeping, Kept, 
 
 _MAGIC = b"SQLite format 3\0"
 _APPLICATION = 0x41444145  # "ADAE": whose database it is
-_VERSION = 2
+_VERSION = 3
 _COMMIT_S = 1.0
 _COMMIT_ROWS = 1000
 _MOST_WAITING = 100_000  # rows of some hundred bytes each
@@ -30,7 +30,7 @@ PRAGMA user_version = {_VERSION};
 CREATE TABLE frames (
     run INTEGER NOT NULL, source TEXT NOT NULL, frame NOT NULL, time TEXT NOT NULL,
     video_time REAL, age REAL NOT NULL, score REAL NOT NULL, threshold REAL NOT NULL,
-    verdict TEXT NOT NULL, wants TEXT, model TEXT, boxes TEXT,
+    verdict TEXT NOT NULL, wants TEXT, model TEXT, boxes TEXT, complete TEXT,
     UNIQUE (source, frame, run)
 );
 CREATE TABLE events (

@@ -26,6 +26,7 @@ def scan_frames(
     wanted: Wanted,
     source: str = "",
     dataset: Callable[[Path | Member], Any] = dataset_of,
+    complete: str = "",
 ) -> Iterator[Frame | Event]:
     """The slices of a scan that show enough of the object, in its field of view.
 
@@ -34,6 +35,7 @@ def scan_frames(
         wanted: the frames that the model takes.
         source: of slices that are frames of files, in place of those; "" for these.
         dataset: reads the attributes of a file.
+        complete: by what the series is known to be so, where it was waited for.
 
     Yields:
         Frames float32 [H, W, 1] from the feet up, or the failure of the scan, and a note on a mask
@@ -47,6 +49,7 @@ def scan_frames(
         yield failure(source or scan.name, error)
         return
     volume = slices.volume
+    about = {"person": volume.person, "complete": complete}
     if scan.mask_beside and rule != "head":
         detail = f"{scan.name} has its brain mask beside it, {scan.mask_beside}, which is used"
         yield Event(scan.name, time.time(), "note", detail)
@@ -70,7 +73,7 @@ def scan_frames(
             slices.mean,
             slices.std,
             decoding=VOLUMES,
-            about={"person": volume.person} if volume.person else {},
+            about={name: text for name, text in about.items() if text},
             acquisition=volume.acquisition,
             instance=instance,
             cut=cut,

@@ -87,7 +87,7 @@ class SpooledVolumes(Spooled):
         place, read = self.place_of(series), PlaneWorkers(self.workers).values
         for one in found.series:
             scan = Scan(one.name, partial(read_series, one, read), series=one)
-            for item in scan_frames(scan, self.wanted, place, self.dataset):
+            for item in scan_frames(scan, self.wanted, place, self.dataset, series.complete):
                 if isinstance(item, Event):
                     item = failure(place, self.shown(FrameError(item.detail)))
                 yield item

@@ -1,6 +1,9 @@
 """A series that a modality sends is scored as a volume, when it is known to be complete."""
 
+import queue
+import threading
 import time
+from collections import Counter
 
 import pydicom
 import pytest
@@ -8,11 +11,13 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from pynetdicom import AE
 
+from adae_edge.benchmarks.peers.processes import free_port
 from adae_edge.runtime import Scorer
 from adae_edge.runtime.frame import Frame
-from adae_edge.runtime.sources.registry import open_for
+from adae_edge.runtime.sources.registry import open_for, open_source
+from adae_edge.runtime.sources.source import Receiving, Wanted
 from tests.support.heads import scan
-from tests.support.models import slice_model
+from tests.support.models import HANGS_S, slice_model
 from tests.support.receiving import wait_until
 from tests.support.scoring import scoring, store
 from tests.support.series import turned, write_enhanced, write_series
@@ -93,6 +98,7 @@ def test_a_silent_series_is_scored_as_its_files_are_and_nothing_of_the_patient_i
         assert one.series() == ["complete (quiet): 16 slices"]
         place = f"dicom-scp://127.0.0.1:{one.port}/ADAE/1.2.3"
         assert {row["source"] for row in one.rows()} == {place}
+        assert {row["complete"] for row in one.rows()} == {"quiet"}
         assert not one.events("failure")
         assert b"A^B" not in (tmp_path / "rows.jsonl").read_bytes()
     assert "A^B" not in one.process.stderr_text
@@ -205,3 +211,105 @@ def test_a_killed_process_scores_the_series_once(tmp_path, paths, moment):
         wait_until(lambda: len(one.files("done")) == 16)
         check(one.rows(), scores_of(tmp_path, tmp_path / "series"))
         assert one.series() == ["complete (quiet): 16 slices"]
+
+
+def pictures_of(head, folder):
+    """A series that a model for pictures takes."""
+    return write_series(folder, head, SeriesInstanceUID="1.2.3", WindowCenter=200, WindowWidth=800)
+
+
+def test_pictures_are_scored_at_once_and_their_series_ends_later(tmp_path, head):
+    paths = pictures_of(head, tmp_path / "series")
+    with scoring(tmp_path, "--quiet", SOON) as one:
+        store(one.port, *paths[:10])
+        wait_until(lambda: len(one.files("done")) == 10)
+        assert len(one.rows()) == 10
+        assert {row["complete"] for row in one.rows()} == {None}
+        wait_until(one.series)
+        store(one.port, *paths[10:])
+        wait_until(lambda: len(one.series()) == 2)
+        assert len(one.rows()) == 16
+        assert one.series() == [
+            "complete (quiet): 10 slices",
+            "complete (quiet): 16 slices; revision 2 replaces revision 1",
+        ]
+
+
+def test_the_end_of_a_series_of_pictures_survives_a_kill(tmp_path, head):
+    paths = pictures_of(head, tmp_path / "series")
+    with scoring(tmp_path, "--quiet", SLOW, "--resume") as one:
+        store(one.port, *paths[:10])
+        wait_until(lambda: len(one.files("done")) >= 5)
+        one.process.kill()
+        one.process.wait()
+    with scoring(tmp_path, "--quiet", SOON, "--resume", port=one.port) as one:
+        store(one.port, *paths[10:])
+        wait_until(one.series)
+        assert len({row["frame"] for row in one.rows()}) == len(one.rows()) == 16
+        assert one.series() == ["complete (quiet): 16 slices"]
+
+
+class Collected:
+    """A receiver whose source is read here, for a sink that makes something of whole series."""
+
+    def __init__(self, folder, port, quiet):
+        spool = Receiving(folder / "spool", quiet=quiet)
+        wanted = Wanted(receiving=spool, collected=True)
+        self.source = open_source(f"dicom-scp://127.0.0.1:{port}/ADAE", wanted)
+        self._port, self._items = port, queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self):
+        for item in self.source:
+            self._items.put(item)
+
+    def until_end(self, send=()):
+        """The frames until a series ends, and that; files are sent as soon as it listens."""
+        frames = []
+        while True:
+            item = self._items.get(timeout=HANGS_S)
+            if isinstance(item, Frame):
+                frames.append(item)
+            elif item.kind == "live" and send:
+                store(self._port, *send)
+            elif item.kind == "series":
+                return frames, item
+
+    def close(self):
+        self.source.stop()
+        self._thread.join()
+        self.source.close()
+
+    def settle(self, frames, end):
+        self.source.settle(Counter([frame.source for frame in frames] + [end.source]))
+
+
+def test_who_collects_gets_whole_series_whatever_is_killed_or_late(tmp_path, head):
+    paths, port = pictures_of(head, tmp_path / "series"), free_port()
+    done = tmp_path / "spool" / "done"
+
+    first = Collected(tmp_path, port, 1.5)
+    frames, end = first.until_end(paths[:10])
+    assert (len(frames), end.series.revision, end.series.slices) == (10, 1, 10)
+    first.settle(frames[:5], end)
+    time.sleep(0.5)
+    assert not list(done.iterdir())  # half of the results are not kept
+    first.close()
+
+    second = Collected(tmp_path, port, 1000)
+    again, same = second.until_end()  # at once: it was decided before
+    assert {frame.id for frame in again} == {frame.id for frame in frames}
+    assert same.series == end.series
+    second.settle(again, same)
+    wait_until(lambda: len(list(done.iterdir())) == 10)
+    second.close()
+
+    third = Collected(tmp_path, port, 1.5)
+    frames, end = third.until_end(paths[10:])
+    assert len({frame.id for frame in frames}) == len(frames) == 16
+    assert (end.series.revision, end.series.slices) == (2, 16)
+    assert all(frame.instance.dataset().PatientID == "7" for frame in frames)
+    third.settle(frames, end)
+    wait_until(lambda: len(list(done.iterdir())) == 16)
+    third.close()

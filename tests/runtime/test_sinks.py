@@ -35,12 +35,12 @@ from tests.support.models import (
 ROOT = Path(__file__).parents[2]
 FIELDS = [
     *("source", "frame", "time", "video_time", "age"),
-    *("score", "threshold", "verdict", "wants", "model", "boxes"),
+    *("score", "threshold", "verdict", "wants", "model", "boxes", "complete"),
 ]
 OF_EVENTS = ["event", "detail", "frames", "over"]
 EARLIER = b"source,frame,time,video_time,score,threshold,verdict,wants\n"
 HEADER = (
-    b"source,frame,time,video_time,age,score,threshold,verdict,wants,model,boxes,"
+    b"source,frame,time,video_time,age,score,threshold,verdict,wants,model,boxes,complete,"
     b"event,detail,frames,over\n"
 )
 AWKWARD = [
@@ -111,7 +111,8 @@ def test_json_lines_have_these_fields_and_no_others(tmp_path):
     assert first == (
         '{"source": "frame.png", "frame": 0, "time": "2026-01-02T03:04:05.678Z", '
         '"video_time": null, "age": 0.0123, "score": 1.5, "threshold": 1.25, '
-        '"verdict": "anomalous", "wants": null, "model": "90f3d94cb19b", "boxes": null}'
+        '"verdict": "anomalous", "wants": null, "model": "90f3d94cb19b", "boxes": null, '
+        '"complete": null}'
     )
     row = json.loads(second)
     assert list(row) == FIELDS
