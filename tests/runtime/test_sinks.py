@@ -131,7 +131,7 @@ def test_an_event_is_a_row_in_every_file(tmp_path):
     assert (event["detail"], row["source"]) == (LOST.detail, "frame.png")
     _, cells, _ = csv_rows(tmp_path / "s.csv")
     event_cells = ["gap", LOST.detail, "12", "False"]
-    assert cells == [LOST.source, "", event["time"], *[""] * 8, *event_cells]
+    assert cells == [LOST.source, "", event["time"], *[""] * 9, *event_cells]
 
 
 def numbers_in(folder):
@@ -232,9 +232,9 @@ def test_csv_has_one_header_and_these_fields(tmp_path):
     keep(f"csv:{path}", result("scan.dcm", "1.2.3", 0.123456789))
     assert path.read_bytes() == (
         HEADER
-        + b"frame.png,0,2026-01-02T03:04:05.678Z,,0.0123,1.5,1.25,anomalous,,90f3d94cb19b,,,,,\n"
+        + b"frame.png,0,2026-01-02T03:04:05.678Z,,0.0123,1.5,1.25,anomalous,,90f3d94cb19b,,,,,,\n"
         b"scan.dcm,1.2.3,2026-01-02T03:04:05.678Z,,0.0123,0.123456789,1.25,normal,,"
-        b"90f3d94cb19b,,,,,\n"
+        b"90f3d94cb19b,,,,,,\n"
     )
 
 

@@ -48,8 +48,8 @@ def test_frames_and_events_have_their_tables(tmp_path, monkeypatch, name):
     when = "2026-01-02T03:04:05.678Z"
     model = "90f3d94cb19b"
     assert ask(path, "SELECT * FROM frames") == [
-        (1, "frame.png", 0, when, None, 0.0123, 1.5, 1.25, "anomalous", None, model, None),
-        (1, "scan.dcm", "1.2.3", when, None, 0.0123, 0.5, 1.25, "normal", None, model, None),
+        (1, "frame.png", 0, when, None, 0.0123, 1.5, 1.25, "anomalous", None, model, None, None),
+        (1, "scan.dcm", "1.2.3", when, None, 0.0123, 0.5, 1.25, "normal", None, model, None, None),
     ]
     row = (1, "gap", LOST.source, when, LOST.detail, 12, 0)
     assert ask(path, "SELECT * FROM events") == [row]
