@@ -20,6 +20,8 @@ from adae_edge.errors import SourceError
 from adae_edge.runtime.dicom.received import hash_of
 
 _SUFFIX = ".jsonl"
+_MOST_SERIES = 10_000
+_FORGET_S = 600.0
 _log = logging.getLogger(__name__)
 
 
@@ -100,7 +102,7 @@ class Journals:
         Args:
             folder: of the journals, which is there when ``load`` is called.
         """
-        self._folder = folder
+        self._folder, self._forget_s = folder, 0.0
         self.series: dict[str, Growing] = {}
         self.of: dict[str, Growing] = {}  # the series of each instance, by its name in the spool
 
@@ -168,19 +170,26 @@ class Journals:
         series.kept = True
 
     def forget(self, age_s: float) -> None:
-        """Delete journals to which nothing was added for so long, and whose results are kept."""
+        """Delete journals of series that are over, now and then.
+
+        Their results are kept, and nothing was added for so long; or there are too many series, as
+        a stranger could make them, and they are the oldest.
+        """
+        many = len(self.series) - _MOST_SERIES
+        if time.monotonic() < self._forget_s and many < _MOST_SERIES / 10:
+            return
+        self._forget_s = time.monotonic() + _FORGET_S
         oldest = time.time() - age_s
-        for series in [*self.series.values()]:
+        for series in sorted(self.series.values(), key=lambda one: one.came_s):
             path = self._path(series)
-            if (
-                series.kept
-                and len(series.old) == len(series.parts)
-                and path.stat().st_mtime < oldest
-            ):
-                path.unlink()
+            if not series.kept or len(series.old) < len(series.parts):
+                continue
+            if many > 0 or not path.exists() or path.stat().st_mtime < oldest:
+                path.unlink(missing_ok=True)
                 del self.series[series.uid]
                 for name in series.parts:
                     del self.of[name]
+                many -= 1
 
     def _path(self, series: Growing) -> Path:
         return self._folder / f"{hash_of(series.uid)}{_SUFFIX}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
@@ -21,7 +20,6 @@ from adae_edge.runtime.sources.spooled_pictures import SpooledPictures
 from adae_edge.runtime.sources.spooled_volumes import SpooledVolumes
 
 _LOOK_S = 0.5
-_FORGET_S = 3600.0
 _AGAIN_S = 60.0  # until the same sentence is told again
 _MOST_TOLD = 1000
 
@@ -63,29 +61,26 @@ class DicomScp(Source):
         kind = SpooledPictures if wanted.kind == "image" else SpooledVolumes
         spool = Received(wanted.receiving.spool)
         self._spooled: Spooled = kind(self.name, spool, wanted, self._workers)
-        self._spooled.stopping = lambda: self._stopping
+        self._spooled.goes_on = self._goes_on
         self.left_out = self._spooled.left_out
         self._receiver: Receiver | None = None
+        self._has_begun = False
         self._told: dict[str, float] = {}
 
     def __iter__(self) -> Iterator[Frame | Event]:
         """Frames of what comes, and what is to be told of peers, until it is stopped."""
         self._receiver = receiver = Receiver(self._settings)
-        forgotten = -math.inf
-        while not self._stopping:
-            self.moved_s = now = time.monotonic()
+        while self._goes_on():
             for line in receiver.come(_LOOK_S):
                 yield from self._heard(line)
             if receiver.ended:
                 raise SourceError(f"{self.name}: the receiver has ended")
             if not receiver.begun:
                 continue
-            journals = self._spooled.journals
-            if not math.isfinite(forgotten):
-                journals.load()
-            if now > forgotten + _FORGET_S:
-                journals.forget(self._settings.keep_s)
-                forgotten = now
+            if not self._has_begun:
+                self._has_begun = True
+                self._spooled.journals.load()
+            self._spooled.journals.forget(self._settings.keep_s)
             yield from self._spooled.items()
 
     def stop(self) -> None:
@@ -103,6 +98,11 @@ class DicomScp(Source):
         receiver, self._receiver = self._receiver, None
         if receiver is not None:
             receiver.close()
+
+    def _goes_on(self) -> bool:
+        """Take note that it moves; whether it was not asked to end."""
+        self.moved_s = time.monotonic()
+        return not self._stopping
 
     def _heard(self, line: str) -> Iterator[Event]:
         """What is to be told of a line of the receiver."""

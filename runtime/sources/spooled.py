@@ -30,6 +30,7 @@ class Spooled(ABC):
 
     Attributes:
         ledger: what is given and not kept.
+        goes_on: called while there is work, and says whether to go on.
         left_out: how many instances hold no frames, by what they are called.
     """
 
@@ -45,7 +46,7 @@ class Spooled(ABC):
         self.name, self.spool, self.wanted, self.workers = name, spool, wanted, workers
         self.ledger, self.left_out = Ledger(), Counter[str]()
         self.journals = Journals(spool.folder / JOURNALS)
-        self.stopping: Callable[[], bool] = lambda: False
+        self.goes_on: Callable[[], bool] = lambda: True
         self._quiet_s = wanted.receiving.quiet
         self._path = re.compile(f"{re.escape(str(spool.folder))}/[a-z]+/([0-9a-f]+-[0-9a-f]+)")
 
@@ -60,7 +61,7 @@ class Spooled(ABC):
         # what came
         lists = self.spool.commitments()
         yield from self.take(self.spool.waiting())
-        if self.stopping():
+        if not self.goes_on():
             return
 
         # what is complete by now
@@ -68,7 +69,7 @@ class Spooled(ABC):
             self.journals.commit(frozenset(path.read_text().split()))
             path.unlink()
         for series in [*self.journals.series.values()]:
-            while series.kept and (sign := series.sign(self._quiet_s)) and not self.stopping():
+            while series.kept and (sign := series.sign(self._quiet_s)) and self.goes_on():
                 yield from self.end(series, sign)
 
     @abstractmethod
@@ -125,12 +126,12 @@ class Spooled(ABC):
     def through(self, items: Iterator[Item], account: Account) -> Iterator[Item]:
         """Items, each of which is counted where it will be a result; the account is ended."""
         for item in items:
-            if self.stopping() and isinstance(item, Event):
+            if not self.goes_on() and isinstance(item, Event):
                 return  # what decodes was ended, and all is taken up anew at the next start
             if isinstance(item, Frame) or item.kind in ("failure", "series"):
                 self.ledger.give(account)
             yield item
-        if not self.stopping():
+        if self.goes_on():
             self.ledger.end(account)
 
     def refused(self, name: str, error: FrameError) -> Iterator[Item]:

@@ -41,7 +41,7 @@ class SpooledPictures(Spooled):
         for name in names:
             while asked and not self.workers.has_room:
                 yield from self._take(*asked.popleft())
-            if self.stopping():
+            if not self.goes_on():
                 return
             if (path := self.claimed(name)) is not None:
                 asked.append((name, self.workers.frames(path, self.wanted.window)))
@@ -85,7 +85,7 @@ class SpooledPictures(Spooled):
             self.left_out["without a picture"] += 1
         except FrameError as error:
             yield failure(self.place(name), self.shown(error))
-        if origins and origins[0].series and not self.stopping():
+        if origins and origins[0].series and self.goes_on():
             part = part_of(origins[0], len(origins))
             self._begin(self.journals.add(origins[0].series, name, part))
 

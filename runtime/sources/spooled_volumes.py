@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
 from adae_edge.decoding.plane_workers import PlaneWorkers
-from adae_edge.decoding.planes import Plane
+from adae_edge.decoding.planes import File, Plane
 from adae_edge.decoding.scans import Scan
 from adae_edge.decoding.series import Found, find_series, read_series
+from adae_edge.decoding.volumes import Values
 from adae_edge.errors import FrameError, NoPicture
 from adae_edge.runtime.dicom.series import Growing
 from adae_edge.runtime.frame import Event
 from adae_edge.runtime.sources.slices import scan_frames
 from adae_edge.runtime.sources.source import failure
 from adae_edge.runtime.sources.spooled import Item, Spooled, part_of
+
+_MOST_FILES = 20_000  # of a series; no volume has as many slices
 
 
 class SpooledVolumes(Spooled):
@@ -29,9 +32,8 @@ class SpooledVolumes(Spooled):
             path = self.claimed(name)
             if path is not None and name not in self.journals.of:
                 paths[name] = path
-        planes = PlaneWorkers(self.workers).planes(paths.values())
-        for name, found in zip(paths, planes, strict=True):
-            if self.stopping():
+        for name, found in zip(paths, self._planes(paths.values()), strict=True):
+            if not self.goes_on():
                 return
             try:
                 self._add(name, found)
@@ -42,7 +44,7 @@ class SpooledVolumes(Spooled):
     def end(self, series: Growing, sign: str) -> Iterator[Item]:
         """Give a series if it is a volume; only a silent one may also turn out to be none."""
         found = self._find(list(series.parts), series, series.revision + 1)
-        if self.stopping():
+        if not self.goes_on():
             return
         if sign != "quiet" and (found.refused or not found.series):
             series.tried.add((sign, len(series.parts)))
@@ -80,13 +82,26 @@ class SpooledVolumes(Spooled):
         except FrameError:
             why = f"more of series {series.uid} came after a part of it was deleted"
             return Found(refused=[FrameError(why)])
-        read = PlaneWorkers(self.workers).planes
-        return find_series(files, None, read, self.place_as(series, revision))
+        if len(files) > _MOST_FILES:
+            return Found(refused=[FrameError(f"series {series.uid} has {len(files)} instances")])
+        return find_series(files, None, self._planes, self.place_as(series, revision))
+
+    def _planes(self, files: Iterable[File]) -> Iterator[list[Plane] | FrameError]:
+        """What the frames of files say of themselves; reading is moving."""
+        for found in PlaneWorkers(self.workers).planes(files):
+            self.goes_on()
+            yield found
+
+    def _values(self, wanted: Iterable[tuple[File, list[int]]]) -> Iterator[Values]:
+        """The values of frames of files; reading is moving."""
+        for values in PlaneWorkers(self.workers).values(wanted):
+            self.goes_on()
+            yield values
 
     def _items(self, series: Growing, found: Found) -> Iterator[Item]:
-        place, read = self.place_of(series), PlaneWorkers(self.workers).values
+        place = self.place_of(series)
         for one in found.series:
-            scan = Scan(one.name, partial(read_series, one, read), series=one)
+            scan = Scan(one.name, partial(read_series, one, self._values), series=one)
             for item in scan_frames(scan, self.wanted, place, self.dataset, series.complete):
                 if isinstance(item, Event):
                     item = failure(place, self.shown(FrameError(item.detail)))

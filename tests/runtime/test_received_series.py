@@ -1,6 +1,7 @@
 """A series that a modality sends is scored as a volume, when it is known to be complete."""
 
 import queue
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -17,7 +18,7 @@ from adae_edge.runtime.frame import Frame
 from adae_edge.runtime.sources.registry import open_for, open_source
 from adae_edge.runtime.sources.source import Receiving, Wanted
 from tests.support.heads import scan
-from tests.support.models import HANGS_S, slice_model
+from tests.support.models import BUFFERED, HANGS_S, command, slice_model
 from tests.support.receiving import wait_until
 from tests.support.scoring import scoring, store
 from tests.support.series import turned, write_enhanced, write_series
@@ -313,3 +314,33 @@ def test_who_collects_gets_whole_series_whatever_is_killed_or_late(tmp_path, hea
     third.settle(frames, end)
     wait_until(lambda: len(list(done.iterdir())) == 16)
     third.close()
+
+
+def test_more_of_a_series_a_part_of_which_was_deleted_is_no_volume(tmp_path, paths):
+    with received(tmp_path, SOON) as one:
+        store(one.port, *paths[:15])
+        wait_until(lambda: len(one.files("done")) == 15)
+        rows = len(one.rows())
+        one.files("done")[3].unlink()
+        store(one.port, paths[15])
+        wait_until(lambda: one.events("failure"))
+        assert "after a part of it was deleted" in one.events("failure")[0]
+        wait_until(lambda: len(one.files("done")) == 15)
+        assert len(one.rows()) == rows
+
+
+def test_a_station_takes_series_from_a_receiver(tmp_path, paths):
+    (tmp_path / "model.onnx").write_bytes(slice_model())
+    port = free_port()
+    (tmp_path / "station.toml").write_text(
+        f'[[stream]]\nmodel = "model.onnx"\nsource = "dicom-scp://127.0.0.1:{port}/ADAE"\n'
+        'spool = "spool"\nquiet = "1500ms"\nresume = true\nto = ["jsonl:rows.jsonl"]\n'
+    )
+    words, rows = command("run", "station.toml"), tmp_path / "rows.jsonl"
+    with subprocess.Popen(words, cwd=tmp_path, env=BUFFERED, stderr=subprocess.PIPE) as process:
+        wait_until(lambda: rows.exists() and "takes instances" in rows.read_text())
+        store(port, *paths)
+        wait_until(lambda: "complete (quiet): 16 slices" in rows.read_text())
+        process.terminate()
+        _, errors = process.communicate(timeout=HANGS_S)
+    assert process.returncode == 0, errors
