@@ -32,7 +32,16 @@ from adae_edge.decoding.dicom_bytes import (
     pixels_after,
 )
 from adae_edge.decoding.dicom_header import value_of
-from adae_edge.decoding.dicom_pixels import GREY, Layout, colour, native, palette, unpacked
+from adae_edge.decoding.dicom_pixels import (
+    GREY,
+    Layout,
+    colour,
+    declared_frames,
+    native,
+    native_frames,
+    palette,
+    unpacked,
+)
 from adae_edge.decoding.dicom_values import grey, modality_values
 from adae_edge.errors import FrameError, NoPicture, printable
 from adae_edge.extras import needs
@@ -48,7 +57,6 @@ with needs("Reading DICOM files", "dicom"):
     from pydicom.uid import UID
     from rle.rle import decode_segment
 
-MAX_FRAMES = 10_000
 _SMALL = 2**20  # bytes of a file that is read at once
 _RLE = "1.2.840.10008.1.2.5"
 _JPEG = "1.2.840.10008.1.2.4."
@@ -133,13 +141,13 @@ class DicomFile:
         if compressed:
             if pixels.length != UNKNOWN:
                 raise Refused("its pixels are compressed, and have a length as if they were not")
-            self.frames = _declared(data) or 1
+            self.frames = declared_frames(data) or 1
             extended = bytes(value_of(data, "ExtendedOffsetTable") or b"")
             self._spans = frame_spans(file, size, self.frames, extended)
         else:
             if pixels.length == UNKNOWN:
                 raise Refused("its pixels are compressed, and it does not say how")
-            self.frames = _native_frames(data, layout, pixels.length)
+            self.frames = native_frames(data, layout, pixels.length)
             check_end(file, pixels.at + pixels.length, size, implicit, order)
         groups = _groups(data, "PerFrame")
         if groups and len(groups) < self.frames:
@@ -374,29 +382,6 @@ def _axes(cosines: Sequence[float]) -> NDArray[np.float64]:
     if not (np.abs(lengths - 1) < 0.01).all():
         raise Refused("its orientation is no pair of directions")
     return np.asarray(axes / lengths)
-
-
-def _declared(data: Dataset) -> int | None:
-    """How many frames a file declares; None where it does not."""
-    count = value_of(data, "NumberOfFrames")
-    if count in (None, ""):
-        return None
-    if not 1 <= int(count) <= MAX_FRAMES:
-        raise Refused(f"it declares {count} frames, and a file has 1 to {MAX_FRAMES}")
-    return int(count)
-
-
-def _native_frames(data: Dataset, layout: Layout, length: int) -> int:
-    """How many frames are in so many bytes of pixels that are not compressed.
-
-    A file that does not declare it has as many as fill its bytes.
-    """
-    held, declared = length * 8 // layout.frame_bits, _declared(data)
-    if not held or held < (declared or 0) or (declared and held > declared):
-        raise Refused(f"its pixels are {held} whole frames, and it declares {declared or 1}")
-    if held > MAX_FRAMES:
-        raise Refused(f"it holds {held} frames, and a file has {MAX_FRAMES} at most")
-    return declared or held
 
 
 def _groups(data: Dataset, kind: str) -> list[Dataset]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from adae_edge.decoding.dicom_bytes import Refused
 from adae_edge.decoding.dicom_header import value_of
 
+MAX_FRAMES = 10_000
 GREY = ("MONOCHROME1", "MONOCHROME2")
 # What comes as RGB, beside palettes.
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
@@ -145,6 +146,29 @@ def _read(data: Any, keyword: str, little_endian: bool) -> Any:
         if element.is_raw and element.VR in (None, "US") and element.length == 2:
             return int.from_bytes(element.value, "little" if little_endian else "big")
     return value_of(data, keyword)
+
+
+def declared_frames(data: Any) -> int | None:
+    """How many frames a file declares; None where it does not."""
+    count = value_of(data, "NumberOfFrames")
+    if count in (None, ""):
+        return None
+    if not 1 <= int(count) <= MAX_FRAMES:
+        raise Refused(f"it declares {count} frames, and a file has 1 to {MAX_FRAMES}")
+    return int(count)
+
+
+def native_frames(data: Any, layout: Layout, length: int) -> int:
+    """How many frames are in so many bytes of pixels that are not compressed.
+
+    A file that does not declare it has as many as fill its bytes.
+    """
+    held, declared = length * 8 // layout.frame_bits, declared_frames(data)
+    if not held or held < (declared or 0) or (declared and held > declared):
+        raise Refused(f"its pixels are {held} whole frames, and it declares {declared or 1}")
+    if held > MAX_FRAMES:
+        raise Refused(f"it holds {held} frames, and a file has {MAX_FRAMES} at most")
+    return declared or held
 
 
 def native(file: BinaryIO, start: int, number: int, layout: Layout) -> _Stored:
