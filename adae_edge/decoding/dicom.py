@@ -5,33 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.contract import Window
 from adae_edge.decoding.dicom_file import DicomFile, open_dicom
+from adae_edge.decoding.dicom_header import Header
 from adae_edge.errors import FrameError
-
-
-class Header(NamedTuple):
-    """What a DICOM file says of its frames.
-
-    Attributes:
-        frames: how many there are.
-        grey: whether they are grey.
-        size: their rows and columns.
-        series: the series instance UID, or "".
-        orientations: of the whole file or of each frame, as far as they are given: float64 [2, 3],
-            the directions of rows and columns in the patient, of length 1.
-    """
-
-    frames: int
-    grey: bool
-    size: tuple[int, int]
-    series: str
-    orientations: list[NDArray[np.float64]]
 
 
 def decode_dicom(

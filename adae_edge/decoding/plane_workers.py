@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from adae_edge.errors import FrameError
 
 
 class PlaneWorkers:
-    """Reads planes and values as ``read_planes`` and ``read_values`` do, in other processes."""
+    """Reads as ``read_planes``, ``read_values`` and ``segments_of`` do, in other processes."""
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
@@ -25,6 +26,12 @@ class PlaneWorkers:
                 yield [from_json(file, fields) for fields, _ in answer]
             except FrameError as error:
                 yield error
+
+    def segments(
+        self, path: Path, numbers: list[int] | None = None
+    ) -> Iterator[tuple[Any, NDArray[Any] | None]]:
+        """What the frames of a segmentation say of themselves, or the masks of some of them."""
+        return self._workers.segments(path, numbers)
 
     def values(self, wanted: Iterable[tuple[File, list[int]]]) -> Iterator[NDArray[Any]]:
         """The values of frames of files by their numbers, in order.

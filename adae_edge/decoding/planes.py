@@ -187,8 +187,8 @@ def _plane(place: File, file: DicomFile, number: int) -> Plane:
         place=place,
         number=number,
         uid=own,
-        series=_short(value_of(header, "SeriesInstanceUID")) or str(Path(str(place)).parent),
-        reference=_short(value_of(header, "FrameOfReferenceUID")),
+        series=short_uid(value_of(header, "SeriesInstanceUID")) or str(Path(str(place)).parent),
+        reference=short_uid(value_of(header, "FrameOfReferenceUID")),
         label=label,
         person=person_of(header),
         size=file.size,
@@ -225,7 +225,7 @@ def attribute_of(header: Any, number: int, name: str) -> Any:
     return value_of(header, name)
 
 
-def _short(uid: Any) -> str:
+def short_uid(uid: Any) -> str:
     """A UID, or a hash of what is none, however long it is; "" for nothing."""
     text = str(uid or "")
     known = not text or _UID.fullmatch(text)

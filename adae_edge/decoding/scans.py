@@ -14,6 +14,7 @@ from adae_edge.decoding.folders import list_folder
 from adae_edge.decoding.kinds import is_dicom, is_nifti
 from adae_edge.decoding.objects import BrainMask, Slices, slices_of
 from adae_edge.decoding.planes import File
+from adae_edge.decoding.segmentation import ReadSegments, read_segmentation, segments_of
 from adae_edge.decoding.series import (
     Found,
     ReadPlanes,
@@ -134,11 +135,12 @@ def series_scans(
     found: Found,
     read_header: ReadPlanes = read_planes,
     read_frames: ReadValues = read_values,
+    read_segments: ReadSegments = segments_of,
 ) -> Iterator[Scan]:
     """The scans of the DICOM series among files, one after another.
 
-    A mask is a DICOM segmentation that names the slices that it marks, or a NIfTI file on the same
-    grid: one for one series, or named after the folder of the series.
+    A mask is a DICOM segmentation that names the slices that it marks or lies exactly on them, or a
+    NIfTI file on the same grid: one for one series, or named after the folder of the series.
 
     Args:
         files: of any series.
@@ -146,12 +148,14 @@ def series_scans(
         found: gets the series, and why others are none.
         read_header: as for ``find_series``.
         read_frames: as for ``read_series``.
+        read_segments: as for ``read_segmentation``.
 
     Raises:
         UsageError: there is no such mask.
     """
     masks = [] if brain_mask is None else nifti_files(brain_mask)
     marked = [] if brain_mask is None else dicom_files(brain_mask)
+    mark = partial(read_segmentation, marked, read=read_segments) if marked else None
     if brain_mask is not None and not masks and not marked:
         raise UsageError(f"{brain_mask} gives no brain masks: give NIfTI files or segmentations")
     find_series([file for file in files if file not in marked], found, read_header)
@@ -161,7 +165,7 @@ def series_scans(
             yield Scan(series.name, read, series=series)
             continue
         try:
-            mask = _mask_of_series(series, found, masks, marked)
+            mask = _mask_of_series(series, found, masks, mark)
         except FrameError as error:
             found.refused.append(error)
         else:
@@ -169,7 +173,10 @@ def series_scans(
 
 
 def _mask_of_series(
-    series: Series, found: Found, masks: list[Path], marked: list[Path]
+    series: Series,
+    found: Found,
+    masks: list[Path],
+    mark: Callable[[Series], BrainMask] | None,
 ) -> Callable[[], BrainMask]:
     """What reads the mask of a series.
 
@@ -177,10 +184,9 @@ def _mask_of_series(
         FrameError: there is none, or several.
     """
     from adae_edge.decoding.nifti import read_mask
-    from adae_edge.decoding.segmentation import read_segmentation
 
-    if marked:
-        return partial(read_segmentation, marked, series)
+    if mark is not None:
+        return partial(mark, series)
     if len(masks) == len(found.series) == 1:
         return partial(read_mask, masks[0])
     folder = series.folder.name

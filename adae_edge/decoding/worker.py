@@ -50,10 +50,11 @@ def main() -> None:
 def _tasks() -> dict[str, Callable[..., Iterator[Item]]]:
     """What can be asked for, by its name. The decoders are loaded here, outside of every limit."""
     from adae_edge.decoding.archives import list_archive
-    from adae_edge.decoding.dicom import frames_of
+    from adae_edge.decoding.dicom import decode_one, frames_of, read_header
     from adae_edge.decoding.dicomdir import list_dicomdir
     from adae_edge.decoding.instances import open_place, origin_of
     from adae_edge.decoding.planes import as_json, planes_of, values_of
+    from adae_edge.decoding.segmentation import segments_of
 
     def frames(place: str, member: str | None, window: list[float] | None) -> Iterator[Item]:
         file = open_place(_file(place, member))
@@ -68,6 +69,17 @@ def _tasks() -> dict[str, Callable[..., Iterator[Item]]]:
     def values(place: str, member: str | None, numbers: list[int]) -> Iterator[Item]:
         yield from zip(numbers, values_of(_file(place, member), numbers), strict=True)
 
+    def segments(place: str, numbers: list[int] | None) -> Iterator[Item]:
+        return segments_of(Path(place), numbers)
+
+    def header(place: str) -> Iterator[Item]:
+        found = read_header(Path(place))
+        axes = [axes.tolist() for axes in found.orientations]
+        yield found._replace(orientations=axes)._asdict(), None
+
+    def picture(place: str, number: int, window: list[float] | None) -> Iterator[Item]:
+        yield number, decode_one(Path(place), number, Window(*window) if window else None)
+
     def files(place: str) -> Iterator[Item]:
         path = Path(place)
         listing = list_dicomdir(path) if is_dicomdir(path) else list_archive(path)
@@ -78,7 +90,8 @@ def _tasks() -> dict[str, Callable[..., Iterator[Item]]]:
         for sentence in listing.unreadable:
             yield ["unreadable", sentence], None
 
-    return {"frames": frames, "planes": planes, "values": values, "files": files}
+    tasks = (frames, planes, values, segments, header, picture, files)
+    return {task.__name__: task for task in tasks}
 
 
 def _file(place: str, member: str | None) -> Path | Member:

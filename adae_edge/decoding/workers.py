@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.contract import Window
+from adae_edge.decoding.dicom_header import Header
 from adae_edge.decoding.folders import Listing
 from adae_edge.decoding.instances import Origin
 from adae_edge.decoding.kinds import Member
@@ -101,6 +102,22 @@ class Workers:
     def values(self, place: Path | Member, numbers: list[int]) -> Iterator[Any]:
         """Ask for the values of frames of a DICOM file, as ``values_of`` gives them."""
         return self._ask(str(place), {"task": "values", **_where(place), "numbers": numbers})
+
+    def segments(self, path: Path, numbers: list[int] | None = None) -> Iterator[Any]:
+        """Ask for frames of a DICOM segmentation, as ``segments_of`` gives them."""
+        return self._ask(str(path), {"task": "segments", "place": str(path), "numbers": numbers})
+
+    def header(self, path: Path) -> Header:
+        """What a DICOM file says of its frames, as ``read_header`` gives it."""
+        [(fields, _)] = self._ask(str(path), {"task": "header", "place": str(path)})
+        axes = [np.array(axes) for axes in fields["orientations"]]
+        return Header(**fields | {"size": tuple(fields["size"]), "orientations": axes})
+
+    def picture(self, path: Path, number: int, window: Window | None = None) -> NDArray[np.uint8]:
+        """One frame of a DICOM file by its number from 0, as ``decode_one`` gives it."""
+        request = {"task": "picture", "place": str(path), "number": number, "window": window}
+        [(_, picture)] = self._ask(str(path), request)
+        return np.asarray(picture)
 
     def ahead(
         self, items: Iterable[_Item], ask: Callable[[_Item], Iterator[Any]]

@@ -95,7 +95,12 @@ class Volumes(Source):
         """The slices of each DICOM series, and why others are no volumes."""
         found, processes, ends = Found(), PlaneWorkers(self._workers), Ends()
         for scan in series_scans(
-            self._dicoms.files, self._masks, found, processes.planes, processes.values
+            self._dicoms.files,
+            self._masks,
+            found,
+            processes.planes,
+            processes.values,
+            processes.segments,
         ):
             if self._stopping:
                 return

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from adae_edge.decoding import workers
 from adae_edge.errors import DatasetError, UsageError
 from adae_edge.export.exporter import export
 from adae_edge.formats import modelfile
 from adae_edge.formats.checkpoint import Checkpoint
+from adae_edge.runtime.frame import Frame
 from adae_edge.runtime.sources.registry import open_for
 from adae_edge.train.data.dataset import read_batches
 from adae_edge.train.data.opening import load_dataset
@@ -173,6 +175,39 @@ def test_a_damaged_dicom_file_is_named(tmp_path):
         load_dataset(str(tmp_path))
 
 
+@pytest.mark.parametrize("function", ["read_header", "decode_one"])
+def test_a_file_that_kills_its_decoder_is_named_and_ends_no_training(
+    tmp_path, monkeypatch, function
+):
+    """A decoder in C that crashes would end the training without a word."""
+    monkeypatch.setattr(
+        workers,
+        "_CODE",
+        f"""
+import os, signal, sys
+sys.path[:] = sys.argv[1:]
+from adae_edge.decoding import dicom, worker
+sound = dicom.{function}
+
+def dangerous(path, *rest):
+    if path.name.startswith("crash"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return sound(path, *rest)
+
+dicom.{function} = dangerous
+worker.main()
+""",
+    )
+    for name in ("a", "crash", "z"):
+        write_slice(tmp_path / f"{name}.dcm", np.zeros((6, 8), np.uint8))
+
+    def read_all():
+        return list(read_batches(load_dataset(str(tmp_path)), np.arange(3)))
+
+    with pytest.raises(DatasetError, match=r"1 image cannot be used: .*crash.dcm cannot be decode"):
+        read_all()
+
+
 def test_the_real_series_trains_with_a_window_that_the_checkpoint_keeps(tmp_path):
     data, window = str(real("dicom/mr_t1")), (300.0, 600.0)
     dataset = load_dataset(data, window=window)
@@ -191,7 +226,9 @@ def test_scoring_and_the_gate_take_the_window_of_the_training(tmp_path):
     contract = train(dataset, settings, tmp_path / "c.safetensors")
     assert contract.window == window
     expected = [dataset.frames[index] for index in range(len(dataset.frames))]
-    assert all(map(np.array_equal, (frame.pixels for frame in open_for(contract, data)), expected))
+    given = [item.pixels for item in open_for(contract, data) if isinstance(item, Frame)]
+    assert len(given) == len(expected)
+    assert all(map(np.array_equal, given, expected))
     other = next(iter(open_for(contract, data, (500.0, 10.0))))
     assert not np.array_equal(other.pixels, expected[0])
     exported = export(tmp_path / "c.safetensors", tmp_path / "m.onnx", tmp_path / "data")

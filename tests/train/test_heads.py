@@ -113,8 +113,8 @@ def test_a_network_pixel_means_the_same_length_whatever_the_voxels(tmp_path, mod
     assert np.mean(middle_of(contract, path) != frame) < 0.01
 
 
-def segmentation(path, slices, brain, **changed):
-    """Mark the brain in slices, by their own UIDs."""
+def segmentation(path, slices, brain, moved=None, **changed):
+    """Mark the brain in slices, by their own UIDs; or by where they lie, moved by some mm."""
     source = pydicom.dcmread(slices[0])
     data = Dataset()
     data.file_meta = source.file_meta
@@ -129,9 +129,21 @@ def segmentation(path, slices, brain, **changed):
     data.PerFrameFunctionalGroupsSequence = []
     for slice_ in slices:
         image, derived, group = Dataset(), Dataset(), Dataset()
-        image.ReferencedSOPInstanceUID = pydicom.dcmread(slice_).SOPInstanceUID
-        derived.SourceImageSequence = [image]
-        group.DerivationImageSequence = [derived]
+        header = pydicom.dcmread(slice_)
+        if moved is None:
+            image.ReferencedSOPInstanceUID = header.SOPInstanceUID
+            derived.SourceImageSequence = [image]
+            group.DerivationImageSequence = [derived]
+        else:
+            for macro, name, value in (
+                ("PlanePosition", "ImagePositionPatient", header.ImagePositionPatient),
+                ("PlaneOrientation", "ImageOrientationPatient", header.ImageOrientationPatient),
+                ("PixelMeasures", "PixelSpacing", header.PixelSpacing),
+            ):
+                item = Dataset()
+                setattr(item, name, value)
+                setattr(group, f"{macro}Sequence", [item])
+            group.PlanePositionSequence[0].ImagePositionPatient[0] += moved
         data.PerFrameFunctionalGroupsSequence.append(group)
     bits = np.concatenate([brain[:, :, number].T.ravel() for number in range(brain.shape[2])])
     data.PixelData = np.packbits(bits, bitorder="little").tobytes()
@@ -153,6 +165,11 @@ def test_a_series_has_the_scores_of_the_masked_volume_by_either_kind_of_mask(tmp
     for place in (mask, segment, segment.parent):
         scores = scores_of(models / "mask.onnx", tmp_path / "series", place)
         assert scores == pytest.approx(expected, rel=1e-5)
+    unnamed = segmentation(
+        tmp_path / "unnamed" / "s.dcm", slices, np.asarray(turned(brain).dataobj), moved=0.01
+    )
+    scores = scores_of(models / "mask.onnx", tmp_path / "series", unnamed)
+    assert scores == pytest.approx(expected, rel=1e-5)
     beside = segmentation(tmp_path / "series" / "s.dcm", slices, np.asarray(turned(brain).dataobj))
     scores = scores_of(models / "mask.onnx", tmp_path / "series", beside)
     assert scores == pytest.approx(expected, rel=1e-5)
@@ -169,6 +186,14 @@ def test_a_mask_of_something_else_is_refused(tmp_path, models):
         (
             segmentation(tmp_path / "b" / "s.dcm", slices, marks, **foreign),
             "has another frame of reference than",
+        ),
+        (
+            segmentation(tmp_path / "c" / "s.dcm", slices, marks, moved=0.2),
+            "s.dcm, which names none, does not lie exactly on them",
+        ),
+        (
+            segmentation(tmp_path / "d" / "s.dcm", slices, marks, moved=0.0, **foreign),
+            "s.dcm, which names none, does not lie exactly on them",
         ),
         (write_nifti(tmp_path / "m.nii.gz", brain[1:]), "has the shape 39 x 48 x 16"),
         (write_nifti(tmp_path / "n.nii.gz", brain, spacing=(1, 1.2, 2)), "lies elsewhere"),

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from adae_edge.acquisition import Acquisition
 from adae_edge.contract import OBJECTS
+from adae_edge.decoding.lending import Lender
 from adae_edge.decoding.nifti import read_mask
 from adae_edge.decoding.objects import Field
 from adae_edge.decoding.scans import Scan, dicom_files, nifti_scan, nifti_scans, series_scans
@@ -248,8 +249,13 @@ def _series(folder: Path, modality: str | None, viewing: Viewing) -> list[_Exami
     Raises:
         DatasetError: a series is refused, or there is none. What is no volume at all is left out.
     """
-    found = Found()
-    scans = list(series_scans(dicom_files(folder), viewing.brain_mask, found))
+    found, lender = Found(), Lender()
+    files = dicom_files(folder)
+    scans = list(
+        series_scans(
+            files, viewing.brain_mask, found, lender.planes, lender.values, lender.segments
+        )
+    )
     for error in found.refused:
         if not isinstance(error, NoPicture):
             raise error

@@ -6,21 +6,21 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.contract import Window
+from adae_edge.decoding.dicom_header import Header
 from adae_edge.decoding.folders import left_out_words, list_folder
 from adae_edge.decoding.images import declared_size, decode_image, is_grey, to_channels
 from adae_edge.decoding.kinds import is_dicom, is_nifti
 from adae_edge.decoding.layouts import Layout, is_mask_of_neighbour, read_layout
+from adae_edge.decoding.lending import Lender
 from adae_edge.errors import DatasetError, FrameError, NoPicture
-
-if TYPE_CHECKING:
-    from adae_edge.decoding.dicom import Header
 
 # How far slices of one series may be turned against each other, and slices of different ones: no
 # two patients are held alike, while axial, coronal and sagittal slices lie 90 degrees apart.
@@ -50,15 +50,22 @@ class Files(Sequence[_Frame]):
         channels: 1 or 3, what every frame is converted to.
         window: centre and width for DICOM files, in place of their own.
         bits: of a camera's grey values in 16-bit files, or None.
+        lender: of the processes that decode DICOM files.
     """
 
     def __init__(
-        self, places: list[_Place], channels: int, window: Window | None, bits: int | None
+        self,
+        places: list[_Place],
+        channels: int,
+        window: Window | None,
+        bits: int | None,
+        lender: Lender,
     ) -> None:
         self.channels = channels
         self._bits = bits
         self._places = places
         self._window = window
+        self._lender = lender
 
     @property
     def paths(self) -> list[Path]:
@@ -71,7 +78,8 @@ class Files(Sequence[_Frame]):
         Files whose headers cannot be read are left out.
         """
         with ThreadPoolExecutor() as pool:
-            sizes = pool.map(_size, {self._places[index][0] for index in indices})
+            paths = {self._places[index][0] for index in indices}
+            sizes = pool.map(partial(_size, lender=self._lender), paths)
             return [size for size in sizes if size is not None]
 
     def __len__(self) -> int:
@@ -83,13 +91,13 @@ class Files(Sequence[_Frame]):
     def __getitem__(self, index: slice) -> Sequence[_Frame]: ...
     def __getitem__(self, index: int | slice) -> _Frame | Sequence[_Frame]:
         if isinstance(index, slice):
-            return Files(self._places[index], self.channels, self._window, self._bits)
+            places = self._places[index]
+            return Files(places, self.channels, self._window, self._bits, self._lender)
         path, number = self._places[index]
         if number is None:
             return to_channels(decode_image(path, self._bits), self.channels)
-        from adae_edge.decoding.dicom import decode_one
-
-        return to_channels(decode_one(path, number, self._window), self.channels)
+        with self._lender.lend() as worker:
+            return to_channels(worker.picture(path, number, self._window), self.channels)
 
 
 @dataclass(frozen=True)
@@ -123,9 +131,9 @@ def open_folder(folder: Path, window: Window | None = None, bits: int | None = N
             header of a DICOM file cannot be read, or slices are oriented in different ways.
         MissingExtra: there are DICOM files, and the extra that reads them is not installed.
     """
-    layout, left_out = read_layout(folder), Counter[str]()
-    normal = _look_through(layout.normal, layout.masks, left_out)
-    anomalous = _look_through(layout.anomalous, layout.masks, left_out)
+    layout, left_out, lender = read_layout(folder), Counter[str](), Lender()
+    normal = _look_through(layout.normal, layout.masks, left_out, lender)
+    anomalous = _look_through(layout.anomalous, layout.masks, left_out, lender)
     for masks in layout.masks:
         if not any(part in masks.parents for part in layout.normal + layout.anomalous):
             left_out["masks"] += len(list_folder(masks).files)
@@ -142,7 +150,7 @@ def open_folder(folder: Path, window: Window | None = None, bits: int | None = N
     ]
     counts = [sum(map(len, kind)) for kind in parts]
     return Folder(
-        Files(places, channels, window, bits),
+        Files(places, channels, window, bits, lender),
         np.repeat([False, True], counts),
         below,
         _read_as(folder, layout, counts, left_out),
@@ -180,7 +188,7 @@ def unusable(failures: list[FrameError]) -> DatasetError:
 
 
 def _look_through(
-    parts: list[Path], masks: list[Path], left_out: Counter[str]
+    parts: list[Path], masks: list[Path], left_out: Counter[str], lender: Lender
 ) -> list[tuple[Path, list[_File]]]:
     """Find the files with frames beneath each part, and count what is left out.
 
@@ -194,7 +202,7 @@ def _look_through(
         paths = [path for path in listing.files if not is_mask_of_neighbour(path)]
         left_out["masks"] += len(listing.files) - len(paths)
         with ThreadPoolExecutor() as pool:
-            results = list(pool.map(_look_at, paths))
+            results = list(pool.map(partial(_look_at, lender=lender), paths))
         failures = [FrameError(sentence) for sentence in listing.unreadable]
         failures += [result for result in results if isinstance(result, FrameError)]
         if failures:
@@ -208,13 +216,12 @@ def _look_through(
     return found
 
 
-def _look_at(path: Path) -> _File | FrameError | None:
+def _look_at(path: Path, lender: Lender) -> _File | FrameError | None:
     """Tell what a file is: one with frames, one whose header cannot be read, or no picture."""
     if is_dicom(path):
-        from adae_edge.decoding.dicom import read_header
-
         try:
-            header = read_header(path)
+            with lender.lend() as worker:
+                header = worker.header(path)
         except NoPicture:
             return None
         except FrameError as error:
@@ -223,14 +230,13 @@ def _look_at(path: Path) -> _File | FrameError | None:
     return _File(path, is_grey(path), None)
 
 
-def _size(path: Path) -> tuple[int, int] | None:
+def _size(path: Path, lender: Lender) -> tuple[int, int] | None:
     """The sides of a file's frames in pixels, in no order; None if its header cannot be read."""
     if not is_dicom(path):
         return declared_size(path)
-    from adae_edge.decoding.dicom import read_header
-
     try:
-        return read_header(path).size
+        with lender.lend() as worker:
+            return worker.header(path).size
     except FrameError:
         return None
 
