@@ -8,8 +8,12 @@ from contextlib import contextmanager
 import numpy as np
 
 from adae_edge.benchmarks.peers.processes import free_port
+from tests.support.heads import scan
+from tests.support.models import slice_model
 from tests.support.peers import peer
 from tests.support.receiving import HANGS_S, receiver, wait_until
+from tests.support.scoring import scoring
+from tests.support.series import turned, write_series
 from tests.support.slices import write_slice
 
 SERIES = {"PatientID": "7", "StudyInstanceUID": "1.2.1", "SeriesInstanceUID": "1.2.2"}
@@ -84,3 +88,24 @@ def test_orthanc_sends_and_is_told_what_is_kept(tmp_path):
     assert report["Status"] == "Success"
     assert sorted(item["SOPInstanceUID"] for item in report["Success"]) == ["1.2.3.1", "1.2.3.2"]
     assert len(one.files()) == 2
+
+
+def test_orthanc_asks_for_commitment_of_a_series_and_it_is_scored_as_complete(tmp_path):
+    paths = write_series(tmp_path / "series", turned(scan(3)[0]), SeriesInstanceUID="1.2.3")
+    port = free_port()
+    query = f"?commit=ORTHANC:127.0.0.1:{port}"
+    with scoring(tmp_path, "--quiet", "1000s", model=slice_model(), query=query) as one:
+        adae = {
+            "AET": "ADAE",
+            "Host": "127.0.0.1",
+            "Port": one.port,
+            "AllowStorageCommitment": True,
+        }
+        with orthanc(tmp_path, port, adae=adae) as archive:
+            kept = [archive.call("/instances", path.read_bytes()) for path in paths]
+            series = {instance["ParentSeries"] for instance in kept}
+            asked = {"Resources": [*series], "StorageCommitment": True, "Synchronous": True}
+            archive.call("/modalities/adae/store", json.dumps(asked).encode())
+            wait_until(one.series)
+        assert one.series() == ["complete (commitment): 16 slices"]
+        assert {row["complete"] for row in one.rows()} == {"commitment"}

@@ -45,11 +45,11 @@ class Scoring:
 
 
 @contextmanager
-def scoring(folder, *options, port=None, model=None):
+def scoring(folder, *options, port=None, model=None, query=""):
     """The command within the block, from when it listens; with a model's bytes, or a mean's."""
     port, pipe = port or free_port(), subprocess.PIPE
     (folder / "model.onnx").write_bytes(mean_model() if model is None else model)
-    source = f"dicom-scp://127.0.0.1:{port}/ADAE"
+    source = f"dicom-scp://127.0.0.1:{port}/ADAE{query}"
     words = command(
         "score", "model.onnx", source, "--spool", "spool", "--to", "jsonl:rows.jsonl", *options
     )
