@@ -39,7 +39,7 @@ class Remote(ABC):
         """Send messages in order, and return when all are acknowledged.
 
         Args:
-            messages: JSON objects, ``batch`` at most. Those about events begin with "event".
+            messages: ``batch`` at most. Rows are JSON objects, and events begin with "event".
 
         Raises:
             SinkError: they are not acknowledged. They are sent again, and so may arrive twice.
@@ -50,24 +50,22 @@ class Remote(ABC):
         """Take leave; a second call does nothing."""
 
 
-class Queued(Sink):
-    """A sink that puts rows into a spool, from which a thread sends them.
+class Sender(Sink):
+    """A sink whose messages wait in a spool, from which a thread sends them.
 
     No network is waited for. A server that cannot be reached is told once, and tried again after
-    pauses that grow to half a minute. Rows have ``id`` and ``spool`` beside their fields.
+    pauses that grow to half a minute.
     """
-
-    wants, shows = frozenset({BOXES}), ANOMALOUS
 
     def __init__(
         self, remote: Remote, spool: Spool, news: list[str], keeping: Keeping = ROWS
     ) -> None:
         """
         Args:
-            remote: where results go; closed by this sink.
+            remote: where messages go; closed by this sink.
             spool: where they wait; closed by this sink.
             news: to which the spool adds sentences.
-            keeping: how rows are kept.
+            keeping: whether messages outlive a power failure at once, and each is put in once.
         """
         self._remote, self._spool, self._news, self._keeping = remote, spool, news, keeping
         self._error = ""  # why nothing is sent now
@@ -79,26 +77,16 @@ class Queued(Sink):
 
     @property
     def waiting(self) -> int:
-        """How many rows wait in the spool."""
+        """How many messages wait in the spool."""
         return len(self._spool)
 
     @property
     def lacks(self) -> int:
-        """How many rows the spool dropped."""
+        """How many messages the spool dropped."""
         return self._spool.dropped
 
-    def write(self, scored: Scored) -> None:
-        """Put one row into the spool; a resumed run puts each frame's once."""
-        frame = scored.frame
-        self._put(row_of(scored), f"{frame.id} {frame.source}")
-
-    def event(self, event: Event) -> None:
-        """Put one row of an event into the spool."""
-        key = f"{event.kind} {event.source} {event.detail}" if event.kind in OF_FRAMES else ""
-        self._put(event_row_of(event), key)
-
     def flush(self) -> None:
-        """Have the rows outlive a power failure."""
+        """Have the messages outlive a power failure."""
         self._spool.sync()
 
     def news(self) -> list[str]:
@@ -112,7 +100,7 @@ class Queued(Sink):
     def drain(self) -> None:
         """Wait until everything is acknowledged, as long as the server takes it."""
         deadline = time.monotonic() + _DRAIN_S
-        while self.waiting and not self._error and time.monotonic() < deadline:
+        while len(self._spool) and not self._error and time.monotonic() < deadline:
             time.sleep(0.01)
 
     def close(self) -> None:
@@ -122,10 +110,10 @@ class Queued(Sink):
         self._thread.join(_CLOSE_S)
         self._spool.close()
 
-    def _put(self, row: dict[str, Any], key: str) -> None:
-        keys = [key.encode(errors="backslashreplace").decode()] if self._keeping.resume else []
-        payload = json.dumps(row).encode()
-        self._spool.put([payload], durable=self._keeping.fsync, keys=keys if key else [])
+    def _put(self, payloads: Sequence[bytes], keys: Sequence[str], durable: bool) -> None:
+        """Put messages in, all or none; a resumed run puts in each that has a key once."""
+        keys = [key.encode(errors="backslashreplace").decode() for key in keys]
+        self._spool.put(payloads, durable, keys if self._keeping.resume else ())
         self._more.set()
 
     def _run(self) -> None:
@@ -148,18 +136,21 @@ class Queued(Sink):
         self._more.clear()
         messages = self._spool.peek(self._remote.batch)
         if not messages:
-            self._more.wait()
+            self._more.wait(self._idle())
             return
-        self._remote.send([self._marked(message) for message in messages])
+        self._send(messages)
         self._spool.acknowledge(messages[-1].id)
         if self._error:
             self._error = ""
             self._news.append(f"{self.name} takes results again")
 
-    def _marked(self, message: Message) -> bytes:
-        """A row with what tells it from others, should it come twice."""
-        mark = f', "id": {message.id}, "spool": "{self._spool.name}"}}'
-        return message.payload[:-1] + mark.encode()
+    def _send(self, messages: Sequence[Message]) -> None:
+        """Send messages; raises SinkError where they are to be sent again."""
+        self._remote.send([message.payload for message in messages])
+
+    def _idle(self) -> float | None:
+        """Do what is to be done while nothing waits; seconds until the next time, or None."""
+        return None
 
     def _fail(self, error: Exception) -> None:
         if not self._error and not self._closing.is_set():
@@ -168,3 +159,30 @@ class Queued(Sink):
             )
             self._news.append(f"{why}; results wait in {self._spool.path}")
         self._error = str(error) or type(error).__name__
+
+
+class Queued(Sender):
+    """A sink that sends rows, which have ``id`` and ``spool`` beside their fields."""
+
+    wants, shows = frozenset({BOXES}), ANOMALOUS
+
+    def write(self, scored: Scored) -> None:
+        """Put one row into the spool; a resumed run puts each frame's once."""
+        frame = scored.frame
+        self._put_row(row_of(scored), f"{frame.id} {frame.source}")
+
+    def event(self, event: Event) -> None:
+        """Put one row of an event into the spool."""
+        key = f"{event.kind} {event.source} {event.detail}" if event.kind in OF_FRAMES else ""
+        self._put_row(event_row_of(event), key)
+
+    def _put_row(self, row: dict[str, Any], key: str) -> None:
+        self._put([json.dumps(row).encode()], [key] if key else [], self._keeping.fsync)
+
+    def _send(self, messages: Sequence[Message]) -> None:
+        self._remote.send([self._marked(message) for message in messages])
+
+    def _marked(self, message: Message) -> bytes:
+        """A row with what tells it from others, should it come twice."""
+        mark = f', "id": {message.id}, "spool": "{self._spool.name}"}}'
+        return message.payload[:-1] + mark.encode()
