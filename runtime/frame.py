@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from adae_edge.acquisition import Acquisition
 from adae_edge.errors import without_password
 from adae_edge.placement import Placement
+
+if TYPE_CHECKING:
+    from adae_edge.contract import Contract
 
 # The paper's two (section 3.1), and "uncalibrated" where the threshold does not hold.
 Verdict = Literal["normal", "anomalous", "uncalibrated"]
@@ -224,6 +227,8 @@ class Scored:
             stability index; None where nobody watches, or too few are known.
         calibrated: whether the threshold holds for how the frame was acquired; without that there
             is no verdict.
+        contract: the model's; None where no stream scored it.
+        file: the name of the model's file, for people; "" where the model was opened by no path.
     """
 
     frame: Frame
@@ -241,6 +246,8 @@ class Scored:
     alarm: bool | None = None
     drift: float | None = None
     calibrated: bool = True
+    contract: Contract | None = field(default=None, compare=False, repr=False)
+    file: str = ""
 
     @property
     def name(self) -> str:

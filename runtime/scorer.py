@@ -39,6 +39,7 @@ class Scorer:
         form: the form in which the file holds the network.
         model: the first 12 hexadecimal digits of the SHA-256 of the graph, or of an engine's plan;
             a new threshold leaves them as they are.
+        file: the name of its file, without the folder; "" where it was opened by no path.
         backend: what runs the graph.
     """
 
@@ -68,6 +69,7 @@ class Scorer:
         started = time.perf_counter()
         self._opened = file if isinstance(file, str | Path) else None, device, threads
         path = file if isinstance(file, str | Path) else "the file"
+        self.file = Path(file).name if isinstance(file, str | Path) else ""
         if isinstance(file, str | Path):
             file = enginefile.read_either(file)
         self.contract: Contract = file.contract

@@ -258,6 +258,9 @@ class Stream:
             if isinstance(what, Scorer):  # what lies behind it is scored by it
                 before = self._results(items[:place])
                 return [*before, *self._change_to(what), *self._results(items[place + 1 :])]
+            if isinstance(what, Event) and what.series and place < len(items) - 1:
+                # The same series may begin anew behind its end.
+                return [*self._results(items[: place + 1]), *self._results(items[place + 1 :])]
         frames = [what for _, what in items if isinstance(what, Frame)]
         outcomes = iter(self._score(frames))
         results: list[Delivered] = []
@@ -267,6 +270,8 @@ class Stream:
                 results += self._result(opened, what, next(outcomes))
             elif isinstance(what, Event):
                 results.append(replace(what, opened=opened))
+                if what.series is not None:
+                    self._showing.forget(what.series.uid)
             elif isinstance(what, Ended):
                 results.append(what)
             else:
@@ -293,7 +298,7 @@ class Stream:
             return [_event(frame.source, "failure", f"{frame.source} {frame.id}: {why}", opened)]
         age, contract = frame.age, self._scorer.contract
         calibrated = contract.covers(frame.acquisition)
-        kept = self._showing.kept(frame, calibrated and outcome.score > self.threshold)
+        kept = self._showing.kept(frame, outcome)
         scored = Scored(
             kept,
             outcome.score,
@@ -308,6 +313,8 @@ class Stream:
             outcome.map_threshold,
             self.metrics.latencies_s[-1],
             calibrated=calibrated,
+            contract=contract,
+            file=self._scorer.file,
         )
         self.metrics.frames += 1
         self.metrics.anomalous += scored.verdict == "anomalous"

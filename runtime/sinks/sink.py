@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 PIXELS, MAP, BOXES = "pixels", "map", "boxes"
-ALL, ANOMALOUS = "all", "anomalous"
+ALL, ANOMALOUS, HIGHEST = "all", "anomalous", "highest"
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Sink(ABC):
             has them the anomaly ``MAP`` and the ``BOXES`` of its regions. What no sink wants is not
             computed, and a sink that does not want pixels gets frames without them, so that it may
             hold results back.
-        shows: of which frames it reads that, ``ALL`` or ``ANOMALOUS`` ones; of the others it may
-            be missing.
+        shows: of which frames it reads that: ``ALL``, ``ANOMALOUS`` ones, or the ``HIGHEST`` one
+            of each DICOM series so far; of the others it may be missing.
         collects: whether it makes something of a whole DICOM series at the event of its end.
         name: as it was opened on the command line; otherwise what it is called to people.
     """
