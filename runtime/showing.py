@@ -125,9 +125,7 @@ class Showing:
         if not contract.covers(frame.acquisition):  # no pixel has a verdict either
             return Outcome(score, shown, anomaly_map, None, place)
         boxes = boxes_of(anomaly_map, contract, *frame.size) if BOXES in shown else None
-        return Outcome(
-            score, shown, anomaly_map, boxes, place, contract.calibration.map_threshold
-        )
+        return Outcome(score, shown, anomaly_map, boxes, place, contract.calibration.map_threshold)
 
 
 def _needs_map(wanted: Collection[str]) -> bool:

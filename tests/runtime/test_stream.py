@@ -1,6 +1,7 @@
 """The stream: what it hands to its sinks, what it counts, and how it is stopped."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ from adae_edge.runtime import (
     Stream,
     open_source,
 )
-from adae_edge.runtime.sinks.sink import ANOMALOUS, BOXES, MAP, PIXELS
+from adae_edge.runtime.frame import Instance, SeriesEnd
+from adae_edge.runtime.sinks.sink import ANOMALOUS, BOXES, HIGHEST, MAP, PIXELS
 from tests.support.models import mean_model
 from tests.support.streams import Counted, Kept, Listed, Steps, frame
 
@@ -448,3 +450,37 @@ def test_a_stopped_camera_ends_though_it_waits_for_a_frame(scorer):
     ended(thread)
     assert stream.metrics.frames == 1
     assert stream.endless
+
+
+def slice_of(series, number, value):
+    return replace(frame(number, value), instance=Instance("1.1", series, "1.2.3", f"1.{number}"))
+
+
+def series_end(uid, slices):
+    end = SeriesEnd(uid, "files", 1, slices)
+    return Event("camera:0", 1.0, "series", "it has ended", series=end)
+
+
+def test_of_a_series_only_slices_above_those_before_are_run_again_for_a_map(runs):
+    scorer, asked = runs
+    values = [10, 40, 20, 60, 30, 60]
+    frames = [slice_of("1.7", number, value) for number, value in enumerate(values)]
+    scores = scorer.score(np.stack([one.pixels for one in frames])).tolist()
+    asked.clear()
+    kept = Kept(PIXELS, MAP, shows=HIGHEST)
+    Stream(scorer, Listed(*frames, frame(6, 90)), [kept], threshold=10**9).run()
+    rises = [score > max(scores[:place], default=0) for place, score in enumerate(scores)]
+    assert 1 <= sum(rises) < 6
+    assert [one.anomaly_map is not None for one in kept.results] == [*rises, False]
+    assert [bool(one.frame.pixels.size) for one in kept.results] == [*rises, False]
+    assert sum(count for count, *outputs in asked if "anomaly_map" in outputs) == sum(rises)
+
+
+def test_a_series_that_comes_again_has_its_highest_slice_again(runs):
+    scorer, _ = runs
+    kept = Kept(MAP, shows=HIGHEST)
+    once = [slice_of("1.7", 0, 60), slice_of("1.7", 1, 60), series_end("1.7", 2)]
+    Stream(scorer, Listed(*once, *once), [kept], max_latency=5.0).run()
+    assert [one.anomaly_map is not None for one in kept.results] == [True, False] * 2
+    assert {one.contract for one in kept.results} == {scorer.contract}
+    assert kept.results[0].file == "m.onnx"

@@ -18,7 +18,10 @@ PACKAGES = {
     "dcmconv": "dcmtk",
     "dcmcjpeg": "dcmtk",
     "dcmcjpls": "dcmtk",
+    "dciodvfy": "dicom3tools",
+    "dsrdump": "dcmtk",
     "Orthanc": "orthanc",
+    "libOrthancDicomWeb.so": "orthanc-dicomweb",
     "echoscu": "dcmtk",
     "storescu": "dcmtk",
     "prlimit": "util-linux",
@@ -29,10 +32,12 @@ PACKAGES = {
     "promtool": "prometheus",
 }
 
+_PLUGINS = "/usr/share/orthanc/plugins"
+
 
 def peer(program: str) -> str:
     """The path of a program; where it is missing the test is skipped, or fails with CI set."""
-    found = shutil.which(program)
+    found = shutil.which(program) or shutil.which(program, os.F_OK, _PLUGINS)
     return found or _missing(f"there is no {program}: apt-get install {PACKAGES[program]}")
 
 
