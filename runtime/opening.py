@@ -121,7 +121,12 @@ def open_stream(
         sources = []
         for name in request.sources:
             with _about(name):
-                sources.append(around(opened.enter_context(open_source(name, wanted))))
+                source = opened.enter_context(open_source(name, wanted))
+                if collected and source.endless and not source.answers:
+                    raise UsageError(
+                        f"DICOM results are of whole series, and {source.name} tells no end of one"
+                    )
+                sources.append(around(source))
         with _about("drift"):
             if request.drift:
                 watchers.append(Drift(scorer.contract.calibration))

@@ -140,6 +140,12 @@ class Journals:
             series.came_s = time.monotonic()
         return series
 
+    def renew(self, name: str) -> None:
+        """Forget an instance of a revision that was deleted, because it comes again."""
+        series = self.of.pop(name)
+        self._write(series, {"renewed": name})
+        _replay(series, {"renewed": name})
+
     def commit(self, instances: frozenset[str]) -> None:
         """Take note of a commitment; it says of a series something where it names all that came.
 
@@ -215,6 +221,9 @@ def _replay(series: Growing, said: dict[str, Any]) -> None:
         series.uid = str(said["series"])
     if "name" in said:
         series.parts.setdefault(said["name"], Part(*said["part"]))
+    if "renewed" in said:
+        series.parts.pop(said["renewed"], None)
+        series.old.discard(said["renewed"])
     if "committed" in said:
         series.committed = said["committed"]
     if "revision" in said:

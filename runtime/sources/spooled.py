@@ -47,6 +47,7 @@ class Spooled(ABC):
         self.ledger, self.left_out = Ledger(), Counter[str]()
         self.journals = Journals(spool.folder / JOURNALS)
         self.goes_on: Callable[[], bool] = lambda: True
+        self._is_starting = True
         self._quiet_s = wanted.receiving.quiet
         self._path = re.compile(f"{re.escape(str(spool.folder))}/[a-z]+/([0-9a-f]+-[0-9a-f]+)")
 
@@ -61,6 +62,7 @@ class Spooled(ABC):
         # what came
         lists = self.spool.commitments()
         yield from self.take(self.spool.waiting())
+        self._is_starting = False
         if not self.goes_on():
             return
 
@@ -92,8 +94,10 @@ class Spooled(ABC):
         """Take up a new instance; None where all its results are kept."""
         path, series = self.spool.claim(name), self.journals.of.get(name)
         if path is not None and series is not None and series.kept and name in series.old:
-            self.spool.settle(name)  # an earlier process was killed before it did
-            return None
+            if self._is_starting:  # an earlier process was killed before it settled this
+                self.spool.settle(name)
+                return None
+            self.journals.renew(name)  # it was deleted, and came again
         return path
 
     def place(self, name: str) -> str:

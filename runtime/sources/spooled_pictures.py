@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain
@@ -33,7 +33,7 @@ class SpooledPictures(Spooled):
         """Take what ``Spooled`` does."""
         super().__init__(*arguments)
         self._counting = threading.Lock()
-        self._open = Counter[str]()  # results of each series that are not kept, in accounts
+        self._open = defaultdict[str, set[str]](set)  # places of a series that are not kept
 
     def take(self, names: list[str]) -> Iterator[Item]:
         """The frames of new instances; decoding is asked for ahead, so no process waits."""
@@ -62,8 +62,8 @@ class SpooledPictures(Spooled):
         names = series.newest if self.wanted.collected else []
         again = [name for name in names if self.spool.is_done(name)]
         places = {self.place_of(series), *map(self.place, again)}
-        account = self.account(partial(self._let_go, series), *places)
-        self._begin(series)
+        account = self.account(partial(self._let_go, series, self.place_of(series)), *places)
+        self._begin(series, self.place_of(series))
         items = chain(*map(self._again, again), [self.event(series)])
         yield from self.through(items, account)
 
@@ -87,7 +87,7 @@ class SpooledPictures(Spooled):
             yield failure(self.place(name), self.shown(error))
         if origins and origins[0].series and self.goes_on():
             part = part_of(origins[0], len(origins))
-            self._begin(self.journals.add(origins[0].series, name, part))
+            self._begin(self.journals.add(origins[0].series, name, part), name)
 
     def _frames(self, name: str, answer: Answer) -> Iterator[tuple[Origin, Item | None]]:
         """The origin of each frame, and the frame unless its result is kept."""
@@ -112,10 +112,10 @@ class SpooledPictures(Spooled):
         except FrameError as error:
             yield failure(self.place(name), self.shown(error))
 
-    def _begin(self, series: Growing) -> None:
-        """Count results of a series, an instance's or the event's, that are not kept yet."""
+    def _begin(self, series: Growing, what: str) -> None:
+        """Take note that results of an instance of a series, or its event, are not kept yet."""
         with self._counting:
-            self._open[series.uid] += 1
+            self._open[series.uid].add(what)
 
     def _kept(self, name: str) -> None:
         """Let go of an instance whose results are kept, or of its series if it is the last."""
@@ -123,12 +123,14 @@ class SpooledPictures(Spooled):
         if series is None or not self.wanted.collected:
             self.spool.settle(name)
         if series is not None:
-            self._let_go(series)
+            self._let_go(series, name)
 
-    def _let_go(self, series: Growing) -> None:
+    def _let_go(self, series: Growing, what: str) -> None:
         """Let go of a series that has ended, unless others of its results are open."""
         with self._counting:
-            self._open[series.uid] -= 1
+            self._open[series.uid].discard(what)
             is_last = not self._open[series.uid]
+            if is_last:
+                del self._open[series.uid]
         if is_last and series.given and not series.kept:
             self.settled(series)

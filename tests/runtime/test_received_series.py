@@ -327,6 +327,9 @@ def test_more_of_a_series_a_part_of_which_was_deleted_is_no_volume(tmp_path, pat
         assert "after a part of it was deleted" in one.events("failure")[0]
         wait_until(lambda: len(one.files("done")) == 15)
         assert len(one.rows()) == rows
+        store(one.port, *paths)
+        wait_until(lambda: len(one.files("done")) == 16)
+        check(one.rows()[rows:], scores_of(tmp_path, tmp_path / "series"))
 
 
 def test_a_station_takes_series_from_a_receiver(tmp_path, paths):

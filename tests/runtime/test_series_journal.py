@@ -96,6 +96,19 @@ def test_a_commitment_has_to_name_all_that_came(tmp_path):
     assert series.sign(1000) == ""
 
 
+def test_what_was_deleted_may_come_again(tmp_path):
+    journals, series = filled(tmp_path, Part(1), Part(1))
+    journals.decide(series, "quiet")
+    journals.keep(series)
+    journals.renew(name_of(0))
+    assert series.sign(0) == ""
+    journals.add("1.2", name_of(0), Part(1))
+    again = journals_of(tmp_path).series["1.2"]
+    assert again.sign(0) == series.sign(0) == "quiet"
+    assert list(again.parts) == [name_of(1), name_of(0)]
+    assert again.old == {name_of(1)}
+
+
 def test_what_is_over_for_long_is_forgotten(tmp_path):
     journals, series = filled(tmp_path, Part(1))
     (path,) = tmp_path.iterdir()
