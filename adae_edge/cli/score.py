@@ -84,6 +84,10 @@ def score(
         bool,
         typer.Option("--fsync", help="Put each row on the disk before the next one."),
     ] = False,
+    with_patient: Annotated[
+        bool,
+        typer.Option("--with-patient", help="Name patients in JSON Lines, and nowhere else."),
+    ] = False,
     rotate: Annotated[
         str | None,
         typer.Option(help="Size, as 100MB, at which a file of rows is put aside under a number."),
@@ -155,11 +159,16 @@ def request_of(options: Mapping[str, Any]) -> StreamRequest:
     from adae_edge.runtime.opening import StreamRequest
     from adae_edge.runtime.sinks.sink import Keeping
 
-    rotate = options["rotate"]
+    rotate, names_patients = options["rotate"], options["with_patient"]
+    sinks = tuple(options["to"] or ["terminal"])
+    if names_patients and not any(
+        sink.startswith("jsonl:") or sink.endswith(".jsonl") for sink in sinks
+    ):
+        raise UsageError("--with-patient is for JSON Lines: give --to jsonl:FILE")
     return StreamRequest(
         model=options["model"],
         sources=tuple(options["source"]),
-        sinks=tuple(options["to"] or ["terminal"]),
+        sinks=sinks,
         threshold=options["threshold"],
         window=window_of(options["window"]),
         brain_mask=options["brain_mask"],
@@ -169,7 +178,10 @@ def request_of(options: Mapping[str, Any]) -> StreamRequest:
         jobs=options["jobs"],
         exact=options["exact"],
         keeping=Keeping(
-            options["fsync"], bytes_of(rotate, "--rotate") if rotate else None, options["resume"]
+            options["fsync"],
+            bytes_of(rotate, "--rotate") if rotate else None,
+            options["resume"],
+            names_patients,
         ),
         alarm=options["alarm"],
         drift=options["drift"],

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from adae_edge.runtime.frame import Event, Scored
+from adae_edge.errors import FrameError
+from adae_edge.runtime.frame import Event, Frame, Scored
 from adae_edge.runtime.sinks.rows import RowFile, event_row_of, row_of
 from adae_edge.runtime.sinks.sink import ANOMALOUS, BOXES, Kept
 
@@ -19,9 +20,15 @@ class JsonLines(RowFile):
 
     wants, shows = frozenset({BOXES}), ANOMALOUS
 
+    _series = ""  # whose patient is known
+    _patient: dict[str, str] | None = None
+
     def write(self, scored: Scored) -> None:
         """Append one line."""
-        self.append(json.dumps(row_of(scored)).encode() + b"\n")
+        row = row_of(scored)
+        if self._keeping.with_patient:
+            row["patient"] = self._patient_of(scored.frame)
+        self.append(json.dumps(row).encode() + b"\n")
 
     def event(self, event: Event) -> None:
         """Append one line, whose first field is the event's kind."""
@@ -49,6 +56,20 @@ class JsonLines(RowFile):
         if not isinstance(row, dict):
             return False
         return row.keys() >= _ALWAYS or row.keys() >= _ALWAYS_OF_EVENTS
+
+    def _patient_of(self, frame: Frame) -> dict[str, str] | None:
+        """Whom a DICOM slice shows, read once for each series; None where that cannot be told."""
+        if frame.instance is None:
+            return None
+        if frame.instance.series != self._series:
+            try:
+                header = frame.instance.dataset()
+            except FrameError:  # the file has gone meanwhile, and the row is kept
+                return None
+            about = {"name": "PatientName", "id": "PatientID"}
+            self._patient = {key: str(header.get(name) or "") for key, name in about.items()}
+            self._series = frame.instance.series
+        return self._patient
 
 
 SINK = JsonLines

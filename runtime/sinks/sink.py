@@ -26,11 +26,13 @@ class Keeping:
         fsync: each row is on the disk before the next one; otherwise about once a second.
         rotate: a file of rows is put aside before it grows beyond this many bytes; None for never.
         resume: the file is to go on where it ended, so half a row at its end is dropped.
+        with_patient: JSON Lines name the patient of a DICOM slice.
     """
 
     fsync: bool = False
     rotate: int | None = None
     resume: bool = False
+    with_patient: bool = False
 
 
 ROWS = Keeping()
