@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -50,8 +51,12 @@ def annotated(scored: Scored) -> Picture:
     return _even(_under_text(_marked(picture, scored, factor), scored))
 
 
-def pair(scored: Scored) -> Picture:
+def pair(scored: Scored, lines: Sequence[str] | None = None) -> Picture:
     """The frame as it is, and beside it with its map and boxes where the model has a map.
+
+    Args:
+        scored: the frame and its score.
+        lines: the text above it, in place of its verdict, score, time and place.
 
     Returns:
         uint8 [H, W, 3], RGB.
@@ -64,7 +69,7 @@ def pair(scored: Scored) -> Picture:
     if scored.anomaly_map is not None:
         gap = np.zeros((len(picture), _GAP, 3), np.uint8)
         halves += [gap, _marked(picture, scored, factor)]
-    return _under_text(np.concatenate(halves, axis=1), scored)
+    return _under_text(np.concatenate(halves, axis=1), scored, lines)
 
 
 def _rgb(frame: Frame) -> Picture:
@@ -167,8 +172,9 @@ def _first(pixel: int, origin: float, step: float, factor: float) -> float:
     return ((pixel + 0.5) / factor - origin) / step - 0.5
 
 
-def _under_text(picture: Picture, scored: Scored) -> Picture:
-    """The picture under two lines of text; it is wide enough for them."""
+def _under_text(picture: Picture, scored: Scored, lines: Sequence[str] | None = None) -> Picture:
+    """The picture under lines of text; it is wide enough for them."""
+    lines = _lines(scored) if lines is None else lines
     height, width = picture.shape[:2]
     if width < LEAST:
         wide = np.zeros((height, LEAST, 3), np.uint8)
@@ -177,9 +183,9 @@ def _under_text(picture: Picture, scored: Scored) -> Picture:
         picture, width = wide, LEAST
     font = _font(min(24, max(12, width // 40)))
     line = round(font.size * 1.35)
-    strip = Image.new("RGB", (width, 2 * line + 4), COLORS[scored.verdict])
+    strip = Image.new("RGB", (width, len(lines) * line + 4), COLORS[scored.verdict])
     draw = ImageDraw.Draw(strip)
-    for number, text in enumerate(_lines(scored)):
+    for number, text in enumerate(lines):
         draw.text((6, 2 + number * line), _cut(text, font, width - 12), fill="white", font=font)
     return np.concatenate([np.asarray(strip, np.uint8), picture])
 

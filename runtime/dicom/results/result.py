@@ -39,3 +39,13 @@ class SeriesResult:
     contract: Contract
     model: str
     replaces: Written | None = None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the threshold holds for how every slice was acquired."""
+        return all(scored.calibrated for scored in self.slices)
+
+    @property
+    def keeps_promise(self) -> bool:
+        """Whether the threshold is the model's own, and so has its target rate."""
+        return self.calibrated and self.highest.threshold == self.contract.calibration.threshold
