@@ -153,7 +153,8 @@ class Journals:
             instances: the hashes of their UIDs.
         """
         for series in self.series.values():
-            if instances.issuperset(map(_instance, series.parts)):
+            waits = len(series.parts) > len(series.old)
+            if waits and instances.issuperset(map(_instance, series.parts)):
                 series.committed = len(series.parts)
                 self._write(series, {"committed": series.committed})
 
