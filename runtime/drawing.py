@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import os
+from bisect import bisect_left
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,13 +182,13 @@ def _under_text(picture: Picture, scored: Scored, lines: Sequence[str] | None = 
         left = (LEAST - width) // 2
         wide[:, left : left + width] = picture
         picture, width = wide, LEAST
-    font = _font(min(24, max(12, width // 40)))
-    line = round(font.size * 1.35)
-    strip = Image.new("RGB", (width, len(lines) * line + 4), COLORS[scored.verdict])
-    draw = ImageDraw.Draw(strip)
+    size = min(24, max(12, width // 40))
+    line = round(size * 1.35)
+    strip = np.empty((len(lines) * line + 4, width, 3), np.uint8)
+    strip[:] = COLORS[scored.verdict]
     for number, text in enumerate(lines):
-        draw.text((6, 2 + number * line), _cut(text, font, width - 12), fill="white", font=font)
-    return np.concatenate([np.asarray(strip, np.uint8), picture])
+        _write(strip[2 + number * line :, 6:-6], text, size)
+    return np.concatenate([strip, picture])
 
 
 def _lines(scored: Scored) -> tuple[str, str]:
@@ -203,14 +204,36 @@ def _lines(scored: Scored) -> tuple[str, str]:
     )
 
 
-def _cut(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+def _write(picture: Picture, text: str, size: int) -> None:
+    """Write a line in white into the upper left corner, as far as it fits."""
+    letters = [_letter(each, size) for each in _cut(text, size, picture.shape[1])]
+    white = np.concatenate(letters, axis=1)[: len(picture), :, None]
+    under = picture[: white.shape[0], : white.shape[1]]
+    under[:] = under + (255 - under).astype(np.uint16) * white // 255
+
+
+def _cut(text: str, size: int, width: int) -> str:
     """The text as far as it fits: of a long path the end is told."""
-    if font.getlength(text) <= width:
+    if _length(text, size) <= width:
         return text
     head, _, tail = text.rpartition("  ")
-    while tail and font.getlength(f"{head}  …{tail}") > width:
-        tail = tail[1:]
-    return f"{head}  …{tail}"
+    room = width - _length(f"{head}  …", size)
+    first = bisect_left(range(len(tail)), -room, key=lambda at: -_length(tail[at:], size))
+    return f"{head}  …{tail[first:]}"
+
+
+def _length(text: str, size: int) -> int:
+    return sum(_letter(each, size).shape[1] for each in text)
+
+
+# Setting the letters of a line anew would take most of the time of an annotated picture.
+@lru_cache(maxsize=2000)
+def _letter(letter: str, size: int) -> NDArray[np.uint8]:
+    """How white each pixel of a letter is, 0 to 255, [line's height, letter's width]."""
+    font = _font(size)
+    place = Image.new("L", (max(1, round(font.getlength(letter))), sum(font.getmetrics())))
+    ImageDraw.Draw(place).text((0, 0), letter, fill=255, font=font)
+    return np.asarray(place, np.uint8)
 
 
 @cache
