@@ -5,6 +5,9 @@ python -m adae_edge.benchmarks.soak_sinks --frames 1000000 --json FILE
 The peers are real: a mosquitto with a subscriber, a web server that takes rows, and a scraper. One
 frame of a hundred is a picture of a folder and anomalous, so that it is saved. Rows that the end of
 the run leaves in a spool are counted as waiting.
+
+Measurements are appended to FILE.samples as they come, and stay there if the machine goes down. An
+interrupted run ends as the command does, and its figures are those of the frames until then.
 """
 
 from __future__ import annotations
@@ -15,13 +18,14 @@ import http.client
 import json
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import typer
 from PIL import Image
@@ -61,23 +65,31 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="File of the results.")] = None,
 ) -> None:
     """Score made-up frames into every sink at once, and tell what grew."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    kept = json_file.with_name(f"{json_file.name}.samples") if json_file else folder / "samples"
     try:
-        figures = soak_sinks(Lab.at(folder / "lab"), frames, every)
+        with kept.open("w") as samples:
+            figures = soak_sinks(Lab.at(folder / "lab"), frames, every, samples)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     text = json.dumps(record.record(soak="sinks", **figures), indent=1)
     if json_file:
         write_atomically(json_file, f"{text}\n".encode())
+        kept.unlink()
     shown = {name: value for name, value in figures.items() if name != "samples"}
     typer.echo(json.dumps(shown, indent=1))
 
 
-def soak_sinks(lab: Lab, frames: int, every: float) -> dict[str, Any]:
-    """What grew over so many frames, and how many rows each sink has or still holds back."""
+def soak_sinks(lab: Lab, frames: int, every: float, kept: IO[str]) -> dict[str, Any]:
+    """What grew over so many frames, and how many rows each sink has or still holds back.
+
+    Measurements are also written to ``kept``, a line each.
+    """
     with broker(lab.folder / "mosquitto") as one, subscriber(one.port) as heard, webhook() as hook:
         heard.received = by_mqtt = _Counted()
         hook.received = by_http = _Counted()
+        hook.posts = _Counted()  # none of them
         port = free_port()
         sinks = [
             "terminal",
@@ -93,8 +105,15 @@ def soak_sinks(lab: Lab, frames: int, every: float) -> dict[str, Any]:
         sources = _sources(lab.folder / "anomalous", frames)
         options = "--threshold", 0, "--alarm", "3/10"
         with lab.score(*sources, sinks=sinks, options=options, stdout=subprocess.DEVNULL) as run:
-            samples = list(_watched(run, every, port))
-            code = run.end(None)
+            samples: list[Sample] = []
+            interrupted = None
+            try:
+                for sample in _watched(run, every, port):
+                    samples.append(sample)
+                    print(json.dumps(sample), file=kept, flush=True)
+            except KeyboardInterrupt:
+                interrupted = signal.SIGTERM
+            code = run.end(interrupted)
     waiting = {
         name.split(":")[0]: int(count)
         for count, name in re.findall(r"(\d+) wait for (\S+)", run.text)
@@ -103,6 +122,7 @@ def soak_sinks(lab: Lab, frames: int, every: float) -> dict[str, Any]:
         by_lines = sum(b'"score": ' in line for line in lines)
     return {
         "frames": frames,
+        "interrupted": interrupted is not None,
         "exit_code": code,
         "rows": {
             "jsonl": by_lines,
