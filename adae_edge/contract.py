@@ -33,7 +33,7 @@ from adae_edge.fields import (
 )
 from adae_edge.schemas import as_newest
 
-SCHEMA = 6
+SCHEMA = 7
 QUANTILES = 101
 
 # Standard deviations that become the network's -1 to 1, for frames of kind "modality": in the ten
@@ -196,6 +196,16 @@ class Calibration:
         nullable(number(-1e30, 1e30)),
         "in the map's units, with the same promise; a pixel is anomalous if it is greater; null: "
         "none was chosen",
+    ] = None
+    greys: Annotated[
+        tuple[float, ...] | None,
+        nullable(_QUANTILES),
+        "the same normals' mean grey levels at those levels; null: not known, or slices of volumes",
+    ] = None
+    whites: Annotated[
+        tuple[float, ...] | None,
+        nullable(_QUANTILES),
+        "as `greys`, the share of their pixels that are white",
     ] = None
 
     @property

@@ -34,6 +34,8 @@ def as_newest(fields: dict[str, Any], schema: int) -> dict[str, Any]:
     if schema < 6:
         rule = "nonzero" if fields.get("kind") == "modality" else None
         fields = _with_added(fields, _CONTRACT, 6, object=rule, field_of_view=None, acquisitions=[])
+    if schema < 7:
+        fields = _with_added_calibration(fields, 7, greys=None, whites=None)
     return fields
 
 

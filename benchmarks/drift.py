@@ -1,11 +1,12 @@
 """Is a change of light told, and are frames of the same kind never taken for one?
 
-``python -m adae_edge.benchmarks.drift SET:DIR`` draws streams of scores with replacement from
-normals that neither trained nor calibrated, shows them to ``Drift``, and prints how often it told a
-drift: for frames as they are, for darker and brighter ones, and with anomalies among them. Beside
-stand the simplest watchers: of the mean score, and of the mean grey level, which the contract does
-not keep. All have limits for one false alarm in 100 streams of 100 000 frames. No limit and no
-window was chosen on these sets.
+``python -m adae_edge.benchmarks.drift SET:DIR`` draws streams of frames with replacement from
+normals that neither trained nor calibrated, shows their scores and their light to ``Drift``, and
+prints how often it told a drift: for frames as they are, for darker and brighter ones, and with
+anomalies among them. Beside stand what the scores alone tell, and the simplest watchers: of the
+mean score, and of the mean grey level. All have limits for one false alarm in 100 streams of
+100 000 frames. No limit and no window was chosen on these sets. That the share of white pixels is
+watched was: bright digits move neither scores nor the mean grey level.
 """
 
 from __future__ import annotations
@@ -27,14 +28,15 @@ from adae_edge.contract import Calibration
 from adae_edge.errors import AdaeEdgeError
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.formats.files import write_atomically, write_json
+from adae_edge.light import with_light
 from adae_edge.model import load_network
-from adae_edge.runtime.drift import LOOK, WINDOW, Drift, Reference
+from adae_edge.runtime.drift import LOOK, SCORES, WINDOW, Drift, Reference
 from adae_edge.runtime.frame import Frame, Scored
 from adae_edge.train.data.dataset import Dataset, Indices
 from adae_edge.train.data.dataset import Frame as Pixels
 from adae_edge.train.data.opening import load_dataset
 from adae_edge.train.data.splits import split
-from adae_edge.train.loading import score_frames
+from adae_edge.train.loading import lights_of, score_frames
 from adae_edge.train.request import TrainRequest, prepare
 
 LONG = 100_000  # frames of a stream in which nothing may be told
@@ -47,7 +49,7 @@ MEAN_LIMIT = 4.8
 
 Values = NDArray[np.float64]
 Part = tuple[str, Indices]
-WATCHERS = ("drift", "mean score", "mean grey level")
+WATCHERS = ("drift", "scores alone", "mean score", "mean grey level")
 
 
 @dataclass(frozen=True)
@@ -56,20 +58,17 @@ class Pool:
 
     Attributes:
         about: which frames, in words.
-        calibration: by normals that did not train, their number and their scores' quantiles.
+        calibration: by normals that did not train, what they scored and how light they were.
         trained: the calibration that the training left.
-        level, spread: of the calibration normals' mean grey levels.
         scores: by what was done to the frames, of normals and of "anomalous" ones.
-        greys: mean grey levels, as ``scores``.
+        lights: as ``scores``, [N, 2]: mean grey levels and shares of white pixels.
     """
 
     about: str
     calibration: Calibration
     trained: Calibration
-    level: float
-    spread: float
     scores: dict[str, Values]
-    greys: dict[str, Values]
+    lights: dict[str, Values]
 
 
 class MeanWatcher:
@@ -78,6 +77,12 @@ class MeanWatcher:
     def __init__(self, mean: float, spread: float, count: int) -> None:
         self._mean = mean
         self._limit = MEAN_LIMIT * spread * (1 / WINDOW + 1 / count) ** 0.5
+
+    @classmethod
+    def of(cls, quantiles: Sequence[float], count: int) -> MeanWatcher:
+        """One for values with these quantiles."""
+        values = np.interp(np.linspace(0, 1, LONG), np.linspace(0, 1, len(quantiles)), quantiles)
+        return cls(float(values.mean()), float(values.std()), count)
 
     def first(self, values: Values) -> int | None:
         """The number of the frame at which it tells; None where it does not."""
@@ -89,7 +94,7 @@ class MeanWatcher:
 
 def main(
     data: Annotated[
-        list[str], typer.Argument(help="mnist:DIR, elpv:DIR or screw:DIR; several may be given.")
+        list[str], typer.Argument(help="mnist:DIR, elpv:DIR, cookies:DIR or screw:DIR; several.")
     ],
     out: Annotated[Path, typer.Option(help="Figures go to OUT.json and OUT.md.")] = Path("drift"),
     checkpoint: Annotated[
@@ -158,16 +163,13 @@ def pool_of(
     for factor in EXPOSURES:
         exposed = replace(dataset, frames=[_exposed(dataset.frames[i], factor) for i in normals])
         shown[f"{factor:g}"] = exposed, np.arange(len(normals))
-    of_known = _greys(dataset, known)
-    trained = checkpoint.contract.calibration
+    calibration = calibrate(score_frames(model, dataset, known)[0])
     return Pool(
         about,
-        calibrate(score_frames(model, dataset, known)[0]),
-        trained,
-        float(of_known.mean()),
-        float(of_known.std()),
+        with_light(calibration, lights_of(model, dataset, known)),
+        checkpoint.contract.calibration,
         {what: score_frames(model, *frames)[0].astype(float) for what, frames in shown.items()},
-        {what: _greys(*frames) for what, frames in shown.items()},
+        {what: np.array(lights_of(model, *frames)) for what, frames in shown.items()},
     )
 
 
@@ -176,19 +178,14 @@ def _exposed(frame: Pixels, factor: float) -> NDArray[np.uint8]:
     return (frame.astype(np.float32) * factor).round().clip(0, 255).astype(np.uint8)
 
 
-def _greys(dataset: Dataset, indices: Indices) -> Values:
-    return np.array([dataset.frames[index].mean() for index in indices])
-
-
 class Trial:
     """Streams of a pool, shown to ``Drift`` and to the two simplest watchers."""
 
     def __init__(self, pool: Pool) -> None:
-        calibration = pool.calibration
-        drawn = np.interp(np.linspace(0, 1, LONG), np.linspace(0, 1, 101), calibration.quantiles)
-        count, self._pool = calibration.normals, pool
-        self._mean_score = MeanWatcher(float(drawn.mean()), float(drawn.std()), count)
-        self._mean_grey = MeanWatcher(pool.level, pool.spread, count)
+        known, self._pool = pool.calibration, pool
+        assert known.greys is not None
+        self._mean_score = MeanWatcher.of(known.quantiles, known.normals)
+        self._mean_grey = MeanWatcher.of(known.greys, known.normals)
         self._random = np.random.default_rng(0)
 
     def places(self, count: int, what: str = "as they are") -> Part:
@@ -197,24 +194,29 @@ class Trial:
 
     def told(self, *parts: Part) -> dict[str, int | None]:
         """At which frame of these parts, one after another, each watcher tells; None for never."""
-        scores, greys = (
-            np.concatenate([values[what][places] for what, places in parts])
-            for values in (self._pool.scores, self._pool.greys)
-        )
+        scores, lights = self._drawn(*parts)
         return {
-            "drift": first_told(self._pool.calibration, scores),
+            **first_told(self._pool.calibration, scores, lights),
             "mean score": self._mean_score.first(scores),
-            "mean grey level": self._mean_grey.first(greys),
+            "mean grey level": self._mean_grey.first(lights[:, 0]),
         }
+
+    def _drawn(self, *parts: Part) -> tuple[Values, Values]:
+        """Scores and lights of these parts, one after another."""
+        scores, lights = (
+            np.concatenate([values[what][places] for what, places in parts])
+            for values in (self._pool.scores, self._pool.lights)
+        )
+        return scores, lights
 
     def mixed(self, count: int, share: float) -> bool:
         """Whether ``Drift`` tells one where so large a share of the frames is anomalous."""
-        normal, bad = (
-            self._pool.scores[what][places]
-            for what, places in (self.places(count), self.places(count, "anomalous"))
+        (scores, lights), (bad, of_bad) = (
+            self._drawn(self.places(count, what)) for what in ("as they are", "anomalous")
         )
-        scores = np.where(self._random.random(count) < share, bad, normal)
-        return first_told(self._pool.calibration, scores) is not None
+        which = self._random.random(count) < share
+        scores, lights = np.where(which, bad, scores), np.where(which[:, None], of_bad, lights)
+        return first_told(self._pool.calibration, scores, lights)["drift"] is not None
 
     def change(self, what: str) -> dict[str, int | None]:
         """After how many frames of another kind each watcher tells, 500 at most."""
@@ -226,13 +228,18 @@ class Trial:
         }
 
 
-def first_told(calibration: Calibration, scores: Values) -> int | None:
-    """The number of the frame at which a drift is told; None where none is."""
+def first_told(calibration: Calibration, scores: Values, lights: Values) -> dict[str, int | None]:
+    """At which frame a drift is told, and at which one of the scores."""
     drift, frame = Drift(calibration), Frame("drawn", 0, 0.0, np.zeros((1, 1, 1), np.uint8))
-    for number, score in enumerate(scores.tolist()):
-        if drift.watch(Scored(frame, score, 0.0))[1]:
-            return number
-    return None
+    told: dict[str, int | None] = {"drift": None, "scores alone": None}
+    pairs = zip(scores.tolist(), lights.tolist(), strict=True)
+    for number, (score, light) in enumerate(pairs):
+        for event in drift.watch(Scored(frame, score, 0.0, light=light))[1]:
+            told["drift"] = number if told["drift"] is None else told["drift"]
+            if f"{WINDOW} {SCORES}" in event.detail:
+                told["scores alone"] = number
+                return told
+    return told
 
 
 def measure(pool: Pool, streams: int, trials: int) -> dict[str, Any]:
@@ -249,7 +256,7 @@ def measure(pool: Pool, streams: int, trials: int) -> dict[str, Any]:
         "anomalous": len(pool.scores["anomalous"]),
         "distance": _distance(pool.calibration, pool),
         "distance_as_trained": _distance(pool.trained, pool),
-        "limits": [round(limit, 4) for limit in Reference(pool.calibration).limits(0.0)],
+        "limits": [round(limit, 4) for limit in _scores_of(pool.calibration).limits(0.0)],
         "false": {name: sum(told[name] is not None for told in same) for name in WATCHERS},
         "told": {
             factor: {name: sum(told[name] is not None for told in found) for name in WATCHERS}
@@ -266,9 +273,13 @@ def measure(pool: Pool, streams: int, trials: int) -> dict[str, Any]:
     }
 
 
+def _scores_of(calibration: Calibration) -> Reference:
+    return Reference(calibration.quantiles, calibration.normals)
+
+
 def _distance(calibration: Calibration, pool: Pool) -> float:
     """The KS distance of all normals that are drawn from, to those of a calibration."""
-    reference = Reference(calibration)
+    reference = _scores_of(calibration)
     places = np.searchsorted(reference.edges, pool.scores["as they are"])
     counts = np.bincount(places, minlength=len(reference.edges) + 1)
     return round(reference.distances(counts.tolist())[0], 4)
@@ -291,9 +302,9 @@ def as_markdown(result: dict[str, Any]) -> str:
         "Streams are drawn with replacement from normals that neither trained nor calibrated.",
         f"*False*: of {streams} streams of {LONG} such frames, in how many a drift was told.",
         f"*Told*: of {trials} changes of every grey level by 10 %, how many within {SOON} frames,",
-        "and in brackets the median of frames that it took. Beside drift, which sees scores alone,",
-        "stand a watcher of the mean score and one of the mean grey level of the frames, which no",
-        "contract keeps. All have limits for one false alarm in 100 streams.",
+        "and in brackets the median of frames that it took. `drift` sees scores, mean grey levels",
+        "and shares of white pixels. Beside it stand its scores alone, a watcher of the mean score",
+        "and one of the mean grey level. Each has limits for one false alarm in 100 streams.",
         "*Distance* is the KS of all that is drawn from: to the normals that calibrated, and in",
         "brackets to those by which the training itself had calibrated.",
         "",

@@ -27,6 +27,7 @@ from adae_edge.errors import (
 )
 from adae_edge.formats import enginefile, modelfile
 from adae_edge.formats.files import write_atomically
+from adae_edge.light import Light, light_of, with_light
 from adae_edge.placement import placement_of
 from adae_edge.runtime.frame import Event, Frame, Scored
 from adae_edge.runtime.scorer import Scorer
@@ -64,10 +65,11 @@ class _Scores(Sink):
     """The scores of normal frames, each of which has to be scored, and their maps' peaks."""
 
     def __init__(self, contract: Contract) -> None:
-        if contract.form.anomaly_map is not None:
-            self.wants = frozenset({PIXELS, MAP})  # pixels tell the frame's size
+        self._has_map = contract.form.anomaly_map is not None
+        self.wants = frozenset({PIXELS, MAP} if self._has_map else {PIXELS})
         self.values: list[float] = []
         self.peaks: list[float] = []
+        self._lights: dict[bool, list[Light]] = {False: [], True: []}  # of shrunk frames or not
         self.shrunk = False
         self.people: set[str] = set()
         self._acquisitions: dict[Acquisition, None] = {}  # in order
@@ -81,7 +83,13 @@ class _Scores(Sink):
     @property
     def all_peaks(self) -> NDArray[np.float32] | None:
         """The maps' largest values, float32 [n]; None where there is no map."""
-        return np.array(self.peaks, np.float32) if self.wants else None
+        return np.array(self.peaks, np.float32) if self._has_map else None
+
+    @property
+    def lights(self) -> list[Light]:
+        """How light the frames are; of none where some were shrunk and others not."""
+        whole, shrunk = self._lights.values()
+        return [] if whole and shrunk else whole or shrunk
 
     @property
     def acquisitions(self) -> tuple[Acquisition, ...]:
@@ -101,6 +109,9 @@ class _Scores(Sink):
     def write(self, scored: Scored) -> None:
         self.values.append(scored.score)
         self._take_origin(scored.frame)
+        if self._contract.kind == "image":
+            light = light_of(scored.frame.pixels, self._contract.region)
+            self._lights[scored.frame.full is not None].append(light)
         self.shrunk = self.shrunk or scored.frame.decoding.endswith(SHRUNK)
         if scored.anomaly_map is not None:
             place = placement_of(self._contract, *scored.frame.size)
@@ -194,6 +205,7 @@ def recalibrate(
     calibration = calibrate(
         drawn.all, fpr, confidence, drawn.all_peaks, misjudged.all, misjudged.all_peaks
     )
+    calibration = with_light(calibration, drawn.lights)
     decoding = rules_of(contract.kind, drawn.shrunk or misjudged.shrunk)
     contract = replace(
         contract.with_calibration(calibration),

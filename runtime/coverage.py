@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+
+import numpy as np
 
 from adae_edge.acquisition import Acquisition, listed
 from adae_edge.contract import Contract
-from adae_edge.decoding.rules import is_covered
+from adae_edge.decoding.rules import SHRUNK, is_covered
+from adae_edge.light import Light, light_of
 from adae_edge.runtime.frame import Event, Frame
+from adae_edge.runtime.watcher import Watcher
 
 
 class Coverage:
@@ -19,6 +24,7 @@ class Coverage:
             contract: the model's.
         """
         self._contract = contract
+        self._shrunk = SHRUNK in (contract.decoding or "")
         self._told: set[str | Acquisition] = set()
 
     def wants(self, frame: Frame) -> str:
@@ -26,6 +32,18 @@ class Coverage:
         if not self._contract.covers(frame.acquisition):
             return "calibrate"
         return "" if is_covered(frame.decoding, self._contract.decoding) else "calibrate"
+
+    def light(self, frame: Frame, watchers: Sequence[Watcher]) -> Light | None:
+        """How light a picture is, for watchers; None where none of them wants to know.
+
+        None also where those that calibrated were measured otherwise: a shrunk frame is not
+        measured at the places of a whole one.
+        """
+        if not any(watcher.wants_light for watcher in watchers):
+            return None
+        if frame.pixels.dtype != np.uint8 or (frame.full is not None) != self._shrunk:
+            return None
+        return light_of(frame.pixels, self._contract.region)
 
     def note(self, frame: Frame, opened: str) -> list[Event]:
         """What is told of a frame for which the threshold was not chosen, where it is new."""

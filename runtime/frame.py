@@ -31,7 +31,7 @@ KINDS = {
     "lost": "the source went away",
     "failure": "a frame cannot be decoded or scored",
     "alarm": "anomalous frames accumulate, or no longer do",
-    "drift": "the scores are no longer distributed as at the calibration",
+    "drift": "scores, or the light of frames, are no longer distributed as at the calibration",
     "sink": "a sink keeps no more results, or keeps them again",
     "model": "the model was loaded again, or refused",
     "series": "all frames of a DICOM series were given",
@@ -229,6 +229,9 @@ class Scored:
             is no verdict.
         contract: the model's; None where no stream scored it.
         file: the name of the model's file, for people; "" where the model was opened by no path.
+        light: the frame's mean grey level, 0 to 255, and the share of its pixels that are white,
+            0 to 1; None where nobody watches them.
+        light_drift: as ``drift``, of the two in ``light`` the larger one.
     """
 
     frame: Frame
@@ -248,6 +251,8 @@ class Scored:
     calibrated: bool = True
     contract: Contract | None = field(default=None, compare=False, repr=False)
     file: str = ""
+    light: tuple[float, float] | None = None
+    light_drift: float | None = None
 
     @property
     def name(self) -> str:

@@ -315,6 +315,7 @@ class Stream:
             calibrated=calibrated,
             contract=contract,
             file=self._scorer.file,
+            light=self._coverage.light(frame, self._watchers),
         )
         self.metrics.frames += 1
         self.metrics.anomalous += scored.verdict == "anomalous"

@@ -10,7 +10,13 @@ from adae_edge.runtime.frame import Event, Scored
 
 
 class Watcher(ABC):
-    """Sees each result before the sinks do, and tells what it makes of several."""
+    """Sees each result before the sinks do, and tells what it makes of several.
+
+    Attributes:
+        wants_light: whether it reads ``Scored.light``, which is not measured otherwise.
+    """
+
+    wants_light = False
 
     @abstractmethod
     def watch(self, scored: Scored) -> tuple[Scored, Sequence[Event]]:

@@ -13,6 +13,7 @@ from adae_edge.contract import Region
 from adae_edge.decoding.images import to_channels
 from adae_edge.errors import DatasetError, TrainingError
 from adae_edge.formats.checkpoint import REFERENCE_FRAMES, choose_references
+from adae_edge.light import Light, light_of
 from adae_edge.maps import score_with_map
 from adae_edge.model import ADAE, Preprocess
 from adae_edge.placement import placement
@@ -135,6 +136,22 @@ def map_peaks(model: ADAE, dataset: Dataset, indices: Indices) -> NDArray[np.flo
             place = placement(height, width, seen.side, seen.pad, seen.region)
             parts.append(place.peaks(maps.cpu().numpy()))
     return np.concatenate(parts)
+
+
+def lights_of(model: ADAE, dataset: Dataset, indices: Indices) -> list[Light]:
+    """How light each raw frame is, in the order of the indices; of slices of volumes none.
+
+    Raises:
+        DatasetError: as ``score_frames``.
+    """
+    if dataset.kind != "image":
+        return []
+    region = model.preprocess.region
+    return [
+        light_of(frame, region)
+        for frames, *_ in inputs_of(model, dataset, indices)
+        for frame in frames.cpu().numpy()
+    ]
 
 
 def inputs_of(model: ADAE, dataset: Dataset, indices: Indices) -> Iterator[tuple[Tensor, ...]]:

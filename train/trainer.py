@@ -22,6 +22,7 @@ from adae_edge.contract import Z_RANGE, Calibration, Contract
 from adae_edge.decoding.rules import rules_of
 from adae_edge.errors import CheckpointError, TrainingError, UsageError
 from adae_edge.formats.checkpoint import REFERENCE_FRAMES, Checkpoint
+from adae_edge.light import with_light
 from adae_edge.linear import LinearAutoencoder
 from adae_edge.model import ADAE, Preprocess, weights_digest
 from adae_edge.train.augment import moved, random_moves
@@ -32,7 +33,7 @@ from adae_edge.train.density import fit_density
 from adae_edge.train.device import check_compiler, check_device
 from adae_edge.train.distributed import ALONE, Group
 from adae_edge.train.linear import components_for, fit_linear
-from adae_edge.train.loading import load_frames, map_peaks, score_frames, unpack
+from adae_edge.train.loading import lights_of, load_frames, map_peaks, score_frames, unpack
 from adae_edge.train.local import FRAMES, Fit, fit_local, held_out_third
 from adae_edge.train.metrics import Metrics, Update
 from adae_edge.train.near_copies import describe_near_copies, near_copies
@@ -305,10 +306,13 @@ def _calibrated(
     """The thresholds of the score and of its map, and the frames that a checkpoint may carry."""
     if parts.shared and fit is not None:
         _, references = score_frames(model, dataset, parts.train[:REFERENCE_FRAMES])
-        return calibrate(fit.scores, settings.fpr, peaks=fit.peaks), references
+        calibration = calibrate(fit.scores, settings.fpr, peaks=fit.peaks)
+        lights = lights_of(model, dataset, parts.train[: len(fit.scores)])
+        return with_light(calibration, lights), references
     scores, references = score_frames(model, dataset, parts.calibration)
     peaks = map_peaks(model, dataset, parts.calibration)
-    return calibrate(scores, settings.fpr, peaks=peaks), references
+    calibration = calibrate(scores, settings.fpr, peaks=peaks)
+    return with_light(calibration, lights_of(model, dataset, parts.calibration)), references
 
 
 def _notes(

@@ -206,12 +206,23 @@ def describe_contract(contract: Contract) -> dict[str, str]:
         "threshold": f"{calibration.threshold:.6g}, {contract.promise}",
         "normals": f"{calibration.normals} scored {quantiles[0]:.4g} to {quantiles[-1]:.4g}, "
         f"median {quantiles[50]:.4g}",
+        **_describe_light(contract),
         "network": f"{contract.network}, {form.precision}, {form.target}",
         "verified": verified,
         "weights": f"sha256 {contract.weights_sha256}",
         "data": f"sha256 {contract.data_sha256}",
         "trained by": f"adae-edge {contract.version}",
     }
+
+
+def _describe_light(contract: Contract) -> dict[str, str]:
+    """How light the normals of a calibration by pictures were."""
+    greys = contract.calibration.greys
+    if contract.kind != "image":
+        return {}
+    if greys is None:
+        return {"light": "unknown, so --drift watches the scores alone until adae-edge calibrate"}
+    return {"light": f"grey levels {greys[0]:.4g} to {greys[-1]:.4g}, median {greys[50]:.4g}"}
 
 
 def _describe_frames(contract: Contract) -> str:

@@ -49,7 +49,7 @@ _COUNTERS = {
     "stalls": "Times that the source fell silent",
     "losses": "Times that the source went away",
     "alarms": "Alarms that began",
-    "drifts": "Times that the scores drifted from those of the calibration",
+    "drifts": "Times that scores or light drifted from those of the calibration",
     "events": "Events of every kind",
 }
 _GAUGES = {
@@ -60,6 +60,7 @@ _GAUGES = {
     "alarm_active": "1 during an alarm, 0 otherwise; absent where nobody watches for one",
     "drift_psi": "Population stability index of the last scores against the calibration's; "
     "absent where nobody watches, or while too few are known",
+    "light_drift_psi": "The same of how light the frames are; absent where the model does not know",
 }
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _HISTOGRAMS = {
@@ -128,7 +129,11 @@ class _Numbers(Collector):
             gauges = series.gauges
             gauges["up"], gauges["score"], gauges["threshold"] = 1.0, scored.score, scored.threshold
             gauges["last_frame_timestamp_seconds"] = scored.frame.time
-            for name, value in (("alarm_active", scored.alarm), ("drift_psi", scored.drift)):
+            for name, value in (
+                ("alarm_active", scored.alarm),
+                ("drift_psi", scored.drift),
+                ("light_drift_psi", scored.light_drift),
+            ):
                 if value is None:
                     gauges.pop(name, None)
                 else:

@@ -24,6 +24,12 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (120, 8, 8), np.uint8)
 MEANS = PIXELS.mean(axis=(1, 2)).astype(np.float32)  # what the model scores, without rounding
 
 
+def of_scores(contract):
+    """A calibration without how light its normals were."""
+    assert contract.calibration.greys is not None
+    return dataclasses.replace(contract.calibration, greys=None, whites=None)
+
+
 @pytest.fixture
 def model(tmp_path, small_model):
     path = tmp_path / "model.onnx"
@@ -72,7 +78,7 @@ def test_new_threshold_comes_from_the_folder(model, normals, small_model, contra
         "normals (100.00%)\n"
         f"wrote {model}\n"
     )
-    assert scorer.contract.calibration == calibrate(MEANS, 0.05)
+    assert of_scores(scorer.contract) == calibrate(MEANS, 0.05)
     assert scorer.threshold > contract.calibration.threshold
     assert (scores_before > scorer.threshold).sum() == 1
     assert scorer.contract.with_calibration(contract.calibration) == contract
@@ -93,7 +99,7 @@ def test_confidence_can_be_chosen(model, normals):
     done = command(model, normals, "--fpr", "0.05", "--confidence", "0.8")
     assert (done.returncode, done.stderr) == (0, "")
     assert "at most 0.05 with 80 % confidence, by" in done.stdout
-    assert Scorer(model, threads=1).contract.calibration == calibrate(MEANS, 0.05, 0.8)
+    assert of_scores(Scorer(model, threads=1).contract) == calibrate(MEANS, 0.05, 0.8)
 
 
 def test_too_few_normals_for_the_default_rate_are_refused(model, normals, small_model):
@@ -106,7 +112,7 @@ def test_default_rate_is_one_percent(model, normals):
     for copy in range(2):
         for path in sorted(normals.glob("???.png")):
             path.with_name(f"{path.stem}-{copy}.png").hardlink_to(path)
-    assert recalibrate(model, str(normals)).contract.calibration == calibrate(
+    assert of_scores(recalibrate(model, str(normals)).contract) == calibrate(
         np.tile(MEANS, 3), 0.01
     )
 
@@ -130,7 +136,7 @@ def test_a_file_of_schema_1_gets_a_threshold_of_schema_2(model, normals, small_m
     model.write_bytes(changed(small_model, age))
     assert Scorer(model, threads=1).contract.calibration.confidence is None
     assert recalibrate(model, str(normals), FPR).before.confidence is None
-    assert Scorer(model, threads=1).contract.calibration == calibrate(MEANS, FPR)
+    assert of_scores(Scorer(model, threads=1).contract) == calibrate(MEANS, FPR)
     assert modelfile.read(f"{model}.previous").contract.calibration.promise.endswith(
         "0.01 on average"
     )

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from adae_edge.acquisition import Acquisition
 from adae_edge.contract import SCHEMA, Contract, Form, Network, Region
 from adae_edge.errors import ContractError
-from tests.support.models import as_schema_1, as_schema_4, as_schema_5
+from tests.support.models import as_schema_1, as_schema_4, as_schema_5, as_schema_6
 
 FIELDS = ["graph" if field.name == "form" else field.name for field in dataclasses.fields(Contract)]
 CALIBRATION = ["threshold", "target_fpr", "confidence", "normals", "quantiles", "map_threshold"]
+CALIBRATION += ["greys", "whites"]  # by schema 7
 ADDED = ["modality", "window", "z_range"]  # by schema 2
 SLICES = ["object", "field_of_view", "acquisitions"]  # by schema 6
 LATER = ["graph", "bits", "decoding", "measured", *SLICES]  # by schemas 3, 5 and 6
@@ -332,7 +333,7 @@ def test_a_graph_is_whole(contract, name):
         name: None if name in ("size", "batch", "anomaly_map") else fields["graph"].get(name),
         "more": 1,
     }
-    assert "the contract's graph has a field that schema 6 does not know: 'more'" in refusal(fields)
+    assert "the contract's graph has a field that schema 7 does not know: 'more'" in refusal(fields)
 
 
 def test_schema_3_and_newer_must_say_what_3_added(contract):
@@ -373,12 +374,12 @@ def test_schema_2_must_say_what_it_added(contract):
 
 
 @pytest.mark.parametrize(
-    "schema", [0, 7, "1", "2", None, True, 1.5, [1], {"schema": 1}, "\x1b[2J" * 99]
+    "schema", [0, 8, "1", "2", None, True, 1.5, [1], {"schema": 1}, "\x1b[2J" * 99]
 )
 def test_unknown_schema_says_what_to_install(contract, schema):
     sentence = refusal({**as_json(contract), "schema": schema})
     assert sentence.startswith("the contract has schema ")
-    assert "this version reads 1 to 6: install" in sentence
+    assert "this version reads 1 to 7: install" in sentence
 
 
 @pytest.mark.parametrize(
@@ -415,6 +416,15 @@ def test_slices_of_schema_5_show_what_is_not_0_and_are_looked_at_whole(contract)
     sentence = refusal(fields | {"object": "head"})
     assert sentence == "the contract has a field that schema 5 does not know: 'object'"
     assert Contract.from_json(json.dumps(as_schema_5(contract))) == contract
+
+
+def test_schema_6_does_not_say_how_light_normals_were(contract):
+    known = dataclasses.replace(contract.calibration, greys=tuple(RISING), whites=tuple(RISING))
+    read = Contract.from_json(json.dumps(as_schema_6(contract.with_calibration(known))))
+    assert (read.calibration.greys, read.calibration.whites) == (None, None)
+    fields = as_schema_6(contract)
+    fields["calibration"]["greys"] = RISING
+    assert "calibration has a field that schema 6 does not know: 'greys'" in refusal(fields)
 
 
 @pytest.mark.parametrize(
@@ -478,7 +488,7 @@ def test_missing_schema_is_unknown(contract):
 
 
 def test_schema_is_checked_before_the_fields():
-    assert "schema 7" in refusal({"schema": 7, "something": "new"})
+    assert "schema 8" in refusal({"schema": 8, "something": "new"})
 
 
 @pytest.mark.parametrize(

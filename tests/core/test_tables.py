@@ -30,7 +30,7 @@ def rows_of(fields, before=""):
 
 
 @pytest.mark.parametrize(
-    ("page", "fields", "count"), [("model-file.md", CONTRACT, 47), ("engine-file.md", HEADER, 10)]
+    ("page", "fields", "count"), [("model-file.md", CONTRACT, 49), ("engine-file.md", HEADER, 10)]
 )
 def test_the_page_has_the_fields_of_the_code(page, fields, count):
     rows = rows_of(fields)

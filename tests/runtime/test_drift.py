@@ -8,8 +8,11 @@ from PIL import Image
 from scipy.stats import chisquare, ks_2samp
 
 from adae_edge.calibration import calibrate
+from adae_edge.contract import Region
 from adae_edge.formats import modelfile
+from adae_edge.light import Light, light_of, with_light
 from adae_edge.runtime import Scorer, Stream
+from adae_edge.runtime.calibrate import recalibrate
 from adae_edge.runtime.drift import LOOK, WINDOW, Drift, Reference
 from adae_edge.runtime.frame import Scored
 from tests.support.models import mean_model, run
@@ -18,6 +21,11 @@ from tests.support.streams import Counted, Kept, Steps, frame
 
 def calibrated(normals):
     return calibrate(np.asarray(normals, np.float32))
+
+
+def of_scores(normals):
+    calibration = calibrated(normals)
+    return Reference(calibration.quantiles, calibration.normals)
 
 
 def drawn(count, seed=0, mean=10.0, spread=2.0):
@@ -33,6 +41,23 @@ def watch(drift, scores, first=0, opened="camera:0"):
         for event in events:
             told[number] = event
     return told, psi
+
+
+def lit(normals, greys, whites):
+    known = calibrated(normals)
+    return with_light(known, list(map(Light, greys, whites)))
+
+
+def watch_light(drift, greys, whites):
+    """The events of frames whose scores stay as they are."""
+    scores = drawn(len(greys), 30)
+    told = []
+    for number, (score, *light) in enumerate(zip(scores, greys, whites, strict=True)):
+        result, events = drift.watch(
+            Scored(frame(number), score, 20.0, opened="camera:0", light=tuple(light))
+        )
+        told += events
+    return told, result
 
 
 def test_a_drift_is_told_once_and_so_is_its_end():
@@ -76,7 +101,7 @@ def test_some_anomalies_are_no_drift():
 
 
 def test_few_normals_say_less():
-    few, many = Reference(calibrated(drawn(60))), Reference(calibrated(drawn(5000)))
+    few, many = of_scores(drawn(60)), of_scores(drawn(5000))
     assert few.limits(0.0)[0] > 2 * many.limits(0.0)[0]
     assert few.limits(0.0)[1] > 5 * many.limits(0.0)[1]
 
@@ -96,7 +121,7 @@ def test_frames_that_are_alike_count_for_less():
 
 def test_the_statistics_are_those_of_scipy():
     normals, scores = drawn(4000), drawn(WINDOW, 9, mean=10.7)
-    reference = Reference(calibrated(normals))
+    reference = of_scores(normals)
     places = np.searchsorted(reference.edges, scores, "left")
     ks, psi = reference.distances(np.bincount(places, minlength=len(reference.edges) + 1).tolist())
     assert ks == pytest.approx(ks_2samp(normals, scores).statistic, abs=0.012)
@@ -193,3 +218,65 @@ def test_kept_results_have_no_drift_where_nobody_watches(tmp_path):
     with Scorer(tmp_path / "m.onnx", threads=1) as scorer:
         Stream(scorer, iter(camera), [kept := Kept()]).run()
     assert {(result.drift, result.alarm) for result in kept.results} == {(None, None)}
+
+
+def test_light_drifts_where_scores_do_not():
+    none = np.zeros(1000)
+    drift = Drift(lit(drawn(1000), drawn(1000, 31, 100, 10), none))
+    assert drift.wants_light
+    told, result = watch_light(drift, drawn(5000, 32, 100, 10), np.zeros(5000))
+    assert told == []
+    assert result.light_drift < 0.1
+    told, result = watch_light(drift, drawn(500, 33, 90, 10), np.zeros(500))
+    (begun,) = told
+    assert "camera:0 has drifted: the median of its last 480 grey levels is 9" in begun.detail
+    assert result.light_drift > 0.1 > result.drift
+    told, _ = watch_light(drift, drawn(1000, 34, 100, 10), np.zeros(1000))
+    assert "camera:0 has no drift of its grey levels any more" in told[0].detail
+    whites = np.abs(drawn(500, 35, 0.03, 0.02))  # a highlight appears
+    told, _ = watch_light(drift, drawn(500, 36, 100, 10), whites)
+    assert "480 shares of white pixels is 0.0" in told[0].detail
+
+
+def test_what_is_white_now_and_then_is_compared_like_the_rest():
+    random = np.random.default_rng(37)
+    normals = random.permutation([*np.zeros(600), *random.uniform(0, 0.1, 400)])
+    drift = Drift(lit(drawn(1000), drawn(1000, 38, 100, 10), normals))
+    same = random.choice(normals, 20_000)
+    assert watch_light(drift, drawn(20_000, 39, 100, 10), same)[0] == []
+    told, _ = watch_light(drift, drawn(500, 40, 100, 10), random.uniform(0, 0.1, 500))
+    assert len(told) == 1
+
+
+def test_of_a_model_that_does_not_know_its_light_only_scores_are_watched():
+    drift = Drift(calibrated(drawn(1000)))
+    assert not drift.wants_light
+    told, result = watch_light(drift, np.full(500, 255.0), np.ones(500))
+    assert (told, result.light_drift) == ([], None)
+
+
+def test_light_is_measured_of_what_the_model_looks_at():
+    pixels = np.full((300, 400, 1), 50, np.uint8)
+    pixels[:, 200:] = 255
+    assert light_of(pixels, None) == pytest.approx((152.5, 0.5), rel=0.04)
+    assert light_of(pixels, Region(0, 0, 200, 300)) == (50.0, 0.0)
+    assert light_of(pixels[:1, :1], None) == (50.0, 0.0)
+    colours = np.repeat(pixels, 3, axis=2)
+    assert light_of(colours, None) == light_of(pixels, None)
+
+
+def test_a_darker_lamp_is_told_of_a_model_that_was_calibrated_on_the_device(tmp_path):
+    random = np.random.default_rng(41)
+    pictures = random.normal(120, 6, (WINDOW, 1, 1)) + random.normal(0, 3, (WINDOW, 20, 20))
+    for folder, factor in (("normal", 1.0), ("darker", 0.9)):
+        (tmp_path / folder).mkdir()
+        for number, pixels in enumerate((pictures * factor).astype(np.uint8)):
+            Image.fromarray(pixels).save(tmp_path / folder / f"{number:03}.png")
+    (tmp_path / "m.onnx").write_bytes(mean_model(1))
+    recalibrate(tmp_path / "m.onnx", str(tmp_path / "normal"), 0.05)
+    rows = tmp_path / "rows.jsonl"
+    for folder, count in (("normal", 0), ("darker", 2)):  # of scores, which are means, and greys
+        rows.unlink(missing_ok=True)
+        run("score", "m.onnx", folder, "--drift", "--to", "rows.jsonl", cwd=tmp_path)
+        assert rows.read_text().count('"event": "drift"') == count
+    assert "grey levels" in rows.read_text()

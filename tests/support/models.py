@@ -32,9 +32,16 @@ def as_schema_1(contract):
     return fields
 
 
+def as_schema_6(contract):
+    """Its JSON fields as a file of schema 6 has them."""
+    fields = json.loads(contract.to_json()) | {"schema": 6}
+    del fields["calibration"]["greys"], fields["calibration"]["whites"]
+    return fields
+
+
 def as_schema_5(contract):
     """Its JSON fields as a file of schema 5 has them."""
-    fields = json.loads(contract.to_json()) | {"schema": 5}
+    fields = as_schema_6(contract) | {"schema": 5}
     del fields["object"], fields["field_of_view"], fields["acquisitions"]
     return fields
 
