@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import re
 from collections import deque
 from collections.abc import Mapping
@@ -68,6 +70,30 @@ class Ring:
             self._entries.popleft()
             self.held_bytes -= held
             _log.debug("%s is removed to keep the limit", stem)
+
+
+def locked(path: Path) -> int:
+    """A descriptor that keeps others from a folder or a file until it is closed.
+
+    A file is made if it is not there; whoever holds it may remove it.
+
+    Raises:
+        BlockingIOError: another one does so.
+        OSError: it cannot be opened, or its file system has no locks.
+    """
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+    while True:
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        except OSError:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # it was removed meanwhile: another one may be there
 
 
 def stem_of(scored: Scored, *parts: object) -> str:

@@ -6,7 +6,6 @@ DIR/frames/TIME_SOURCE_FRAME.png    its pixels, for calibrate and train
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from pathlib import Path
@@ -20,7 +19,7 @@ from adae_edge.formats.png import encode_png
 from adae_edge.runtime.drawing import pair
 from adae_edge.runtime.frame import Scored
 from adae_edge.runtime.query import bytes_of, options_of
-from adae_edge.runtime.ring import Ring, free, stem_of
+from adae_edge.runtime.ring import Ring, free, locked, stem_of
 from adae_edge.runtime.sinks.sink import ANOMALOUS, BOXES, MAP, PIXELS, ROWS, Keeping, Sink
 
 LIMIT = 10**9
@@ -58,7 +57,7 @@ class Pictures(Sink):
                 part.parent.mkdir(exist_ok=True)
                 part.mkdir(exist_ok=True)
             self._ring = Ring(self._places, self._limit)
-            self._lock: int | None = _locked(self._review)
+            self._lock: int | None = locked(self._review)
             for part in self._places:
                 for left in filter(lambda path: _LEFT.fullmatch(path.name), part.iterdir()):
                     left.unlink(missing_ok=True)  # of a process that was killed
@@ -103,22 +102,6 @@ class Pictures(Sink):
         lock, self._lock = self._lock, None
         if lock is not None:
             os.close(lock)
-
-
-def _locked(folder: Path) -> int:
-    """A descriptor that keeps others from a folder until it is closed, or this process ends.
-
-    Raises:
-        BlockingIOError: another one does so.
-        OSError: the folder cannot be opened, or its file system has no locks.
-    """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 SINK = Pictures

@@ -7,6 +7,7 @@ played, too. At the end it becomes an ordinary MP4.
 from __future__ import annotations
 
 import contextlib
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from adae_edge.extras import needs
 from adae_edge.runtime.drawing import Picture, annotated
 from adae_edge.runtime.frame import Scored
 from adae_edge.runtime.query import bytes_of, minutes, options_of
-from adae_edge.runtime.ring import Ring, free, stem_of
+from adae_edge.runtime.ring import Ring, free, locked, stem_of
 from adae_edge.runtime.sinks.sink import BOXES, MAP, PIXELS, ROWS, Keeping, Sink
 
 with needs("Writing a video", "camera"):
@@ -43,7 +44,7 @@ class Video(Sink):
 
     The first file has the name that was given. Every other one has the time and the source behind
     it: of another source, of frames of another size, of the next part, or where such a file is
-    there. With a limit all have, and the oldest are removed.
+    there. With a limit all have, and the oldest are removed. No other run may have the same name.
     """
 
     wants = frozenset({PIXELS, MAP, BOXES})
@@ -57,7 +58,7 @@ class Video(Sink):
         Raises:
             UsageError: an option is wrong, the file has another suffix, there is no such folder, or
                 this PyAV cannot write H.264.
-            SinkError: the folder cannot be read.
+            SinkError: the folder cannot be read, or another run has these videos.
         """
         name, _, query = place.partition("?")
         known = {"limit": bytes_of, "minutes": minutes}
@@ -75,12 +76,18 @@ class Video(Sink):
             )
         self._places = {self._path.parent: self._path.suffix}
         self._beginning = f"{self._path.stem}_"
+        self._lock_file = self._path.with_name(f".{self._path.name}.lock")
         self._ring = None
-        if self._limit is not None:
-            try:
+        try:
+            self._lock: int | None = locked(self._lock_file)
+            if self._limit is not None:
                 self._ring = Ring(self._places, self._limit, self._beginning)
-            except OSError as error:
-                raise SinkError(f"cannot write {name}: {error.strerror}") from error
+        except BlockingIOError as error:
+            raise SinkError(
+                f"another run writes its videos to {name}: give each a name of its own"
+            ) from error
+        except OSError as error:
+            raise SinkError(f"cannot write {name}: {error.strerror}") from error
 
     def write(self, scored: Scored) -> None:
         """Draw a frame and append it to its source's file."""
@@ -97,8 +104,7 @@ class Video(Sink):
             if file is None:
                 file = self._files[source] = _File(self._next(source, scored), picture)
             file.put(picture, scored)
-            if self._ring is not None:
-                self._ring.make_room(sum(open.bytes for open in self._files.values()))
+            self._make_room()
         except _ERRORS as error:
             with contextlib.suppress(KeyError, *_ERRORS):
                 self._give_up(source)
@@ -124,6 +130,10 @@ class Video(Sink):
                 self._end(source)
             except _ERRORS as error:
                 failed = error
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            self._lock_file.unlink(missing_ok=True)
+            os.close(lock)
         if failed is not None:
             raise self._failed("end", failed) from failed
 
@@ -133,7 +143,8 @@ class Video(Sink):
 
     def _is_full(self, file: _File) -> bool:
         """Whether the next part begins."""
-        too_large = self._limit is not None and file.bytes > self._limit / _PARTS
+        parts = max(_PARTS, 2 * len(self._files))  # what is open takes half of it at most
+        too_large = self._limit is not None and file.bytes > self._limit / parts
         return bool(too_large or file.seconds >= self._part_s)
 
     def _next(self, source: str, scored: Scored) -> Path:
@@ -158,6 +169,12 @@ class Video(Sink):
         finally:
             if self._ring is not None and file.path.exists():
                 self._ring.add(file.path.stem, file.path.stat().st_size)
+                self._make_room()
+
+    def _make_room(self) -> None:
+        """Remove the oldest parts, so that these and the open ones are within the limit."""
+        if self._ring is not None:
+            self._ring.make_room(sum(open.bytes for open in self._files.values()))
 
 
 class _File:

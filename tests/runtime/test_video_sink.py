@@ -206,6 +206,39 @@ def test_the_oldest_parts_go_first_and_earlier_runs_are_counted(tmp_path):
         assert shown(path)[0]
 
 
+def test_parts_that_are_open_count_against_the_limit_also_of_many_sources(tmp_path):
+    limit = 6_000_000
+
+    def held():
+        return sum(path.stat().st_size for path in tmp_path.glob("o_*.mp4"))
+
+    with open_sink(f"video:{tmp_path / 'o.mp4'}?limit=6MB") as sink:
+        for number in range(30 * 12):
+            sink.write(noisy(number, f"camera:{number % 12}"))
+            assert held() <= limit
+        open_ones = sorted(tmp_path.glob("o_*.mp4"))[-12:]
+        assert sum(path.stat().st_size for path in open_ones) > limit / 8
+    assert limit / 2 < held() <= limit
+
+
+@pytest.mark.parametrize("options", ["", "?limit=2MB"])
+def test_videos_of_one_name_have_one_writer(options, tmp_path):
+    name = f"video:{tmp_path / 'o.mp4'}{options}"
+    other = "import sys\nfrom adae_edge import open_sink\nopen_sink(sys.argv[1])\n"
+    run = [sys.executable, "-c", other, name]
+    with open_sink(name) as sink, open_sink(f"video:{tmp_path / 'p.mp4'}{options}"):
+        sink.write(result(0))
+        done = subprocess.run(run, capture_output=True, text=True, check=False)
+        said = f"another run writes its videos to {tmp_path / 'o.mp4'}: give each a name of its own"
+        assert said in done.stderr
+        with pytest.raises(SinkError, match="another run"):
+            open_sink(name)
+    assert not list(tmp_path.glob(".*"))
+    holder = other + "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    subprocess.run([sys.executable, "-c", holder, name], check=False)
+    open_sink(name).close()  # of a process that was killed nothing stays
+
+
 def test_a_part_ends_after_its_minutes(tmp_path):
     with open_sink(f"video:{tmp_path / 'o.mp4'}?minutes=0.05") as sink:
         for number in range(70):
