@@ -270,7 +270,7 @@ def _shared_names(path: Path, plans: Sequence[Plan]) -> list[tuple[list[str], Pl
     Raises:
         UsageError: a name is no sink's, or these streams keep rows in different ways.
     """
-    from adae_edge.runtime.sinks.registry import place_of
+    from adae_edge.runtime.sinks.registry import keeps_rows, place_of
 
     found: dict[str, tuple[list[str], list[Plan]]] = {}
     for plan in plans:
@@ -279,7 +279,7 @@ def _shared_names(path: Path, plans: Sequence[Plan]) -> list[tuple[list[str], Pl
                 names, users = found.setdefault(place_of(name), ([], []))
                 names.append(name)
                 users.append(plan)
-                if plan.request.keeping != users[0].request.keeping:
+                if keeps_rows(name) and plan.request.keeping != users[0].request.keeping:
                     line = users[0].line(names[0])
                     raise UsageError(f"rows in {name} are kept in another way than by line {line}")
     return [(names, users[0]) for names, users in found.values() if len(users) > 1]

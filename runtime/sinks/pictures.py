@@ -34,6 +34,7 @@ class Pictures(Sink):
     """
 
     wants, shows = frozenset({PIXELS, MAP, BOXES}), ANOMALOUS
+    keeps_rows = False
 
     def __init__(self, place: str, keeping: Keeping = ROWS) -> None:
         """

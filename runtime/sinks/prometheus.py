@@ -232,6 +232,8 @@ class Prometheus(Sink):
         port: at which it listens.
     """
 
+    keeps_rows = False
+
     def __init__(self, place: str, keeping: Keeping = ROWS) -> None:
         """
         Args:

@@ -54,6 +54,11 @@ def collects_series(spec: str) -> bool:
     return bool(_attribute(spec, "collects", False))
 
 
+def keeps_rows(spec: str) -> bool:
+    """Whether it matters to a sink how rows are kept; False for one that does not exist."""
+    return bool(_attribute(spec, "keeps_rows", False))
+
+
 def _attribute(spec: str, name: str, default: Any) -> Any:
     known = schemes(sinks, _NO_SINKS)
     scheme, _ = _split(filled_in(spec), known)

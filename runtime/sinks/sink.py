@@ -61,12 +61,14 @@ class Sink(ABC):
             of each DICOM series so far; of the others it may be missing.
         collects: whether it makes something of a whole DICOM series at the event of its end.
         name: as it was opened on the command line; otherwise what it is called to people.
+        keeps_rows: whether ``Keeping`` matters to it.
     """
 
     collects = False
     wants: frozenset[str] = frozenset()
     shows = ALL
     name = "a sink"
+    keeps_rows = True
 
     @property
     def waiting(self) -> int:

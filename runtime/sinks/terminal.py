@@ -26,6 +26,7 @@ class Terminal(Sink):
     """
 
     wants, shows = frozenset({BOXES}), ANOMALOUS
+    keeps_rows = False
 
     def __init__(self, place: str = "terminal", keeping: Keeping = ROWS) -> None:
         """

@@ -48,6 +48,7 @@ class Video(Sink):
     """
 
     wants = frozenset({PIXELS, MAP, BOXES})
+    keeps_rows = False
 
     def __init__(self, place: str, keeping: Keeping = ROWS) -> None:
         """

@@ -1,5 +1,6 @@
 """``adae-edge run``: a station's file is checked whole, and its streams run as a service."""
 
+import http.client
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import typer
 from PIL import Image
 
 from adae_edge import errors
+from adae_edge.benchmarks.peers.processes import free_port
 from adae_edge.cli.app import app
 from adae_edge.cli.station import open_streams, read_station
 from adae_edge.errors import AdaeEdgeError, UsageError
@@ -108,6 +110,26 @@ def test_streams_of_a_file_run_side_by_side_into_one_sink(desk):
     found = rows(desk / "rows.jsonl")
     for name, count in (("synthetic://?frames=3", 3), ("synthetic://?frames=4&seed=2", 4)):
         assert [row["frame"] for row in found if row["source"] == name] == list(range(count))
+
+
+def test_one_port_has_the_numbers_of_every_stream_however_they_keep_rows(desk, monkeypatch):
+    monkeypatch.chdir(desk)
+    port = free_port()
+    first = ONE.replace('"rows.jsonl"', f'["rows.jsonl", "prometheus:127.0.0.1:{port}"]')
+    second = ONE.replace("frames=3", "frames=4").replace(
+        "rows.jsonl", f"prometheus:127.0.0.1:{port}"
+    )
+    path = station(desk, f"{first}resume = true\n{second}") / "station.toml"
+    with open_streams(path, read_station(path), lambda event: None) as streams:
+        for stream in streams:
+            stream.run()
+        asked = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        asked.request("GET", "/metrics")
+        with asked.getresponse() as answer:
+            told = answer.read().decode()
+        asked.close()
+    for count in (3, 4):
+        assert f'frames_total{{source="synthetic://?frames={count}"}} {count}.0' in told
 
 
 def test_check_prints_all_of_it_with_defaults_and_opens_no_sink(desk, monkeypatch):
