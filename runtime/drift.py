@@ -27,11 +27,11 @@ from adae_edge.runtime.watcher import Watcher
 WINDOW = 480
 LOOK = 20  # frames between two looks
 
-# By chance a limit is passed in one of 100 streams of 100 000 frames, with 100 normals or more:
-# benchmarks/drift.py draws them. A part for the window, which is drawn again and again, and one for
-# the calibration's normals, which were drawn once.
-KS_PARTS = 2.5, 2.25
-PSI_PARTS = 42.0, 50.0
+# By chance one of the limits of three quantities is passed in one of 100 streams of 100 000
+# frames: they were chosen on uniform numbers, for 1000 and 5000 normals. A part for the window,
+# which is drawn again and again, and one for the calibration's normals, which were drawn once.
+KS_PARTS = 2.8, 2.25
+PSI_PARTS = 49.0, 50.0
 _BACK = 0.7  # part of the limits below which it is over
 _CHANCE = 3 / math.sqrt(WINDOW)  # correlation of neighbours that independent frames may have
 
