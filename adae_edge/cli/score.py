@@ -101,7 +101,9 @@ def score(
     ] = None,
     drift: Annotated[
         bool,
-        typer.Option("--drift", help="Tell where scores drift from those of the calibration."),
+        typer.Option(
+            "--drift", help="Tell where scores or light drift from those of the calibration."
+        ),
     ] = False,
     triggered: Annotated[
         bool,
