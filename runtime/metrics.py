@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from adae_edge.runtime.frame import Scored
+
 _KEPT = 10_000  # frames whose times are kept for the percentiles
 
 
@@ -38,6 +40,15 @@ class Metrics:
     drift: dict[str, float] = field(default_factory=dict)
     latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
     ages_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
+
+    def take(self, scored: Scored) -> None:
+        """Count a result, and how old its frame was."""
+        verdict = scored.verdict
+        self.frames += 1
+        self.anomalous += verdict == "anomalous"
+        self.uncalibrated += verdict == "uncalibrated"
+        self.by_source[scored.opened] += 1
+        self.ages_s.append(scored.age)
 
     @property
     def failures(self) -> int:

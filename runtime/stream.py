@@ -317,13 +317,9 @@ class Stream:
             file=self._scorer.file,
             light=self._coverage.light(frame, self._watchers),
         )
-        self.metrics.frames += 1
-        self.metrics.anomalous += scored.verdict == "anomalous"
-        self.metrics.uncalibrated += scored.verdict == "uncalibrated"
+        self.metrics.take(scored)
         unknown = contract.kind == "modality" and frame.acquisition is None
         self.metrics.origin_unknown += unknown
-        self.metrics.by_source[opened] += 1
-        self.metrics.ages_s.append(age)
         return [*self._coverage.note(frame, opened), *self._watched(scored)]
 
     def _watched(self, scored: Scored) -> list[Scored | Event]:
