@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ class Light(NamedTuple):
     white: float
 
 
-def light_of(pixels: NDArray[np.uint8], region: Region | None) -> Light:
+def light_of(pixels: NDArray[Any], region: Region | None) -> Light:
     """Measure a frame at places of a grid.
 
     Args:
