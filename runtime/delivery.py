@@ -76,7 +76,9 @@ class _Outlet:
             return None
         except SinkError as error:
             failed_before, self.error = self.error, error
-            self.again_s = time.monotonic() + _AGAIN_S
+            # The end of a series that cannot be reported says nothing of the next frames.
+            ends_series = isinstance(item, Event) and item.series is not None
+            self.again_s = time.monotonic() + (0 if ends_series else _AGAIN_S)
             self.miss(item)
             return None if failed_before else self._event(str(error))
         if self.error is None or not isinstance(item, Scored):  # a result shows it

@@ -17,7 +17,17 @@ from adae_edge.runtime.sinks.sink import PIXELS, ROWS, Keeping, Sink
 from adae_edge.secrets import filled_in
 
 _SUFFIXES = {"db": "sqlite", "mp4": "video"}
-_NO_SINKS = {"registry", "sink", "rows", "table", "queued", "target", "shared"}
+_NO_SINKS = {
+    "registry",
+    "sink",
+    "rows",
+    "table",
+    "queued",
+    "target",
+    "shared",
+    "objects",
+    "results",
+}
 _log = logging.getLogger(__name__)
 
 
@@ -87,7 +97,8 @@ def _known(spec: str) -> tuple[str, str]:
     if scheme not in known or (scheme == "terminal") != (spec == "terminal") or not place:
         raise UsageError(
             f"there is no sink {spec}: give terminal, jsonl:FILE, csv:FILE, sqlite:FILE, "
-            "pictures:DIR, video:FILE.mp4, prometheus:PORT, mqtt://HOST or https://HOST/PATH"
+            "pictures:DIR, video:FILE.mp4, prometheus:PORT, mqtt://HOST, https://HOST/PATH, "
+            "dicom://TITLE@HOST or dicomweb:https://HOST/PATH"
         )
     return scheme, place
 

@@ -23,6 +23,7 @@ PACKAGES = {
     "Orthanc": "orthanc",
     "libOrthancDicomWeb.so": "orthanc-dicomweb",
     "echoscu": "dcmtk",
+    "storescp": "dcmtk",
     "storescu": "dcmtk",
     "prlimit": "util-linux",
     "strace": "strace",
