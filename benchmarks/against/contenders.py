@@ -183,10 +183,13 @@ class Unresized(nn.Module):
 
 
 def bare(module: nn.Module, channels: int, threads: int) -> onnxruntime.InferenceSession:
-    """A part of the network as a graph of its own, as one would export it.
+    """A session of a part of the network, which takes x: float32 [1, C, side, side]."""
+    data, options = graph_of(module, channels), session_options(threads)
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
-    It takes x: float32 [1, C, side, side].
-    """
+
+def graph_of(module: nn.Module, channels: int) -> bytes:
+    """A part of the network as a graph of its own, as one would export it."""
     with quiet():
         program = torch.onnx.export(
             module,
@@ -200,6 +203,4 @@ def bare(module: nn.Module, channels: int, threads: int) -> onnxruntime.Inferenc
             verbose=False,
         )
     assert program is not None
-    data = program.model_proto.SerializeToString()
-    options = session_options(threads)
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    return program.model_proto.SerializeToString()  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""What else scores frames on a CPU, timed beside adae-edge: each from an environment of its own."""

@@ -1,0 +1,1 @@
+"""Rivals for tests, which need numpy alone."""
