@@ -21,7 +21,7 @@ from adae_edge.cli.app import app
 from adae_edge.runtime import Scorer
 from tests.support.checkout import ROOT
 from tests.support.environments import environment
-from tests.support.models import complaints, mean_model, run
+from tests.support.models import complaints, mean_model, run, slice_model
 from tests.support.peers import peer
 
 FILES = sorted((ROOT / "deploy").glob("*.Dockerfile"))
@@ -126,13 +126,15 @@ def test_the_unit_exposes_little(unit):
 def test_the_example_of_a_station_passes_its_check(tmp_path):
     for name in ("parts.onnx", "labels.onnx"):
         (tmp_path / name).write_bytes(mean_model())
+    (tmp_path / "heads.onnx").write_bytes(slice_model())
     (tmp_path / "incoming").mkdir()
-    (tmp_path / "gate").write_text("s3cret-word\n")
+    for credential in ("gate", "uids"):
+        (tmp_path / credential).write_text("s3cret-word\n")
     example = ROOT / "deploy" / "station.toml"
     call = "run", "--check", example
     done = run(*call, cwd=tmp_path, CREDENTIALS_DIRECTORY=str(tmp_path))
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("[[stream]]") == 2
+    assert done.stdout.count("[[stream]]") == 3
     assert "s3cret-word" not in done.stdout
     without = run(*call, cwd=tmp_path)
     (said,) = complaints(without)
