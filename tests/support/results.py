@@ -56,7 +56,7 @@ def result_of(headers, scores, threshold=1.0, numbers=None, with_map=True, **cha
         uids = [str(each.get(name, "")) for name in ("StudyInstanceUID", "SeriesInstanceUID")]
         uids += [str(each.get(name, "")) for name in ("SOPClassUID", "SOPInstanceUID")]
         instance = Instance(*uids, numbers[n] if numbers else 0, lambda each=each: each)
-        rows, columns = int(each.get("Rows") or 64), int(each.get("Columns") or 48)
+        rows, columns = (min(int(each.get(name) or 64), 400) for name in ("Rows", "Columns"))
         shown = np.indices((rows, columns)).sum(axis=0) % 256
         frame = Frame(f"slice{n}.dcm", n, 0.0, shown.astype(np.uint8)[..., None], instance=instance)
         map_ = np.zeros((16, 16), np.float32)

@@ -37,7 +37,6 @@ ANOMALOUS = _own("anomalous-slices", "Number of anomalous slices")
 SCORED = _own("scored-slices", "Number of scored slices")
 SLICES = _own("all-slices", "Number of slices of the series")
 REVISION = _own("revision", "Revision of the result of the series")
-MAP = _own("map", "Anomaly map")
 
 # what a score is, by its name in the contract
 METHODS = {name: _own(f"score-{name}", f"Anomaly score by the method {name}") for name in SCORES}
@@ -61,12 +60,12 @@ OBJECTS = {
 }
 COMPLETE = _own("complete", "By what the series is known to be complete")
 COMPLETED = {
-    "files": _own("complete-files", "By the files that were given"),
-    "archive": _own("complete-archive", "By the count of the archive"),
-    "enhanced": _own("complete-enhanced", "By an instance that holds all of it"),
-    "commitment": _own("complete-commitment", "By a storage commitment request"),
-    "declared": _own("complete-declared", "By the count that the scanner declared"),
-    "quiet": _own("complete-quiet", "By a time in which nothing came"),
+    "files": _own("by-files", "By the files that were given"),
+    "archive": _own("by-archive", "By the count of the archive"),
+    "enhanced": _own("by-enhanced", "By an instance that holds all of it"),
+    "commitment": _own("by-commitment", "By a storage commitment request"),
+    "declared": _own("by-declared", "By the count that the scanner declared"),
+    "quiet": _own("by-quiet", "By a time in which nothing came"),
 }
 STATUS = _own("status", "Status of this result")
 NO_DIAGNOSIS = _own("no-diagnosis", "Not a diagnosis")
@@ -77,7 +76,7 @@ COUNTED = CodedConcept("{slices}", "UCUM", "slices")
 
 OWN = (
     *(PROCEDURE, SERIES, SLICE, SCORE, HIGHEST, THRESHOLD, TARGET_RATE, ANOMALOUS, SCORED),
-    *(SLICES, REVISION, MAP, *METHODS.values(), VERDICT, *VERDICTS.values(), CALIBRATED, OBJECT),
+    *(SLICES, REVISION, *METHODS.values(), VERDICT, *VERDICTS.values(), CALIBRATED, OBJECT),
     *(*OBJECTS.values(), COMPLETE, *COMPLETED.values(), STATUS, NO_DIAGNOSIS),
 )
 

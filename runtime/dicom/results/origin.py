@@ -118,7 +118,8 @@ def origin_of(instance: Instance) -> Dataset:
         setattr(origin, name, _value(header, name).replace("\\", " ")[:most].strip())
     for name in _NAMES:
         groups = _value(header, name).replace("\\", " ").split("=")[:3]
-        setattr(origin, name, "=".join(group[:_NAME].strip() for group in groups))
+        parts = ("^".join(group.split("^")[:5])[:_NAME].strip() for group in groups)
+        setattr(origin, name, "=".join(parts))
     for name in _DATES:
         setattr(origin, name, _date(_value(header, name)))
     for name in _TIMES:
