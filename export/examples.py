@@ -69,7 +69,9 @@ _SLICES_PY = (
     '''\
 """Scores the slices of skull-stripped volumes: python score.py MODEL VOLUME.nii.gz...
 
-Needs numpy, onnxruntime and nibabel, but not adae-edge, which wrote it; it is yours to change.
+Needs numpy, onnxruntime and nibabel, but not adae-edge, which wrote it; it is yours to change. A
+volume does not tell its scanner. Where it comes from one that the contract's "acquisitions" do not
+name, the threshold does not hold, and its slices are neither normal nor anomalous.
 """
 
 import json
@@ -84,6 +86,9 @@ import onnxruntime
 '''
     + _OPEN_PY
     + """\
+if contract.get("object") in ("head", "mask"):
+    sys.exit("the model looks at whole heads or inside of masks, and this script at brains alone")
+side = contract.get("field_of_view")  # mm, or None for whole slices
 for name in sys.argv[2:]:
     volume = nibabel.as_closest_canonical(nibabel.load(name))
     # Slices from the feet up, rows from the front, columns from the patient's right.
@@ -96,11 +101,23 @@ for name in sys.argv[2:]:
     mean, std = slices[brain].astype(np.float64).mean(), slices[brain].astype(np.float64).std()
     if not (np.isfinite(slices).all() and std > 0):
         sys.exit(f"{name}: it has voxels that are no finite numbers, or shows nothing")
+    # The field of view is a square around the brain, whose length leaves outliers out.
+    corner, size = [0, 0], list(slices.shape[1:])
+    width, height, _ = nibabel.affines.voxel_sizes(volume.affine)  # mm
+    for axis, pixel in enumerate((height, width) if side else ()):
+        profile = brain.sum(axis=(0, 2 - axis))
+        upto, outliers = np.cumsum(profile), 0.005 * profile.sum()
+        first = np.searchsorted(upto, outliers, "right")
+        end = np.searchsorted(upto, upto[-1] - outliers) + 1
+        size[axis] = max(round(side / pixel), 1)
+        corner[axis] = int(first + end - size[axis]) // 2
     area = brain.sum(axis=(1, 2))
     for number in np.flatnonzero(area >= 0.2 * area.max()):  # the others show hardly any brain
-        frame = slices[number][None, ..., None]
+        frame = np.pad(slices[number], [(pixels, pixels) for pixels in size])
+        frame = frame[corner[0] + size[0] :, corner[1] + size[1] :][: size[0], : size[1]]
+        frames = np.repeat(frame[None, ..., None], count, axis=0)
         inputs = {
-            "frames": np.repeat(frame, count, axis=0),  # float32 [N, H, W, 1]
+            "frames": frames,  # float32 [N, H, W, 1]
             "mean": np.full(count, mean, np.float32),
             "std": np.full(count, std, np.float32),
         }
@@ -229,9 +246,11 @@ _SLICES_CPP = (
 // Scores slices of one volume: ./score MODEL HEIGHT WIDTH MEAN STD SLICE...
 //
 // A slice is a file of HEIGHT x WIDTH float32 values, row after row from the patient's front, each
-// from the right, 0 outside of the brain; in Python, array.astype("<f4").tofile(SLICE). MEAN and
-// STD are those of all values of the volume that are not 0. score.py beside this file says how
-// slices, mean and std come from a NIfTI volume.
+// from the right, 0 outside of the brain; in Python, array.astype("<f4").tofile(SLICE). It is the
+// field of view of a model that has one. MEAN and STD are those of all values of the volume that
+// are not 0. score.py beside this file says how slices, mean and std come from a NIfTI volume.
+// Where it comes from a scanner that the contract's "acquisitions" do not name, the threshold does
+// not hold, and its slices are neither normal nor anomalous.
 //
 """
     + _BUILD

@@ -120,6 +120,12 @@ def export(
     _check_form(contract)
     if example is not None and contract.bits is not None:
         raise UsageError("an example reads no camera's bits: leave out --example")
+    if example is not None and contract.object in ("head", "mask"):
+        raise UsageError(
+            "an example looks at skull-stripped brains, and this model at "
+            f"{'whole heads' if contract.object == 'head' else 'brains inside of masks'}: leave "
+            "out --example; the model file says enough for a program of yours (docs/model-file.md)"
+        )
     real = _frames_for(loaded, contract, checkpoint, frames)
 
     # make the graph, compare it, and say what it costs

@@ -10,6 +10,7 @@ dimensions: the ONNX Runtime backend refuses a fixed first dimension otherwise.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from string import Template
 
@@ -35,6 +36,14 @@ ${tensors}${batching}parameters {
   key: "threshold"
   value { string_value: "$threshold" }
 }
+$acquisitions""")
+_ACQUISITIONS = Template("""\
+# The threshold holds for slices that were acquired like one of these, a list in JSON. Others are
+# neither normal nor anomalous: docs/model-file.md says what is alike.
+parameters {
+  key: "acquisitions"
+  value { string_value: $listed }
+}
 """)
 _BATCHING = """\
 # Requests are joined only if their frames have the same size.
@@ -47,12 +56,17 @@ def config(name: str, contract: Contract) -> str:
     inputs = [_tensor("input", port) for port in inputs_of(contract)]
     outputs = [_tensor("output", port) for port in outputs_of(contract)]
     fixed = contract.form.batch is not None
+    acquisitions = ""
+    if contract.kind == "modality":
+        listed = json.dumps(list(map(asdict, contract.acquisitions)), sort_keys=True)
+        acquisitions = _ACQUISITIONS.substitute(listed=json.dumps(listed))
     return _CONFIG.substitute(
         name=json.dumps(name, ensure_ascii=False),
         batch=0 if fixed else MAX_BATCH_SIZE,
         tensors="".join([*inputs, *outputs]),
         batching="" if fixed else _BATCHING,
         threshold=repr(contract.calibration.threshold),
+        acquisitions=acquisitions,
     )
 
 

@@ -10,8 +10,10 @@ table of all of them, which is kept until a header says something else.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,7 +90,8 @@ def grey(
     Raises:
         Refused: a number of the header is refused.
     """
-    modality, shown = _modality(layout, data), _shown(layout, data, window)
+    with _damaged_header():
+        modality, shown = _modality(layout, data), _shown(layout, data, window)
     if pixels.dtype.itemsize > _TABLE_BYTES:
         return _picture(modality, shown, pixels)[:, :, None]
     table = _table(modality, shown, pixels.dtype.itemsize)
@@ -111,7 +114,9 @@ def modality_values(layout: Layout, data: Any, pixels: NDArray[np.generic]) -> N
     Raises:
         Refused: a number of the header is refused.
     """
-    modality, width = _modality(layout, data), pixels.dtype.itemsize
+    width = pixels.dtype.itemsize
+    with _damaged_header():
+        modality = _modality(layout, data)
     if width > _TABLE_BYTES:
         return _values(modality, pixels)
     native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
@@ -160,6 +165,17 @@ def _picture(modality: _Modality, shown: _Shown, pixels: NDArray[np.generic]) ->
     if padded is not None:
         picture[padded] = 0
     return np.asarray(picture)
+
+
+@contextlib.contextmanager
+def _damaged_header() -> Iterator[None]:
+    """Say that the header is damaged, and not the pixels, where its numbers cannot be read."""
+    try:
+        yield
+    except Refused:
+        raise
+    except (ValueError, TypeError, ArithmeticError, LookupError) as error:
+        raise Refused("its header is damaged") from error
 
 
 def _modality(layout: Layout, data: Any) -> _Modality:

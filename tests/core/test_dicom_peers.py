@@ -22,6 +22,7 @@ from pydicom.uid import (
 
 from adae_edge.contract import Window
 from adae_edge.decoding.dicom import decode_dicom, decode_one, read_header
+from adae_edge.decoding.dicom_file import open_dicom
 from adae_edge.errors import FrameError, NoPicture
 from tests.support.peers import peer
 from tests.support.slices import write_slice
@@ -169,6 +170,14 @@ def test_a_number_that_would_make_a_black_picture_is_refused_by_name(attributes,
         mode.reading_validation_mode, mode.writing_validation_mode = before
     with pytest.raises(FrameError, match=says):
         list(decode_dicom(path))
+
+
+def test_a_number_that_is_none_damages_the_header_and_not_the_pixels(tmp_path):
+    path = write_slice(tmp_path / "a.dcm", WAVE, WindowCenter=2000, WindowWidth=4321)
+    path.write_bytes(path.read_bytes().replace(b"4321", b"wide"))
+    with pytest.raises(FrameError, match="its header is damaged"):
+        list(decode_dicom(path))
+    assert open_dicom(path).values(0).shape == WAVE.shape
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The ways out: what ``export --example`` writes gives the scores of ``adae-edge score``."""
 
+import dataclasses
 import json
 import os
 import re
@@ -18,6 +19,8 @@ from PIL import Image
 from adae_edge.decoding.images import decode_image
 from adae_edge.decoding.nifti import read_brain
 from adae_edge.export.examples import examples, write_examples
+from adae_edge.formats import modelfile
+from adae_edge.formats.checkpoint import Checkpoint
 from tests.support.models import complaints, run
 from tests.support.pictures import write_pictures
 
@@ -151,6 +154,27 @@ def test_the_python_script_scores_the_slices_of_a_volume(models, checkpoints):
     )
     assert names == [f"{path} {number}" for path in volumes for number in read_brain(path).shown]
     same(found, [row for path in volumes for row in scored(folder / "m.onnx", path, folder)])
+
+
+@pytest.mark.parametrize("field_of_view", [20.0, 100.0])
+def test_the_python_script_looks_at_the_field_of_view(models, checkpoints, tmp_path, field_of_view):
+    folder = models("slices")
+    model = modelfile.read(folder / "m.onnx")
+    contract = dataclasses.replace(model.contract, field_of_view=field_of_view)
+    (tmp_path / "m.onnx").write_bytes(modelfile.with_contract(model.data, contract))
+    (volume, *_) = sorted(checkpoints("slices").parent.rglob("*_flair.nii.gz"))
+    found, _ = example(sys.executable, folder / "example" / "score.py", tmp_path / "m.onnx", volume)
+    same(found, scored(tmp_path / "m.onnx", volume, tmp_path))
+
+
+def test_models_of_whole_heads_have_no_example(checkpoints, tmp_path):
+    checkpoint = Checkpoint.load(checkpoints("slices"))
+    head = dataclasses.replace(checkpoint.contract, object="head")
+    dataclasses.replace(checkpoint, contract=head).save(tmp_path / "head.safetensors")
+    done = run("export", "head.safetensors", "--example", "e", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "skull-stripped brains, and this model at whole heads" in complaints(done)[0]
+    assert not (tmp_path / "head.onnx").exists()
 
 
 @pytest.mark.parametrize("kind", ["digits", "colour"])

@@ -2,12 +2,14 @@
 
 import dataclasses
 import importlib.util
+import json
 
 import numpy as np
 import onnxruntime
 import pytest
 from google.protobuf import text_format
 
+from adae_edge.acquisition import Acquisition
 from adae_edge.calibration import calibrate
 from adae_edge.contract import Form
 from adae_edge.errors import UsageError
@@ -16,7 +18,7 @@ from adae_edge.export.triton import config, write_repository
 from adae_edge.formats import modelfile
 from adae_edge.runtime import Scorer
 from tests.support.environments import unpacked
-from tests.support.models import complaints, run
+from tests.support.models import complaints, run, slice_model
 
 TYPES = {"tensor(uint8)": "TYPE_UINT8", "tensor(float)": "TYPE_FP32"}
 
@@ -78,6 +80,7 @@ def agree(place, said):
         if tensor.HasField("reshape"):
             assert (list(tensor.dims), list(tensor.reshape.shape)) == ([1], [])
     assert float(said.parameters["threshold"].string_value) == contract.calibration.threshold
+    assert ("acquisitions" in said.parameters) == (contract.kind == "modality")
 
 
 @pytest.mark.parametrize(
@@ -118,6 +121,17 @@ def test_an_export_writes_a_repository_whose_largest_batch_scores_as_single_fram
     (scores,) = session.run(["score"], {"frames": frames})
     scorer = Scorer(tmp_path / "m.onnx")
     assert scores == pytest.approx([scorer.score(frame[None])[0] for frame in frames], rel=1e-5)
+
+
+def test_a_model_of_slices_says_on_what_it_was_calibrated(parse, tmp_path):
+    known = Acquisition(
+        'SIEMENS "x"', None, 3.0, "GR\\IR SP 3D", 2300.0, 2.98, 900.0, 9.0, (1, 1, 1)
+    )
+    contract = modelfile.check(slice_model([known])).contract
+    (tmp_path / "config.pbtxt").write_text(config("m", contract))
+    said = parse(tmp_path / "config.pbtxt").parameters["acquisitions"].string_value
+    (found,) = json.loads(said)
+    assert Acquisition(**found | {"spacing": tuple(found["spacing"])}) == known
 
 
 def test_a_name_with_quotes_is_the_name_that_triton_reads(contract, parse, tmp_path):
