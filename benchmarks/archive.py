@@ -89,7 +89,9 @@ def main(
     # everything in turn
     with tempfile.TemporaryDirectory() as name:
         archives = _archives(series, Path(name), slices)
-        plan = [(form, *archives[form], works, (GOALS[form], FASTER)) for form in archives]
+        plan: list[tuple[str, Path, Path, dict[str, Work], tuple[Ratio, ...]]] = [
+            (form, *archives[form], works, (GOALS[form], FASTER)) for form in archives
+        ]
         plan += [
             (form, *found, of_volumes, (OF_VOLUMES,))
             for form, found in _volumes(series, Path(name), volume).items()
