@@ -31,6 +31,7 @@ from adae_edge.contract import Contract
 from adae_edge.decoding.images import frame_size
 from adae_edge.decoding.shrinking import Shrinking
 from adae_edge.errors import UsageError, without_password
+from adae_edge.formats import enginefile
 from adae_edge.formats.files import check_writable, write_atomically
 from adae_edge.machine import available_threads
 from adae_edge.runtime.opening import StreamRequest
@@ -236,11 +237,18 @@ def _open(request: BenchRequest, plan: Plan) -> dict[str, Any]:
     }
     return {
         "model": model,
+        "build_s": _build_s(request.model),
         "backend": scorer.backend.name,
         "threads": threads or available_threads(),
         "load_ms": round(load_ms, 2),
         "first_inference_ms": round(first_ms, 2),
     }
+
+
+def _build_s(model: Path) -> float | None:
+    """How long an engine took to build, seconds; None for model files and older engines."""
+    seconds = enginefile.read(model).options.get("build_s") if enginefile.is_engine(model) else None
+    return float(seconds) if isinstance(seconds, (int, float)) else None
 
 
 def _stream_of(request: BenchRequest) -> StreamRequest:

@@ -30,8 +30,8 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         f"{result['backend']}; adae-edge {result['versions']['adae_edge']}, "
         f"Python {host['python']}, {host['system']}",
         "",
-        f"load {result['load_ms']} ms, first inference {result['first_inference_ms']} ms; "
-        "times in ms, MB of memory at the peak",
+        f"load {result['load_ms']} ms, first inference {result['first_inference_ms']} ms"
+        f"{_built(result)}; times in ms, MB of memory at the peak",
         "",
         *_table(rows),
     ]
@@ -47,6 +47,12 @@ def as_markdown(result: Mapping[str, Any]) -> str:
     if "compared" in result:
         lines += comparison_lines(result["compared"])
     return "\n".join(lines + ([""] if told else []) + told)
+
+
+def _built(result: Mapping[str, Any]) -> str:
+    """How long the engine took to build, if it is one that tells it."""
+    seconds = result.get("build_s")
+    return f", engine built in {seconds:g} s" if seconds is not None else ""
 
 
 def comparison_lines(comparison: Mapping[str, Any]) -> list[str]:

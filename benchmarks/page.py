@@ -18,11 +18,13 @@ _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1340px; padding: 0 1em;
   color: #1b1e23; background: #fff }
 h1 { font-size: 1.5em; margin-bottom: 0.2em } h2 { font-size: 1.15em; margin: 1.8em 0 0.4em }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 0.8em 0 }
+table { display: block; overflow-x: auto; white-space: nowrap; border-collapse: collapse;
+  font-variant-numeric: tabular-nums; margin: 0.8em 0 }
 th, td { padding: 0.2em 0.7em; text-align: right; border-bottom: 1px solid #dfe2e6 }
 th:first-child, td:first-child { text-align: left }
 .charts { display: flex; flex-wrap: wrap; gap: 12px }
-svg { background: #fafbfc; border: 1px solid #e6e8eb; border-radius: 4px }
+svg { max-width: 100%; height: auto; background: #fafbfc;
+  border: 1px solid #e6e8eb; border-radius: 4px }
 svg text { font-size: 11px; fill: #4a5058 } svg .title { font-size: 12px; font-weight: 600 }
 .grid { stroke: #e3e6ea } .axis { stroke: #8a919b }
 .wrong { border-left: 4px solid #d1495b; background: #fdf1f2; padding: 0.4em 0.8em }
@@ -164,7 +166,7 @@ def _histogram(histogram: Mapping[str, Any]) -> str:
 def _course(course: Mapping[str, Sequence[float]]) -> str:
     """Medians and longest times over the run."""
     places = list(range(1, len(course["p50_ms"]) + 1))
-    title = "ms over the run: medians in blue, the longest behind"
+    title = "ms over the run: medians blue, longest yellow"
     return _lines(title, places, [course["p50_ms"], course["max_ms"]], "part of the run")
 
 

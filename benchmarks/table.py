@@ -47,7 +47,7 @@ class Part:
     Attributes:
         title: its heading.
         file: its name; "*" stands for anything, and each file is shown.
-        command: gives the file where it is missing; "" for none that is here.
+        command: gives the file where it is missing.
         lines: the file's content in Markdown.
     """
 
@@ -66,8 +66,7 @@ def page(results: Path) -> str:
             result = json.loads(path.read_bytes())
             lines += [*_about(path, result), "", *part.lines(result), ""]
         if not any(results.glob(part.file)):
-            command = f": `{part.command}`" if part.command else ""
-            lines += [f"**not measured**{command}", ""]
+            lines += [f"**not measured**: `{part.command}`", ""]
     return "\n".join(lines)
 
 
@@ -275,7 +274,7 @@ PARTS = (
         "bash benchmarks/remake.sh LOCAL TURNED",
         bench,
     ),
-    Part("Against peers", "peers.json", "", peers),
+    Part("Against peers", "peers.json", f"{_MODULE}.rivals FOLDER", peers),
     Part(
         "Against the network without this project",
         "graphs*.json",

@@ -130,6 +130,7 @@ def build_engine(
             "batch": list(wanted.batch),
             "frame_size": [f"{width}x{height}" for height, width in wanted.sizes],
             "workspace_mb": request.workspace_mb,
+            "build_s": round(seconds, 1),
         },
         plan=plan,
     )

@@ -94,7 +94,7 @@ class Engine:
         dict[str, Any],
         _OPTIONS,
         "`batch` and `frame_size`, each the smallest, the most frequent and the largest; "
-        "`workspace_mb` or null",
+        "`workspace_mb` or null; `build_s`, the seconds that building took",
     ]
     plan: bytes = field(repr=False)
 

@@ -1,12 +1,18 @@
 """The page of benchmarks follows from the committed results alone."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
-from adae_edge.benchmarks import table
+from adae_edge.benchmarks import bench, table
+from adae_edge.benchmarks.markdown import as_markdown
+from adae_edge.contract import Form
+from adae_edge.formats import enginefile
+from adae_edge.formats.enginefile import Engine
 from tests.support.checkout import ROOT
+from tests.support.models import a_contract, mean_model
 
 RESULTS = ROOT / "docs" / "results"
 
@@ -19,8 +25,7 @@ def test_the_page_is_that_of_the_results():
 def test_without_results_every_part_has_its_command(tmp_path):
     page = table.page(tmp_path)
     for part in table.PARTS:
-        command = f": `{part.command}`" if part.command else ""
-        assert f"## {part.title}\n\n**not measured**{command}\n" in page
+        assert f"## {part.title}\n\n**not measured**: `{part.command}`\n" in page
     assert page.count("## Jetson: ") == 4
 
 
@@ -45,6 +50,17 @@ MEASURED = {
 }
 
 
+MARKDOWN = MEASURED | {
+    "machine": {"cpu": "ARMv8", "python": "3.10", "system": "Linux aarch64"},
+    "model": {"file": "p.engine"},
+    "threads": 6,
+    "backend": "TensorRT",
+    "versions": {"adae_edge": "0.1.0"},
+    "measurements": [],
+    "no_energy": [],
+}
+
+
 @pytest.mark.parametrize(("built", "told"), [(None, "ms."), (41.5, "ms, engine built in 41.5 s.")])
 def test_a_jetson_has_its_row_with_mode_and_verdicts(tmp_path, built, told):
     result = MEASURED | {"build_s": built}
@@ -55,6 +71,30 @@ def test_a_jetson_has_its_row_with_mode_and_verdicts(tmp_path, built, told):
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells == ["640x480", "1", "1.000", "1.250", "too few", "9.000", "800", "throttled"]
     assert f"Load 5.0 ms, first score 7.5 {told}" in page
+
+
+def test_an_engine_tells_the_bench_how_long_it_took_to_build(tmp_path):
+    path = tmp_path / "m.engine"
+    for options, seconds in (({"build_s": 41.5}, 41.5), ({"batch": [1]}, None)):
+        engine = Engine(
+            contract=dataclasses.replace(a_contract(3), form=Form(size=(48, 64))),
+            flavour="tensorrt",
+            version="10.3.0",
+            gpu="Orin",
+            compute_capability="8.7",
+            onnx_sha256="a" * 64,
+            options=options,
+            plan=b"plan",
+        )
+        path.write_bytes(enginefile.to_bytes(engine))
+        assert bench._build_s(path) == seconds
+    path.write_bytes(mean_model(3))
+    assert bench._build_s(path) is None
+    assert (
+        as_markdown(MARKDOWN | {"build_s": 41.5})
+        .splitlines()[2]
+        .startswith("load 5.0 ms, first inference 7.5 ms, engine built in 41.5 s; ")
+    )
 
 
 def about(**figures):
