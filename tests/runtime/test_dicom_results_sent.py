@@ -13,12 +13,14 @@ from pydicom import dcmread
 
 from adae_edge.benchmarks.peers.processes import free_port
 from tests.runtime.test_dicom_orthanc import Orthanc
+from tests.support.archives import storage
 from tests.support.models import run, slice_model
 from tests.support.peers import peer
 from tests.support.receiving import HANGS_S, wait_until
 from tests.support.scoring import scoring, store
 from tests.support.series import turned, write_series
 from tests.support.shared import real
+from tests.support.slices import write_slice
 
 NAME = "Tr0ub4dor^Anna"
 REPORT, PICTURE = "1.2.840.10008.5.1.4.1.1.88.34", "1.2.840.10008.5.1.4.1.1.7"
@@ -170,3 +172,32 @@ def test_what_was_scored_while_the_archive_was_away_is_reported_later(tmp_path):
     assert again.returncode == 0, again.stderr
     kept = {dcmread(path).SOPClassUID for path in (tmp_path / "kept").iterdir()}
     assert kept == {REPORT, PICTURE}
+
+
+def test_slices_that_were_scored_before_a_kill_are_in_the_report_once(tmp_path):
+    (tmp_path / "queue").mkdir()
+    files = []
+    for number in range(6):
+        uids = {"StudyInstanceUID": "1.2.1", "SeriesInstanceUID": "1.2.2"}
+        files.append(
+            write_slice(
+                tmp_path / f"{number}.dcm",
+                np.full((16, 16), 50 + 20 * number, np.uint8),
+                SOPInstanceUID=f"1.2.3.{number}",
+                PatientName=NAME,
+                **uids,
+            )
+        )
+    with storage(classes=(REPORT, PICTURE)) as one:
+        to = "--to", f"dicom://PACS@127.0.0.1:{one.port}?spool={tmp_path / 'queue'}"
+        with scoring(tmp_path, "--resume", "--quiet", "60s", *to) as command:
+            store(command.port, *files)
+            wait_until(lambda: len(command.rows()) == 6)
+            command.process.kill()
+        with scoring(tmp_path, "--resume", "--quiet", "2s", *to, port=command.port) as command:
+            wait_until(lambda: len(one.kept) == 2)
+            wait_until(lambda: not command.files("claimed"))
+            assert len(command.rows()) == 6
+        assert len(one.came) == 2
+    (report,) = [data for data in one.kept.values() if data.SOPClassUID == REPORT]
+    assert all(f"1.2.3.{number}" in str(report) for number in range(3, 6))  # the anomalous ones
