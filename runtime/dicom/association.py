@@ -29,6 +29,7 @@ from adae_edge.runtime.dicom.encryption import encryption
 from adae_edge.runtime.dicom.limits import limit_process
 from adae_edge.runtime.dicom.messages import LISTENING, NOTE, STORED, Settings, tell
 from adae_edge.runtime.dicom.received import Received
+from adae_edge.runtime.dicom.sockets import LimitedSocket
 
 with needs("Receiving DICOM over the network", "pacs"):
     from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
@@ -36,7 +37,7 @@ with needs("Receiving DICOM over the network", "pacs"):
     from pynetdicom.dimse import DIMSEServiceProvider
     from pynetdicom.pdu_primitives import P_DATA
     from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
-    from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
+    from pynetdicom.transport import AssociationServer, RequestHandler
 
 # What is decoded (PS3.5 annex A and PS3.6 table A-1), the first of a peer's that stands here.
 SYNTAXES = (
@@ -50,9 +51,8 @@ SYNTAXES = (
 )
 SUCCESS, OUT_OF_RESOURCES, FAILURE, NOT_UNDERSTOOD = 0x0000, 0xA700, 0x0110, 0xC000
 _PDU_BYTES = 2**17  # as is said to peers
-_MOST_PDU_BYTES = 2**20  # of any PDU: a request with all classes and syntaxes is larger
 _MOST_CHILDREN = 32
-_HANDSHAKE_S, _REQUEST_S, _IDLE_S, _PDU_S = 10.0, 10, 60, 30.0
+_HANDSHAKE_S, _REQUEST_S, _IDLE_S = 10.0, 10, 60
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LOOK_S = 0.2
 
@@ -152,32 +152,15 @@ class _Desk:
         return OUT_OF_RESOURCES
 
 
-class _Socket(AssociationSocket):
-    """Reads a PDU into one buffer, of a length and within a time that peers do not choose."""
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        """Read so many bytes, or fewer where the peer has no more; raises OSError."""
-        if nr_bytes > _MOST_PDU_BYTES:
-            raise OSError(f"a PDU of {nr_bytes} bytes")
-        assert self.socket is not None
-        deadline = time.monotonic() + _PDU_S
-        read, got = bytearray(nr_bytes), 0
-        with memoryview(read) as view:
-            while got < nr_bytes:
-                self.socket.settimeout(max(1e-3, deadline - time.monotonic()))
-                came = self.socket.recv_into(view[got:])
-                if not came:
-                    self._end_unasked()
-                    break
-                got += came
-        return read[:got]
+class _Socket(LimitedSocket):
+    """Ends its process with its connection, where nothing was asked on it."""
 
     def close(self) -> None:
         """Close the connection."""
         super().close()
-        self._end_unasked()
+        self.ended()
 
-    def _end_unasked(self) -> None:
+    def ended(self) -> None:
         """End the process of a peer that has gone before it asked for an association.
 
         pynetdicom would wait for its request.
