@@ -26,8 +26,11 @@ from __future__ import annotations
 import re
 import shlex
 
-# A path keeps one slash of a URL's two.
-_USER = re.compile(r"\b([a-z][a-z0-9+.-]*:(?://|/(?=[^/\s:@]+:)))[^\n]*@", re.IGNORECASE)
+# A path keeps one slash of a URL's two. The AE title of dicom://TITLE@HOST is no secret.
+_USER = re.compile(
+    r"\b((?!dicom://(?![^/\s@]*:\S*@))[a-z][a-z0-9+.-]*:(?://|/(?=[^/\s:@]+:)))[^\n]*@",
+    re.IGNORECASE,
+)
 _TELLING = "(?:pass|pwd|token|secret|key|auth)"
 _KEY = re.compile(rf"([?&;#](?:[^=&\s]*{_TELLING}[^=&\s]*)=)[^&\s]*", re.IGNORECASE)
 

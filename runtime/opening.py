@@ -135,8 +135,8 @@ def open_stream(
         if request.keeping.resume and any(source.live for source in sources):
             raise UsageError("--resume is for files and folders: frames of the others are all new")
         answering = [source for source in sources if source.answers]
-        if request.receiving and not answering:
-            raise UsageError("--spool is for dicom-scp://, and no source is one")
+        if request.receiving and not any(source.spools for source in sources):
+            raise UsageError("--spool is for DICOM over the network, and no source is that")
         receipts = opened.enter_context(Receipts(answering, stream.all_keep))
         sinks = []
         for name in request.sinks:

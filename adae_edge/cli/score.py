@@ -36,7 +36,8 @@ def score(
             help="An image, a DICOM file, a video, camera:0, or a folder of images and DICOM "
             "files, whose other files are left out and counted; 'frames/*.png' in quotes; "
             "watch:DIR for a folder and what is added to it; dicom-scp://HOST:PORT/TITLE for what "
-            "modalities send; - for a video on the standard input; "
+            "modalities send; dicom://TITLE@HOST:PORT/STUDY or dicomweb:URL for an archive; "
+            "- for a video on the standard input; "
             "synthetic:// for made-up frames; or NIfTI volumes and DICOM series for a model of "
             "slices. Several are scored by the one model."
         ),
@@ -113,7 +114,9 @@ def score(
     ] = False,
     spool: Annotated[
         Path | None,
-        typer.Option(help="Folder where dicom-scp keeps what it receives until it is scored."),
+        typer.Option(
+            help="Folder where DICOM that comes over the network is kept until it is scored."
+        ),
     ] = None,
     quiet: Annotated[
         str,

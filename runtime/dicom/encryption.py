@@ -1,4 +1,4 @@
-"""TLS of associations, for those who call and for those who are called back."""
+"""TLS of associations, for those who call and for those who are called."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import ssl
 
 from adae_edge.errors import UsageError
 from adae_edge.runtime.dicom.messages import Settings
+from adae_edge.runtime.dicom.pull_request import Request
 
 
-def encryption(settings: Settings) -> ssl.SSLContext | None:
+def encryption(settings: Settings | Request) -> ssl.SSLContext | None:
     """TLS for those who call, with certificates of theirs where an authority is named.
 
     Raises:
@@ -19,8 +20,8 @@ def encryption(settings: Settings) -> ssl.SSLContext | None:
     return _with_certificates(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), settings)
 
 
-def client_encryption(settings: Settings) -> ssl.SSLContext:
-    """TLS for those who are called back; an AE's certificate bears no host's name.
+def client_encryption(settings: Settings | Request) -> ssl.SSLContext:
+    """TLS for those who are called; an AE's certificate bears no host's name.
 
     Raises:
         UsageError: a file of certificates cannot be read.
@@ -31,7 +32,7 @@ def client_encryption(settings: Settings) -> ssl.SSLContext:
     return _with_certificates(context, settings)
 
 
-def _with_certificates(context: ssl.SSLContext, settings: Settings) -> ssl.SSLContext:
+def _with_certificates(context: ssl.SSLContext, settings: Settings | Request) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     files = f"{settings.cert} and {settings.key}"
     try:

@@ -13,11 +13,11 @@ _FILES = 128
 _SECONDS = 2 * 60 * 60
 
 
-def limit_process() -> None:
+def limit_process(file_bytes: int = _FILE_BYTES) -> None:
     """Limit the memory, the files and the time of this process; where it goes beyond, it ends."""
     for kind, most in (
         (resource.RLIMIT_DATA, _data_bytes() + _MORE_BYTES),
-        (resource.RLIMIT_FSIZE, _FILE_BYTES),
+        (resource.RLIMIT_FSIZE, min(file_bytes, _FILE_BYTES)),
         (resource.RLIMIT_NOFILE, _FILES),
         (resource.RLIMIT_CORE, 0),
     ):

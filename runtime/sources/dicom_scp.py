@@ -33,6 +33,7 @@ class DicomScp(Source):
 
     endless = True
     answers = True
+    spools = True
 
     def __init__(self, place: str, wanted: Wanted) -> None:
         """

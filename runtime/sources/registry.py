@@ -34,6 +34,7 @@ _NO_SOURCES = {"registry", "source", "opencv", "av", "trust", "pipe"} | {
     "live",
     "ledger",
     "network",
+    "pulled",
     "scp_name",
     "slices",
     "spooled",

@@ -123,12 +123,14 @@ class Source(ABC):
         name: as it was opened on the command line, without a password.
         triggered: as in ``Wanted``.
         answers: whether it answers for its frames until their results are kept, by ``settle``.
+        spools: whether it keeps what it receives in the spool of ``Wanted.receiving``.
         moved_s: when it last looked for more, by ``time.monotonic``, where it waits for that; inf
             where it may be silent for any time. Not looked at where it is live.
     """
 
     live = False
     answers = False
+    spools = False
     moved_s = 0.0
     name = ""
     left_out: Mapping[str, int] = MappingProxyType({})

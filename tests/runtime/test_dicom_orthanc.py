@@ -1,66 +1,19 @@
 """An archive of others, Orthanc, sends what it holds and asks whether it is kept."""
 
 import json
-import subprocess
-import urllib.request
-from contextlib import contextmanager
 
 import numpy as np
 
 from adae_edge.benchmarks.peers.processes import free_port
 from tests.support.heads import scan
 from tests.support.models import slice_model
-from tests.support.peers import peer
-from tests.support.receiving import HANGS_S, receiver, wait_until
+from tests.support.real_archives import orthanc
+from tests.support.receiving import receiver, wait_until
 from tests.support.scoring import scoring
 from tests.support.series import turned, write_series
 from tests.support.slices import write_slice
 
 SERIES = {"PatientID": "7", "StudyInstanceUID": "1.2.1", "SeriesInstanceUID": "1.2.2"}
-
-
-class Orthanc:
-    """An archive that runs, by its HTTP interface."""
-
-    def __init__(self, port):
-        self._port = port
-
-    def call(self, path, body=None):
-        request = urllib.request.Request(f"http://127.0.0.1:{self._port}{path}", data=body)
-        with urllib.request.urlopen(request, timeout=HANGS_S) as answer:
-            return json.loads(answer.read())
-
-    def answers(self):
-        try:
-            return bool(self.call("/system"))
-        except OSError:
-            return False
-
-
-@contextmanager
-def orthanc(folder, port, **modalities):
-    """An archive within the block, whose DICOM port is given."""
-    http = free_port()
-    configuration = {
-        "StorageDirectory": str(folder / "archive"),
-        "IndexDirectory": str(folder / "archive"),
-        "HttpPort": http,
-        "DicomPort": port,
-        "DicomAet": "ORTHANC",
-        "RemoteAccessAllowed": False,
-        "Plugins": [],
-        "DicomModalities": modalities,
-    }
-    (folder / "orthanc.json").write_text(json.dumps(configuration))
-    command = [peer("Orthanc"), str(folder / "orthanc.json")]
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, stdout=quiet, stderr=quiet) as process:
-        try:
-            one = Orthanc(http)
-            wait_until(one.answers)
-            yield one
-        finally:
-            process.terminate()
 
 
 def test_orthanc_sends_and_is_told_what_is_kept(tmp_path):
@@ -72,7 +25,7 @@ def test_orthanc_sends_and_is_told_what_is_kept(tmp_path):
             "Port": one.port,
             "AllowStorageCommitment": True,
         }
-        with orthanc(tmp_path, port, adae=adae) as archive:
+        with orthanc(tmp_path, port, modalities={"adae": adae}) as archive:
             sent = []
             for number in (1, 2):
                 path = tmp_path / f"{number}.dcm"
@@ -101,7 +54,7 @@ def test_orthanc_asks_for_commitment_of_a_series_and_it_is_scored_as_complete(tm
             "Port": one.port,
             "AllowStorageCommitment": True,
         }
-        with orthanc(tmp_path, port, adae=adae) as archive:
+        with orthanc(tmp_path, port, modalities={"adae": adae}) as archive:
             kept = [archive.call("/instances", path.read_bytes()) for path in paths]
             series = {instance["ParentSeries"] for instance in kept}
             asked = {"Resources": [*series], "StorageCommitment": True, "Synchronous": True}

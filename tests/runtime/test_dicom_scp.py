@@ -118,7 +118,7 @@ def test_a_spool_for_nothing_is_refused(tmp_path, slices):
     words = command("score", "model.onnx", slices[0], "--spool", "spool")
     done = subprocess.run(words, cwd=tmp_path, env=BUFFERED, capture_output=True, text=True)
     assert done.returncode == 2
-    assert complaints(done) == ["--spool is for dicom-scp://, and no source is one"]
+    assert complaints(done) == ["--spool is for DICOM over the network, and no source is that"]
 
 
 @pytest.mark.parametrize(

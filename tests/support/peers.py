@@ -22,6 +22,7 @@ PACKAGES = {
     "dsrdump": "dcmtk",
     "Orthanc": "orthanc",
     "libOrthancDicomWeb.so": "orthanc-dicomweb",
+    "dcmqrscp": "dcmtk",
     "echoscu": "dcmtk",
     "storescp": "dcmtk",
     "storescu": "dcmtk",
