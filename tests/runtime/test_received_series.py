@@ -24,7 +24,8 @@ from tests.support.scoring import scoring, store
 from tests.support.series import turned, write_enhanced, write_series
 
 COMMITMENT, WELL_KNOWN = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1"
-SLOW, SOON = "1000s", "1500ms"
+# Of quiet: never in a test; once one command has sent all; once several commands have.
+SLOW, SOON, LATER = "1000s", "1500ms", "6s"
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def commit(association, files):
 def test_a_silent_series_is_scored_as_its_files_are_and_nothing_of_the_patient_is_told(
     tmp_path, paths
 ):
-    with received(tmp_path, SOON) as one:
+    with received(tmp_path, LATER) as one:
         store(one.port, *paths[::2])
         store(one.port, *paths[1::2])
         wait_until(lambda: len(one.files("done")) == 16)
@@ -144,7 +145,7 @@ def test_an_enhanced_instance_is_complete(tmp_path, head):
 
 
 def test_an_aborted_association_is_no_sign(tmp_path, paths):
-    with received(tmp_path, SOON) as one:
+    with received(tmp_path, LATER) as one:
         association = associate(one.port)
         send(association, paths[:12])
         association.abort()
@@ -207,7 +208,7 @@ def test_a_killed_process_scores_the_series_once(tmp_path, paths, moment):
             wait_until(lambda: len(one.rows()) >= 1)
         one.process.kill()
         one.process.wait()
-    with received(tmp_path, SOON, "--resume", port=one.port) as one:
+    with received(tmp_path, LATER, "--resume", port=one.port) as one:
         store(one.port, *paths[10:])
         wait_until(lambda: len(one.files("done")) == 16)
         check(one.rows(), scores_of(tmp_path, tmp_path / "series"))
@@ -243,7 +244,7 @@ def test_the_end_of_a_series_of_pictures_survives_a_kill(tmp_path, head):
         wait_until(lambda: len(one.files("done")) >= 5)
         one.process.kill()
         one.process.wait()
-    with scoring(tmp_path, "--quiet", SOON, "--resume", port=one.port) as one:
+    with scoring(tmp_path, "--quiet", LATER, "--resume", port=one.port) as one:
         store(one.port, *paths[10:])
         wait_until(one.series)
         assert len({row["frame"] for row in one.rows()}) == len(one.rows()) == 16
