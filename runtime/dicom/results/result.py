@@ -22,8 +22,8 @@ class SeriesResult:
     """The scores of one series, and what they rest on.
 
     Attributes:
-        slices: every scored frame, one or more, each with its ``frame.instance``. Their pixels are
-            not looked at, and their maps by ``parametric_map`` alone.
+        slices: every scored frame, one or more, each with its ``frame.instance``. Their pixels and
+            maps are not looked at.
         highest: the one with the highest score, with its pixels, and with its map where the model
             has one.
         end: how the series ended.
