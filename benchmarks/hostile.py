@@ -105,7 +105,7 @@ def _measured(place: Path) -> dict[str, Any]:
             for item in source:
                 if isinstance(item, Frame):
                     scored.append(Path(item.source).name)
-                else:
+                elif item.kind != "series":
                     words.append(item.detail)
     except AdaeEdgeError as error:
         words.append(str(error))
