@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from adae_edge.cli.shared import numbers_of, three_of
+from adae_edge.errors import UsageError
 from adae_edge.extras import needs
 
 
@@ -135,11 +136,23 @@ def inspect(
         Path | None, typer.Argument(help="Another one: show only what differs between the two.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON.")] = False,
+    plan: Annotated[
+        Path | None,
+        typer.Option(help="Also write an engine's plan alone to this file, for trtexec to load."),
+    ] = None,
 ) -> None:
     """Show what a model file or an engine expects and contains, or how two of them differ."""
     from adae_edge.formats import enginefile, inspection
+    from adae_edge.formats.files import check_writable, write_atomically
 
+    check_writable(plan)
     file = enginefile.read_either(model)
+    if plan is not None:
+        if not isinstance(file, enginefile.Engine):
+            raise UsageError(f"{model} is a model file, and only an engine has a plan")
+        if plan.resolve() == model.resolve():
+            raise UsageError(f"{plan} is the engine itself: give the plan another name")
+        write_atomically(plan, file.plan)
     if other is None:
         facts, text = inspection.facts(file), inspection.describe(file)
     else:

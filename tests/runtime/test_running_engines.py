@@ -251,6 +251,23 @@ def test_inspect_prints_the_header(tmp_path):
     )
 
 
+def test_inspect_writes_the_plan_alone_and_refuses_what_has_none(tmp_path):
+    path = written(tmp_path)
+    before = path.read_bytes()
+    assert run("inspect", path, "--plan", "p.plan", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "p.plan").read_bytes() == enginefile.read(path).plan
+    (tmp_path / "m.onnx").write_bytes(mean_model())
+    for model, plan, sentence in (
+        ("m.onnx", "o.plan", "m.onnx is a model file, and only an engine has a plan"),
+        ("m.engine", "m.engine", "m.engine is the engine itself: give the plan another name"),
+        ("m.engine", "no/p.plan", "cannot write no/p.plan: there is no folder"),
+    ):
+        done = run("inspect", model, "--plan", plan, cwd=tmp_path)
+        assert (done.returncode, len(complaints(done))) == (2, 1)
+        assert sentence in complaints(done)[0]
+    assert (path.read_bytes(), (tmp_path / "o.plan").exists()) == (before, False)
+
+
 def test_calibrate_gives_an_engine_a_new_contract_and_keeps_the_one_before(tmp_path, monkeypatch):
     """The scores are ONNX Runtime's here, as no engine can give any without a GPU."""
     path, model = written(tmp_path), tmp_path / "m.onnx"
