@@ -283,9 +283,11 @@ class DicomFile:
 
 def _held(path: Path) -> Path | BinaryIO:
     """A file that is small as its bytes, which are quicker to read in small pieces; or its path."""
+    size = path.stat().st_size
+    if size > _SMALL:
+        return path
     with path.open("rb") as file:
-        data = file.read(_SMALL)
-        return path if file.read(1) else io.BytesIO(data)
+        return io.BytesIO(file.read(size))  # no more: a larger buffer costs more than reading
 
 
 def open_dicom(source: Path | BinaryIO, name: str = "", segmentation: bool = False) -> DicomFile:
