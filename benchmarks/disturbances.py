@@ -3,8 +3,8 @@
 python -m adae_edge.benchmarks.disturbances MODEL [--times 10] [--seconds 2] [--json FILE]
 
 The command runs one time after the other: on a machine that is left alone, beside a busy loop for
-each CPU, on one CPU with a pinned neighbour, and under a quota of half a CPU. The quota needs a
-cgroup that may be made, which takes root; without one that row is left out.
+each CPU, on one CPU with a pinned neighbour, and under a quota of a fifth of a CPU. The quota needs
+a cgroup that may be made, which takes root; without one that row is left out.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main(
         "quiet": ("", left_alone),
         "a busy loop for each CPU": ("disturbed", busy_loops),
         "a pinned neighbour": ("disturbed", pinned_neighbour),
-        "a quota of half a CPU": ("throttled", quota),
+        "a quota of a fifth of a CPU": ("throttled", quota),
     }
     for kind, (verdict, around) in kinds.items():
         try:
@@ -143,16 +143,16 @@ def pinned_neighbour() -> Iterator[Before]:
 
 @contextlib.contextmanager
 def quota() -> Iterator[Before]:
-    """A cgroup that has half a CPU, of either version; raises OSError where none can be made."""
+    """A cgroup with a fifth of a CPU, of either version; raises OSError where none can be made."""
     first = (_GROUPS / "cpu").is_dir()
     group = (_GROUPS / "cpu" if first else _GROUPS) / f"adae-edge-{os.getpid()}"
     group.mkdir()
     try:
         if first:
             (group / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
-            (group / "cpu.cfs_quota_us").write_text(str(_PERIOD_US // 2))
+            (group / "cpu.cfs_quota_us").write_text(str(_PERIOD_US // 5))
         else:
-            (group / "cpu.max").write_text(f"{_PERIOD_US // 2} {_PERIOD_US}")
+            (group / "cpu.max").write_text(f"{_PERIOD_US // 5} {_PERIOD_US}")
         yield lambda: (group / "cgroup.procs").write_text(str(os.getpid()))
     finally:
         group.rmdir()

@@ -61,7 +61,7 @@ def test_a_quota_is_that_of_a_cgroup_and_gone_afterwards(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "rmdir", lambda path: [each.unlink() for each in path.iterdir()])
     with disturbances.quota() as before:
         before()
-        assert (group / "cpu.max").read_text() == "50000 100000"
+        assert (group / "cpu.max").read_text() == "20000 100000"
         assert (group / "cgroup.procs").read_text() == str(os.getpid())
     assert list(group.iterdir()) == []
 
