@@ -1,0 +1,80 @@
+"""Archives that refuse, are silent, or send what no archive sends cost a sentence each."""
+
+import socket
+import struct
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
+
+from adae_edge.benchmarks.peers.processes import free_port
+from tests.runtime.test_dicom_pull_faults import refusal
+from tests.support.receiving import pdu
+
+
+@contextmanager
+def archive(title="PACS", find=lambda event: iter([(0x0000, None)])):
+    """An archive within the block, by its name; it answers C-FIND so."""
+    entity, port = AE(title), free_port()
+    entity.require_called_aet = True
+    entity.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+    handlers = [(evt.EVT_C_FIND, find)]
+    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
+    yield f"dicom://PACS@127.0.0.1:{port}/1.2"
+    server.shutdown()
+
+
+def test_nobody_listens(tmp_path):
+    said = refusal(f"dicom://PACS@127.0.0.1:{free_port()}/1.2", tmp_path)
+    assert said.endswith("cannot be reached")
+
+
+def test_an_archive_of_another_title_refuses(tmp_path):
+    with archive("OTHER") as spec:
+        said = refusal(spec, tmp_path)
+    assert said.endswith("refuses the association: Called AE title not recognised")
+
+
+def test_an_archive_without_the_study(tmp_path):
+    with archive() as spec:
+        assert refusal(spec, tmp_path).endswith("has no study 1.2")
+
+
+def test_an_archive_that_fails_says_its_status(tmp_path):
+    with archive(find=lambda event: iter([(0xA700, None)])) as spec:
+        assert refusal(spec, tmp_path).endswith("finds nothing: status A700")
+
+
+def test_an_archive_that_is_silent_is_not_waited_for(tmp_path):
+    def slow(event):
+        time.sleep(4)
+        yield 0x0000, None
+
+    with archive(find=slow) as spec:
+        assert refusal(spec, tmp_path, patience_s=1.0).endswith("has not answered for 1 s")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", struct.pack(">BxL", 2, 2**32 - 1), pdu(2, b"")],
+)
+def test_what_is_no_archive_is_told(tmp_path, answer):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def say():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(2**16)
+                connection.sendall(answer)
+                connection.recv(2**16)
+
+        thread = threading.Thread(target=say)
+        thread.start()
+        said = refusal(
+            f"dicom://PACS@127.0.0.1:{server.getsockname()[1]}/1.2", tmp_path, patience_s=1.0
+        )
+        thread.join()
+    assert said.startswith("dicom://PACS@127.0.0.1:")
