@@ -141,7 +141,7 @@ class Rival:
 
 
 class Worker:
-    """A process in a rival's environment, which answers requests; ends with the ``with`` block."""
+    """A process in a rival's environment, which answers calls; ends with the ``with`` block."""
 
     def __init__(self, rival: Rival, log: Path, threads: int | None = None) -> None:
         """
@@ -178,15 +178,15 @@ class Worker:
         Raises:
             RivalError: the worker failed, ended, or took ten minutes.
         """
-        requests, answers = self._process.stdin, self._process.stdout
-        assert requests is not None
+        calls, answers = self._process.stdin, self._process.stdout
+        assert calls is not None
         assert answers is not None
         late = threading.Timer(_ANSWER_S, self._process.kill)
         late.start()
         try:
-            requests.write(json.dumps({"do": what, **arguments}).encode() + b"\n")
-            requests.write(payload)
-            requests.flush()
+            calls.write(json.dumps({"do": what, **arguments}).encode() + b"\n")
+            calls.write(payload)
+            calls.flush()
             line = answers.readline()
         except BrokenPipeError:
             line = b""

@@ -25,16 +25,16 @@ Load = Callable[[Path, int, tuple[int, int]], Score]
 
 
 class Worker:
-    """Answers requests about one rival.
+    """Answers calls about one rival.
 
     Args:
         rival: the module with its contenders.
-        requests: what frames are read from.
+        calls: what frames are read from.
     """
 
-    def __init__(self, rival: Any, requests: IO[bytes]) -> None:
+    def __init__(self, rival: Any, calls: IO[bytes]) -> None:
         self._rival = rival
-        self._requests = requests
+        self._calls = calls
         self._score: Score = _nothing
         self._frames: Sequence[Any] = ()
         self._next = 0
@@ -72,7 +72,7 @@ class Worker:
         pixels = bytearray(math.prod(shape))
         view = memoryview(pixels)
         while view:
-            if not (read := self._requests.readinto(view)):  # type: ignore[attr-defined]
+            if not (read := self._calls.readinto(view)):  # type: ignore[attr-defined]
                 raise EOFError("the frames end too early")
             view = view[read:]
         return np.frombuffer(pixels, np.uint8).reshape(shape)
@@ -136,7 +136,7 @@ def _waited_s() -> float:
 
 
 def main(module: str) -> None:
-    """Answer requests about a rival until there are none."""
+    """Answer calls about a rival until there are none."""
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)
         sys.stdout = sys.stderr

@@ -69,6 +69,10 @@ def test_a_broken_rule_is_found(site, path, line, broken):
     assert f"{broken} BROKEN" in done.stdout
 
 
+# They run in environments that have no adae_edge, as a package of their own.
+ALONE = Path("benchmarks/rivals")
+
+
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_a_stage_is_imported_by_its_installed_name(path):
     """``import train`` would make a second copy of the module."""
@@ -76,8 +80,8 @@ def test_a_stage_is_imported_by_its_installed_name(path):
         if isinstance(node, ast.Import):
             assert {alias.name.partition(".")[0] for alias in node.names}.isdisjoint(STAGES)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0
-            assert node.module.partition(".")[0] not in STAGES
+            assert node.level == (1 if path.parent == ALONE and node.level else 0)
+            assert node.level or node.module.partition(".")[0] not in STAGES
 
 
 # dicomweb-client asks by requests, whose sessions and errors are seen there.
