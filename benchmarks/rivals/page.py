@@ -16,8 +16,9 @@ _HOW = (
     "memory, uint8 in RGB, to its score. min is the shortest call, median that over rounds of a "
     "round's median. The ratio is to the time of adae-edge with a fixed size in the same round: "
     "its median over rounds, with quartiles. waited is the share of the time in which a thread of "
-    "a contender had work and no CPU: far above 0, the run was disturbed. A contender's process "
-    "keeps to as many CPUs as it has threads. All networks have random weights, which do not "
+    "a contender had work and no CPU: far above 0 at one thread, the run was disturbed, while two "
+    "pools of threads that spin wait for each other, too. A contender's process keeps to as many "
+    "CPUs as it has threads. All networks have random weights, which do not "
     "change the time. {notes}."
 )
 _COSTS = (
