@@ -280,6 +280,7 @@ class _Desk:
             finally:
                 path.unlink(missing_ok=True)
         event.assoc.abort()  # whatever else it has is not wanted
+        event.assoc.dimse.msg_queue.put((None, None))  # or C-GET would wait for more
         return _NOT_ASKED
 
 

@@ -1,5 +1,6 @@
 """Archives that refuse, are silent, or send what no archive sends cost a sentence each."""
 
+import io
 import socket
 import struct
 import threading
@@ -7,21 +8,28 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from pydicom import dcmread
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
+from pynetdicom.sop_class import (
+    CTImageStorage,
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+)
 
 from adae_edge.benchmarks.peers.processes import free_port
-from tests.runtime.test_dicom_pull_faults import refusal
+from tests.runtime.test_dicom_pull_faults import ROOT, SERIES, STUDY, instance, pulled, refusal
 from tests.support.receiving import pdu
 
 
 @contextmanager
-def archive(title="PACS", find=lambda event: iter([(0x0000, None)])):
+def archive(title="PACS", find=lambda event: iter([(0x0000, None)]), get=None):
     """An archive within the block, by its name; it answers C-FIND so."""
     entity, port = AE(title), free_port()
     entity.require_called_aet = True
     entity.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
-    handlers = [(evt.EVT_C_FIND, find)]
+    entity.add_supported_context(StudyRootQueryRetrieveInformationModelGet)
+    entity.add_supported_context(CTImageStorage, scu_role=True, scp_role=True)
+    handlers = [(evt.EVT_C_FIND, find), *([(evt.EVT_C_GET, get)] if get else [])]
     server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
     yield f"dicom://PACS@127.0.0.1:{port}/1.2"
     server.shutdown()
@@ -78,3 +86,35 @@ def test_what_is_no_archive_is_told(tmp_path, answer):
         )
         thread.join()
     assert said.startswith("dicom://PACS@127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ([instance(0)], "the archive gave 1 of 2 instances"),
+        ([instance(0), instance(7)], "the archive gave an instance that was not asked for"),
+        ([instance(0), instance(1, f"{ROOT}.9")], "the archive gave another instance than"),
+    ],
+)
+def test_what_c_get_gives_is_what_was_asked_for(tmp_path, given, sentence):
+    def find(event):
+        found = event.identifier
+        found.SeriesInstanceUID = SERIES
+        if found.QueryRetrieveLevel == "SERIES":
+            found.NumberOfSeriesRelatedInstances = 2
+            yield 0xFF00, found
+        else:
+            for number in range(2):
+                found.SOPInstanceUID, found.SOPClassUID = f"{SERIES}.{number}", CTImageStorage
+                yield 0xFF00, found
+
+    def get(event):
+        yield len(given)
+        for one in given:
+            yield 0xFF00, dcmread(io.BytesIO(one))
+
+    with archive(find=find, get=get) as spec:
+        frames, failures = pulled(spec.replace("/1.2", f"/{STUDY}"), tmp_path)
+    assert (frames, len(failures)) == ([], 1)
+    assert sentence in failures[0]
+    assert failures[0].startswith(spec.replace("/1.2", f"/{STUDY}/{SERIES} is not scored"))
