@@ -336,7 +336,8 @@ def _check_kind(data: Dataset, name: str, has_pixels: bool) -> None:
     """Refuse what holds no picture by its SOP class, whatever else it holds.
 
     Private classes hold pictures if they have a size and pixels. What has no class at all is told
-    by its modality.
+    by its modality. A picture that adae-edge made of a series is none to be scored: an archive may
+    send it back.
     """
     uid = _class_of(data)
     kind = "" if uid.name == uid else uid.name
@@ -346,6 +347,8 @@ def _check_kind(data: Dataset, name: str, has_pixels: bool) -> None:
         raise NoPicture(f"{name} holds no picture: it is of the kind {kind}")
     if uid and not kind and not has_pixels and value_of(data, "Rows") is None:
         raise NoPicture(f"{name} holds no picture: it is of a private kind without pixels")
+    if str(value_of(data, "ManufacturerModelName") or "") == "adae-edge":
+        raise NoPicture(f"{name} is a result of adae-edge, and results are not scored")
 
 
 def _class_of(data: Dataset) -> UID:

@@ -17,7 +17,8 @@ pytest.importorskip("highdicom")
 
 from highdicom.sr import Comprehensive3DSR
 
-from adae_edge.errors import FrameError
+from adae_edge.decoding.dicom import decode_dicom
+from adae_edge.errors import FrameError, NoPicture
 from adae_edge.runtime.dicom.results import concepts
 from adae_edge.runtime.dicom.results.capture import capture
 from adae_edge.runtime.dicom.results.identity import written_of
@@ -223,6 +224,13 @@ def test_a_capture_shows_the_highest_slice_under_its_text(with_map, tmp_path):
     assert made.PatientName == NAME
     assert right.any()
     assert not faults(made, tmp_path)
+
+
+def test_a_capture_that_comes_back_is_not_scored(tmp_path):
+    path = tmp_path / "back.dcm"
+    path.write_bytes(written(capture(result_of(HEADERS, SCORES))))
+    with pytest.raises(NoPicture, match=r"back\.dcm is a result of adae-edge, and results are not"):
+        next(decode_dicom(path))
 
 
 def test_dcmtk_reads_both(tmp_path):
