@@ -46,8 +46,8 @@ def score(
         list[str] | None,
         typer.Option(
             help="Sink: terminal, jsonl:FILE, csv:FILE, sqlite:FILE, pictures:DIR, "
-            "video:FILE.mp4, prometheus:PORT, mqtt://HOST, https://HOST/PATH, dicom://TITLE@HOST "
-            "or dicomweb:https://HOST/PATH; may be repeated [default: terminal]."
+            "video:FILE.mp4, prometheus:PORT, dicom://TITLE@HOST, dicomweb:https://HOST/PATH, "
+            "mqtt://HOST or https://HOST/PATH; may be repeated [default: terminal]."
         ),
     ] = None,
     threshold: Annotated[

@@ -207,6 +207,7 @@ class _Limited:
         for piece in self._raw.stream(size, decode_content=decode_content):
             read += len(piece)
             if read > _MOST_LISTED_BYTES:
+                self._raw.close()
                 raise SourceError(f"{self._name} lists more than {_MOST_LISTED_BYTES >> 20} MiB")
             yield piece
 

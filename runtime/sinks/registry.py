@@ -97,8 +97,8 @@ def _known(spec: str) -> tuple[str, str]:
     if scheme not in known or (scheme == "terminal") != (spec == "terminal") or not place:
         raise UsageError(
             f"there is no sink {spec}: give terminal, jsonl:FILE, csv:FILE, sqlite:FILE, "
-            "pictures:DIR, video:FILE.mp4, prometheus:PORT, mqtt://HOST, https://HOST/PATH, "
-            "dicom://TITLE@HOST or dicomweb:https://HOST/PATH"
+            "pictures:DIR, video:FILE.mp4, prometheus:PORT, dicom://TITLE@HOST, "
+            "dicomweb:https://HOST/PATH, mqtt://HOST or https://HOST/PATH"
         )
     return scheme, place
 

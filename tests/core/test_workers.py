@@ -26,13 +26,15 @@ SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
 # Runs in the process in place of the decoder, by the name of the file.
 DANGEROUS = """
 import os, signal, sys, time
+from pathlib import Path
 sys.path[:] = sys.argv[1:]
 import numpy as np
 from adae_edge.decoding import dicom, worker
 worker.FRAME_S, worker.WAITING_S = 0.5, 30
-sound, damaged = dicom.decode_dicom, []
+sound, damaged = dicom.frames_of, []
 
-def decode(path, *rest):
+def decode(file, *rest):
+    path = Path(file.name)
     if path.name.startswith("crash") or (damaged and path.name.startswith("frail")):
         os.kill(os.getpid(), signal.SIGSEGV)
     if path.name.startswith("damage"):
@@ -49,9 +51,9 @@ def decode(path, *rest):
     if path.name.startswith("babble"):
         os.write(3, b"{]")
         os._exit(0)
-    return sound(path, *rest)
+    return sound(file, *rest)
 
-dicom.decode_dicom = decode
+dicom.frames_of = decode
 worker.main()
 """
 

@@ -300,7 +300,7 @@ def test_the_scripts_are_tidy_and_short(kind, channels, tmp_path):
         command = [sys.executable, "-m", "ruff", *check, *options, tmp_path / "score.py"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
-    assert len(texts["score.py"].splitlines()) <= 42
+    assert len(texts["score.py"].splitlines()) <= (42 if kind == "image" else 60)
     assert max(map(len, texts["score.cpp"].splitlines())) <= 100
     assert "adae_edge import" not in texts["score.py"]
 

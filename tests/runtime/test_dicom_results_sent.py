@@ -12,10 +12,10 @@ import pytest
 from pydicom import dcmread
 
 from adae_edge.benchmarks.peers.processes import free_port
-from tests.runtime.test_dicom_orthanc import Orthanc
 from tests.support.archives import storage
 from tests.support.models import run, slice_model
 from tests.support.peers import peer
+from tests.support.real_archives import Orthanc
 from tests.support.receiving import HANGS_S, wait_until
 from tests.support.scoring import scoring, store
 from tests.support.series import turned, write_series
