@@ -202,6 +202,8 @@ class Spool:
 
     def _open(self) -> None:
         """Open the database, make its tables and count; raises sqlite3.Error."""
+        with contextlib.suppress(OSError):  # it is there, or SQLite says why it cannot be
+            self.path.touch(mode=0o600, exist_ok=False)  # messages may name patients
         database = sqlite3.connect(
             self.path, timeout=0, isolation_level=None, check_same_thread=False
         )

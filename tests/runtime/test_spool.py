@@ -1,5 +1,6 @@
 """The spool: what outlives what, what happens where it is full, and how ids grow."""
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -35,6 +36,16 @@ def opened(tmp_path, told):
     yield again
     for spool in spools:
         spool.close()
+
+
+def test_nobody_else_may_read_it(tmp_path, opened):
+    before = os.umask(0o022)
+    try:
+        opened().put([b"a name"])
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(["a.spool", "a.spool-wal"], 0o600)
 
 
 def test_messages_leave_in_order_and_only_when_acknowledged(opened):
