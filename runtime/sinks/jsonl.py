@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import warnings
 
-from adae_edge.errors import FrameError
 from adae_edge.runtime.frame import Event, Frame, Scored
 from adae_edge.runtime.sinks.rows import RowFile, event_row_of, row_of
 from adae_edge.runtime.sinks.sink import ANOMALOUS, BOXES, Kept
@@ -62,13 +62,15 @@ class JsonLines(RowFile):
         if frame.instance is None:
             return None
         if frame.instance.series != self._series:
-            try:
-                header = frame.instance.dataset()
-            except FrameError:  # the file has gone meanwhile, and the row is kept
-                return None
             about = {"name": "PatientName", "id": "PatientID"}
-            self._patient = {key: str(header.get(name) or "") for key, name in about.items()}
-            self._series = frame.instance.series
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # pydicom's quote values
+                    header = frame.instance.dataset()
+                    said = {key: str(header.get(name) or "") for key, name in about.items()}
+            except Exception:  # the file has gone, or a value is damaged: the row is kept
+                return None
+            self._series, self._patient = frame.instance.series, said
         return self._patient
 
 

@@ -1,10 +1,16 @@
 """Patients are named in JSON Lines if that is asked for, and nowhere else."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
+import pytest
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from adae_edge.runtime import Scorer, Stream, open_source
+from adae_edge.runtime.frame import Instance
 from adae_edge.runtime.sinks.registry import open_sink
 from adae_edge.runtime.sinks.sink import Keeping
 from tests.support.models import mean_model, run
@@ -54,6 +60,25 @@ def test_a_frame_that_is_no_dicom_has_no_patient(tmp_path):
     sink.write(result())
     sink.close()
     assert json.loads((tmp_path / "a.jsonl").read_text())["patient"] is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "patient"),
+    [("DS", b"4711A ", {"name": NAME, "id": "4711A"}), ("US", b"4711A", None)],
+)
+def test_a_damaged_value_costs_no_row_and_is_not_told(tmp_path, recwarn, kind, value, patient):
+    from tests.runtime.test_sinks import result
+
+    header = Dataset()
+    for tag, *said in [(0x00100010, "PN", NAME.encode()), (0x00100020, kind, value)]:
+        header[tag] = RawDataElement(Tag(tag), said[0], len(said[1]), said[1], 0, False, True)
+    shown = result()
+    instance = Instance("1.2.1", "1.2.2", "1.2.3", "1.2.4", 0, lambda: header)
+    sink = open_sink(str(tmp_path / "a.jsonl"), Keeping(with_patient=True))
+    sink.write(replace(shown, frame=replace(shown.frame, instance=instance)))
+    sink.close()
+    assert json.loads((tmp_path / "a.jsonl").read_text())["patient"] == patient
+    assert not recwarn
 
 
 def test_the_option_is_for_json_lines_alone(tmp_path):
