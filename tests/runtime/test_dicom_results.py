@@ -233,6 +233,14 @@ def test_a_capture_that_comes_back_is_not_scored(tmp_path):
         next(decode_dicom(path))
 
 
+@pytest.mark.parametrize("said", ["YES", "NO", ""])
+def test_a_capture_says_of_text_in_its_pixels_what_the_slice_says(said):
+    others = [header(n, BurnedInAnnotation="NO") for n in range(1, 3)]
+    shown = header(3, BurnedInAnnotation=said)
+    made = capture(result_of([*others, shown], [0.5, 0.7, 1.5]))
+    assert made.get("BurnedInAnnotation", "") == said
+
+
 def test_dcmtk_reads_both(tmp_path):
     if shutil.which("dsrdump") is None:
         pytest.skip("dcmtk is not installed")

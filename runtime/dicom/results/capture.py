@@ -13,6 +13,7 @@ from adae_edge.runtime.dicom.results.origin import (
     is_uid,
     origin_of,
     quiet,
+    text_of,
 )
 from adae_edge.runtime.dicom.results.result import SeriesResult
 from adae_edge.runtime.drawing import Picture, pair
@@ -73,7 +74,8 @@ def capture(result: SeriesResult, secret: bytes | None = None) -> Dataset:
         made.PatientOrientation = []  # of two pictures side by side
         made.Laterality = ""
         made.ConversionType = _WORKSTATION
-        made.BurnedInAnnotation = "NO"  # that identifies the patient
+        if (burned := _burned_in(result)) in ("YES", "NO"):  # otherwise nobody knows
+            made.BurnedInAnnotation = burned
         made.DerivationDescription = _DERIVED
         made.SourceImageSequence = _sources(result)
         made.StudyDescription = origin.StudyDescription
@@ -98,6 +100,12 @@ def picture(result: SeriesResult) -> Picture:
         f"adae-edge {__version__}  {printable(result.model)}",
     )
     return pair(highest, lines)
+
+
+def _burned_in(result: SeriesResult) -> str:
+    """Whether the slice that is shown has text in its pixels that tells the patient, if it says."""
+    instance = result.highest.frame.instance
+    return "" if instance is None else text_of(instance.dataset(), "BurnedInAnnotation").upper()
 
 
 def _sources(result: SeriesResult) -> list[Dataset]:

@@ -109,31 +109,41 @@ def origin_of(instance: Instance) -> Dataset:
     """
     header, origin = instance.dataset(), Dataset()
     origin.SpecificCharacterSet = UTF_8
-    origin.SOPClassUID = _value(header, "SOPClassUID")
-    origin.SOPInstanceUID = _value(header, "SOPInstanceUID")
+    origin.SOPClassUID = text_of(header, "SOPClassUID")
+    origin.SOPInstanceUID = text_of(header, "SOPInstanceUID")
     origin.StudyInstanceUID, origin.SeriesInstanceUID = instance.study, instance.series
     if not all(is_uid(uid) for uid in (origin.SOPClassUID, origin.SOPInstanceUID)):
         raise FrameError("a result has nothing to refer to: its series has no SOP instance UIDs")
     for name, most in _TEXTS.items():
-        setattr(origin, name, _value(header, name).replace("\\", " ")[:most].strip())
+        setattr(origin, name, text_of(header, name).replace("\\", " ")[:most].strip())
     for name in _NAMES:
-        groups = _value(header, name).replace("\\", " ").split("=")[:3]
+        groups = text_of(header, name).replace("\\", " ").split("=")[:3]
         parts = ("^".join(group.split("^")[:5])[:_NAME].strip() for group in groups)
         setattr(origin, name, "=".join(parts))
     for name in _DATES:
-        setattr(origin, name, _date(_value(header, name)))
+        setattr(origin, name, _date(text_of(header, name)))
     for name in _TIMES:
-        setattr(origin, name, _time(_value(header, name)))
-    sex = _value(header, "PatientSex").upper()
+        setattr(origin, name, _time(text_of(header, name)))
+    sex = text_of(header, "PatientSex").upper()
     origin.PatientSex = sex if sex in ("M", "F", "O") else ""
-    origin.Modality = _value(header, "Modality").upper()[:16] or "OT"
+    origin.Modality = text_of(header, "Modality").upper()[:16] or "OT"
     origin.ContentDate, origin.ContentTime = _moment(header)
-    if _ZONE.fullmatch(zone := _value(header, "TimezoneOffsetFromUTC")):
+    if _ZONE.fullmatch(zone := text_of(header, "TimezoneOffsetFromUTC")):
         origin.TimezoneOffsetFromUTC = zone
-    if is_uid(reference := _value(header, "FrameOfReferenceUID")):
+    if is_uid(reference := text_of(header, "FrameOfReferenceUID")):
         origin.FrameOfReferenceUID = reference
         origin.PositionReferenceIndicator = ""
     return origin
+
+
+def text_of(header: Any, name: str) -> str:
+    """A value as one line of text without control characters; "" where there is none to be read."""
+    try:
+        value = header.get(name)
+    except Exception:  # of a value that cannot be decoded
+        return ""
+    text = "" if value is None else str(value)
+    return "".join(letter for letter in text if letter.isprintable()).strip()
 
 
 def finish(made: Dataset, origin: Dataset) -> Dataset:
@@ -164,16 +174,6 @@ def finish(made: Dataset, origin: Dataset) -> Dataset:
     return plain
 
 
-def _value(header: Any, name: str) -> str:
-    """A value as one line of text without control characters; "" where there is none to be read."""
-    try:
-        value = header.get(name)
-    except Exception:  # of a value that cannot be decoded
-        return ""
-    text = "" if value is None else str(value)
-    return "".join(letter for letter in text if letter.isprintable()).strip()
-
-
 def _date(text: str) -> str:
     """A date of the standard, or ""."""
     with contextlib.suppress(ValueError):
@@ -190,10 +190,10 @@ def _time(text: str) -> str:
 
 def _moment(header: Any) -> tuple[str, str]:
     """Date and time of the series; the first day of 1900 where it tells none."""
-    whole = _value(header, "AcquisitionDateTime")
+    whole = text_of(header, "AcquisitionDateTime")
     for day, hour in [
         (whole[:8], re.split("[+-]", whole[8:])[0]),
-        *((_value(header, date), _value(header, time)) for date, time in _MOMENTS),
+        *((text_of(header, date), text_of(header, time)) for date, time in _MOMENTS),
     ]:
         if _date(day):
             return day, _time(hour) or "000000"
