@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from adae_edge.errors import FrameError, SourceError, UsageError
 from adae_edge.extras import needs
+from adae_edge.runtime.dicom.answers import Limited
 from adae_edge.runtime.dicom.pull_request import Request, Web
 from adae_edge.runtime.dicom.pulling import (
     MOST_INSTANCES,
@@ -156,7 +157,9 @@ class _Session(requests.Session):
             answer.close()
             raise error
         if listing:
-            answer.raw = _Limited(answer.raw, self._name)
+            most = f"{_MOST_LISTED_BYTES >> 20} MiB"
+            error = SourceError(f"{self._name} lists more than {most}")
+            answer.raw = Limited(answer.raw, _MOST_LISTED_BYTES, error)
         return answer
 
     def _refusal(self, answer: requests.Response) -> Exception | None:
@@ -190,26 +193,6 @@ class _Session(requests.Session):
             raise SourceError(f"{self._name} {why}") from error
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise SourceError(f"{self._name} lists in what is no DICOM JSON") from error
-
-
-class _Limited:
-    """The body of a list, which is no longer than it may be when it is unpacked."""
-
-    def __init__(self, raw: Any, name: str) -> None:
-        self._raw, self._name = raw, name
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._raw, name)
-
-    def stream(self, size: int, decode_content: bool) -> Iterator[bytes]:
-        """The body in pieces; raises SourceError where there are too many."""
-        read = 0
-        for piece in self._raw.stream(size, decode_content=decode_content):
-            read += len(piece)
-            if read > _MOST_LISTED_BYTES:
-                self._raw.close()
-                raise SourceError(f"{self._name} lists more than {_MOST_LISTED_BYTES >> 20} MiB")
-            yield piece
 
 
 def copy_instance(headers: Mapping[str, str], pieces: Iterator[bytes], file: IO[bytes]) -> None:

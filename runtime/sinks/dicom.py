@@ -6,9 +6,11 @@ import io
 import re
 import ssl
 from collections.abc import Sequence
+from typing import Any
 
 from adae_edge.errors import SinkError, UsageError, printable
 from adae_edge.extras import needs
+from adae_edge.runtime.dicom.sockets import LimitedSocket
 from adae_edge.runtime.sinks.objects import OPTIONS, Objects, Refused, Warned
 from adae_edge.runtime.sinks.queued import Remote
 from adae_edge.runtime.sinks.sink import ROWS, Keeping
@@ -21,6 +23,7 @@ with needs("Sending DICOM over the network", "pacs"):
     from pynetdicom.association import Association
 
 _CONNECT_S, _REQUEST_S, _ANSWER_S = 5.0, 10.0, 60.0
+_MOST_READ = 2**20  # bytes of an archive in one association; its answers take a few hundred
 # Of C-STORE (PS3.4 B.2.3, PS3.7 annex C): that an instance is there already, and what is the fault
 # of the instance. Every other failure is one of the archive, such as a full disk.
 _THERE_ALREADY = 0x0111
@@ -85,7 +88,7 @@ class Archive(Remote):
         """Do nothing: no association is left open."""
 
     def _store(self, instance: Dataset) -> None:
-        entity = AE(self._title)
+        entity = _Entity(self._title)
         entity.connection_timeout = _CONNECT_S
         entity.acse_timeout = _REQUEST_S
         entity.dimse_timeout = entity.network_timeout = _ANSWER_S
@@ -127,6 +130,29 @@ class Archive(Remote):
         if status in _OF_INSTANCE or 0xA900 <= status < 0xAA00 or 0xC000 <= status < 0xD000:
             raise Refused(f"{self._name} refuses an object by {shown}")
         raise SinkError(f"{self._name} does not store: it answers {shown}")
+
+
+class _Socket(LimitedSocket):
+    """Reads no more than answers take, for the process that scores has no limit of memory."""
+
+    _left = _MOST_READ
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Read so many bytes, or fewer where the peer has no more; raises OSError."""
+        self._left -= nr_bytes
+        if self._left < 0:
+            raise OSError(f"an archive sends more than {_MOST_READ} bytes")
+        return super().recv(nr_bytes)
+
+
+class _Entity(AE):
+    """Makes connections with limits."""
+
+    def _create_socket(self, assoc: Association, address: Any, tls_args: Any) -> _Socket:
+        """Called by ``associate``, which has no parameter for it."""
+        limited = _Socket(assoc, address=address)
+        limited.tls_args = tls_args
+        return limited
 
 
 def _encryption(target: Target) -> ssl.SSLContext | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from adae_edge.errors import SinkError, UsageError, first_line
 from adae_edge.extras import needs
+from adae_edge.runtime.dicom.answers import Limited
 from adae_edge.runtime.query import Parser, one_of
 from adae_edge.runtime.sinks.objects import OPTIONS, Objects, Refused, Warned
 from adae_edge.runtime.sinks.queued import Remote
@@ -21,6 +22,7 @@ with needs("Sending DICOM over the web", "pacs"):
     from pydicom.dataset import Dataset
 
 _CONNECT_S, _ANSWER_S = 5.0, 60.0
+_MOST_READ = 2**20  # bytes of an answer
 # What an archive answers about the object, and not about itself, the address or the user.
 _OF_OBJECT = (400, 409, 413, 415, 422)
 _OPTIONS: Mapping[str, Parser] = {"token": str, "insecure": one_of("yes"), **OPTIONS}
@@ -55,6 +57,26 @@ class DicomWeb(Objects):
         super().__init__(WebArchive(target), target, "dicomweb", keeping)
 
 
+class _Session(requests.Session):
+    """Follows no redirect, and reads no more of an answer than one about an object has."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def request(self, method: Any, url: Any, **options: Any) -> requests.Response:  # type: ignore
+        """Ask; raises SinkError where the answer sends elsewhere, or later where it is too long."""
+        answer = super().request(
+            method, url, **options | {"stream": True, "allow_redirects": False}
+        )
+        if answer.is_redirect:
+            answer.close()
+            raise SinkError(f"{self._name} points to somewhere else: redirects are not followed")
+        error = SinkError(f"{self._name} answers more than {_MOST_READ >> 20} MiB")
+        answer.raw = Limited(answer.raw, _MOST_READ, error)
+        return answer
+
+
 class WebArchive(Remote):
     """An archive that takes objects by STOW-RS (PS3.18 10.5). Redirects are not followed."""
 
@@ -66,9 +88,8 @@ class WebArchive(Remote):
             target: where it is.
         """
         self._name = target.shown
-        self._session = requests.Session()
+        self._session = _Session(self._name)
         self._session.trust_env = False  # no proxies, and no passwords of ~/.netrc
-        self._session.max_redirects = 0
         self._session.verify = target.options.get("ca", True)
         if token := target.options.get("token"):
             self._session.headers["Authorization"] = f"Bearer {token}"
@@ -89,14 +110,12 @@ class WebArchive(Remote):
                 answer = self._client.store_instances([instance])
             except requests.HTTPError as error:
                 raise self._why_not(error.response) from error
-            except requests.TooManyRedirects as error:
-                raise SinkError(
-                    f"{self._name} points to somewhere else: redirects are not followed"
-                ) from error
             except requests.exceptions.SSLError as error:
                 raise SinkError(f"{self._name} has a certificate that is not trusted") from error
             except requests.Timeout as error:
                 raise SinkError(f"{self._name} does not answer") from error
+            except SinkError:
+                raise
             except requests.RequestException as error:
                 raise SinkError(f"cannot reach {self._name}") from error
             except Exception as error:  # what the client makes of an answer that is none

@@ -1,7 +1,9 @@
 """The sinks dicom: and dicomweb:, with archives that take, refuse, warn and are away."""
 
 import logging
+import socket
 import ssl
+import struct
 import subprocess
 from contextlib import contextmanager
 
@@ -19,6 +21,7 @@ from tests.support.peers import peer, peers
 
 OBJECTS = [an_object(number) for number in range(3)]
 UIDS = [uid for uid, _ in OBJECTS]
+_MANY = 1024  # pieces of 64 KiB: more than buffers of a connection hold
 # pynetdicom drops a socket by which it could not connect without closing it.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed"),
@@ -172,6 +175,46 @@ def test_a_title_that_is_not_called_so_is_told_and_everything_waits(opened):
         assert sink.waiting == 3
 
 
+def taken_until_closed(connection, piece):
+    """How many such pieces the other side takes before it closes."""
+    for number in range(_MANY):
+        try:
+            connection.sendall(piece)
+        except OSError:
+            return number
+    return _MANY
+
+
+def test_a_pdu_longer_than_any_is_not_read(opened):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        sink = opened(f"dicom://PACS@127.0.0.1:{server.getsockname()[1]}")
+        sink.put(OBJECTS[:1])
+        with server.accept()[0] as connection:
+            connection.settimeout(5)
+            connection.sendall(b"\2\0\xff\xff\xff\xff")
+            assert taken_until_closed(connection, bytes(2**16)) < _MANY
+    assert sink.waiting == 1
+
+
+def test_an_answer_without_an_end_is_not_read(opened):
+    piece, taken_pieces = bytes(2**16), []
+    # of a command, whose last fragment never comes
+    pdu = struct.pack(">BBIIBB", 4, 0, len(piece) + 6, len(piece) + 2, 1, 1) + piece
+
+    def answer(event):
+        connection = event.assoc.dul.socket.socket
+        taken_pieces.append(taken_until_closed(connection, pdu))
+        return 0
+
+    with storage(answering=answer) as archive:
+        sink = opened(url(archive))
+        sink.put(OBJECTS[:1])
+        assert "does not answer, or ended the association" in told_of(sink)
+        assert sink.waiting == 1
+        wait_until(lambda: taken_pieces)
+    assert taken_pieces[0] < _MANY
+
+
 def test_refused_objects_take_no_more_than_the_limit(opened):
     with storage(0xA900) as archive:
         sink = opened(f"{url(archive)}?limit=1kB")
@@ -281,6 +324,7 @@ def test_objects_arrive_by_the_web(opened):
         (302, b"", "points to somewhere else: redirects are not followed"),
         (200, b"<html>Welcome</html>", "does not say that it keeps what it was sent"),
         (200, {"00081199": 7}, "answers what is no answer"),
+        (200, bytes(2**21), "answers more than 1 MiB"),
     ],
 )
 def test_what_the_web_does_not_take_waits(opened, status, said, words):

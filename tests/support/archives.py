@@ -58,8 +58,18 @@ class Archive:
 
 
 @contextmanager
-def storage(status=0, port=None, title="PACS", classes=(SecondaryCaptureImageStorage,), tls=None):
-    """An archive that takes C-STORE, within the block."""
+def storage(
+    status=0,
+    port=None,
+    title="PACS",
+    classes=(SecondaryCaptureImageStorage,),
+    tls=None,
+    answering=None,
+):
+    """An archive that takes C-STORE, within the block.
+
+    ``answering`` is called with the event in place of keeping the object.
+    """
     archive = Archive(port or free_port(), status)
 
     def store(event):
@@ -74,7 +84,7 @@ def storage(status=0, port=None, title="PACS", classes=(SecondaryCaptureImageSto
     server = entity.start_server(
         ("127.0.0.1", archive.port),
         block=False,
-        evt_handlers=[(evt.EVT_C_STORE, store)],
+        evt_handlers=[(evt.EVT_C_STORE, answering or store)],
         ssl_context=tls,
     )
     try:
