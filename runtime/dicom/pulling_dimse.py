@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -45,7 +46,7 @@ _NO_DESTINATION = 0xA801  # of C-MOVE (PS3.4 C.4.2.1.5)
 _MOST_CONTEXTS = 128  # of an association (PS3.8 9.3.2.2)
 _LISTED_AT_ONCE = 100  # UIDs of instances in one request
 _PDU_BYTES = 2**17
-_LOOK_S = 0.2
+_LOOK_S, _HANDSHAKE_S = 0.2, 10.0
 
 
 class Dimse(Archive):
@@ -230,10 +231,9 @@ class Dimse(Archive):
         try:
             server = entity.make_server(
                 place,
-                ssl_context=encryption(self._request),
                 evt_handlers=[(evt.EVT_C_STORE, desk.store)],
                 server_class=ThreadedAssociationServer,
-                request_handler=_handler(self._silence.heard),
+                request_handler=_handler(self._silence.heard, encryption(self._request)),
             )
         except OSError as error:
             where = f"{place[0]}:{place[1]}"
@@ -327,10 +327,21 @@ class _Entity(AE):
         return limited
 
 
-def _handler(heard: Callable[[], None]) -> type[RequestHandler]:
+def _handler(heard: Callable[[], None], tls: ssl.SSLContext | None) -> type[RequestHandler]:
     """What serves an association of the receiver, with a limited connection that tells."""
 
     class Handler(RequestHandler):
+        def handle(self) -> None:
+            """Shake hands here, in a thread of its own: a silent peer keeps no other one out."""
+            if tls is not None:
+                self.request.settimeout(_HANDSHAKE_S)
+                try:
+                    self.request = tls.wrap_socket(self.request, server_side=True)
+                except OSError:
+                    self.request.close()
+                    return
+            super().handle()
+
         def _create_association(self) -> Association:
             association = super()._create_association()
             association.dul.event_queue.get_nowait()  # of the socket that is replaced

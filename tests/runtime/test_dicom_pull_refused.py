@@ -2,6 +2,7 @@
 
 import io
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -9,15 +10,19 @@ from contextlib import contextmanager
 
 import pytest
 from pydicom import dcmread
-from pynetdicom import AE, evt
+from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.sop_class import (
     CTImageStorage,
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
 )
 
+from adae_edge.benchmarks.peers.certificates import certificate
 from adae_edge.benchmarks.peers.processes import free_port
+from adae_edge.runtime.dicom.pull_request import Peer, Request
+from adae_edge.runtime.dicom.pulling_dimse import Dimse, _Desk
 from tests.runtime.test_dicom_pull_faults import ROOT, SERIES, STUDY, instance, pulled, refusal
+from tests.support.peers import peers
 from tests.support.receiving import pdu
 
 
@@ -54,6 +59,22 @@ def test_an_archive_without_the_study(tmp_path):
 def test_an_archive_that_fails_says_its_status(tmp_path):
     with archive(find=lambda event: iter([(0xA700, None)])) as spec:
         assert refusal(spec, tmp_path).endswith("finds nothing: status A700")
+
+
+def test_a_silent_peer_keeps_no_archive_out_that_moves(tmp_path, monkeypatch):
+    monkeypatch.setattr(_config, "STORE_RECV_CHUNKED_DATASET", False)  # and so again afterwards
+    with peers():
+        cert, key = map(str, certificate(tmp_path))
+    port, trusting = free_port(), ssl.create_default_context(cafile=cert)
+    peer = Peer("PACS", "127.0.0.1", 104, "ADAE", ("127.0.0.1", port))
+    dimse = Dimse(Request("a", peer, STUDY, SERIES, str(tmp_path), 10**6, 60.0, cert, key))
+    place = "127.0.0.1", port
+    with (
+        dimse._receiving([build_context(CTImageStorage)], _Desk({}, lambda path, uid: None)),
+        socket.create_connection(place),  # which says nothing
+        socket.create_connection(place, timeout=5) as connection,
+    ):
+        trusting.wrap_socket(connection, server_hostname="localhost").close()
 
 
 def test_an_archive_that_is_silent_is_not_waited_for(tmp_path):
