@@ -85,7 +85,11 @@ def test_a_stage_is_imported_by_its_installed_name(path):
 
 
 # dicomweb-client asks by requests, whose sessions and errors are seen there.
-BY_DICOM_WEB = {"runtime/dicom/pulling_web.py", "runtime/sinks/dicomweb.py"}
+BY_DICOM_WEB = {
+    "runtime/dicom/answers.py",
+    "runtime/dicom/pulling_web.py",
+    "runtime/sinks/dicomweb.py",
+}
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
