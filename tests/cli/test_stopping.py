@@ -70,8 +70,9 @@ def hanging(desk, *arguments):
 def test_the_second_signal_ends_what_hangs_at_once(desk, long_folder, tmp_path, stop):
     process = hanging(desk, "score", "model.onnx", long_folder, "--to", tmp_path / "s.jsonl")
     process.send_signal(stop)
+    when_rows(tmp_path / "s.jsonl", process, 2)
     with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(2)  # meanwhile what was scored is put on the disk
+        process.wait(0.5)
     process.send_signal(stop)
     process.communicate(timeout=5)
     assert process.returncode == -stop
@@ -186,7 +187,7 @@ def test_hangup_ends_what_has_no_stream_to_serve(long_folder, tmp_path):
         command("calibrate", model, long_folder), stderr=subprocess.PIPE, text=True
     )
     with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(2)  # meanwhile what was scored is put on the disk
+        process.wait(0.5)
     process.send_signal(signal.SIGHUP)
     assert process.communicate(timeout=30)[1] == ""
     assert process.returncode == -signal.SIGHUP
