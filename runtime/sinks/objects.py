@@ -20,8 +20,8 @@ from adae_edge.formats.files import write_atomically
 from adae_edge.runtime.frame import Event, Scored
 from adae_edge.runtime.query import Parser
 from adae_edge.runtime.sinks.queued import Remote, Sender
-from adae_edge.runtime.sinks.results import CAPTURE, MAPS, REPORT, Gathered, Reports, kinds_of
-from adae_edge.runtime.sinks.sink import ALL, HIGHEST, MAP, PIXELS, ROWS, Keeping
+from adae_edge.runtime.sinks.results import CAPTURE, REPORT, Gathered, Reports, kinds_of
+from adae_edge.runtime.sinks.sink import HIGHEST, MAP, PIXELS, ROWS, Keeping
 from adae_edge.runtime.sinks.target import Target
 from adae_edge.runtime.spool import Message
 
@@ -60,6 +60,7 @@ class Objects(Sender):
     """
 
     wants = frozenset({PIXELS, MAP})  # unless no object shows them
+    shows = HIGHEST
     collects = True
 
     def __init__(
@@ -86,7 +87,6 @@ class Objects(Sender):
         self._pause_s, self._again_s = _FIRST_PAUSE_S, 0.0
         self._reasons: set[str] = set()  # that were told
         kinds = target.options.get("results", (REPORT, CAPTURE))
-        self.shows = ALL if MAPS in kinds else HIGHEST
         if set(kinds) == {REPORT}:
             self.wants = frozenset()
         self._series: dict[str, Gathered] = {}
@@ -109,7 +109,7 @@ class Objects(Sender):
         """Keep the result of a DICOM slice in mind; any other frame is left out."""
         if scored.frame.instance is not None:
             series = self._series.setdefault(scored.frame.instance.series, Gathered())
-            series.add(scored, with_map=self.shows == ALL)
+            series.add(scored)
 
     def event(self, event: Event) -> None:
         """Make the objects of a series that has ended, and put them in.

@@ -21,7 +21,7 @@ with needs("Results as DICOM objects", "pacs"):
     from adae_edge.runtime.dicom.results.report import report
     from adae_edge.runtime.dicom.results.result import SeriesResult, Written
 
-REPORT, CAPTURE, MAPS = "sr", "sc", "map"
+REPORT, CAPTURE = "sr", "sc"
 _KINDS = {REPORT: report, CAPTURE: capture}
 _KEPT_S = 30 * 24 * 60 * 60.0  # how long a report can be named as the one that is replaced
 _OLD = 100  # reports after which those are weeded out
@@ -47,13 +47,12 @@ class Gathered:
     slices: list[Scored] = field(default_factory=list)
     highest: Scored | None = None
 
-    def add(self, scored: Scored, with_map: bool) -> None:
-        """Take a result, with its map where those of all slices are wanted."""
+    def add(self, scored: Scored) -> None:
+        """Take a result; the highest one keeps its picture and its map."""
         if self.highest is None or scored.score > self.highest.score:
             self.highest = scored
-        anomaly_map = scored.anomaly_map if with_map else None
         frame = scored.frame.without_pixels()
-        self.slices.append(replace(scored, frame=frame, anomaly_map=anomaly_map))
+        self.slices.append(replace(scored, frame=frame, anomaly_map=None))
 
 
 class Reports:

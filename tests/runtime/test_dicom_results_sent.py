@@ -1,7 +1,6 @@
 """From the scanner to the archive: series are sent, scored and reported, and read back."""
 
 import io
-import json
 import subprocess
 import urllib.request
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from adae_edge.benchmarks.peers.processes import free_port
 from tests.support.archives import storage
 from tests.support.models import run, slice_model
 from tests.support.peers import peer
-from tests.support.real_archives import Orthanc
+from tests.support.real_archives import Orthanc, orthanc
 from tests.support.receiving import HANGS_S, wait_until
 from tests.support.scoring import scoring, store
 from tests.support.series import turned, write_series
@@ -48,29 +47,11 @@ class Archive(Orthanc):
 @contextmanager
 def archive(folder, **modalities):
     """An archive within the block."""
-    http, port = free_port(), free_port()
-    configuration = {
-        "StorageDirectory": str(folder / "archive"),
-        "IndexDirectory": str(folder / "archive"),
-        "HttpPort": http,
-        "DicomPort": port,
-        "DicomAet": "ORTHANC",
-        "DicomCheckCalledAet": True,
-        "RemoteAccessAllowed": False,
-        "Plugins": [peer("libOrthancDicomWeb.so")],
-        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-        "DicomModalities": modalities,
-    }
-    (folder / "orthanc.json").write_text(json.dumps(configuration))
-    quiet = subprocess.DEVNULL
-    command = [peer("Orthanc"), str(folder / "orthanc.json")]
-    with subprocess.Popen(command, stdout=quiet, stderr=quiet) as process:
-        try:
-            one = Archive(http, port)
-            wait_until(one.answers)
-            yield one
-        finally:
-            process.terminate()
+    port = free_port()
+    web = {"Enable": True, "Root": "/dicom-web/"}
+    plugins = [peer("libOrthancDicomWeb.so")]
+    with orthanc(folder, port, plugins, modalities, DicomCheckCalledAet=True, DicomWeb=web) as one:
+        yield Archive(one.http, port)
 
 
 def sinks(one, folder, options=""):
