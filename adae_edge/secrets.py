@@ -25,7 +25,8 @@ def filled_in(spec: str) -> str:
         spec: for example "rtsp://viewer:${credential:gate}@10.0.0.5/stream".
 
     Raises:
-        UsageError: what it names is not set, is empty, cannot be read, or has several lines.
+        UsageError: what it names is not set, is empty, cannot be read, or has several lines; or it
+            has a letter that no path has.
     """
 
     def value(place: re.Match[str]) -> str:
@@ -48,6 +49,8 @@ def filled_in(spec: str) -> str:
             hide(text)
         return text
 
+    if "\0" in spec:
+        raise UsageError(f"{spec} has a letter that no name has")
     return _PLACE.sub(value, spec)
 
 

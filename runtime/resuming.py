@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
@@ -9,6 +10,8 @@ from collections.abc import Iterable
 from adae_edge.errors import UsageError
 from adae_edge.runtime.frame import OF_FRAMES, Event, Scored
 from adae_edge.runtime.sinks.sink import Kept, Sink
+
+_NUMBER = re.compile("[0-9]{1,18}")
 
 
 class Held:
@@ -135,7 +138,7 @@ class _Rest(Sink):
 
 def _number(frame: int | str) -> int | str:
     """A frame's number, also where a file holds it as text."""
-    return int(frame) if isinstance(frame, str) and frame.isdecimal() else frame
+    return int(frame) if isinstance(frame, str) and _NUMBER.fullmatch(frame) else frame
 
 
 def _text(name: str) -> str:

@@ -78,7 +78,8 @@ class Scorer:
         self.backend: Backend
         try:
             if isinstance(file, ModelFile):
-                self.backend = OnnxRuntime(file.data, device or "cpu", threads, self.contract)
+                place = "cpu" if device is None else device
+                self.backend = OnnxRuntime(file.data, place, threads, self.contract)
             elif device is not None or threads is not None:
                 raise UsageError(
                     f"{path} is an engine, which has its own GPU: leave out --device and --threads"

@@ -162,7 +162,7 @@ def numbers_of(text: str, option: str) -> list[int]:
         UsageError: it is something else.
     """
     parts = text.split(",")
-    if not all(part.strip().isdecimal() for part in parts):
+    if not all(re.fullmatch(r"\s*[0-9]{1,18}\s*", part) for part in parts):
         raise UsageError(
             f"{option} takes whole numbers with commas between them, and {text} is something else"
         )
@@ -175,7 +175,7 @@ def seconds_of(text: str, option: str) -> float:
     Raises:
         UsageError: it is something else.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s)", text.strip())
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s)", text.strip())
     if match is None:
         raise UsageError(
             f"{option} takes a time such as 20ms or 1.5s, and {text} is something else"
@@ -189,7 +189,7 @@ def bytes_of(text: str, option: str) -> int:
     Raises:
         UsageError: it is something else.
     """
-    match = re.fullmatch(r"([1-9]\d*)(kB|MB|GB)", text.strip())
+    match = re.fullmatch(r"([1-9][0-9]{0,8})(kB|MB|GB)", text.strip())
     if match is None:
         raise UsageError(f"{option} takes a size such as 100MB, and {text} is something else")
     return int(match[1]) * {"kB": 10**3, "MB": 10**6, "GB": 10**9}[match[2]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -178,11 +179,11 @@ def _decode(data: bytes, name: str, bits: int | None, shrinking: Shrinking | Non
     """Decode the bytes of a file; raises many kinds of exceptions."""
     if len(data) > _MAX_BYTES:
         raise FrameError(f"{name} is larger than {_MAX_BYTES >> 20} MiB")
-    white_is_zero, significant, full = False, None, None
+    white_is_zero, said, full = False, None, None
     if data.startswith(TIFF_SIGNATURES):
         data, white_is_zero = tiff.prepared(data)
     if data.startswith(PNG_SIGNATURE):
-        significant = png.significant_bits(data)
+        said = png.read(data)
     if data.startswith(gif.SIGNATURES):
         gif.check(data)
 
@@ -201,7 +202,10 @@ def _decode(data: bytes, name: str, bits: int | None, shrinking: Shrinking | Non
                 )
             tiff.check_parts(image, data)
             _check_bmp(image, data)
-            frame = _pixels(image, data, bits, significant)
+            _check_pnm(image, data)
+            if said is not None:
+                _check_png(image, data, said)
+            frame = _pixels(image, data, bits, said.significant if said else None)
         orientation = image.getexif().get(_ORIENTATION, 1)
     if white_is_zero:
         frame = 255 - frame
@@ -240,6 +244,29 @@ def _check_bmp(image: ImageFile.ImageFile, data: bytes) -> None:
     row_bytes = int(arguments[1])
     if image.tile[0].offset + row_bytes * image.height > len(data):
         raise ValueError("it is cut short")
+
+
+def _check_png(image: Image.Image, data: bytes, said: png.Said) -> None:
+    """Refuse a PNG that lacks rows or colours, which Pillow would make up."""
+    if image.mode == "P" and int(image.getextrema()[1]) >= said.colours:  # type: ignore[arg-type]
+        raise ValueError("it is damaged: its pixels name colours that its palette lacks")
+    # Rows that are missing are left black, so a last row that is not was there.
+    last = image.crop((0, image.height - 1, *image.size))
+    if said.interlaced or last.getbbox(alpha_only=False) is None:
+        png.check_rows(data)
+
+
+def _check_pnm(image: ImageFile.ImageFile, data: bytes) -> None:
+    """Refuse a PNM file in which another picture follows, as its format allows."""
+    if image.format != "PPM" or data[1:2] not in (b"4", b"5", b"6"):
+        return
+    tile = image.tile[0]
+    arguments: Any = tile.args
+    deep = image.mode == "I" or (tile.codec_name == "ppm" and arguments[1] > 255)
+    bits = 1 if image.mode == "1" else 8 * len(image.getbands()) * (1 + deep)
+    end = tile.offset + -(-image.width * bits // 8) * image.height
+    if data[end:].lstrip()[:1] == b"P":
+        raise ValueError("another picture follows in it: save each as a file")
 
 
 def _mode(image: Image.Image) -> str:
@@ -303,7 +330,7 @@ def _eight_bits(
 def frame_size(text: str) -> tuple[int, int]:
     """Read WIDTHxHEIGHT as width and height, pixels; raises UsageError for anything else."""
     sizes = text.lower().split("x")
-    if len(sizes) != 2 or not all(size.isdecimal() for size in sizes):
+    if len(sizes) != 2 or not all(re.fullmatch("[0-9]{1,9}", size) for size in sizes):
         raise UsageError(f"a frame size is WIDTHxHEIGHT, as 640x480, and {text} is something else")
     if not all(0 < int(size) <= MAX_SIDE for size in sizes):
         raise UsageError(f"a frame has 1x1 to {MAX_SIDE}x{MAX_SIDE} pixels, and not {text}")

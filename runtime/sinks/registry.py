@@ -7,6 +7,7 @@ what follows the colon. A new sink is a new file, and nothing else changes.
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,12 @@ def place_of(spec: str) -> str:
     """
     spec = filled_in(spec)
     _, place = _known(spec)
-    path = Path(place)
-    if spec == "terminal" or not path.exists():
-        return spec if spec == "terminal" else str(path.resolve())
-    status = path.stat()
+    if spec == "terminal" or "://" in spec:
+        return spec
+    try:
+        status = Path(place).stat()
+    except OSError:  # not there yet, or no name for a file: opening it will tell
+        return os.path.realpath(place)
     return f"{status.st_dev}:{status.st_ino}"
 
 

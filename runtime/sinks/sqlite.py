@@ -77,15 +77,12 @@ class Sqlite(Sink):
         self._database: sqlite3.Connection | None = None
         try:
             self._database = self._open()
-            last = self._database.execute(
-                "SELECT max(run) FROM (SELECT max(run) AS run FROM frames "
-                "UNION SELECT max(run) FROM events)"
-            ).fetchone()[0]
+            # A new run takes its number with its first rows: others may begin at this moment.
+            self._run = self._last_run(self._database) or 1 if keeping.resume else None
         except sqlite3.Error as error:
             if self._database is not None:
                 self._database.close()
             raise self._failed(error) from error
-        self._run = (last or 0) + (not keeping.resume) or 1
 
     def write(self, scored: Scored) -> None:
         """Take one row, which is in the database after a second at the latest."""
@@ -161,11 +158,17 @@ class Sqlite(Sink):
             raise
         return database
 
+    def _last_run(self, database: sqlite3.Connection) -> int:
+        """The highest number of a run, or 0; raises sqlite3.Error."""
+        runs = "SELECT run FROM frames UNION ALL SELECT run FROM events"
+        (last,) = database.execute(f"SELECT max(run) FROM ({runs})").fetchone()  # noqa: S608
+        return last or 0
+
     def _take(self, table: str, values: Iterable[object]) -> None:
         """Have a row wait, and write all that wait if it is time."""
         if self._database is None:
             raise SinkError(f"{self._path} is closed")
-        self._waiting.append((table, [self._run, *map(_text, values)]))
+        self._waiting.append((table, [*map(_text, values)]))
         due = time.monotonic() - self._committed > _COMMIT_S
         if not (self._keeping.fsync or due or len(self._waiting) % _COMMIT_ROWS == 0):
             return
@@ -183,9 +186,11 @@ class Sqlite(Sink):
         try:
             self._database.execute(f"PRAGMA busy_timeout = {int(patience_s * 1000)}")
             self._database.execute("BEGIN IMMEDIATE")
+            run = self._run or self._last_run(self._database) + 1
             for table, values in self._waiting:
-                self._database.execute(_INSERTS[table], values)
+                self._database.execute(_INSERTS[table], [run, *values])
             self._database.execute("COMMIT")
+            self._run = run
         except sqlite3.Error as error:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from adae_edge.errors import SourceError, UsageError, first_line
@@ -24,7 +25,7 @@ class Camera(Live):
             SourceError: there is no such camera, or it is in use.
         """
         wanted.check_pictures(f"camera:{place}")
-        if not place.isdecimal():
+        if not re.fullmatch("[0-9]{1,9}", place):
             raise UsageError(f"there is no camera {place}: give its number, as in camera:0")
         number = int(place)
         first = Numbered(number)

@@ -116,12 +116,20 @@ def open_source(spec: str, wanted: Wanted = _PICTURES) -> Source:
         scheme, place = "stdin", spec
     if scheme is None and "://" in spec:
         raise _no_source(spec)
-    if scheme is None or (spec != "-" and Path(spec).exists()):
+    if scheme is None or (spec != "-" and "://" not in spec and _is_there(spec)):
         scheme, place = _scheme_of(spec, wanted), spec
     source: Source = load_scheme(sources, scheme).SOURCE(place, wanted)
     source.name, source.triggered = without_password(spec), wanted.triggered
     _log.info("opened %s as %s", source.name, scheme)
     return source
+
+
+def _is_there(spec: str) -> bool:
+    """Whether something has this path; nothing has one with a part that is too long for a name."""
+    try:
+        return Path(spec).exists()
+    except OSError:
+        return False
 
 
 def _scheme_of(spec: str, wanted: Wanted) -> str:

@@ -179,12 +179,11 @@ def test_a_camera_s_bits_are_not_for_other_depths(decoded, refusal):
     assert "for grey" in refusal(tiff(COLOUR.astype(np.uint16)), 12)
 
 
-def png(values, significant):
-    def chunk(name, data):
-        return (
-            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        )
+def chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
+
+def png(values, significant):
     height, width = values.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     return (
@@ -207,6 +206,68 @@ def test_significant_bits_of_a_png_are_its_high_ones(decoded, refusal, significa
         assert np.abs(difference).max() <= (scaled is linear)
     assert f"--bits {significant}" in refusal(png(values, significant))
     assert np.array_equal(decoded(png(values, significant), significant)[..., 0], expected)
+
+
+def with_content(data, name, content):
+    """A PNG file whose chunks of one name have become a single one, or none, with its checksum."""
+    at, out, done = 8, data[:8], content is None
+    while at < len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] != name:
+            out += data[at:end]
+        elif not done:
+            out, done = out + chunk(name, content), True
+        at = end
+    return out
+
+
+@pytest.mark.parametrize("rows", [0, 1, 19])
+def test_rows_that_a_png_lacks_are_not_black(decoded, refusal, rows):
+    black = Image.fromarray(np.zeros((20, 31), np.uint8))
+    few = zlib.compress(bytes(32 * rows))
+    for image in (Image.fromarray(GREY), Image.fromarray(COLOUR), black):
+        whole = saved(image, "PNG")
+        decoded(whole)
+        assert "cannot be decoded" in refusal(with_content(whole, b"IDAT", few))
+
+
+def test_a_black_png_is_whole_whatever_its_depth_and_its_passes(decoded, refusal):
+    for depth, colour in ((1, 0), (2, 3), (4, 0), (8, 6), (16, 2), (16, 4)):
+        for interlaced in (0, 1):
+            size = struct.pack(">IIBBBBB", 31, 20, depth, colour, 0, 0, interlaced)
+            bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+            passes = [(31, 20)]
+            if interlaced:  # as https://www.w3.org/TR/png/#8Interlace draws them
+                passes = [(4, 3), (4, 3), (8, 2), (8, 5), (16, 5), (15, 10), (31, 10)]
+            pixels = bytes(sum((1 + -(-width * bits // 8)) * height for width, height in passes))
+            for content, right in ((pixels, True), (pixels[:-1], False)):
+                data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"PLTE", bytes(12))
+                data += chunk(b"IDAT", zlib.compress(content)) + chunk(b"IEND", b"")
+                if right:
+                    assert not decoded(data).any()
+                else:
+                    assert "cannot be decoded" in refusal(data)
+
+
+@pytest.mark.parametrize("palette", [None, b"", bytes(3 * 3)])
+def test_colours_that_a_palette_lacks_are_not_black(decoded, refusal, palette):
+    whole = saved(Image.fromarray(COLOUR).quantize(16), "PNG")
+    decoded(whole)
+    assert "palette" in refusal(with_content(whole, b"PLTE", palette))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "I;16"])
+def test_a_second_picture_in_a_pnm_file_is_not_passed_over(decoded, refusal, mode):
+    one = saved(Image.new(mode, (9, 5)), "PPM")
+    decoded(one + b"\n")
+    assert "another picture" in refusal(one + one)
+    assert "another picture" in refusal(one + b"\n" + one)
+
+
+@pytest.mark.parametrize("head", [b"P6 1 1 1000\n\3\xe8\1\xf4\0\0", b"P5 2 1 100\n\1\2"])
+def test_a_second_picture_whose_white_is_its_own_is_not_passed_over(decoded, refusal, head):
+    decoded(head)
+    assert "another picture" in refusal(head + head)
 
 
 def test_a_wrong_checksum_of_a_png_is_noticed(refusal):

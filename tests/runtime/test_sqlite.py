@@ -279,3 +279,11 @@ def test_a_kill_leaves_what_was_committed(tmp_path):
     subprocess.run([sys.executable, "-c", script, path], timeout=120)
     with open_sink(str(path), Keeping(resume=True)) as sink:
         assert [kept.frame for kept in sink.kept()] == list(range(50))
+
+
+def test_runs_that_begin_at_the_same_moment_each_keep_their_rows(tmp_path):
+    path = tmp_path / "s.db"
+    with open_sink(f"sqlite:{path}") as one, open_sink(f"sqlite:{path}") as other:
+        one.write(result(score=1.0))
+        other.write(result(score=2.0))
+    assert sorted(ask(path, "SELECT run, score FROM frames")) == [(1, 2.0), (2, 1.0)]
