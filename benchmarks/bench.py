@@ -22,7 +22,7 @@ from adae_edge.benchmarks.compare import check_alike, compared, read_result
 from adae_edge.benchmarks.figures import Condition
 from adae_edge.benchmarks.load import ModelJob, Rate, check_memory, measure_model
 from adae_edge.benchmarks.markdown import as_markdown, name_of
-from adae_edge.benchmarks.measurements import figure_names, row_of, stream_rows
+from adae_edge.benchmarks.measurements import figure_names, load_of, row_of, stream_rows
 from adae_edge.benchmarks.page import as_html
 from adae_edge.benchmarks.power import meters
 from adae_edge.benchmarks.record import record
@@ -30,7 +30,7 @@ from adae_edge.benchmarks.stages import StreamJob, measure_stream
 from adae_edge.contract import Contract
 from adae_edge.decoding.images import frame_size
 from adae_edge.decoding.shrinking import Shrinking
-from adae_edge.errors import UsageError, without_password
+from adae_edge.errors import AdaeEdgeError, UsageError, without_password
 from adae_edge.formats import enginefile
 from adae_edge.formats.files import check_writable, write_atomically
 from adae_edge.machine import available_threads
@@ -40,6 +40,7 @@ from adae_edge.runtime.scorer import Scorer
 SCHEMA = 1
 BATCHES = (1, 4, 16, 64)
 SECONDS = 2.0
+MOST_STREAMS = 256
 
 
 @dataclass(frozen=True)
@@ -169,9 +170,7 @@ def run_bench(
     )
     if plan.old is not None and request.compare is not None:
         result["compared"] = compared(plan.old, result, request.compare.name, request.force)
-    outcome = Outcome(result, _failures(request, plan.conditions, result))
-    _give(request, result)
-    return outcome
+    return Outcome(result, _failures(request, plan.conditions, result) + _give(request, result))
 
 
 def _plan(request: BenchRequest) -> Plan:
@@ -180,6 +179,10 @@ def _plan(request: BenchRequest) -> Plan:
         raise UsageError("a batch has at least one frame")
     if min([1, *request.threads, *request.streams]) < 1:
         raise UsageError("there is at least one thread, and one stream")
+    if max(request.streams) > MOST_STREAMS:
+        raise UsageError(
+            f"there are at most {MOST_STREAMS} streams, and not {max(request.streams)}"
+        )
     several = len(request.threads) > 1 or request.processes or tuple(request.streams) != (1,)
     if request.source is not None and (request.batches or request.sizes or several):
         raise UsageError(
@@ -192,8 +195,7 @@ def _plan(request: BenchRequest) -> Plan:
         raise UsageError("--rate goes with one stream")
     if request.force and request.compare is None:
         raise UsageError("--force goes with --compare")
-    for file in (request.json_file, request.markdown_file, request.html_file):
-        check_writable(file)
+    _check_files(request)
     rate = None if request.rate is None else Rate.parse(request.rate)
     looked_for = rate is not None and rate.frames_per_s is None
     names = figure_names(request.source is not None, rate is not None, looked_for)
@@ -204,6 +206,20 @@ def _plan(request: BenchRequest) -> Plan:
         [Condition.parse(text, names) for text in request.fail_if],
         None if request.compare is None else read_result(request.compare, SCHEMA),
     )
+
+
+def _check_files(request: BenchRequest) -> None:
+    """Refuse files that cannot be written, or that would take the place of one another."""
+    taken = {request.model.resolve()}
+    for file in (request.json_file, request.markdown_file, request.html_file):
+        check_writable(file)
+        if file is None:
+            continue
+        if file.exists() and not file.is_file():
+            raise UsageError(f"cannot write {file}: it is there, and no file")
+        if file.resolve() in taken:
+            raise UsageError(f"cannot write {file}: it is the model, or asked for twice")
+        taken.add(file.resolve())
 
 
 def _open(request: BenchRequest, plan: Plan) -> dict[str, Any]:
@@ -220,9 +236,9 @@ def _open(request: BenchRequest, plan: Plan) -> dict[str, Any]:
         plan.sizes = plan.sizes or usual_sizes(contract)
         if request.source is None:
             for size in plan.sizes:
-                check_memory(contract, size, max(plan.batches) * max(request.streams))
+                check_memory(contract, size, max(plan.batches), max(request.streams))
         if plan.old is not None and request.compare is not None and not request.force:
-            planned = [] if request.source else _shapes(plan)
+            planned = _planned(request, plan)
             check_alike(plan.old, request.compare, scorer.model, request.source, planned)
         frame = random_frames(1, plan.sizes[0], contract.channels)
         began = time.perf_counter()
@@ -287,13 +303,15 @@ def _model_jobs(request: BenchRequest, plan: Plan, gpu: bool) -> list[list[Model
     return jobs
 
 
-def _shapes(plan: Plan) -> list[dict[str, int]]:
-    """What is going to be measured, as rows of a result name it."""
-    return [
-        {"width": width, "height": height, "batch": batch}
-        for width, height in plan.sizes
-        for batch in plan.batches
-    ]
+def _planned(request: BenchRequest, plan: Plan) -> dict[str, Any]:
+    """What is going to be measured, as a result has it, without figures."""
+    if request.source is None:
+        loads = [load_of(jobs) for jobs in _model_jobs(request, plan, gpu=False)]
+    else:
+        loads = [load_of([StreamJob(_stream_of(request), request.seconds)])]
+    asked = {} if plan.rate is None else plan.rate.asked
+    rows = [load | asked for load in loads]
+    return {"machine": {"usable_cpus": available_threads()}, "measurements": rows}
 
 
 def _failures(
@@ -301,6 +319,8 @@ def _failures(
 ) -> list[str]:
     """Why a command that has measured fails, in sentences."""
     failed = [result["ended_early"]] if result["ended_early"] else []
+    if "compared" in result and not result["compared"]["ratios"]:
+        failed.append(f"{result['compared']['with']} has nothing of what was measured now")
     wrong = sum(
         any(verdict["name"] != "decode-bound" for verdict in row["verdicts"])
         for row in result["measurements"]
@@ -318,16 +338,22 @@ def _failures(
     return failed
 
 
-def _give(request: BenchRequest, result: Mapping[str, Any]) -> None:
-    """Print the table, and write the files that are asked for."""
+def _give(request: BenchRequest, result: Mapping[str, Any]) -> list[str]:
+    """Write the files that are asked for, and print the table; why files could not be written."""
     markdown = as_markdown(result)
+    failed = []
+    for file, text in (
+        (request.json_file, as_json(result)),
+        (request.markdown_file, markdown + "\n"),
+        (request.html_file, as_html(result)),
+    ):
+        try:
+            if file is not None:
+                write_atomically(file, text.encode())
+        except AdaeEdgeError as error:  # a full disk costs no other file
+            failed.append(str(error))
     typer.echo(markdown)
-    if request.json_file is not None:
-        write_atomically(request.json_file, as_json(result).encode())
-    if request.markdown_file is not None:
-        write_atomically(request.markdown_file, (markdown + "\n").encode())
-    if request.html_file is not None:
-        write_atomically(request.html_file, as_html(result).encode())
+    return failed
 
 
 def as_json(result: Mapping[str, Any]) -> str:

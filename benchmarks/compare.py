@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from adae_edge.benchmarks.markdown import name_of
 from adae_edge.errors import UsageError
 
 _MOST_BYTES = 2**26
+_LONGEST_MS = 1e9  # of a call; JSON may hold anything
 # What of a machine changes times.
 _OF_MACHINES = ("cpu", "cpus", "usable_cpus", "quota_cpus", "system", "board", "power_mode")
 NO_DIFFERENCE = "no difference that this run can show"
@@ -24,9 +25,11 @@ def read_result(path: Path, schema: int) -> dict[str, Any]:
         UsageError: it is something else, or of another schema.
     """
     try:
-        if path.stat().st_size > _MOST_BYTES:
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES + 1)
+        if len(text) > _MOST_BYTES:
             raise ValueError
-        result = json.loads(path.read_bytes())
+        result = json.loads(text)
         found = result.get("schema")
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
@@ -36,12 +39,13 @@ def read_result(path: Path, schema: int) -> dict[str, Any]:
         has = f"of schema {found}" if isinstance(found, int) else "without a schema"
         raise UsageError(f"{path} is {has}, and results are compared with those of {schema}")
     try:
-        str(result["model"]["graph"]), dict(result["machine"]), result["source"]
+        str(result["model"]["graph"]), result["source"]
         for row in result["measurements"]:
-            _key(row, sizes=True)
-            if not all(time > 0 for time in row["parts_p50_ms"]):
+            hash(_key(row, result["machine"], sizes=True))
+            parts = row["parts_p50_ms"]
+            if not parts or not all(0 < time < _LONGEST_MS for time in parts):
                 raise ValueError
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path} is no whole result of bench --json") from error
     return dict(result)
 
@@ -51,7 +55,7 @@ def check_alike(
     path: Path,
     graph: str,
     source: str | None,
-    rows: Sequence[Mapping[str, Any]],
+    planned: Mapping[str, Any],
 ) -> None:
     """Refuse an old result of something else, before anything is measured.
 
@@ -60,19 +64,21 @@ def check_alike(
         path: of its file, for the sentence.
         graph: hash of the model's graph now.
         source: of now.
-        rows: what is going to be measured, as far as it is known: width, height and batch.
+        planned: ``machine`` and ``measurements`` as a result has them, without figures; of a
+            source's frames without sizes, which are not known yet.
 
     Raises:
-        UsageError: it is of another model, source, frame size or batch.
+        UsageError: it is of another model, source, frame size or batch, or under another load.
     """
     way_out = "give --force to compare them all the same"
     if old["model"]["graph"] != graph:
         raise UsageError(f"{path} is of another model: {way_out}")
     if old["source"] != source:
         raise UsageError(f"{path} is of {old['source'] or 'the model alone'}: {way_out}")
-    shapes = {(row["width"], row["height"], row["batch"]) for row in old["measurements"]}
-    for row in rows:
-        if (row["width"], row["height"], row["batch"]) not in shapes:
+    for row in planned["measurements"]:
+        if _same(row, planned["machine"], old, sizes=False) is None:
+            raise UsageError(f"{path} has no batch of {row['batch']} under the same load")
+        if source is None and _same(row, planned["machine"], old, sizes=True) is None:
             raise UsageError(f"{path} has no {name_of(row)}: {way_out}")
 
 
@@ -85,25 +91,42 @@ def compared(
         old: as ``read_result``.
         result: of now.
         name: of the old one's file.
-        forced: whether frames of other sizes are compared, too.
+        forced: whether frames of other sizes are compared, where it has none of the same.
     """
-    before = {_key(row, sizes=not forced): row for row in old["measurements"]}
     ratios = []
     for row in result["measurements"]:
-        other = before.get(_key(row, sizes=not forced))
+        other = _same(row, result["machine"], old, sizes=True)
+        if other is None and forced:
+            other = _same(row, result["machine"], old, sizes=False)
         if other is None:
             continue
         interval = ratio(row["parts_p50_ms"], other["parts_p50_ms"])
         shape = {key: row[key] for key in ("width", "height", "batch")}
         says = f"{interval.ratio:.3f} times as long" if interval.shows_difference else NO_DIFFERENCE
-        ratios.append({**shape, "p50": interval._asdict(), "says": says})
+        told = {"of": name_of(row), "to": name_of(other), "p50": interval._asdict(), "says": says}
+        ratios.append(shape | told)
     machines = old["machine"], result["machine"]
     differs = [key for key in _OF_MACHINES if machines[0].get(key) != machines[1].get(key)]
     return {"with": name, "machines_differ_in": differs, "ratios": ratios}
 
 
-def _key(row: Mapping[str, Any], sizes: bool) -> tuple[Any, ...]:
-    """What two measurements have in common that are compared."""
+def _same(
+    row: Mapping[str, Any], machine: Mapping[str, Any], old: Mapping[str, Any], sizes: bool
+) -> Mapping[str, Any] | None:
+    """The first measurement of an old result that is of the same as a row."""
+    key = _key(row, machine, sizes)
+    rows = old["measurements"]
+    return next((each for each in rows if _key(each, old["machine"], sizes) == key), None)
+
+
+def _key(row: Mapping[str, Any], machine: Mapping[str, Any], sizes: bool) -> tuple[Any, ...]:
+    """What two measurements have in common that are compared.
+
+    All threads that a machine has are the same on another machine, and so are the most frames a
+    second that hold a latency.
+    """
     shape = (row["width"], row["height"]) if sizes else ()
-    others = ("threads", "streams", "processes", "rate")
-    return (*shape, row["batch"], *(row.get(name) for name in others))
+    streams, cpus = row.get("streams", 1), machine.get("usable_cpus") or 1
+    threads = "all" if row["threads"] == max(1, cpus // streams) else row["threads"]
+    rate = "most" if "tried" in row else row.get("rate")
+    return (*shape, row["batch"], threads, streams, row.get("processes"), rate)

@@ -86,6 +86,11 @@ class Rate:
     percentile: str = ""
     most_ms: float = 0.0
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What a row of a result tells of it before anything is measured."""
+        return {"tried": []} if self.frames_per_s is None else {"rate": round(self.frames_per_s, 2)}
+
     @staticmethod
     def parse(text: str) -> Rate:
         """Read a rate such as "30" or "max:p99<20ms".
@@ -174,19 +179,26 @@ def arrays_for(size: tuple[int, int], channels: int, batch: int) -> int:
     return min(_MOST_ARRAYS, max(_FEWEST_ARRAYS, fitting))
 
 
-def check_memory(contract: Contract, size: tuple[int, int], batch: int) -> None:
+def check_memory(contract: Contract, size: tuple[int, int], batch: int, streams: int = 1) -> None:
     """Refuse a batch whose frames, as many as take turns, do not fit into the memory.
+
+    Args:
+        contract: of the model that takes the frames.
+        size: width and height, pixels.
+        batch: frames a call.
+        streams: scorers that call at the same time, each with frames of its own.
 
     Raises:
         UsageError: they do not.
     """
     width, height = size
     itemsize = 1 if contract.kind == "image" else 4
-    frames = arrays_for(size, contract.channels, batch) * batch
+    frames = arrays_for(size, contract.channels, batch) * batch * streams
     needed, free = frames * width * height * contract.channels * itemsize, free_memory()
     if free is not None and needed > free:
+        each = f", and {streams} streams of them," if streams > 1 else ""
         raise UsageError(
-            f"batches of {batch} frames of {width}x{height} take {needed / 1e9:.1f} GB, and "
+            f"batches of {batch} frames of {width}x{height}{each} take {needed / 1e9:.1f} GB, and "
             f"{free / 1e9:.1f} GB of memory are free"
         )
 

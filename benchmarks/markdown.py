@@ -61,7 +61,7 @@ def comparison_lines(comparison: Mapping[str, Any]) -> list[str]:
     machine = f", on another machine: {', '.join(differs)} differ" if differs else ""
     cells = [
         [
-            name_of(row),
+            row["of"] if row["of"] == row["to"] else f"{row['of']} to {row['to']}",
             f"{row['p50']['ratio']:.3f}",
             f"{row['p50']['low']:.3f} to {row['p50']['high']:.3f}",
             row["says"],

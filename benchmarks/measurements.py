@@ -54,10 +54,7 @@ def stream_rows(job: StreamJob, found: Mapping[str, Any]) -> list[dict[str, Any]
     row = {
         "width": width,
         "height": height,
-        "batch": 1,
-        "threads": job.request.threads or available_threads(),
-        "streams": 1,
-        "processes": 1,
+        **load_of([job]),
         **figures,
         "frames_per_s": round(figures["runs"] / load.wall_s, 1),
         "peak_memory_mb": round(found["peak_memory_mb"], 1),
@@ -71,6 +68,19 @@ def stream_rows(job: StreamJob, found: Mapping[str, Any]) -> list[dict[str, Any]
     if found["rate"] is None and (verdict := decode_bound(stages)):
         row["verdicts"].append(verdict._asdict())
     return [row]
+
+
+def load_of(jobs: Sequence[ModelJob] | Sequence[StreamJob]) -> dict[str, int]:
+    """Of what and under what load is measured, as a row has it; of a stream without sizes."""
+    job = jobs[0]
+    if isinstance(job, StreamJob):
+        shape, streams, threads = {"batch": 1}, 1, job.request.threads
+    else:
+        width, height = job.size
+        shape = {"width": width, "height": height, "batch": job.batch}
+        streams, threads = len(jobs) * job.streams, job.threads
+    load = {"threads": threads or available_threads(), "streams": streams, "processes": len(jobs)}
+    return shape | load
 
 
 def _of_rate(rate: float | None, load: Load, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,23 +105,17 @@ def row_of(jobs: Sequence[ModelJob], found: Sequence[Mapping[str, Any]]) -> dict
     """
     load = Load.merged([each["load"] for each in found])
     conditions = max((each["conditions"] for each in found), key=lambda seen: seen.waiting or 0)
-    job, streams = jobs[0], len(jobs) * jobs[0].streams
-    width, height = job.size
+    job, shape = jobs[0], load_of(jobs)
     figures = summary(load.times_s)
     rate = job.batch * figures["runs"] / load.wall_s
     return {
-        "width": width,
-        "height": height,
-        "batch": job.batch,
-        "threads": job.threads or available_threads(),
-        "streams": streams,
-        "processes": len(jobs),
+        **shape,
         **figures,
         "frames_per_s": round(rate, 1),
         "peak_memory_mb": round(sum(each["peak_memory_mb"] for each in found), 1),
         **_of_rate(found[0]["rate"], load, found[0]),
         **_energy(found[0], job.batch * figures["runs"]),
-        **judged(conditions, figures, job.threads, streams),
+        **judged(conditions, figures, job.threads, shape["streams"]),
     }
 
 

@@ -145,10 +145,13 @@ def _run(
     """Run a stream once; what became of it, and why it ended too early, or ""."""
     course = Course(rate, job.seconds or LONGEST_S, least)
     failures: list[str] = []
+    of_sinks: list[str] = []
 
     def told(event: Event) -> None:
         if event.kind in ("failure", "lost"):
             failures.append(event.detail)
+        elif event.kind == "sink":
+            of_sinks.append(event.detail)
 
     def paced(source: Source) -> Source:
         course.live = source.live
@@ -170,6 +173,8 @@ def _run(
         course.finish()
     frames = len(course.load.times_s)
     name = job.request.sources[0]
+    if not ended and of_sinks:  # times of a sink that keeps nothing are of no use
+        ended = of_sinks[0]
     if not ended and not stopped() and not course.over:
         if not frames:
             ended = f"{name} gave no two frames that could be scored"

@@ -38,6 +38,7 @@ def bench(
         float | None,
         typer.Option(
             min=0.1,
+            max=604_800,
             help="Measuring time [default: 2 for each size and batch; as long as a source lasts, "
             "but 10 at most].",
         ),

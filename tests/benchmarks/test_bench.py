@@ -131,6 +131,14 @@ def test_arrays_of_numbers_are_one_line_of_json():
         (("--compare", "nowhere.json"), "nowhere.json cannot be read"),
         (("--json", "nowhere/b.json"), "there is no folder"),
         (("--markdown", "nowhere/b.md"), "there is no folder"),
+        (("--json", "/dev/full"), "cannot write /dev/full: it is there, and no file"),
+        (("--json", "m.onnx"), "cannot write m.onnx: it is the model, or asked for twice"),
+        (("--json", "b", "--html", "b"), "cannot write b: it is the model, or asked for twice"),
+        (("--streams", "257"), "there are at most 256 streams, and not 257"),
+        (
+            ("--streams", "256", "--size", "8192x8192", "--batch", "64"),
+            "batches of 64 frames of 8192x8192, and 256 streams of them, take 6597.1 GB",
+        ),
     ],
 )
 def test_wrong_use_is_one_sentence_and_exit_code_2(model, monkeypatch, capsys, wrong):

@@ -10,13 +10,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from adae_edge.benchmarks import record
+from adae_edge.benchmarks import bench, record
 from adae_edge.benchmarks.apart import Apart
 from adae_edge.benchmarks.bench import BenchRequest, run_bench
 from adae_edge.benchmarks.load import Load
 from adae_edge.benchmarks.page import Scale, as_html
 from adae_edge.benchmarks.watch import Conditions
-from adae_edge.errors import UsageError
+from adae_edge.errors import UsageError, WriteError
 from tests.support.models import mean_model
 
 QUIET = Conditions(2.0, 0.004, 0, 0, 0.0, 0.1, 0.0, [None, None], [None, None])
@@ -103,7 +103,17 @@ def test_another_machine_is_told(model, old, capsys):
         (lambda result: result["measurements"][0].update(parts_p50_ms=[0, 1]), "no whole result"),
         (lambda result: result["measurements"][0].pop("parts_p50_ms"), "is no whole result"),
         (lambda result: result["model"].update(graph="0"), "is of another model: give --force"),
-        (lambda result: result["measurements"].pop(), "has no 64x48 in batches of 4: give --force"),
+        (lambda result: result["measurements"][0].update(parts_p50_ms=[]), "is no whole result"),
+        (lambda result: result["measurements"][0].update(parts_p50_ms=[1e400]), "no whole result"),
+        (lambda result: result["measurements"][0].update(width=[64]), "is no whole result"),
+        (lambda result: result.update(machine=[]), "is no whole result"),
+        (lambda result: result["measurements"].pop(), "has no batch of 4 under the same load"),
+        (lambda result: result["measurements"][0].update(streams=2), "has no batch of 1 under the"),
+        (lambda result: result["measurements"][0].update(rate=30), "has no batch of 1 under the"),
+        (
+            lambda result: result["measurements"][1].update(width=8),
+            "has no 64x48 in batches of 4: ",
+        ),
         (lambda result: result.update(source="a.mp4"), "is of a.mp4: give --force"),
     ],
 )
@@ -125,6 +135,51 @@ def test_other_files_are_no_results(model, tmp_path, content):
         measured(model, compare=tmp_path / "other.json")
     with pytest.raises(UsageError, match=r"nowhere\.json cannot be read"):
         measured(model, compare=tmp_path / "nowhere.json")
+
+
+def test_all_threads_of_two_machines_are_compared_however_many_they_are(model, old):
+    result = json.loads(old.read_text())
+    result["machine"]["usable_cpus"] = 64
+    for row in result["measurements"]:
+        row["threads"] = 64
+    old.write_text(json.dumps(result))
+    found = measured(model, compare=old).result["compared"]
+    assert found["machines_differ_in"] == ["usable_cpus"]
+    assert [row["to"] for row in found["ratios"]] == ["64x48", "64x48 in batches of 4"]
+
+
+def test_another_model_is_compared_by_frames_of_the_same_size(model, old, tmp_path, capsys):
+    result = json.loads(old.read_text())
+    result["model"]["graph"] = "another"
+    slower = dict(result["measurements"][0], width=640, parts_p50_ms=[9.0] * 10)
+    result["measurements"].append(slower)
+    old.write_text(json.dumps(result))
+    ratios = measured(model, compare=old, force=True).result["compared"]["ratios"]
+    assert [row["to"] for row in ratios] == ["64x48", "64x48 in batches of 4"]
+    assert ratios[0]["p50"]["ratio"] == pytest.approx(1)
+    measured(model, compare=old, force=True, sizes=["8x8"], batches=[1])
+    assert "| 8x8 to 64x48 |" in capsys.readouterr().out
+
+
+def test_a_comparison_that_finds_nothing_fails_and_keeps_what_was_measured(model, old):
+    outcome = measured(model, compare=old, force=True, batches=[2])
+    assert outcome.failed == ["old.json has nothing of what was measured now"]
+    assert len(outcome.result["measurements"]) == 1
+
+
+def test_a_file_that_cannot_be_written_costs_no_other(model, tmp_path, monkeypatch, capsys):
+    write = bench.write_atomically
+
+    def full(path, data):
+        if path.suffix == ".json":
+            raise WriteError(f"cannot write {path}: No space left on device")
+        write(path, data)
+
+    monkeypatch.setattr(bench, "write_atomically", full)
+    files = {"json_file": tmp_path / "b.json", "markdown_file": tmp_path / "b.md"}
+    outcome = measured(model, **files)
+    assert outcome.failed == [f"cannot write {tmp_path / 'b.json'}: No space left on device"]
+    assert (tmp_path / "b.md").read_text() == capsys.readouterr().out
 
 
 def test_other_sizes_are_compared_if_that_is_forced(model, old):

@@ -143,6 +143,14 @@ def test_a_source_that_ends_too_early_is_told_and_what_was_measured_kept(
     assert len(found["load"].times_s) == frames
 
 
+def test_a_sink_that_keeps_nothing_is_told_and_what_was_measured_kept(model):
+    found = measure_stream(
+        job(model, "synthetic://?frames=60&size=64x48", sinks=("jsonl:/dev/full",)), never
+    )
+    assert found["ended"].startswith("cannot write /dev/full: No space left on device")
+    assert len(found["load"].times_s) == 59
+
+
 def test_frames_that_cannot_be_decoded_hold_nothing_up(model, tmp_path):
     for number in range(30):
         save(tmp_path / "pictures" / f"{number:02}.png", noise(20, 30, 3))
