@@ -18,6 +18,8 @@ COLUMNS = {
     "frames_per_s": "frames/s",
     "peak_memory_mb": "MB",
 }
+# Heads of the table of a comparison.
+COMPARISON = ("frame", "ratio", "95 % interval", "says")
 _AGES = ("p50", "p99", "max")
 _WHOLE = frozenset({"frames_per_s", "peak_memory_mb"})
 
@@ -30,13 +32,13 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         f"{result['backend']}; adae-edge {result['versions']['adae_edge']}, "
         f"Python {host['python']}, {host['system']}",
         "",
-        f"load {result['load_ms']} ms, first inference {result['first_inference_ms']} ms"
-        f"{_built(result)}; times in ms, MB of memory at the peak",
+        f"{began(result)}; times in ms, MB of memory at the peak",
         "",
         *_table(rows),
     ]
     for row in rows:
-        lines += _of_rate(row) + _stages(row) + _energy(row)
+        lines += [line for sentence in sentences(row) for line in ("", sentence)]
+        lines += _tried(row) + _stages(row)
     if result["no_energy"]:
         lines += ["", f"no energy: {'; '.join(result['no_energy'])}"]
     told = [
@@ -44,22 +46,36 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         for row in rows
         for verdict in row["verdicts"]
     ]
+    told += [f"- **cut short**: {sentence}" for sentence in cut_short(result)]
     if "compared" in result:
-        lines += comparison_lines(result["compared"])
+        cells = comparison_cells(result["compared"])
+        lines += ["", comparison_head(result["compared"]), "", *table(COMPARISON, cells)]
     return "\n".join(lines + ([""] if told else []) + told)
 
 
-def _built(result: Mapping[str, Any]) -> str:
-    """How long the engine took to build, if it is one that tells it."""
+def began(result: Mapping[str, Any]) -> str:
+    """How long it took until a first frame had its score."""
+    text = f"load {result['load_ms']} ms, first inference {result['first_inference_ms']} ms"
     seconds = result.get("build_s")
-    return f", engine built in {seconds:g} s" if seconds is not None else ""
+    return text if seconds is None else f"{text}, engine built in {seconds:g} s"
 
 
-def comparison_lines(comparison: Mapping[str, Any]) -> list[str]:
-    """A comparison in lines of Markdown."""
+def cut_short(result: Mapping[str, Any]) -> list[str]:
+    """Why less was measured than asked for, in sentences."""
+    stopped = ["a signal stopped it"] if result.get("stopped") else []
+    return stopped + ([result["ended_early"]] if result.get("ended_early") else [])
+
+
+def comparison_head(comparison: Mapping[str, Any]) -> str:
+    """What stands above a comparison."""
     differs = comparison["machines_differ_in"]
     machine = f", on another machine: {', '.join(differs)} differ" if differs else ""
-    cells = [
+    return f"p50 over that of {comparison['with']}{machine}"
+
+
+def comparison_cells(comparison: Mapping[str, Any]) -> list[list[str]]:
+    """The rows of a comparison's table."""
+    return [
         [
             row["of"] if row["of"] == row["to"] else f"{row['of']} to {row['to']}",
             f"{row['p50']['ratio']:.3f}",
@@ -68,10 +84,6 @@ def comparison_lines(comparison: Mapping[str, Any]) -> list[str]:
         ]
         for row in comparison["ratios"]
     ]
-    head = f"p50 over that of {comparison['with']}{machine}"
-    if not cells:
-        return ["", f"{head}: nothing in it was measured now"]
-    return ["", f"{head}:", "", *table(["frame", "ratio", "95 % interval", "says"], cells)]
 
 
 def name_of(row: Mapping[str, Any]) -> str:
@@ -86,33 +98,32 @@ def name_of(row: Mapping[str, Any]) -> str:
     return name
 
 
-def _of_rate(row: Mapping[str, Any]) -> list[str]:
-    """What a rate gave, in lines."""
-    lines = []
+def sentences(row: Mapping[str, Any]) -> list[str]:
+    """What a rate and each meter told of a measurement."""
+    told = []
     if "tried" in row:
         held = row["held"]
         found = "no rate holds it" if held is None else f"{held:g} frames/s hold it"
-        lines += ["", f"looking for the highest rate for {name_of(row)}: {found}", ""]
-        cells = [[f"{each['frames_per_s']:g}", cell("ms", each["ms"])] for each in row["tried"]]
-        lines += table(["frames/s due", "latency"], cells) if cells else []
+        told.append(f"looking for the highest rate for {name_of(row)}: {found}")
     if "queue_max" in row:
         ages = ""
         if "age_p50_ms" in row:
             p50, p99, longest = (cell("ms", row[f"age_{name}_ms"]) for name in _AGES)
             ages = f"; age when the score is known: p50 {p50}, p99 {p99}, max {longest} ms"
         queue = f"{row['queue_max']} in the queue at most"
-        lines += ["", f"{row['rate']:g} frames/s due: {queue}{ages}"]
-    return lines
-
-
-def _energy(row: Mapping[str, Any]) -> list[str]:
-    """What each meter told, in lines."""
-    lines = [
-        f"- {name_of(row)}: {told['joules_per_frame'] * 1e3:.3f} mJ a frame beyond idling by "
-        f"{told['meter']}: {told['watts']:g} W, idle {told['idle_watts']:g} W"
-        for told in row.get("energy", ())
+        told.append(f"{row['rate']:g} frames/s due: {queue}{ages}")
+    told += [
+        f"{name_of(row)}: {meter['joules_per_frame'] * 1e3:.3f} mJ a frame beyond idling by "
+        f"{meter['meter']}: {meter['watts']:g} W, idle {meter['idle_watts']:g} W"
+        for meter in row.get("energy", ())
     ]
-    return ["", *lines] if lines else []
+    return told
+
+
+def _tried(row: Mapping[str, Any]) -> list[str]:
+    """The rates that were tried, and their latencies."""
+    cells = [[f"{each['frames_per_s']:g}", cell("ms", each["ms"])] for each in row.get("tried", ())]
+    return ["", *table(["frames/s due", "latency"], cells)] if cells else []
 
 
 def _stages(row: Mapping[str, Any]) -> list[str]:

@@ -9,27 +9,46 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from adae_edge.benchmarks.figures import edges_ms
-from adae_edge.benchmarks.markdown import COLUMNS, cell, comparison_lines, name_of
+from adae_edge.benchmarks.markdown import (
+    COLUMNS,
+    COMPARISON,
+    began,
+    cell,
+    comparison_cells,
+    comparison_head,
+    cut_short,
+    name_of,
+    sentences,
+)
 
 _WIDTH, _HEIGHT = 420, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 26, 36
 _COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#9498a0")
 _STYLE = """
+:root { color-scheme: light dark; --text: #1b1e23; --page: #fff; --about: #59616b; --rule: #dfe2e6;
+  --chart: #fafbfc; --frame: #e6e8eb; --label: #4a5058; --axis: #8a919b;
+  --wrong: #fdf1f2; --quiet: #f0f8f2 }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e4e7eb; --page: #16181c; --about: #a3abb6; --rule: #343a42;
+    --chart: #1d2026; --frame: #30353d; --label: #b4bbc5; --axis: #6f7782;
+    --wrong: #3a1f24; --quiet: #1c3024 }
+}
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1340px; padding: 0 1em;
-  color: #1b1e23; background: #fff }
+  color: var(--text); background: var(--page) }
 h1 { font-size: 1.5em; margin-bottom: 0.2em } h2 { font-size: 1.15em; margin: 1.8em 0 0.4em }
+h1, h2, p, code { overflow-wrap: anywhere }
 table { display: block; overflow-x: auto; white-space: nowrap; border-collapse: collapse;
   font-variant-numeric: tabular-nums; margin: 0.8em 0 }
-th, td { padding: 0.2em 0.7em; text-align: right; border-bottom: 1px solid #dfe2e6 }
+th, td { padding: 0.2em 0.7em; text-align: right; border-bottom: 1px solid var(--rule) }
 th:first-child, td:first-child { text-align: left }
 .charts { display: flex; flex-wrap: wrap; gap: 12px }
-svg { max-width: 100%; height: auto; background: #fafbfc;
-  border: 1px solid #e6e8eb; border-radius: 4px }
-svg text { font-size: 11px; fill: #4a5058 } svg .title { font-size: 12px; font-weight: 600 }
-.grid { stroke: #e3e6ea } .axis { stroke: #8a919b }
-.wrong { border-left: 4px solid #d1495b; background: #fdf1f2; padding: 0.4em 0.8em }
-.quiet { border-left: 4px solid #3ca951; background: #f0f8f2; padding: 0.4em 0.8em }
-.about { color: #59616b }
+svg { max-width: 100%; height: auto; background: var(--chart);
+  border: 1px solid var(--frame); border-radius: 4px }
+svg text { font-size: 11px; fill: var(--label) } svg .title { font-size: 12px; font-weight: 600 }
+.grid { stroke: var(--frame) } .axis { stroke: var(--axis) }
+.wrong { border-left: 4px solid #d1495b; background: var(--wrong); padding: 0.4em 0.8em }
+.quiet { border-left: 4px solid #3ca951; background: var(--quiet); padding: 0.4em 0.8em }
+.about { color: var(--about) }
 """
 
 
@@ -80,14 +99,18 @@ def as_html(result: Mapping[str, Any]) -> str:
     )
     parts = [
         f"<h1>{escape(model)}</h1>",
-        f'<p class="about">{escape(about)}<br><code>{escape(result["command"])}</code></p>',
+        f'<p class="about">{escape(about)}<br>{escape(began(result))}<br>'
+        f"<code>{escape(result['command'])}</code></p>",
         _figures(rows),
+        *(f'<p class="wrong">{escape(sentence)}</p>' for sentence in cut_short(result)),
         *_verdicts(rows),
         *_comparison(result.get("compared")),
     ]
     for row in rows:
+        parts.append(f"<h2>{escape(name_of(row))}</h2>")
+        parts += [f"<p>{escape(sentence)}</p>" for sentence in sentences(row)]
         charts = "\n".join(_charts(row))
-        parts.append(f'<h2>{escape(name_of(row))}</h2>\n<div class="charts">\n{charts}\n</div>')
+        parts.append(f'<div class="charts">\n{charts}\n</div>')
     body = "\n".join(parts)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -100,12 +123,15 @@ def as_html(result: Mapping[str, Any]) -> str:
 
 def _figures(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table of all measurements."""
-    heads = "".join(f"<th>{escape(text)}</th>" for text in ("", *COLUMNS.values()))
-    lines = []
-    for row in rows:
-        cells = [name_of(row), *(cell(name, row[name]) for name in COLUMNS)]
-        lines.append("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in cells) + "</tr>")
-    return f"<table>\n<tr>{heads}</tr>\n" + "\n".join(lines) + "\n</table>"
+    cells = [[name_of(row), *(cell(name, row[name]) for name in COLUMNS)] for row in rows]
+    return _table(["", *COLUMNS.values()], cells)
+
+
+def _table(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """A table of texts."""
+    lines = ["".join(f"<th>{escape(text)}</th>" for text in heads)]
+    lines += ["".join(f"<td>{escape(text)}</td>" for text in texts) for texts in cells]
+    return "<table>\n" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "\n</table>"
 
 
 def _verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -123,7 +149,8 @@ def _comparison(comparison: Mapping[str, Any] | None) -> list[str]:
     """The ratios to an older result."""
     if comparison is None:
         return []
-    return [f"<pre>{escape(chr(10).join(comparison_lines(comparison)[1:]))}</pre>"]
+    head = f"<p>{escape(comparison_head(comparison))}</p>"
+    return [head, _table(COMPARISON, comparison_cells(comparison))]
 
 
 def _charts(row: Mapping[str, Any]) -> list[str]:

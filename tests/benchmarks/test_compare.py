@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from array import array
+from html import unescape
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -14,6 +15,7 @@ from adae_edge.benchmarks import bench, record
 from adae_edge.benchmarks.apart import Apart
 from adae_edge.benchmarks.bench import BenchRequest, run_bench
 from adae_edge.benchmarks.load import Load
+from adae_edge.benchmarks.markdown import as_markdown
 from adae_edge.benchmarks.page import Scale, as_html
 from adae_edge.benchmarks.watch import Conditions
 from adae_edge.errors import UsageError, WriteError
@@ -83,7 +85,7 @@ def test_the_same_again_shows_no_difference_and_slower_is_told(model, old, monke
     slower = measured(model, compare=old).result["compared"]["ratios"]
     assert slower[0]["p50"]["low"] < 1.5 < slower[0]["p50"]["high"] < 1.51
     assert re.fullmatch(r"1\.(50|49)\d times as long", slower[0]["says"])
-    assert "p50 over that of old.json:" in capsys.readouterr().out
+    assert "p50 over that of old.json\n" in capsys.readouterr().out
 
 
 def test_another_machine_is_told(model, old, capsys):
@@ -256,7 +258,31 @@ def test_the_page_shows_what_is_wrong_and_the_comparison(model, old):
     page = as_html(result)
     assert '<p class="wrong"><b>disturbed</b> 64x48: 50% &amp; more; wait</p>' in page
     assert "nothing disturbed" not in page
-    assert "no difference that this run can show" in page
+    assert "<td>no difference that this run can show</td>" in page
+
+
+def test_the_page_and_the_table_tell_alike_what_no_chart_shows(model):
+    result = measured(model, source="synthetic://?frames=9", rate="30").result
+    (row,) = result["measurements"]
+    energy = {"meter": "RAPL <0>", "watts": 6.0, "idle_watts": 2.0, "joules_per_frame": 0.2}
+    row["energy"] = [energy]
+    result |= {"stopped": True, "ended_early": "a.mp4 ended after 9 frames", "build_s": 41.5}
+    for text in (as_html(result), as_markdown(result)):
+        told = unescape(text)
+        assert (
+            "30 frames/s due: 3 in the queue at most; age when the score is known: p50 1." in told
+        )
+        assert "200.000 mJ a frame beyond idling by RAPL <0>: 6 W, idle 2 W" in told
+        assert "engine built in 41.5 s" in told
+        assert "a signal stopped it" in told
+        assert "a.mp4 ended after 9 frames" in told
+
+
+def test_the_page_follows_the_readers_light_and_dark(model):
+    page = as_html(measured(model).result)
+    named = set(re.findall(r"(--[a-z]+):", page.split("@media")[0]))
+    dark = page[page.index("prefers-color-scheme: dark") : page.index("body {")]
+    assert set(re.findall(r"(--[a-z]+):", dark)) == named == set(re.findall(r"var\((.*?)\)", page))
 
 
 def test_one_value_alone_can_be_drawn():
