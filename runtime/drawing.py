@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from adae_edge.errors import printable
 from adae_edge.extras import needs
+from adae_edge.placement import Placement
 from adae_edge.runtime.frame import Frame, Scored
 
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
@@ -114,24 +115,7 @@ def _lay_map(picture: Picture, scored: Scored, factor: float) -> None:
     """Lay the map over the part of the picture that it shows, brighter where it is higher."""
     if scored.anomaly_map is None or scored.placement is None:
         return
-    rows, columns = scored.placement
-    top, bottom = _edges(rows.start, rows.length, factor, picture.shape[0])
-    left, right = _edges(columns.start, columns.length, factor, picture.shape[1])
-
-    # each pixel of the picture looks up its place in the map
-    to_map = np.array(
-        [
-            [1 / (factor * columns.step), 0, _first(left, columns.origin, columns.step, factor)],
-            [0, 1 / (factor * rows.step), _first(top, rows.origin, rows.step, factor)],
-        ]
-    )
-    heat = cv2.warpAffine(
-        _scaled(scored),
-        to_map,
-        (right - left, bottom - top),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    heat, shown = _spread(_scaled(scored), scored.placement, factor, picture.shape[:2])
 
     # only the rows and columns with something to see are drawn
     seen = heat > _FROM
@@ -145,10 +129,50 @@ def _lay_map(picture: Picture, scored: Scored, factor: float) -> None:
         np.asarray(_DARKEST + level * (255 - _DARKEST), np.uint8), cv2.COLORMAP_INFERNO
     )
     opaque = _OPAQUE * ((heat - _FROM) / (1 - _FROM)).clip(0, 1)
-    under = picture[top:bottom, left:right][part]
+    under = picture[shown][part]
     under[:] = cv2.blendLinear(
         np.ascontiguousarray(under), cv2.cvtColor(colors, cv2.COLOR_BGR2RGB), 1 - opaque, opaque
     )
+
+
+def map_in_frame(scored: Scored) -> NDArray[np.float32]:
+    """The anomaly map in the frame's pixels, bilinear: float32 [H, W], 0 where it shows nothing.
+
+    Raises:
+        ValueError: there is no map.
+    """
+    if scored.anomaly_map is None or scored.placement is None:
+        raise ValueError("a frame without a map")
+    size = scored.frame.size
+    values = np.zeros(size, np.float32)
+    heat, shown = _spread(scored.anomaly_map, scored.placement, 1.0, size)
+    values[shown] = heat
+    return values
+
+
+def _spread(
+    values: NDArray[np.float32], place: Placement, factor: float, size: tuple[int, ...]
+) -> tuple[NDArray[np.float32], tuple[slice, slice]]:
+    """A map in pixels of the picture of this size, and which part of the picture that is."""
+    rows, columns = place
+    top, bottom = _edges(rows.start, rows.length, factor, size[0])
+    left, right = _edges(columns.start, columns.length, factor, size[1])
+
+    # each pixel of the picture looks up its place in the map
+    to_map = np.array(
+        [
+            [1 / (factor * columns.step), 0, _first(left, columns.origin, columns.step, factor)],
+            [0, 1 / (factor * rows.step), _first(top, rows.origin, rows.step, factor)],
+        ]
+    )
+    heat = cv2.warpAffine(
+        values,
+        to_map,
+        (right - left, bottom - top),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return np.asarray(heat, np.float32), (slice(top, bottom), slice(left, right))
 
 
 def _scaled(scored: Scored) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from adae_edge.placement import Placement
 
 if TYPE_CHECKING:
     from adae_edge.contract import Contract
+    from adae_edge.decoding.volumes import Grid
 
 # The paper's two (section 3.1), and "uncalibrated" where the threshold does not hold.
 Verdict = Literal["normal", "anomalous", "uncalibrated"]
@@ -120,6 +121,7 @@ class Frame:
             was made.
         instance: the DICOM instance that it is of; None where it is of none.
         cut: where it lies in its whole slice; None where it is the whole.
+        grid: where the whole slice [1, H, W] lies in the patient; None where it is of no volume.
     """
 
     source: str
@@ -138,6 +140,7 @@ class Frame:
     epoch: float = field(default_factory=lambda: time.time() - time.monotonic(), compare=False)
     instance: Instance | None = None
     cut: Cut | None = None
+    grid: Grid | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if "://" in self.source:

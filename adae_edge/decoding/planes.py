@@ -92,6 +92,14 @@ class Plane(NamedTuple):
     origin: Origin
 
 
+class Where(NamedTuple):
+    """Where a frame lies in the patient: ``axes``, ``position`` and ``spacing`` as of a plane."""
+
+    axes: Vectors
+    position: Vectors
+    spacing: tuple[float, float]
+
+
 def planes_of(place: File) -> list[Plane]:
     """Read what the frames of a DICOM file say of themselves.
 
@@ -159,22 +167,7 @@ def _plane(place: File, file: DicomFile, number: int) -> Plane:
     def said(name: str) -> Any:
         return attribute_of(header, number, name)
 
-    orientation, position = said("ImageOrientationPatient"), said("ImagePositionPatient")
-    spacing = said("PixelSpacing")
-    if not orientation or not position or not spacing:
-        raise NoPicture(f"{place} does not say where its picture lies in the patient")
-    axes, corner, sides = (
-        np.array([float(number) for number in numbers], np.float64)
-        for numbers in (orientation, position, spacing)
-    )
-    sound = axes.size == 6 and corner.size == 3 and sides.size == 2
-    sound = sound and bool((np.abs(axes) < 2).all() and (np.abs(corner) < _FAR).all())
-    if not sound or not ((sides > 1 / _LARGE) & (sides < _LARGE)).all():
-        raise FrameError(f"{place} has a place in the patient that is none")
-    axes = axes.reshape(2, 3)
-    lengths = np.linalg.norm(axes, axis=1)
-    if (np.abs(lengths - 1) > TURNED).any() or abs(axes[0] @ axes[1]) > TURNED:
-        raise FrameError(f"{place} has an orientation that is no pair of directions")
+    where = where_of(header, number, str(place))
     uid = str(value_of(header, "SOPInstanceUID") or "")
     uid = uid if _UID.fullmatch(uid) else Path(str(place)).name
     label = " ".join(
@@ -192,14 +185,41 @@ def _plane(place: File, file: DicomFile, number: int) -> Plane:
         label=label,
         person=person_of(header),
         size=file.size,
-        axes=axes / lengths[:, None],
-        position=corner,
-        spacing=(float(sides[0]), float(sides[1])),
+        axes=where.axes,
+        position=where.position,
+        spacing=where.spacing,
         units=_text(said("RescaleType")) or _text(said("Units")),
         telling={name: text for name in TELLING if (text := _text(said(name)))},
         acquisition=acquisition_of(header, (1.0, 1.0, 1.0)),
         origin=origin_of(file, own, number),
     )
+
+
+def where_of(header: Any, number: int, name: str) -> Where:
+    """Where the frame of a number, from 0, lies in the patient, by the header of its file.
+
+    Raises:
+        NoPicture: it does not say; ``name`` is the file's.
+        FrameError: that is no place.
+    """
+    orientation = attribute_of(header, number, "ImageOrientationPatient")
+    position = attribute_of(header, number, "ImagePositionPatient")
+    spacing = attribute_of(header, number, "PixelSpacing")
+    if not orientation or not position or not spacing:
+        raise NoPicture(f"{name} does not say where its picture lies in the patient")
+    axes, corner, sides = (
+        np.array([float(number) for number in numbers], np.float64)
+        for numbers in (orientation, position, spacing)
+    )
+    sound = axes.size == 6 and corner.size == 3 and sides.size == 2
+    sound = sound and bool((np.abs(axes) < 2).all() and (np.abs(corner) < _FAR).all())
+    if not sound or not ((sides > 1 / _LARGE) & (sides < _LARGE)).all():
+        raise FrameError(f"{name} has a place in the patient that is none")
+    axes = axes.reshape(2, 3)
+    lengths = np.linalg.norm(axes, axis=1)
+    if (np.abs(lengths - 1) > TURNED).any() or abs(axes[0] @ axes[1]) > TURNED:
+        raise FrameError(f"{name} has an orientation that is no pair of directions")
+    return Where(axes / lengths[:, None], corner, (float(sides[0]), float(sides[1])))
 
 
 def attribute_of(header: Any, number: int, name: str) -> Any:

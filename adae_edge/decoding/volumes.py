@@ -49,6 +49,10 @@ class Grid(NamedTuple):
         first, second, third = np.linalg.norm(self.steps, axis=1).tolist()
         return first, second, third
 
+    def at(self, number: int) -> Grid:
+        """The grid of a part of the array that begins at this index along its first axis."""
+        return self._replace(corner=self.corner + number * self.steps[0])
+
     def is_near(self, other: Grid, shape: Sequence[int]) -> bool:
         """Whether no voxel of an array of this shape is half a voxel away from that of another."""
         apart = np.abs(self.corner - other.corner)

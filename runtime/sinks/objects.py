@@ -20,8 +20,8 @@ from adae_edge.formats.files import write_atomically
 from adae_edge.runtime.frame import Event, Scored
 from adae_edge.runtime.query import Parser
 from adae_edge.runtime.sinks.queued import Remote, Sender
-from adae_edge.runtime.sinks.results import CAPTURE, REPORT, Gathered, Reports, kinds_of
-from adae_edge.runtime.sinks.sink import HIGHEST, MAP, PIXELS, ROWS, Keeping
+from adae_edge.runtime.sinks.results import CAPTURE, MAPS, REPORT, Gathered, Reports, kinds_of
+from adae_edge.runtime.sinks.sink import ALL, HIGHEST, MAP, PIXELS, ROWS, Keeping
 from adae_edge.runtime.sinks.target import Target
 from adae_edge.runtime.spool import Message
 
@@ -87,8 +87,10 @@ class Objects(Sender):
         self._pause_s, self._again_s = _FIRST_PAUSE_S, 0.0
         self._reasons: set[str] = set()  # that were told
         kinds = target.options.get("results", (REPORT, CAPTURE))
-        if set(kinds) == {REPORT}:
-            self.wants = frozenset()
+        self._with_maps = MAPS in kinds
+        wanted = {PIXELS: CAPTURE in kinds, MAP: CAPTURE in kinds or self._with_maps}
+        self.wants = frozenset(what for what, is_wanted in wanted.items() if is_wanted)
+        self.shows = ALL if self._with_maps else HIGHEST
         self._series: dict[str, Gathered] = {}
         secret = target.options.get("secret")
         self._reports = Reports(kinds, secret, spool.path.with_suffix(".reports"))
@@ -108,7 +110,8 @@ class Objects(Sender):
     def write(self, scored: Scored) -> None:
         """Keep the result of a DICOM slice in mind; any other frame is left out."""
         if scored.frame.instance is not None:
-            series = self._series.setdefault(scored.frame.instance.series, Gathered())
+            new = Gathered(self._with_maps)
+            series = self._series.setdefault(scored.frame.instance.series, new)
             series.add(scored)
 
     def event(self, event: Event) -> None:

@@ -18,11 +18,12 @@ from adae_edge.runtime.frame import Scored, SeriesEnd
 with needs("Results as DICOM objects", "pacs"):
     from adae_edge.runtime.dicom.results.capture import capture
     from adae_edge.runtime.dicom.results.identity import written_of
+    from adae_edge.runtime.dicom.results.parametric_map import MOST_BYTES, parametric_map
     from adae_edge.runtime.dicom.results.report import report
     from adae_edge.runtime.dicom.results.result import SeriesResult, Written
 
-REPORT, CAPTURE = "sr", "sc"
-_KINDS = {REPORT: report, CAPTURE: capture}
+REPORT, CAPTURE, MAPS = "sr", "sc", "map"
+_KINDS = {REPORT: report, CAPTURE: capture, MAPS: parametric_map}
 _KEPT_S = 30 * 24 * 60 * 60.0  # how long a report can be named as the one that is replaced
 _OLD = 100  # reports after which those are weeded out
 
@@ -40,19 +41,27 @@ class Gathered:
     """Results of a series that has not ended.
 
     Attributes:
+        with_maps: whether slices keep their maps, as long as these fit into a parametric map.
         slices: all, without pixels.
         highest: the one with the highest score, with its pixels.
     """
 
+    with_maps: bool = False
     slices: list[Scored] = field(default_factory=list)
     highest: Scored | None = None
+    _bytes: int = 0
 
     def add(self, scored: Scored) -> None:
         """Take a result; the highest one keeps its picture and its map."""
         if self.highest is None or scored.score > self.highest.score:
             self.highest = scored
         frame = scored.frame.without_pixels()
-        self.slices.append(replace(scored, frame=frame, anomaly_map=None))
+        maps = scored.anomaly_map if self.with_maps else None
+        self.slices.append(replace(scored, frame=frame, anomaly_map=maps))
+        self._bytes += 0 if maps is None else maps.nbytes
+        if self._bytes > MOST_BYTES:  # they would fit into no parametric map
+            self.with_maps, self._bytes = False, 0
+            self.slices = [replace(each, anomaly_map=None) for each in self.slices]
 
 
 class Reports:

@@ -77,4 +77,5 @@ def scan_frames(
             acquisition=volume.acquisition,
             instance=instance,
             cut=cut,
+            grid=volume.grid.at(number),
         )

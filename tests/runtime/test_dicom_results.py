@@ -1,6 +1,5 @@
 """Results of a series as DICOM objects, read back by programs that are not ours."""
 
-import io
 import logging
 import shutil
 import subprocess
@@ -9,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from pydicom import dcmread
 from pydicom.data import get_testdata_files
 from pydicom.dataset import Dataset
 
@@ -24,23 +22,11 @@ from adae_edge.runtime.dicom.results.capture import capture
 from adae_edge.runtime.dicom.results.identity import written_of
 from adae_edge.runtime.dicom.results.report import MOST_SLICES, report
 from tests.support.checkout import ROOT
-from tests.support.results import NAME, header, headers_of, result_of
+from tests.support.results import NAME, faults, header, headers_of, read, result_of, written
 from tests.support.shared import DATA
 
 SCORES = [0.5, 1.5, 0.7, 2.25, 1.25]
 HEADERS = [header(number) for number in range(1, 6)]
-
-
-def written(dataset):
-    """The bytes of an object as a file."""
-    buffer = io.BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
-
-
-def read(dataset):
-    """An object after it was written and read."""
-    return dcmread(io.BytesIO(written(dataset)))
 
 
 def content_of(dataset):
@@ -60,16 +46,6 @@ def values_of(group):
 def judged(group):
     """What a group judges, by the code of its concept."""
     return {each.name.value: each.value.value for each in group.get_qualitative_evaluations()}
-
-
-def faults(dataset, folder):
-    """What dciodvfy calls an error."""
-    if shutil.which("dciodvfy") is None:
-        pytest.skip("dicom3tools is not installed")
-    path = folder / "object.dcm"
-    path.write_bytes(written(dataset))
-    told = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, check=False)
-    return [line for line in told.stderr.splitlines() if line.startswith("Error")]
 
 
 def test_a_report_says_what_the_series_and_its_anomalous_slices_have():

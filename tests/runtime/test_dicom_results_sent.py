@@ -23,6 +23,7 @@ from tests.support.slices import write_slice
 
 NAME = "Tr0ub4dor^Anna"
 REPORT, PICTURE = "1.2.840.10008.5.1.4.1.1.88.34", "1.2.840.10008.5.1.4.1.1.7"
+MAPS = "1.2.840.10008.5.1.4.1.1.30"
 
 
 class Archive(Orthanc):
@@ -39,7 +40,7 @@ class Archive(Orthanc):
             url = f"http://127.0.0.1:{self.http}/instances/{id_}/file"
             with urllib.request.urlopen(url, timeout=HANGS_S) as answer:
                 data = answer.read()
-            if (kind := dcmread(io.BytesIO(data)).SOPClassUID) in (REPORT, PICTURE):
+            if (kind := dcmread(io.BytesIO(data)).SOPClassUID) in (REPORT, PICTURE, MAPS):
                 found.setdefault(kind, []).append(data)
         return found
 

@@ -268,7 +268,7 @@ def test_a_certificate_of_somebody_else_gets_nothing(opened, tmp_path):
         ("dicom://127.0.0.1", "has no AE title of 1 to 16 letters before its host"),
         ("dicom://A@", "has no host"),
         ("dicom://seventeen-letters@127.0.0.1", "has no AE title"),
-        ("dicom://A@127.0.0.1?results=pdf", "takes some of sr, sc, with commas"),
+        ("dicom://A@127.0.0.1?results=pdf", "takes some of sr, sc, map, with commas"),
         ("dicom://A@127.0.0.1?results=sr,sr", "takes some of"),
         ("dicom://A@127.0.0.1?calling=a%5Cb-and-far-too-long", "takes an AE title"),
         ("dicom://A@127.0.0.1?cert=a.pem", "has a certificate and no ca=FILE"),

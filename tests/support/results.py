@@ -1,6 +1,11 @@
 """The result of a DICOM series, as a sink gathers it, of files or of headers made up here."""
 
+import io
+import shutil
+import subprocess
+
 import numpy as np
+import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
@@ -84,3 +89,25 @@ def result_of(headers, scores, threshold=1.0, numbers=None, with_map=True, **cha
     return SeriesResult(
         tuple(slices), highest, end, contract, "model.onnx", changed.get("replaces")
     )
+
+
+def written(dataset):
+    """The bytes of an object as a file."""
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def read(dataset):
+    """An object after it was written and read."""
+    return dcmread(io.BytesIO(written(dataset)))
+
+
+def faults(dataset, folder):
+    """What dciodvfy calls an error."""
+    if shutil.which("dciodvfy") is None:
+        pytest.skip("dicom3tools is not installed")
+    path = folder / "object.dcm"
+    path.write_bytes(written(dataset))
+    told = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, check=False)
+    return [line for line in told.stderr.splitlines() if line.startswith("Error")]

@@ -1,1 +1,1 @@
-"""Results of a series as DICOM objects: a structured report, and a picture of its highest slice."""
+"""Results of a series as DICOM objects: a structured report, a picture and a map."""

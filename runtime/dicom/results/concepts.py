@@ -37,6 +37,7 @@ ANOMALOUS = _own("anomalous-slices", "Number of anomalous slices")
 SCORED = _own("scored-slices", "Number of scored slices")
 SLICES = _own("all-slices", "Number of slices of the series")
 REVISION = _own("revision", "Revision of the result of the series")
+MAP = _own("map", "Value of the anomaly map")
 
 # what a score is, by its name in the contract
 METHODS = {name: _own(f"score-{name}", f"Anomaly score by the method {name}") for name in SCORES}
@@ -76,7 +77,7 @@ COUNTED = CodedConcept("{slices}", "UCUM", "slices")
 
 OWN = (
     *(PROCEDURE, SERIES, SLICE, SCORE, HIGHEST, THRESHOLD, TARGET_RATE, ANOMALOUS, SCORED),
-    *(SLICES, REVISION, *METHODS.values(), VERDICT, *VERDICTS.values(), CALIBRATED, OBJECT),
+    *(SLICES, REVISION, MAP, *METHODS.values(), VERDICT, *VERDICTS.values(), CALIBRATED, OBJECT),
     *(*OBJECTS.values(), COMPLETE, *COMPLETED.values(), STATUS, NO_DIAGNOSIS),
 )
 
