@@ -17,7 +17,7 @@ from adae_edge.placement import Placement
 
 if TYPE_CHECKING:
     from adae_edge.contract import Contract
-    from adae_edge.decoding.volumes import Grid
+    from adae_edge.grid import Grid
 
 # The paper's two (section 3.1), and "uncalibrated" where the threshold does not hold.
 Verdict = Literal["normal", "anomalous", "uncalibrated"]

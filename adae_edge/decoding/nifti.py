@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from adae_edge.decoding.objects import BrainMask, Slices, slices_of
-from adae_edge.decoding.volumes import Grid, Place, Volume, layout_of
+from adae_edge.decoding.volumes import Place, Volume, layout_of
 from adae_edge.errors import FrameError, first_line
 from adae_edge.extras import needs
+from adae_edge.grid import Grid
 from adae_edge.interface import check_size
 
 with needs("Reading NIfTI volumes", "nifti"):

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge.decoding.volumes import Grid, Mask, Values, Volume, shape_word
+from adae_edge.decoding.volumes import Mask, Values, Volume, shape_word
 from adae_edge.errors import FrameError
+from adae_edge.grid import Grid
 from adae_edge.interface import check_size
 
 # A slice with less object than this part of the volume's largest has hardly any: the poles and the

@@ -18,8 +18,8 @@ from adae_edge.decoding.acquisitions import acquisition_of, person_of
 from adae_edge.decoding.dicom_header import value_of
 from adae_edge.decoding.instances import Origin, open_place, origin_of
 from adae_edge.decoding.kinds import Member
-from adae_edge.decoding.volumes import Vectors
 from adae_edge.errors import FrameError, NoPicture, printable
+from adae_edge.grid import Vectors
 
 if TYPE_CHECKING:
     from adae_edge.decoding.dicom_file import DicomFile

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.decoding.planes import TELLING, TURNED, File, Plane, planes_of, values_of
-from adae_edge.decoding.volumes import Grid, Place, Vectors, Volume, layout_of
+from adae_edge.decoding.volumes import Place, Volume, layout_of
 from adae_edge.errors import FrameError, NoPicture
+from adae_edge.grid import Grid, Vectors
 
 MIN_SLICES = 8
 MAX_VOXELS = 2**28  # 1 GiB as float32

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from adae_edge.decoding.objects import BrainMask, Field, _filled, slices_of
-from adae_edge.decoding.volumes import Grid, Place, Volume
+from adae_edge.decoding.volumes import Place, Volume
 from adae_edge.errors import FrameError
+from adae_edge.grid import Grid
 
 SPACING = (3.0, 1.0, 2.0)
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from adae_edge import __version__
 from adae_edge.decoding.planes import TURNED, attribute_of, where_of
-from adae_edge.decoding.volumes import Grid
 from adae_edge.errors import FrameError
 from adae_edge.extras import needs
+from adae_edge.grid import Grid
 from adae_edge.runtime.dicom.results import concepts
 from adae_edge.runtime.dicom.results.identity import instance_uid, series_uid
 from adae_edge.runtime.dicom.results.origin import (
