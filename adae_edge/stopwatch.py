@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from types import TracebackType
 
 # In the order in which a frame passes them.
 STAGES = ("grab", "decode", "convert", "inference", "sink")
@@ -49,10 +48,5 @@ class _Stage(AbstractContextManager[None]):
     def __enter__(self) -> None:
         self._started = time.perf_counter()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._told(self._name, time.perf_counter() - self._started)
