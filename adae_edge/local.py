@@ -139,9 +139,8 @@ class Local(nn.Module):
     """Three looks at a frame, each in standard deviations of what normals have, averaged.
 
     Patches of the coarse picture show light and shape, those of the fine one texture, and the
-    components of the whole what does not go together. The squareplus of the average z,
-    (z + sqrt(z^2 + 4)) / 2, makes a score of it: positive, 1 for the average normal, and z itself
-    where z is large.
+    components of the whole what does not go together. The ``squareplus`` of the average z is the
+    score.
 
     Args:
         side: S of what the network sees, at least 32.
@@ -243,9 +242,7 @@ class Local(nn.Module):
     def score(self, energies: dict[str, Tensor]) -> Tensor:
         """energies: of ``energies`` -> score: float32 [N]."""
         rarest = torch.stack([of_rarest(energy) for energy in energies.values()], dim=1)
-        z = ((rarest - self.scores[0]) / self.scores[1]).mean(dim=1)
-        root = (z.square() + 4).sqrt() + z.abs()
-        return torch.where(z > 0, root / 2, 2 / root)
+        return squareplus(((rarest - self.scores[0]) / self.scores[1]).mean(dim=1))
 
     def map(self, energies: dict[str, Tensor]) -> Tensor:
         """energies: of ``energies`` -> z of the frame's or canvas' pixels, float32 [N, h, w]."""
@@ -281,6 +278,15 @@ def middles(count: int, length: int) -> Tensor:
 def energy(squared: Tensor) -> Tensor:
     """squared: float32, mean squares -> half their logarithm, bounded below."""
     return 0.5 * squared.clamp(min=LOWEST).log()
+
+
+def squareplus(z: Tensor) -> Tensor:
+    """z: float32 [N], standard deviations -> (z + sqrt(z^2 + 4)) / 2, without cancellation.
+
+    The result is greater than 0, 1 for the average normal, and z itself where z is large.
+    """
+    root = (z.square() + 4).sqrt() + z.abs()
+    return torch.where(z > 0, root / 2, 2 / root)
 
 
 def of_rarest(energies: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from adae_edge.linear import LinearAutoencoder
-from adae_edge.local import COARSE_SIDE
+from adae_edge.local import COARSE_SIDE, squareplus
 from adae_edge.resampling import bilinear, mean_of_three, pooled
 
 # Above the background by this much, a pixel shows the object: half a standard deviation.
@@ -50,7 +50,7 @@ class SliceLocal(nn.Module):
 
     The squared error of a linear autoencoder is summed over the slice. The largest of its absolute
     errors, and of the absolute deviations from normals at the same place, averaged over 3x3 pixels,
-    find what is small. As in ``Local`` the squareplus of the average z is the score.
+    find what is small. As in ``Local`` the ``squareplus`` of the average z is the score.
 
     Args:
         side: of what the network sees, at least 32.
@@ -121,6 +121,4 @@ class SliceLocal(nn.Module):
 
     def score(self, largest: Tensor) -> Tensor:
         """largest: float32 [N, 3], of ``looks`` -> score: float32 [N]."""
-        z = ((largest - self.scores[0]) / self.scores[1]).mean(dim=1)
-        root = (z.square() + 4).sqrt() + z.abs()
-        return torch.where(z > 0, root / 2, 2 / root)
+        return squareplus(((largest - self.scores[0]) / self.scores[1]).mean(dim=1))
