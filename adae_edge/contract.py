@@ -56,7 +56,7 @@ TARGETS = ("portable", "openvino", "tensorrt")
 MAPS = ("network", "frame")
 # What counts as object in a volume, by the rule of ``decoding/objects.py``.
 OBJECTS = ("nonzero", "mask", "head")
-SIDES = (8, 16, 32, 64, 128, 256, 512, 1024)
+SIDES = (8, 16, 32, 64, 128, 256, 512, 1024)  # pixels that a network can see, 4 * 2**n
 MAX_BATCH = 4096
 MAX_ACQUISITIONS = 20
 MAX_SIDE = 8192  # pixels of a frame's height and width
@@ -88,11 +88,6 @@ class Window(NamedTuple):
 
     center: float
     width: float
-
-
-def valid_side(side: int) -> bool:
-    """Whether a network can have this side: 4 * 2**n pixels, 8 to 1024."""
-    return side in SIDES
 
 
 _SIDE = Rule("8, 16 ... 1024", one_of(*SIDES).accepts)

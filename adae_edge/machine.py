@@ -31,13 +31,13 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "quota_cpus": cpu_quota(),
         "smt": {"1": True, "0": False}.get(
-            first_line(Path("/sys/devices/system/cpu/smt/active")) or ""
+            first_line_of(Path("/sys/devices/system/cpu/smt/active")) or ""
         ),
-        "governor": first_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
+        "governor": first_line_of(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
         "clock_mhz": clock_mhz(),
         "clocks_fixed": _clocks_fixed(),
         "power_mode": power_mode(),
-        "board": first_line(Path("/proc/device-tree/model")),
+        "board": first_line_of(Path("/proc/device-tree/model")),
         "temperature_c": temperature_c(),
     }
 
@@ -115,7 +115,7 @@ def _cgroups(root: Path, controller: str) -> list[Path]:
 def clock_mhz(root: Path = Path("/")) -> float | None:
     """The highest clock, MHz, at which one of the CPUs runs now; None where nothing tells it."""
     known = root.glob("sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq")
-    clocks = [int(line) / 1000 for path in known if (line := first_line(path) or "").isdecimal()]
+    clocks = [int(line) / 1000 for path in known if (line := first_line_of(path) or "").isdecimal()]
     if not clocks:
         try:
             lines = (root / "proc/cpuinfo").read_text().splitlines()
@@ -127,7 +127,7 @@ def clock_mhz(root: Path = Path("/")) -> float | None:
 
 def temperature_c(root: Path = Path("/")) -> float | None:
     """The highest temperature that a zone of this machine tells, in degrees Celsius; or None."""
-    told = [first_line(path) or "" for path in root.glob("sys/class/thermal/thermal_zone*/temp")]
+    told = [first_line_of(path) or "" for path in root.glob("sys/class/thermal/thermal_zone*/temp")]
     return max((int(text) / 1000 for text in told if text.lstrip("-").isdecimal()), default=None)
 
 
@@ -162,7 +162,7 @@ def power_mode(printed: str | None = None) -> str | None:
 def _clocks_fixed() -> bool | None:
     """Whether every CPU's clock is held at its largest, as jetson_clocks does; None if unknown."""
     folders = list(Path("/").glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq"))
-    pairs = [[first_line(folder / name) for name in _CLOCK_LIMITS] for folder in folders]
+    pairs = [[first_line_of(folder / name) for name in _CLOCK_LIMITS] for folder in folders]
     return all(lowest == largest for lowest, largest in pairs) if pairs else None
 
 
@@ -173,9 +173,9 @@ def _cgroup_quotas(root: Path) -> list[tuple[int, int]]:
     """
     quotas = []
     for folder in cpu_cgroups(root):
-        version_2 = first_line(folder / "cpu.max")
+        version_2 = first_line_of(folder / "cpu.max")
         names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-        text = version_2 or " ".join(first_line(folder / name) or "" for name in names)
+        text = version_2 or " ".join(first_line_of(folder / name) or "" for name in names)
         try:
             quota, period = map(int, text.split())
         except ValueError:  # no such file, or "max"
@@ -195,7 +195,7 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def first_line(path: Path) -> str | None:
+def first_line_of(path: Path) -> str | None:
     """The first line of a file of the system; None where it cannot be read."""
     try:
         return path.read_text().splitlines()[0].strip("\0 ")

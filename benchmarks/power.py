@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from adae_edge.machine import first_line
+from adae_edge.machine import first_line_of
 
 IDLE_S = 1.0
 _SAMPLE_S = 0.05
@@ -47,7 +47,7 @@ class Rapl:
         """
         self._counter = folder / "energy_uj"
         self._range = int((folder / "max_energy_range_uj").read_text())
-        self.name = f"RAPL {first_line(folder / 'name') or folder.name}"
+        self.name = f"RAPL {first_line_of(folder / 'name') or folder.name}"
         self._last = int(self._counter.read_text())
         self._passed = 0
 
@@ -72,7 +72,7 @@ class Ina3221:
             OSError, ValueError: as ``Rapl``.
         """
         self._files = folder / f"in{channel}_input", folder / f"curr{channel}_input"
-        self.name = f"INA3221 {first_line(folder / f'in{channel}_label') or channel}"
+        self.name = f"INA3221 {first_line_of(folder / f'in{channel}_label') or channel}"
         self._lock = threading.Lock()
         self._joules, self._then, self._watts = 0.0, time.monotonic(), self.watts()
 
@@ -168,7 +168,7 @@ def meters(root: Path = Path("/"), gpu: bool = False) -> tuple[list[Meter], list
             add(f"RAPL {folder.name}", partial(Rapl, folder))
     for folder in sorted(root.glob("sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*")):
         for channel in (1, 2, 3):
-            if first_line(folder / f"in{channel}_label") in _INPUTS:
+            if first_line_of(folder / f"in{channel}_label") in _INPUTS:
                 add("INA3221", partial(Ina3221, folder, channel))
     if gpu:
         _add_gpus(add, refused)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from adae_edge.contract import SCORES, Contract, Network, Region, Window, valid_side
+from adae_edge.contract import SCORES, SIDES, Contract, Network, Region, Window
 from adae_edge.errors import UsageError, command
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.formats.files import check_writable
@@ -230,7 +230,7 @@ def plan(dataset: Dataset, request: TrainRequest) -> Settings:
     if side is None:
         local = recipe == "linear" and score == "local"
         side = recommended_side(dataset, request.region, 1 if local else 4)
-    if not valid_side(side):
+    if side not in SIDES:
         raise UsageError(f"a network's side is 8, 16, 32 ... 1024 pixels, and {side} is not")
     if request.side is not None:
         check_side(dataset, request.region, side)

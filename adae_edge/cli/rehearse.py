@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from adae_edge.acquisition import listed
 from adae_edge.cli.shared import Device, OtherWindow, window_of
 
 if TYPE_CHECKING:
@@ -157,10 +158,7 @@ def _found_from(row: list[Figures]) -> float | None:
 
 def _listed(conditions: dict[str, str]) -> str:
     """Names with their conditions, as in "spots (from 5 % at contrast 1) and blurred places"."""
-    names = [f"{name} ({text})" if text else name for name, text in conditions.items()]
-    if len(names) < 2:
-        return "".join(names)
-    return f"{', '.join(names[:-1])} and {names[-1]}"
+    return listed([f"{name} ({text})" if text else name for name, text in conditions.items()])
 
 
 def _percent(share: float) -> str:
