@@ -42,12 +42,12 @@ class Lender:
             self._idle.append(worker)
 
     def planes(self, files: Iterable[File]) -> Iterator[list[Plane] | FrameError]:
-        """What the frames of each file say of themselves, as ``read_planes`` gives it."""
+        """What the frames of each file say of themselves, or why it has none, in order."""
         with Workers(available_threads()) as workers:
             yield from PlaneWorkers(workers).planes(files)
 
     def values(self, wanted: Iterable[tuple[File, list[int]]]) -> Iterator[NDArray[Any]]:
-        """The values of frames of files, as ``read_values`` gives them; for any thread."""
+        """The values of frames of files by their numbers, in order; for any thread."""
         with self.lend() as worker:
             yield from PlaneWorkers(worker).values(wanted)
 

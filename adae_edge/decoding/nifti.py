@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from adae_edge.decoding.objects import BrainMask, Slices, slices_of
+from adae_edge.decoding.objects import BrainMask
 from adae_edge.decoding.volumes import Place, Volume, layout_of
 from adae_edge.errors import FrameError, first_line
 from adae_edge.extras import needs
@@ -32,19 +32,6 @@ _MILLIMETRES = {"meter": 1e3, "micron": 1e-3}
 
 # What nibabel repairs in a header, it logs to the terminal.
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
-
-
-def read_brain(path: Path, mask: Path | None = None) -> Slices:
-    """Read a volume of a brain and find the brain by the rule "nonzero".
-
-    Args:
-        path: the volume.
-        mask: a volume of the same shape, 1 in the brain; every other voxel is background then.
-
-    Raises:
-        FrameError: as ``read_volume`` and ``slices_of``.
-    """
-    return slices_of(read_volume(path), "nonzero", None if mask is None else read_mask(mask))
 
 
 def read_volume(path: Path) -> Volume:

@@ -14,7 +14,7 @@ from adae_edge.errors import FrameError
 
 
 class PlaneWorkers:
-    """Reads as ``read_planes``, ``read_values`` and ``segments_of`` do, in other processes."""
+    """Reads as ``planes_of``, ``values_of`` and ``segments_of`` do, in other processes."""
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers

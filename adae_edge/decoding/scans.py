@@ -8,23 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
+
+from numpy.typing import NDArray
 
 from adae_edge.decoding.folders import list_folder
 from adae_edge.decoding.kinds import is_dicom, is_nifti
 from adae_edge.decoding.objects import BrainMask, Slices, slices_of
-from adae_edge.decoding.planes import File
-from adae_edge.decoding.segmentation import ReadSegments, read_segmentation, segments_of
-from adae_edge.decoding.series import (
-    Found,
-    ReadPlanes,
-    ReadValues,
-    Series,
-    find_series,
-    read_planes,
-    read_series,
-    read_values,
-)
+from adae_edge.decoding.planes import File, Plane
+from adae_edge.decoding.segmentation import read_segmentation
+from adae_edge.decoding.series import Found, Series, find_series, read_series
 from adae_edge.decoding.volume_names import is_brain_mask, mask_of, modality_of, stem, volumes_of
 from adae_edge.decoding.volumes import Volume
 from adae_edge.errors import FrameError, UsageError
@@ -56,6 +49,24 @@ class Scan(NamedTuple):
         volume = self.read()
         mask = None if self.read_mask is None or rule == "head" else self.read_mask()
         return slices_of(volume, rule, mask)
+
+
+class Reader(Protocol):
+    """Reads DICOM files, as ``Lender`` and ``PlaneWorkers`` do in other processes."""
+
+    def planes(self, files: Iterable[File]) -> Iterator[list[Plane] | FrameError]:
+        """What the frames of each file say of themselves, or why it has none, in order."""
+        ...
+
+    def values(self, wanted: Iterable[tuple[File, list[int]]]) -> Iterator[NDArray[Any]]:
+        """The values of frames of files by their numbers, in order; raises FrameError."""
+        ...
+
+    def segments(
+        self, path: Path, numbers: list[int] | None = None
+    ) -> Iterator[tuple[Any, NDArray[Any] | None]]:
+        """The frames of a segmentation, as ``segments_of`` gives them."""
+        ...
 
 
 def nifti_files(place: Path) -> list[Path]:
@@ -107,7 +118,10 @@ def nifti_scans(place: Path, brain_mask: Path | None, modality: str | None) -> l
     if brain_mask is None:
         beside = {volume.parent for volume in volumes}
         masks = [mask for folder in beside for mask in folder.iterdir() if is_brain_mask(mask)]
-        own = [mask_of(volume, _in(volume.parent, masks)) for volume in volumes]
+        own = [
+            mask_of(volume, [mask for mask in masks if mask.parent == volume.parent])
+            for volume in volumes
+        ]
         names = [mask.name if mask else "" for mask in own]
         return list(map(nifti_scan, volumes, own, names))
 
@@ -133,9 +147,7 @@ def series_scans(
     files: Iterable[File],
     brain_mask: Path | None,
     found: Found,
-    read_header: ReadPlanes = read_planes,
-    read_frames: ReadValues = read_values,
-    read_segments: ReadSegments = segments_of,
+    reader: Reader,
 ) -> Iterator[Scan]:
     """The scans of the DICOM series among files, one after another.
 
@@ -146,21 +158,19 @@ def series_scans(
         files: of any series.
         brain_mask: a mask, or a folder of masks.
         found: gets the series, and why others are none.
-        read_header: as for ``find_series``.
-        read_frames: as for ``read_series``.
-        read_segments: as for ``read_segmentation``.
+        reader: decodes the files.
 
     Raises:
         UsageError: there is no such mask.
     """
     masks = [] if brain_mask is None else nifti_files(brain_mask)
     marked = [] if brain_mask is None else dicom_files(brain_mask)
-    mark = partial(read_segmentation, marked, read=read_segments) if marked else None
+    mark = partial(read_segmentation, marked, read=reader.segments) if marked else None
     if brain_mask is not None and not masks and not marked:
         raise UsageError(f"{brain_mask} gives no brain masks: give NIfTI files or segmentations")
-    find_series([file for file in files if file not in marked], found, read_header)
+    find_series([file for file in files if file not in marked], reader.planes, found)
     for series in found.series:
-        read = partial(read_series, series, read_frames)
+        read = partial(read_series, series, reader.values)
         if brain_mask is None:
             yield Scan(series.name, read, series=series)
             continue
@@ -197,7 +207,3 @@ def _mask_of_series(
             f"{series.name} has {many}: its name would begin with {folder}, as the folder's"
         )
     return partial(read_mask, own[0])
-
-
-def _in(folder: Path, files: list[Path]) -> list[Path]:
-    return [file for file in files if file.parent == folder]

@@ -93,9 +93,7 @@ def _segment(file: DicomFile, number: int) -> list[Any]:
     return [file.size, list(_sources(header, number)), reference, _place(header, number)]
 
 
-def read_segmentation(
-    paths: Iterable[Path], series: Series, read: ReadSegments = segments_of
-) -> BrainMask:
+def read_segmentation(paths: Iterable[Path], series: Series, read: ReadSegments) -> BrainMask:
     """The mask of a series, marked by the segmentations that name its slices.
 
     All segments count. A slice that no segmentation names is background. A segmentation that names

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge.decoding.planes import TELLING, TURNED, File, Plane, planes_of, values_of
+from adae_edge.decoding.planes import TELLING, TURNED, File, Plane
 from adae_edge.decoding.volumes import Place, Volume, layout_of
 from adae_edge.errors import FrameError, NoPicture
 from adae_edge.grid import Grid, Vectors
@@ -33,21 +33,6 @@ _UNEVEN = 0.05
 
 ReadPlanes: TypeAlias = Callable[[Iterable[File]], Iterator[list[Plane] | FrameError]]
 ReadValues: TypeAlias = Callable[[Iterable[tuple[File, list[int]]]], Iterator[NDArray[Any]]]
-
-
-def read_planes(files: Iterable[File]) -> Iterator[list[Plane] | FrameError]:
-    """What the frames of each file say of themselves, or why it has none; in this process."""
-    for file in files:
-        try:
-            yield planes_of(file)
-        except FrameError as error:
-            yield error
-
-
-def read_values(wanted: Iterable[tuple[File, list[int]]]) -> Iterator[NDArray[Any]]:
-    """The values of frames of files by their numbers, in order; in this process."""
-    for file, numbers in wanted:
-        yield from values_of(file, numbers)
 
 
 class Series(NamedTuple):
@@ -90,17 +75,14 @@ class Found:
 
 
 def find_series(
-    files: Iterable[File],
-    found: Found | None = None,
-    read: ReadPlanes = read_planes,
-    name: str = "",
+    files: Iterable[File], read: ReadPlanes, found: Found | None = None, name: str = ""
 ) -> Found:
     """Read the headers of DICOM files, and sort their frames into volumes.
 
     Args:
         files: of one or more series.
-        found: gets what is found; a new one if not given.
         read: gives the planes of each file in order, or why there are none.
+        found: gets what is found; a new one if not given.
         name: of the series for messages, in place of their folders' and their own.
 
     Returns:
@@ -144,7 +126,7 @@ def find_series(
     return found
 
 
-def read_series(series: Series, read: ReadValues = read_values) -> Volume:
+def read_series(series: Series, read: ReadValues) -> Volume:
     """Decode the frames of a series into a volume, without any window.
 
     Args:

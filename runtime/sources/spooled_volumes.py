@@ -84,7 +84,7 @@ class SpooledVolumes(Spooled):
             return Found(refused=[FrameError(why)])
         if len(files) > _MOST_FILES:
             return Found(refused=[FrameError(f"series {series.uid} has {len(files)} instances")])
-        return find_series(files, None, self._planes, self.place_as(series, revision))
+        return find_series(files, self._planes, name=self.place_as(series, revision))
 
     def _planes(self, files: Iterable[File]) -> Iterator[list[Plane] | FrameError]:
         """What the frames of files say of themselves; reading is moving."""

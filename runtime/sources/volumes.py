@@ -93,15 +93,9 @@ class Volumes(Source):
 
     def _series(self) -> Iterator[Frame | Event]:
         """The slices of each DICOM series, and why others are no volumes."""
-        found, processes, ends = Found(), PlaneWorkers(self._workers), Ends()
-        for scan in series_scans(
-            self._dicoms.files,
-            self._masks,
-            found,
-            processes.planes,
-            processes.values,
-            processes.segments,
-        ):
+        found, ends = Found(), Ends()
+        reader = PlaneWorkers(self._workers)
+        for scan in series_scans(self._dicoms.files, self._masks, found, reader):
             if self._stopping:
                 return
             assert scan.series is not None

@@ -9,13 +9,13 @@ import nibabel
 import numpy as np
 import pytest
 
-from adae_edge.decoding.nifti import read_brain, read_volume
+from adae_edge.decoding.nifti import read_volume
 from adae_edge.decoding.volume_names import mask_of, modality_of, volumes_of
 from adae_edge.errors import FrameError
 from adae_edge.runtime.frame import Event
 from adae_edge.runtime.sources.source import Wanted
 from adae_edge.runtime.sources.volumes import Volumes
-from tests.support.volumes import head, write_volume
+from tests.support.volumes import head, read_brain, write_volume
 
 VALUES = np.arange(3 * 4 * 5).reshape(3, 4, 5)
 

@@ -16,7 +16,7 @@ from adae_edge.decoding.workers import Workers
 from adae_edge.errors import FrameError, NoPicture
 from adae_edge.runtime.sources.source import Wanted
 from adae_edge.runtime.sources.volumes import Volumes
-from tests.support.series import turned, write_enhanced, write_series
+from tests.support.series import planes_here, turned, values_here, write_enhanced, write_series
 
 VALUES = np.random.default_rng(0).integers(-900, 900, (9, 10, 12))
 ORIENTATIONS = [
@@ -31,14 +31,14 @@ def files_in(folder):
 
 
 def only_series(folder):
-    found = find_series(files_in(folder))
+    found = find_series(files_in(folder), planes_here)
     assert not found.refused
     (series,) = found.series
     return series
 
 
 def refusal(folder, kind=FrameError):
-    found = find_series(files_in(folder))
+    found = find_series(files_in(folder), planes_here)
     assert not found.series
     (error,) = found.refused
     assert type(error) is kind
@@ -57,7 +57,7 @@ def as_nifti(tmp_path_factory):
 def test_a_series_is_the_nifti_volume_in_every_orientation_and_order(tmp_path, axes, as_nifti):
     order = np.random.default_rng(1).permutation(turned(VALUES, axes).shape[2])
     write_series(tmp_path, turned(VALUES, axes), order, shift=1000)
-    volume = read_series(only_series(tmp_path))
+    volume = read_series(only_series(tmp_path), values_here)
     assert np.array_equal(volume.values, as_nifti.values)
     assert np.allclose(volume.grid.steps, as_nifti.grid.steps)
     assert np.allclose(volume.grid.corner, as_nifti.grid.corner)
@@ -68,7 +68,7 @@ def test_a_series_is_the_nifti_volume_in_every_orientation_and_order(tmp_path, a
 def test_an_enhanced_file_is_the_same_volume(tmp_path, axes, as_nifti):
     order = np.random.default_rng(1).permutation(turned(VALUES, axes).shape[2])
     write_enhanced(tmp_path / "e.dcm", turned(VALUES, axes), order)
-    volume = read_series(only_series(tmp_path))
+    volume = read_series(only_series(tmp_path), values_here)
     assert np.array_equal(volume.values, as_nifti.values)
     assert np.allclose(volume.grid.corner, as_nifti.grid.corner)
 
@@ -90,7 +90,7 @@ def test_an_oblique_series_is_the_oblique_volume(tmp_path):
             )
         )
         write_series(tmp_path / axes, stored)
-        volume = read_series(only_series(tmp_path / axes))
+        volume = read_series(only_series(tmp_path / axes), values_here)
         assert np.array_equal(volume.values, nifti.values)
         assert volume.grid.is_near(nifti.grid, volume.values.shape)
 
@@ -98,15 +98,15 @@ def test_an_oblique_series_is_the_oblique_volume(tmp_path):
 def test_slices_that_are_frames_are_found_again(tmp_path):
     image = turned(VALUES, "LPI")
     paths = write_series(tmp_path, image)
-    volume = read_series(only_series(tmp_path))
+    volume = read_series(only_series(tmp_path), values_here)
     assert [place.source for place in volume.places] == [str(path) for path in paths[::-1]]
     assert len({place.id for place in volume.places}) == 12
     write_enhanced(tmp_path / "e" / "e.dcm", image)
-    places = read_series(only_series(tmp_path / "e")).places
+    places = read_series(only_series(tmp_path / "e"), values_here).places
     assert places[0].source == str(tmp_path / "e" / "e.dcm")
     assert places[0].id.endswith("/12")
     write_series(tmp_path / "s", turned(VALUES, "PSR"))
-    places = read_series(only_series(tmp_path / "s")).places
+    places = read_series(only_series(tmp_path / "s"), values_here).places
     assert places[3] == (f"{tmp_path / 's'}, series 5 t1 mprage", 3)
 
 
@@ -118,12 +118,14 @@ def test_rescaling_is_each_slices_own(tmp_path, as_nifti):
         )
 
     write_series(tmp_path, turned(VALUES * 3), changed=rescaled)
-    assert np.allclose(read_series(only_series(tmp_path)).values, as_nifti.values * 3, atol=1.5)
+    assert np.allclose(
+        read_series(only_series(tmp_path), values_here).values, as_nifti.values * 3, atol=1.5
+    )
 
 
 def test_values_stay_integers_while_these_are_the_values(tmp_path, as_nifti):
     write_series(tmp_path / "plain", turned(VALUES))
-    plain = read_series(only_series(tmp_path / "plain")).values
+    plain = read_series(only_series(tmp_path / "plain"), values_here).values
     assert plain.dtype == np.int16
     assert np.array_equal(plain, as_nifti.values)
 
@@ -131,7 +133,7 @@ def test_values_stay_integers_while_these_are_the_values(tmp_path, as_nifti):
         data.RescaleSlope = 2 if number == 3 else 1
 
     write_series(tmp_path / "mixed", turned(VALUES), changed=doubled)
-    mixed = read_series(only_series(tmp_path / "mixed")).values
+    mixed = read_series(only_series(tmp_path / "mixed"), values_here).values
     assert mixed.dtype == np.float32
     assert np.array_equal(mixed[3], as_nifti.values[3] * 2)
     assert np.array_equal(np.delete(mixed, 3, 0), np.delete(as_nifti.values, 3, 0))
@@ -144,13 +146,13 @@ def test_bits_that_do_not_count_are_no_values(tmp_path, as_nifti):
         data.PixelData = (values & 0xFFF | 0x5000).astype("<i2").tobytes()
 
     write_series(tmp_path, turned(VALUES), changed=dirty)
-    assert np.array_equal(read_series(only_series(tmp_path)).values, as_nifti.values)
+    assert np.array_equal(read_series(only_series(tmp_path), values_here).values, as_nifti.values)
 
 
 def test_pixel_padding_is_no_object(tmp_path):
     values = np.where(np.indices(VALUES.shape)[0] < 2, -900, np.abs(VALUES))
     write_series(tmp_path, turned(values), PixelPaddingValue=-900)
-    volume = read_series(only_series(tmp_path))
+    volume = read_series(only_series(tmp_path), values_here)
     assert np.isnan(volume.values).sum() == (values == -900).sum()
     slices = slices_of(volume, "head")
     assert np.isfinite(slices.values).all()
@@ -160,12 +162,12 @@ def test_pixel_padding_is_no_object(tmp_path):
 def test_copies_of_a_file_count_once(tmp_path, as_nifti):
     paths = write_series(tmp_path, turned(VALUES))
     (tmp_path / "copy.dcm").write_bytes(paths[3].read_bytes())
-    assert np.array_equal(read_series(only_series(tmp_path)).values, as_nifti.values)
+    assert np.array_equal(read_series(only_series(tmp_path), values_here).values, as_nifti.values)
 
 
 def test_the_scanner_the_patient_and_the_spacing_are_kept(tmp_path):
     write_series(tmp_path, turned(VALUES, "LPS"))
-    volume = read_series(only_series(tmp_path))
+    volume = read_series(only_series(tmp_path), values_here)
     assert volume.acquisition.manufacturer == "SIEMENS"
     assert volume.acquisition.spacing == (2, 1, 1)
     assert len(volume.person) == 64
@@ -191,19 +193,19 @@ def test_what_was_taken_twice_at_each_place_is_two_volumes(tmp_path, name, as_ni
     for times, value in enumerate(SPLITS[name], start=1):
         header = {name: value, "SeriesInstanceUID": "1.2.3"}
         write_series(tmp_path / str(times), turned(VALUES * times), changed=varied, **header)
-    found = find_series(files_in(tmp_path))
+    found = find_series(files_in(tmp_path), planes_here)
     assert not found.refused
     assert len(found.series) == 2
     assert len({series.name for series in found.series}) == 2
     for times, series in enumerate(found.series, start=1):
-        assert np.array_equal(read_series(series).values, as_nifti.values * times)
+        assert np.array_equal(read_series(series, values_here).values, as_nifti.values * times)
 
 
 def test_two_echoes_of_three_times_are_six_volumes(tmp_path):
     for echo, time in itertools.product(("3", "8"), ("1", "2", "3")):
         header = {"EchoTime": echo, "TemporalPositionIdentifier": time, "SeriesInstanceUID": "1.2"}
         write_series(tmp_path / f"{echo}-{time}", turned(VALUES), **header)
-    found = find_series(files_in(tmp_path))
+    found = find_series(files_in(tmp_path), planes_here)
     assert not found.refused
     names = [series.name for series in found.series]
     assert len(names) == 6
@@ -227,7 +229,7 @@ def test_a_gap_is_refused(tmp_path, missing):
 
 def test_wide_spacing_that_is_even_is_no_gap(tmp_path):
     write_series(tmp_path, turned(VALUES, spacing=(1, 1, 8)), SliceThickness="1")
-    assert read_series(only_series(tmp_path)).grid.spacing == pytest.approx((8, 1, 1))
+    assert read_series(only_series(tmp_path), values_here).grid.spacing == pytest.approx((8, 1, 1))
 
 
 def test_a_localiser_is_no_volume_and_no_fault(tmp_path):
@@ -241,9 +243,9 @@ def test_a_localiser_is_no_volume_and_no_fault(tmp_path):
 def test_several_orientations_of_many_slices_are_a_volume_each(tmp_path):
     for axes in ("LPS", "PSR"):
         write_series(tmp_path / axes, turned(VALUES, axes), SeriesInstanceUID="1.2.3")
-    found = find_series(files_in(tmp_path))
+    found = find_series(files_in(tmp_path), planes_here)
     assert len(found.series) == 2
-    one, other = (read_series(series).values for series in found.series)
+    one, other = (read_series(series, values_here).values for series in found.series)
     assert np.array_equal(one, other)
 
 
@@ -304,7 +306,7 @@ def in_colour(number, data):
 @pytest.mark.parametrize("changed", [without_place, in_colour])
 def test_pictures_that_are_no_slices_are_left_out_and_counted(tmp_path, changed):
     write_series(tmp_path, turned(VALUES), changed=changed)
-    found = find_series(files_in(tmp_path))
+    found = find_series(files_in(tmp_path), planes_here)
     assert not found.series
     assert not found.refused
     assert found.left_out == {"without a slice": 12}
@@ -327,7 +329,7 @@ def test_a_place_that_is_none_is_refused(tmp_path, name, value):
     paths = write_series(
         tmp_path, turned(VALUES), changed=lambda number, data: setattr(data, name, value)
     )
-    found = find_series(paths)
+    found = find_series(paths, planes_here)
     assert not found.series
     assert len(found.refused) == 12
     assert all(str(path) in str(error) for path, error in zip(paths, found.refused, strict=True))
@@ -342,7 +344,7 @@ def test_odd_uids_reach_neither_names_nor_messages(tmp_path, uid):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's, as it writes
         write_series(tmp_path, turned(VALUES), changed=odd)
-    volume = read_series(only_series(tmp_path))
+    volume = read_series(only_series(tmp_path), values_here)
     assert [place.id for place in volume.places] == [f"{number:04}.dcm" for number in range(12)]
 
 
@@ -353,11 +355,11 @@ def test_other_processes_read_the_same(tmp_path):
     files = files_in(tmp_path)
     with Workers(2) as workers:
         processes = PlaneWorkers(workers)
-        there = find_series(files, read=processes.planes).series
-        here = find_series(files).series
+        there = find_series(files, processes.planes).series
+        here = find_series(files, planes_here).series
         assert [series.name for series in there] == [series.name for series in here]
         for one, other in zip(there, here, strict=True):
-            volume, expected = read_series(one, processes.values), read_series(other)
+            volume, expected = read_series(one, processes.values), read_series(other, values_here)
             assert np.array_equal(volume.values, expected.values)
             assert volume.places == expected.places
             assert volume.acquisition == expected.acquisition
@@ -369,12 +371,12 @@ def test_a_damaged_slice_costs_its_series_and_no_other_one(tmp_path):
     write_series(tmp_path / "b", turned(VALUES))
     with Workers(2) as workers:
         processes = PlaneWorkers(workers)
-        one, other = find_series(files_in(tmp_path), read=processes.planes).series
+        one, other = find_series(files_in(tmp_path), processes.planes).series
         damaged[2].write_bytes(damaged[2].read_bytes()[:-50])
         with pytest.raises(FrameError, match=f"{damaged[2]} cannot be decoded"):
             read_series(one, processes.values)
         volume = read_series(other, processes.values)
-        assert np.array_equal(volume.values, read_series(other).values)
+        assert np.array_equal(volume.values, read_series(other, values_here).values)
 
 
 def test_a_series_of_an_archive_or_an_index_is_the_same(tmp_path):

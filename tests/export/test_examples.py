@@ -17,12 +17,12 @@ import pytest
 from PIL import Image
 
 from adae_edge.decoding.images import decode_image
-from adae_edge.decoding.nifti import read_brain
 from adae_edge.export.examples import examples, write_examples
 from adae_edge.formats import modelfile
 from adae_edge.formats.checkpoint import Checkpoint
 from tests.support.models import complaints, run
 from tests.support.pictures import write_pictures
+from tests.support.volumes import read_brain
 
 # ONNX Runtime's wheel has the library without its headers; this package has them among its plugins.
 HEADERS = "com.github.asus4.onnxruntime@0.4.9"

@@ -8,8 +8,26 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from adae_edge.decoding.planes import planes_of, values_of
+from adae_edge.errors import FrameError
+
 MR = "1.2.840.10008.5.1.4.1.1.4"
 ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
+
+
+def planes_here(files):
+    """The planes of each file, or why it has none, read in this process."""
+    for file in files:
+        try:
+            yield planes_of(file)
+        except FrameError as error:
+            yield error
+
+
+def values_here(wanted):
+    """The values of frames of files by their numbers, decoded in this process."""
+    for file, numbers in wanted:
+        yield from values_of(file, numbers)
 
 
 def turned(values, axes="LPS", spacing=(1.0, 1.0, 2.0)):

@@ -6,6 +6,8 @@ import nibabel
 import numpy as np
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
+from adae_edge.decoding.scans import nifti_scan
+
 
 def write_volume(path: Path, values, axes="LPS", dtype=np.int16) -> Path:
     """Write a volume, stored along other axes than those that its values have.
@@ -23,6 +25,11 @@ def write_volume(path: Path, values, axes="LPS", dtype=np.int16) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     nibabel.save(image, path)
     return path
+
+
+def read_brain(path: Path, mask: Path | None = None):
+    """The slices of a volume by the rule "nonzero", as training and scoring read it."""
+    return nifti_scan(path, mask).slices("nonzero")
 
 
 def head(seed, tumour=False, shape=(40, 48, 24)):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from adae_edge.decoding.nifti import read_brain
 from adae_edge.errors import CheckpointError, DatasetError, FrameError, UsageError
 from adae_edge.export import exporter
 from adae_edge.formats import modelfile
@@ -27,7 +26,7 @@ from tests.support.models import complaints, run
 from tests.support.pictures import write_pictures
 from tests.support.shared import real
 from tests.support.trained import settings_for, train_on
-from tests.support.volumes import head, write_patients, write_volume
+from tests.support.volumes import head, read_brain, write_patients, write_volume
 
 
 @pytest.fixture(scope="module")
@@ -346,8 +345,7 @@ def test_a_checkpoint_whose_references_lack_their_statistics_is_refused(trained,
             Checkpoint.load(tmp_path / "c.safetensors")
 
 
-def test_an_export_without_reference_frames_takes_volumes(patients, tmp_path, monkeypatch):
-    monkeypatch.setattr("adae_edge.export.extremes.LARGEST", 500)
+def test_an_export_without_reference_frames_takes_volumes(patients, tmp_path):
     train_on(
         f"brats:{patients}", tmp_path / "c.safetensors", epochs=1, network="a", references=False
     )

@@ -24,7 +24,14 @@ from adae_edge.contract import OBJECTS
 from adae_edge.decoding.lending import Lender
 from adae_edge.decoding.nifti import read_mask
 from adae_edge.decoding.objects import Field
-from adae_edge.decoding.scans import Scan, dicom_files, nifti_scan, nifti_scans, series_scans
+from adae_edge.decoding.scans import (
+    Scan,
+    dicom_files,
+    nifti_files,
+    nifti_scan,
+    nifti_scans,
+    series_scans,
+)
 from adae_edge.decoding.series import Found
 from adae_edge.decoding.volume_names import (
     BRAIN_MASK,
@@ -37,7 +44,6 @@ from adae_edge.decoding.volume_names import (
 )
 from adae_edge.errors import DatasetError, FrameError, NoPicture, UsageError
 from adae_edge.train.data.dataset import WHOLE, Dataset, Frame, Viewing
-from adae_edge.train.data.folders import nifti_files
 
 # A slice with fewer tumour voxels, but some, is neither normal nor anomalous, and left out: 20 are
 # 20 mm2 at the 1 mm of BraTS, about what two readers differ by along a tumour's edge.
@@ -249,13 +255,8 @@ def _series(folder: Path, modality: str | None, viewing: Viewing) -> list[_Exami
     Raises:
         DatasetError: a series is refused, or there is none. What is no volume at all is left out.
     """
-    found, lender = Found(), Lender()
-    files = dicom_files(folder)
-    scans = list(
-        series_scans(
-            files, viewing.brain_mask, found, lender.planes, lender.values, lender.segments
-        )
-    )
+    found = Found()
+    scans = list(series_scans(dicom_files(folder), viewing.brain_mask, found, Lender()))
     for error in found.refused:
         if not isinstance(error, NoPicture):
             raise error

@@ -17,7 +17,7 @@ from adae_edge.contract import Window
 from adae_edge.decoding.dicom_header import Header
 from adae_edge.decoding.folders import left_out_words, list_folder
 from adae_edge.decoding.images import declared_size, decode_image, is_grey, to_channels
-from adae_edge.decoding.kinds import is_dicom, is_nifti
+from adae_edge.decoding.kinds import is_dicom
 from adae_edge.decoding.layouts import Layout, is_mask_of_neighbour, read_layout
 from adae_edge.decoding.lending import Lender
 from adae_edge.errors import DatasetError, FrameError, NoPicture
@@ -171,11 +171,6 @@ def _read_as(folder: Path, layout: Layout, counts: list[int], left_out: Counter[
     return "; ".join([f"{folder} is read as: {', '.join(words)}", left_out_words(left_out)]).strip(
         "; "
     )
-
-
-def nifti_files(folder: Path) -> list[Path]:
-    """All NIfTI files beneath a folder, in order of path."""
-    return sorted(path for path in folder.rglob("*") if is_nifti(path) and path.is_file())
 
 
 def unusable(failures: list[FrameError]) -> DatasetError:

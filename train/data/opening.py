@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from adae_edge.contract import Window
+from adae_edge.decoding.scans import nifti_files
 from adae_edge.errors import DatasetError, UsageError
 from adae_edge.train.data import official
 from adae_edge.train.data.dataset import WHOLE, Dataset, Viewing
-from adae_edge.train.data.folders import nifti_files, open_folder
+from adae_edge.train.data.folders import open_folder
 from adae_edge.train.data.groups import groups_in, groups_of, is_list
 from adae_edge.train.data.official import CIFAR10_CLASSES, Labelled
 
