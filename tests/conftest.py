@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from adae_edge.export import extremes
 from tests.support.bindings import bindings_in, install_bindings
 from tests.support.environments import build_wheel
 from tests.support.models import a_contract, many_pictures, mean_model
@@ -23,6 +24,14 @@ def pytest_collection_modifyitems(items):
     """Order the files by their rooms."""
     here = Path(__file__).parent
     items.sort(key=lambda item: ROOMS.index(item.path.relative_to(here).parts[0]))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _smaller_largest_frame():
+    """Exports in this process compare a smaller largest frame; test_export.py has that of all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extremes, "LARGEST", 500)
+        yield
 
 
 @pytest.fixture(scope="session")

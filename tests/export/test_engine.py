@@ -22,7 +22,7 @@ from adae_edge.errors import (
     ParityError,
     UsageError,
 )
-from adae_edge.export import engine_gate, extremes, graph
+from adae_edge.export import engine_gate, graph
 from adae_edge.export.engine import build_engine
 from adae_edge.export.engine_plan import half_layers
 from adae_edge.export.engine_request import EngineRequest, choose_flavour, ranges
@@ -152,7 +152,6 @@ def test_ctrl_c_leaves_the_old_file_and_no_other(rtx, model, tmp_path, stop, req
 def scores_as(monkeypatch):
     """Let a model file, given by its bytes, score in the engine's place, which takes a GPU."""
     scorer = engine_gate.Scorer
-    monkeypatch.setattr(extremes, "LARGEST", 500)
     monkeypatch.setattr("adae_edge.export.engine.half_layers_of", lambda trt, log, plan: (1, 3))
 
     def stand_in(data):

@@ -10,8 +10,7 @@ from tests.support.models import mean_model
 
 
 @pytest.fixture
-def model(monkeypatch):
-    monkeypatch.setattr("adae_edge.export.extremes.LARGEST", 500)
+def model():
     return modelfile.check(mean_model(threshold=90.0))
 
 

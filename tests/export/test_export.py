@@ -12,10 +12,9 @@ import onnxruntime
 import pytest
 import torch
 
-from adae_edge.contract import Form
+from adae_edge.contract import MAX_SIDE, Form
 from adae_edge.errors import ParityError, UsageError
-from adae_edge.export import exporter, graph
-from adae_edge.export.extremes import extreme_frames
+from adae_edge.export import exporter, extremes, graph
 from adae_edge.formats import modelfile
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.model import load_network
@@ -30,6 +29,13 @@ VARIANTS = {
     "colour, region": "region",
     "network b": {"epochs": 1, "network": "b", "side": 32},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _largest_frame_of_all():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extremes, "LARGEST", MAX_SIDE)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +191,7 @@ def test_the_gate_refuses_a_graph_that_is_not_the_network_and_writes_nothing(
 
 def test_the_gate_covers_the_frames_that_no_camera_gives(exported):
     _, _, result = exported("grey")
-    batches = extreme_frames(result.contract).values()
+    batches = extremes.extreme_frames(result.contract).values()
     assert {batch.frames.max() for batch in batches} >= {0, 255}
     assert max(batch.frames.shape[1] for batch in batches) == 8192
 

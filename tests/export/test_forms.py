@@ -42,12 +42,6 @@ def pictures(checkpoints, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _smaller_largest_frame(monkeypatch):
-    """test_export.py has the gate with the largest frame of all."""
-    monkeypatch.setattr(extremes, "LARGEST", 600)
-
-
 MADE = {}
 
 
