@@ -102,8 +102,6 @@ def test_what_no_sink_may_raise_ends_the_stream(scorer):
 
 
 def test_no_password_is_told_of_a_source_that_goes_away(scorer, caplog):
-    """FIELD.md 17."""
-
     def gone():
         raise SourceError("rtsp://me:secret@10.0.0.7/live gives no more frames")
 

@@ -374,7 +374,6 @@ def test_what_no_source_may_raise_ends_all_of_them(scorer):
 
 
 def test_a_frame_may_change_its_size_and_colours_in_the_stream(scorer):
-    """FIELD.md 14: the first frame's shape says nothing of the next one's."""
     shapes = [(512, 640, 1), (3000, 4500, 1), (40, 50, 3), (50, 40, 3), (512, 640, 1)]
     items = [frame(number, 10 * number, shape) for number, shape in enumerate(shapes)]
     Stream(scorer, Listed(*items), [kept := Kept()]).run()
@@ -402,7 +401,7 @@ class Burst(Source):
 def test_a_model_that_is_too_slow_gets_the_newest_frame_of_a_camera_and_every_one_of_a_file(
     scorer, live, ids
 ):
-    """FIELD.md 15 and 16: what waits decides, no rate; each frame once; skips are counted."""
+    """What waits decides, and no rate; each frame is given once, and skips are counted."""
     source, score = Burst(100), scorer.score
     source.live = live
 
