@@ -43,12 +43,12 @@ class Acquisition:
 
     @property
     def unknown(self) -> list[str]:
-        """What it would have to say, and does not, for another one to be from the same place."""
+        """The missing attributes without which no other acquisition can be compared."""
         needed = ("manufacturer", "model", "field_strength", "sequence")
         return [_words(name) for name in needed if getattr(self, name) is None]
 
     def differences(self, other: Acquisition) -> list[str]:
-        """In what it differs from another one, in words; empty where one calibration covers both.
+        """What differs from another acquisition, by name; none where one calibration covers both.
 
         Texts are equal in any case and with any spaces. Numbers may differ by 5 % of the larger
         one, but one may not be there in one acquisition alone. Scanner, field strength and sequence
@@ -81,7 +81,7 @@ class Acquisition:
 
 
 def distinct(acquisitions: Iterable[Acquisition]) -> tuple[Acquisition, ...]:
-    """Those among acquisitions that none before them covers, in order.
+    """The acquisitions that none before them covers, in order.
 
     One that does not say enough to be told from others covers nothing, and is left out.
     """
@@ -93,7 +93,7 @@ def distinct(acquisitions: Iterable[Acquisition]) -> tuple[Acquisition, ...]:
 
 
 def listed(names: list[str]) -> str:
-    """Words as in a sentence: "manufacturer, model and sequence"."""
+    """Join words as in a sentence: "manufacturer, model and sequence"."""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 

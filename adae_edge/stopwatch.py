@@ -15,7 +15,7 @@ _NOTHING: AbstractContextManager[None] = contextlib.nullcontext()
 
 
 def stage(name: str) -> AbstractContextManager[None]:
-    """Count the time within to a stage, one of ``STAGES``; costs next to nothing unheard.
+    """Time the block as a stage, one of ``STAGES``; costs next to nothing while nobody listens.
 
     Stages do not lie within each other.
     """
@@ -24,7 +24,7 @@ def stage(name: str) -> AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def listening(told: Callable[[str, float], object]) -> Iterator[None]:
-    """Within, each stage that ends is told.
+    """Call a function with each stage that ends within the block.
 
     Args:
         told: called with its name and its seconds, in the thread that it was in.

@@ -16,7 +16,7 @@ from adae_edge.runtime.watcher import Watcher
 
 
 class Coverage:
-    """What of the frames of a stream a model was calibrated for; told once of each kind."""
+    """Tells which frames of a stream the model was calibrated for, once of each kind."""
 
     def __init__(self, contract: Contract) -> None:
         """
@@ -46,7 +46,7 @@ class Coverage:
         return light_of(frame.pixels, self._contract.region)
 
     def note(self, frame: Frame, opened: str) -> list[Event]:
-        """What is told of a frame for which the threshold was not chosen, where it is new."""
+        """The note on the first frame of each kind for which the threshold was not chosen."""
         what: str | Acquisition | None = frame.acquisition
         if not self._contract.covers(frame.acquisition):
             assert frame.acquisition is not None

@@ -72,7 +72,7 @@ class Metrics:
 
     @property
     def origin(self) -> str:
-        """Of how many frames nothing is known of where they come from, in words; "" of none."""
+        """How many frames come from a scanner that is not known, in words; "" for none."""
         if not self.origin_unknown:
             return ""
         of = "they" if self.origin_unknown == self.frames else f"{self.origin_unknown} of them"

@@ -39,7 +39,7 @@ def options_of(spec: str, query: str, known: Mapping[str, Parser]) -> dict[str, 
 
 
 def size(text: str) -> tuple[int, int]:
-    """Width and height of "640x360"."""
+    """Read width and height, as in "640x360"."""
     match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text)
     if match is None or not all(0 < int(side) <= MAX_SIDE for side in match.groups()):
         raise ValueError(f"WIDTHxHEIGHT, each from 1 to {MAX_SIDE}")
@@ -47,21 +47,21 @@ def size(text: str) -> tuple[int, int]:
 
 
 def rate(text: str) -> float:
-    """Frames a second."""
+    """Read a number of frames a second."""
     if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,6})?", text) or not 0 < float(text) <= 1000:
         raise ValueError("frames a second, above 0 and up to 1000")
     return float(text)
 
 
 def count(text: str) -> int:
-    """A whole number."""
+    """Read a whole number."""
     if not re.fullmatch(r"[0-9]{1,12}", text):
         raise ValueError("a whole number")
     return int(text)
 
 
 def bytes_of(text: str) -> int:
-    """The bytes of "100MB"."""
+    """Read a size such as "100MB" in bytes."""
     match = re.fullmatch(r"([1-9][0-9]{0,8})(kB|MB|GB|TB)", text)
     if match is None:
         raise ValueError("a size such as 100MB")
@@ -69,14 +69,14 @@ def bytes_of(text: str) -> int:
 
 
 def minutes(text: str) -> float:
-    """Seconds of a number of minutes."""
+    """Read a number of minutes in seconds."""
     if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,3})?", text) or float(text) <= 0:
         raise ValueError("minutes, above 0")
     return float(text) * 60
 
 
 def one_of(*choices: str) -> Parser:
-    """A parser of one of these words."""
+    """The parser of an option that takes one of these words."""
 
     def parse(text: str) -> str:
         if text not in choices:

@@ -21,9 +21,10 @@ _log = logging.getLogger(__name__)
 
 
 class Ring:
-    """Files of one name in several folders are one entry, and are removed together.
+    """Keeps the files of folders under a limit, and removes the oldest ones first.
 
-    What earlier runs left is counted, too. A file that somebody else removed is no loss.
+    Files of one name in several folders are one entry, and are removed together. What earlier runs
+    left is counted, too. A file that somebody else removed is no loss.
 
     Attributes:
         held_bytes: what the files take.
@@ -109,7 +110,7 @@ def stem_of(scored: Scored, *parts: object) -> str:
 
 
 def free(folders: Mapping[Path, str], stem: str) -> str:
-    """The name itself, or with a number behind it where one of the folders has such a file."""
+    """A name that no file in the folders has: this one, or this one with a number behind it."""
     numbered = (f"{stem}-{number}" for number in count(2))
     for name in chain([stem], numbered):
         if not any((folder / f"{name}{suffix}").exists() for folder, suffix in folders.items()):

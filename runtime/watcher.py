@@ -27,5 +27,5 @@ class Watcher(ABC):
         """
 
     def recalibrate(self, calibration: Calibration) -> Sequence[Event]:
-        """Take note that a model was loaded again, with this calibration; what is to be told."""
+        """Go on with the calibration of a reloaded model; returns the events that follow."""
         return ()

@@ -17,7 +17,7 @@ NUMBERS = FRAMES * 3 * 128 * 128
 
 
 def components_for(network: Network, count: int) -> Network:
-    """The network, if it is linear with as many components as ``count`` frames can give, half."""
+    """Limit a linear network to half as many components as frames; another one stays as it is."""
     if not network.linear:
         return network
     return Network(None, max(min(network.latent, min(count, FRAMES) // 2), 1))

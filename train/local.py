@@ -106,7 +106,7 @@ def _scored(local: Local, energies: Looks) -> tuple[NDArray[np.float32], NDArray
 
 
 def folds_of(count: int, groups: Indices | None) -> Indices:
-    """int [count], the fold of each frame; groups stay whole, the largest are dealt first."""
+    """The fold of each frame, int [count]; groups stay whole, and the largest are dealt first."""
     if groups is None or len(np.unique(groups)) < 2:
         return np.arange(count) % min(FOLDS, count)
     names, sizes = np.unique(groups, return_counts=True)

@@ -51,7 +51,7 @@ class TrainingProgress(_Shown):
         self._task = self._bar.add_task("", epoch="1", losses="", visible=False)
 
     def show(self, update: Update) -> None:
-        """Take in one update of the weights."""
+        """Show an update of the weights."""
         losses = (
             f"L_G {update.loss_g:.4f}  L_D {update.loss_d:.4f}  "
             f"lr_G {update.lr_g:.1e}  lr_D {update.lr_d:.1e}"
@@ -91,14 +91,14 @@ class TableProgress(_Shown):
         )
 
     def epoch(self, cell: object, epoch: int, epochs: int, loss_g: float, loss_d: float) -> None:
-        """Take in that an epoch of a cell is done."""
+        """Show that an epoch of a cell is done."""
         self._running[cell] = epoch / epochs
         if self._bar.disable:
             self._say(f"{cell}: epoch {epoch}/{epochs}  L_G {loss_g:.4f}  L_D {loss_d:.4f}")
         self._show()
 
     def finished(self, cell: object, auroc: dict[str, float], seconds: float) -> None:
-        """Take in that a cell is done."""
+        """Show that a cell is done, and its figures."""
         self._running.pop(cell, None)
         self._finished += 1
         figures = "  ".join(f"{name} {figure:.4f}" for name, figure in auroc.items())
@@ -108,7 +108,7 @@ class TableProgress(_Shown):
         self._show()
 
     def failed(self, cell: object, reason: str) -> None:
-        """Take in that a cell ended without its figures."""
+        """Show that a cell ended without its figures."""
         self._running.pop(cell, None)
         self._say(f"{cell} failed: {printable(reason)}")
         self._show()

@@ -78,13 +78,13 @@ def complain(sentence: str) -> None:
 
 
 def tell(event: Event) -> None:
-    """Print what happened; not where files of a folder end, for nobody waited for that."""
+    """Print an event, unless it only tells where a series in a folder of files ends."""
     if event.series is None or event.series.complete != "files":
         complain(event.detail)
 
 
 def settle() -> None:
-    """Let go of complaints that could not be printed: Python would fail over them at exit."""
+    """Drop complaints that could not be printed, over which Python would fail at exit."""
     try:
         sys.stderr.flush()
     except OSError:

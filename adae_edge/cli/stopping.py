@@ -36,7 +36,7 @@ def listen() -> None:
 
 @contextlib.contextmanager
 def gently() -> Iterator[Callable[..., None]]:
-    """Within, signals call functions in place of what they do elsewhere.
+    """Have signals call functions within the block, in place of their usual effect.
 
     Yields:
         Takes what the first signal that stops calls, and what SIGHUP calls, if anything. Until it

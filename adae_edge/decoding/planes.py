@@ -134,7 +134,7 @@ def values_of(place: File, numbers: Iterable[int]) -> Iterator[NDArray[Any]]:
 
 
 def as_json(plane: Plane) -> dict[str, Any]:
-    """What a plane is but for its place, of JSON types."""
+    """The fields of a plane as JSON types, without its place."""
     return plane._asdict() | {
         "place": None,
         "axes": plane.axes.tolist(),
@@ -144,7 +144,7 @@ def as_json(plane: Plane) -> dict[str, Any]:
 
 
 def from_json(place: File, fields: dict[str, Any]) -> Plane:
-    """The plane of which ``as_json`` told."""
+    """The plane whose fields ``as_json`` returned."""
     acquisition = fields["acquisition"]
     return Plane(
         **fields

@@ -61,7 +61,7 @@ class Series(NamedTuple):
 
 @dataclass
 class Found:
-    """What series there are among files.
+    """The series that were found among files, and why others were not.
 
     Attributes:
         series: those that are volumes.

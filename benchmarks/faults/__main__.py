@@ -1,4 +1,4 @@
-"""Does the faults of the table to the real command, and prints what was seen.
+"""Puts the real command through every fault of the table, and prints what was seen.
 
 python -m adae_edge.benchmarks.faults [--only 55a,40] [--json FILE] [--markdown FILE]
 
@@ -78,7 +78,7 @@ def main(
         Path | None, typer.Option("--markdown", help="File of the table.")
     ] = None,
 ) -> None:
-    """Do faults and print the table."""
+    """Cause the faults and print the table."""
     chosen = _chosen(only)
     results = (
         json.loads(json_file.read_text())["faults"] if json_file and json_file.exists() else {}
@@ -96,7 +96,7 @@ def main(
 
 
 def attempt(each: Fault) -> dict[str, Any]:
-    """Do one fault in a new folder: its result, JSON types."""
+    """Cause one fault in a new folder; returns its result as JSON types."""
     folder = Path(tempfile.mkdtemp(prefix=f"fault-{each.number}-"))
     begun = time.monotonic()
     result: dict[str, Any] = {"done": each.done}

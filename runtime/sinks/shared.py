@@ -51,7 +51,7 @@ class Shared(Sink):
             self._sink.flush()
 
     def news(self) -> Sequence[str]:
-        """What is to be told of it; one of the streams tells it."""
+        """Sentences on what became of it, each of which one of the streams tells."""
         with self._turn:
             return self._sink.news()
 

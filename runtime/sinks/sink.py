@@ -80,7 +80,7 @@ class Sink(ABC):
         return 0
 
     def called(self, spec: str) -> str:
-        """What it is called to people, of how it was opened on the command line: no secret."""
+        """Its name for people, which follows from that on the command line and holds no secret."""
         return without_password(spec)
 
     @abstractmethod
@@ -118,7 +118,7 @@ class Sink(ABC):
         """
 
     def news(self) -> Sequence[str]:
-        """What is to be told of it since the last call, in sentences; called as ``flush`` is."""
+        """Sentences on what became of it since the last call; called as often as ``flush``."""
         return ()
 
     def drain(self) -> None:

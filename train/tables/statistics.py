@@ -1,4 +1,4 @@
-"""What a trained D makes of it whose batches its batch norm keeps the statistics of.
+"""How much the detection depends on which batches the statistics of D's batch norm come from.
 
 python -m adae_edge.train.tables.statistics mnist:DIR CHECKPOINT...
 
