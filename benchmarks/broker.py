@@ -10,9 +10,7 @@ frame's time until its score was known. "cpu" is the share of a core that the pr
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -25,7 +23,6 @@ from adae_edge.benchmarks import record
 from adae_edge.benchmarks.faults.lab import Lab, Row, Run, seconds_of
 from adae_edge.benchmarks.peers.broker import Subscriber, broker, once, subscriber, wait_until
 from adae_edge.benchmarks.soak import Sample, figures_of, measure
-from adae_edge.formats.files import write_atomically
 
 _THERE_S = 60.0  # how long the broker is there before and after
 _SETTLES_S = 5.0  # until the command has started
@@ -47,16 +44,9 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="File of the results.")] = None,
 ) -> None:
     """Run the command without its broker, and tell what became of the rows."""
-    folder = Path(tempfile.mkdtemp(prefix="broker-"))
-    try:
-        figures = broker_away(Lab.at(folder / "lab"), minutes * 60, rate)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    text = json.dumps(record.record(**figures), indent=1)
-    if json_file:
-        write_atomically(json_file, f"{text}\n".encode())
-    shown = {name: value for name, value in figures.items() if name != "samples"}
-    typer.echo(json.dumps(shown, indent=1))
+    with tempfile.TemporaryDirectory(prefix="broker-", ignore_cleanup_errors=True) as folder:
+        figures = broker_away(Lab.at(Path(folder, "lab")), minutes * 60, rate)
+    record.finish(json_file, **figures)
 
 
 def broker_away(lab: Lab, seconds: float, rate: float) -> dict[str, Any]:

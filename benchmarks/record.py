@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import resource
 import shlex
@@ -9,8 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from adae_edge import __version__
 from adae_edge.errors import without_password
+from adae_edge.formats.files import write_json
 from adae_edge.machine import machine
 
 # Packages whose versions figures depend on: the module of each.
@@ -29,6 +33,17 @@ _FOLDER = re.compile(r"(^|[=:,])/[^=:,]*/")
 def record(**figures: Any) -> dict[str, Any]:
     """The record of a benchmark, JSON types: what was run where, and then its figures."""
     return {"command": command(), "machine": machine(), "versions": versions(), **figures}
+
+
+def finish(json_file: Path | None, **figures: Any) -> None:
+    """Write the record of a benchmark, if a file is given, and print its figures.
+
+    Samples are not printed, because there may be thousands.
+    """
+    if json_file is not None:
+        write_json(json_file, record(**figures))
+    shown = {name: value for name, value in figures.items() if name != "samples"}
+    typer.echo(json.dumps(shown, indent=2))
 
 
 def command() -> str:

@@ -11,7 +11,6 @@ other threads of this process compute for a row.
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 import time
 from collections.abc import Sequence
@@ -24,7 +23,6 @@ import typer
 from adae_edge.benchmarks import record
 from adae_edge.benchmarks.peers.broker import broker
 from adae_edge.benchmarks.peers.processes import free_port
-from adae_edge.formats.files import write_json
 from adae_edge.runtime.delivery import Delivery
 from adae_edge.runtime.frame import Frame, Scored
 from adae_edge.runtime.sinks.registry import open_sink
@@ -52,10 +50,7 @@ def main(
             "files": cost(files, seconds, rate),
             "files and servers": cost([*files, *servers], seconds, rate),
         }
-    written = record.record(rate=rate, seconds=seconds, costs=figures)
-    if json_file:
-        write_json(json_file, written)
-    typer.echo(json.dumps(figures, indent=1))
+    record.finish(json_file, rate=rate, seconds=seconds, costs=figures)
 
 
 def cost(sinks: Sequence[str], seconds: float, rate: float) -> dict[str, Any]:

@@ -14,10 +14,8 @@ within the last quarter of the run says whether it goes on.
 from __future__ import annotations
 
 import functools
-import json
 import operator
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +28,6 @@ import typer
 from adae_edge.benchmarks import record
 from adae_edge.benchmarks.faults.lab import Lab, Run, judge_live
 from adae_edge.benchmarks.faults.watching import BACK_S, Camera, camera
-from adae_edge.formats.files import write_atomically
 
 _PARTS = 10
 _KEPT = 200  # measurements that the record keeps
@@ -55,20 +52,13 @@ def main(
     """Run the command for long and tell what grew."""
     if kind not in ("synthetic", "rtsp"):
         raise typer.BadParameter(f"no soak {kind}: choose synthetic or rtsp")
-    folder = Path(tempfile.mkdtemp(prefix="soak-"))
-    try:
-        lab = Lab.at(folder / "lab")
+    with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as folder:
+        lab = Lab.at(Path(folder, "lab"))
         if kind == "synthetic":
             figures = soak_synthetic(lab, frames, every)
         else:
             figures = soak_rtsp(lab, minutes * 60, every)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    text = json.dumps(record.record(soak=kind, **figures), indent=1)
-    if json_file:
-        write_atomically(json_file, f"{text}\n".encode())
-    shown = {name: value for name, value in figures.items() if name != "samples"}
-    typer.echo(json.dumps(shown, indent=1))
+    record.finish(json_file, soak=kind, **figures)
 
 
 def soak_synthetic(lab: Lab, frames: int, every: float) -> dict[str, Any]:

@@ -17,7 +17,6 @@ import csv
 import http.client
 import json
 import re
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -37,7 +36,6 @@ from adae_edge.benchmarks.peers.numbers import picture
 from adae_edge.benchmarks.peers.processes import free_port
 from adae_edge.benchmarks.peers.webhook import webhook
 from adae_edge.benchmarks.soak import Sample, figures_of, measure
-from adae_edge.formats.files import write_atomically
 
 _RING = "10MB"  # what pictures, and what videos may take
 _ONE_OF = 100  # frames, this one is anomalous
@@ -66,19 +64,14 @@ def main(
 ) -> None:
     """Score made-up frames into every sink at once, and tell what grew."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    folder = Path(tempfile.mkdtemp(prefix="soak-"))
-    kept = json_file.with_name(f"{json_file.name}.samples") if json_file else folder / "samples"
-    try:
+    with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        kept = json_file.with_name(f"{json_file.name}.samples") if json_file else folder / "samples"
         with kept.open("w") as samples:
             figures = soak_sinks(Lab.at(folder / "lab"), frames, every, samples)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    text = json.dumps(record.record(soak="sinks", **figures), indent=1)
+    record.finish(json_file, soak="sinks", **figures)
     if json_file:
-        write_atomically(json_file, f"{text}\n".encode())
         kept.unlink()
-    shown = {name: value for name, value in figures.items() if name != "samples"}
-    typer.echo(json.dumps(shown, indent=1))
 
 
 def soak_sinks(lab: Lab, frames: int, every: float, kept: IO[str]) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import sys
 import tempfile
 import time
@@ -29,7 +28,6 @@ import adae_edge
 from adae_edge.benchmarks import record
 from adae_edge.benchmarks.peers import numbers
 from adae_edge.benchmarks.peers.machine import Machine, machine
-from adae_edge.formats.files import write_atomically
 
 _CHECKOUT = Path(adae_edge.__file__).parents[1]
 _SECRET = "mellon-4711"  # noqa: S105
@@ -137,15 +135,9 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="File of the results.")] = None,
 ) -> None:
     """Run the service under systemd, have it hang, and tell what systemd did."""
-    folder = Path(tempfile.mkdtemp(prefix="systemd-"))
-    try:
-        figures = under_systemd(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    text = json.dumps(record.record(**figures), indent=1)
-    if json_file:
-        write_atomically(json_file, f"{text}\n".encode())
-    typer.echo(text)
+    with tempfile.TemporaryDirectory(prefix="systemd-", ignore_cleanup_errors=True) as folder:
+        figures = under_systemd(Path(folder))
+    record.finish(json_file, **figures)
 
 
 def under_systemd(folder: Path) -> dict[str, Any]:

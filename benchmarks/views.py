@@ -8,9 +8,7 @@ server is asked for its counters once every row is there.
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +20,6 @@ from adae_edge.benchmarks.faults.lab import Lab, Run
 from adae_edge.benchmarks.peers.broker import broker
 from adae_edge.benchmarks.peers.processes import free_port, peer, program
 from adae_edge.benchmarks.peers.scraper import scraper
-from adae_edge.formats.files import write_atomically
 
 _SCRAPE_MS = 2000
 _LATE_S = 120  # what a row, a message or a scrape takes at most, once the last frame is there
@@ -44,15 +41,9 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="File of the results.")] = None,
 ) -> None:
     """Compare counts of rows, of a broker's subscriber and of a Prometheus server."""
-    folder = Path(tempfile.mkdtemp(prefix="views-"))
-    try:
-        figures = views(Lab.at(folder / "lab"), round(minutes * 60 * fps), fps)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    text = json.dumps(record.record(**figures), indent=1)
-    if json_file:
-        write_atomically(json_file, f"{text}\n".encode())
-    typer.echo(text)
+    with tempfile.TemporaryDirectory(prefix="views-", ignore_cleanup_errors=True) as folder:
+        figures = views(Lab.at(Path(folder, "lab")), round(minutes * 60 * fps), fps)
+    record.finish(json_file, **figures)
 
 
 def views(lab: Lab, frames: int, fps: int) -> dict[str, Any]:
