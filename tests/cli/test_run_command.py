@@ -1,7 +1,6 @@
 """``adae-edge run``: a station's file is checked whole, and its streams run as a service."""
 
 import http.client
-import json
 import os
 import signal
 import subprocess
@@ -17,7 +16,7 @@ from adae_edge.benchmarks.peers.processes import free_port
 from adae_edge.cli.app import app
 from adae_edge.cli.station import open_streams, read_station
 from adae_edge.errors import AdaeEdgeError, UsageError
-from tests.support.models import command, complaints, mean_model, run
+from tests.support.models import command, complaints, frame_rows, mean_model, run
 from tests.support.supervisor import Supervisor
 
 ONE = '[[stream]]\nmodel = "m.onnx"\nsource = "synthetic://?frames=3"\nto = "rows.jsonl"\n'
@@ -87,8 +86,7 @@ def station(folder, text):
 
 
 def rows(path):
-    every = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return [row for row in every if "event" not in row]
+    return frame_rows(path) if path.exists() else []
 
 
 def put(folder, *numbers):

@@ -1,6 +1,5 @@
 """``adae-edge score`` as a user calls it, and the Scorer behind it."""
 
-import json
 import os
 import signal
 import subprocess
@@ -22,8 +21,10 @@ from tests.support.models import (
     BUFFERED,
     command,
     complaints,
+    frame_rows,
     mean_model,
     run,
+    summary_of,
     when_rows,
 )
 
@@ -66,17 +67,6 @@ def scorer(desk):
     return Scorer(desk / "grey.onnx", threads=1)
 
 
-def rows(path):
-    """The rows of frames."""
-    every = [json.loads(line) for line in path.read_text().splitlines()]
-    return [row for row in every if "event" not in row]
-
-
-def summary_of(process):
-    (line,) = [line for line in process.stderr.splitlines() if " frames scored, " in line]
-    return line
-
-
 def test_a_good_folder(desk):
     process = run("score", "grey.onnx", "frames", cwd=desk)
     assert process.returncode == 0
@@ -101,7 +91,7 @@ def test_a_bad_file_is_reported_and_the_others_are_scored(desk, tmp_path):
     assert process.returncode == 1
     (sentence,) = complaints(process)
     assert sentence.startswith("frames/120.png cannot be decoded")
-    assert [row["score"] for row in rows(tmp_path / "s.jsonl")] == list(VALUES)
+    assert [row["score"] for row in frame_rows(tmp_path / "s.jsonl")] == list(VALUES)
     assert "4 frames scored, 2 anomalous (above 100.0000), 1 not scored; " in summary_of(process)
 
 
@@ -121,7 +111,7 @@ def test_the_threshold_changes_verdicts_and_nothing_else(desk, tmp_path):
         path = tmp_path / f"{threshold}.jsonl"
         options = [] if threshold is None else ["--threshold", threshold]
         assert run("score", "grey.onnx", "frames", "--to", path, *options, cwd=desk).returncode == 0
-        found[threshold] = rows(path)
+        found[threshold] = frame_rows(path)
     for threshold, scored in found.items():
         limit = 100 if threshold is None else threshold
         assert [row["score"] for row in scored] == list(VALUES)
@@ -137,7 +127,7 @@ def test_several_sinks_at_once(desk, tmp_path):
     process = run("score", "grey.onnx", "frames", *to, cwd=desk)
     assert process.returncode == 0
     assert len(process.stdout.splitlines()) == 4
-    assert [row["score"] for row in rows(tmp_path / "a.jsonl")] == list(VALUES)
+    assert [row["score"] for row in frame_rows(tmp_path / "a.jsonl")] == list(VALUES)
     table = [line.split(",") for line in (tmp_path / "b").read_text().splitlines()]
     assert [row[0] for row in table] == ["source", *(f"frames/{value:03}.png" for value in VALUES)]
     assert [float(row[table[0].index("score")]) for row in table[1:]] == list(VALUES)
@@ -150,7 +140,7 @@ def test_frames_are_converted_to_the_models_channels(desk, tmp_path):
     for model in ("grey", "colour"):
         path = tmp_path / f"{model}.jsonl"
         assert run("score", desk / f"{model}.onnx", ".", "--to", path, cwd=tmp_path).returncode == 0
-        scores[model] = [row["score"] for row in rows(path)]
+        scores[model] = [row["score"] for row in frame_rows(path)]
     assert scores["grey"] == [(299 * 200 + 587 * 100 + 114 * 30 + 500) // 1000, 77]
     assert scores["colour"] == [110, 77]
 
@@ -164,7 +154,7 @@ def test_a_video(desk, tmp_path):
     writer.release()
     process = run("score", desk / "colour.onnx", "clip.avi", "--to", "s.jsonl", cwd=tmp_path)
     assert (process.returncode, complaints(process)) == (0, [])
-    scored = rows(tmp_path / "s.jsonl")
+    scored = frame_rows(tmp_path / "s.jsonl")
     assert [(row["source"], row["frame"]) for row in scored] == [
         ("clip.avi", number) for number in range(3)
     ]
@@ -177,12 +167,12 @@ def test_a_dicom_file_without_a_window_needs_one(desk, tmp_path):
     process = run("score", desk / "grey.onnx", slice_, "--to", "s.jsonl", cwd=tmp_path)
     assert process.returncode == 1
     assert "--window" in complaints(process)[0]
-    assert rows(tmp_path / "s.jsonl") == []
+    assert frame_rows(tmp_path / "s.jsonl") == []
     process = run(
         "score", desk / "grey.onnx", slice_, "--to", "s.jsonl", "--window", "40.5,401", cwd=tmp_path
     )
     assert process.returncode == 0
-    (row,) = rows(tmp_path / "s.jsonl")
+    (row,) = frame_rows(tmp_path / "s.jsonl")
     data = pydicom.dcmread(slice_)
     hounsfield = data.pixel_array * float(data.RescaleSlope) + float(data.RescaleIntercept)
     assert row["frame"] == data.SOPInstanceUID
@@ -200,7 +190,7 @@ def test_a_frame_smaller_than_the_models_region(tmp_path):
     (sentence,) = complaints(process)
     assert sentence.startswith("2.png 0: ")
     assert "outside of a frame of 13 x 5 pixels" in sentence
-    assert [row["source"] for row in rows(tmp_path / "s.jsonl")] == ["1.png"]
+    assert [row["source"] for row in frame_rows(tmp_path / "s.jsonl")] == ["1.png"]
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
@@ -215,7 +205,7 @@ def test_a_signal_in_the_middle_keeps_the_rows(desk, long_folder, tmp_path, stop
     process.send_signal(stop)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
-    scored = rows(path)
+    scored = frame_rows(path)
     assert [row["source"] for row in scored] == [
         str(long_folder / f"{number:03}.png") for number in range(len(scored))
     ]
@@ -338,7 +328,7 @@ def test_a_name_that_is_not_utf8(desk, tmp_path):
     assert process.returncode == 1
     assert process.stdout == " 250.0000  anomalous  caf\\udce9.png\n"
     assert "Traceback" not in process.stderr
-    (row,) = rows(tmp_path / "s.jsonl")
+    (row,) = frame_rows(tmp_path / "s.jsonl")
     assert os.fsencode(row["source"]) == b"caf\xe9.png"
     assert (tmp_path / "s.csv").read_text("utf-8").count("\n") == 3  # with the event
 
@@ -426,7 +416,7 @@ def test_a_score_that_is_no_number_is_a_failure_and_not_normal(tmp_path):
     process = run("score", "model.onnx", ".", "--to", "s.jsonl", cwd=tmp_path)
     assert process.returncode == 1
     assert complaints(process) == ["black.png 0: the score is not a finite number"]
-    assert [row["source"] for row in rows(tmp_path / "s.jsonl")] == ["white.png"]
+    assert [row["source"] for row in frame_rows(tmp_path / "s.jsonl")] == ["white.png"]
     assert summary_of(process).startswith(
         "1 frames scored, 0 anomalous (above 100.0000), 1 not scored; "
     )

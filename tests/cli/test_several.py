@@ -1,6 +1,5 @@
 """``adae-edge score`` with several sources, and with several sinks of which one fails."""
 
-import json
 from pathlib import Path
 
 import cv2
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.models import complaints, mean_model, run
+from tests.support.models import complaints, frame_rows, mean_model, run, summary_of
 
 VALUES = (50, 100, 150, 250)
 
@@ -28,22 +27,11 @@ def desk(tmp_path_factory):
     return folder
 
 
-def rows(path):
-    """The rows of frames."""
-    every = [json.loads(line) for line in path.read_text().splitlines()]
-    return [row for row in every if "event" not in row]
-
-
-def summary_of(process):
-    (line,) = [line for line in process.stderr.splitlines() if " frames scored, " in line]
-    return line
-
-
 def test_several_sources_go_into_one_model_in_their_order(desk, tmp_path):
     sources = ["frames/250.png", "frames", "frames/050.png"]
     process = run("score", "grey.onnx", *sources, "--to", tmp_path / "s.jsonl", cwd=desk)
     assert (process.returncode, complaints(process)) == (0, [])
-    assert [row["score"] for row in rows(tmp_path / "s.jsonl")] == [250, *VALUES, 50]
+    assert [row["score"] for row in frame_rows(tmp_path / "s.jsonl")] == [250, *VALUES, 50]
     assert summary_of(process).startswith("6 frames scored, 3 anomalous")
 
 
@@ -61,7 +49,7 @@ def test_one_of_several_sources_that_fails_on_its_way(desk, tmp_path):
     assert process.returncode == 1
     (sentence,) = complaints(process)
     assert sentence.startswith("half.png cannot be decoded")
-    names = [row["source"] for row in rows(tmp_path / "s.jsonl")]
+    names = [row["source"] for row in frame_rows(tmp_path / "s.jsonl")]
     assert names == ["clip.avi"] * 20 + ["1.png"]
 
 
@@ -72,7 +60,7 @@ def test_a_disk_that_is_full_under_one_sink_of_two(desk, tmp_path):
     assert process.returncode == 1
     (sentence,) = complaints(process)
     assert sentence.startswith("cannot write /dev/full: No space left on device")
-    assert [row["score"] for row in rows(tmp_path / "s.jsonl")] == list(VALUES)
+    assert [row["score"] for row in frame_rows(tmp_path / "s.jsonl")] == list(VALUES)
     assert summary_of(process).endswith("; jsonl:/dev/full lacks 4")
 
 
@@ -97,7 +85,7 @@ def test_several_jobs_write_the_rows_of_one(desk, tmp_path):
         path = tmp_path / f"{jobs}.jsonl"
         process = run("score", "grey.onnx", folder, "--to", path, "--jobs", jobs, cwd=desk)
         assert process.returncode == 1
-        kept = [(row["source"], row["frame"], row["score"]) for row in rows(path)]
+        kept = [(row["source"], row["frame"], row["score"]) for row in frame_rows(path)]
         written.append((kept, complaints(process)))
     assert written[0] == written[1]
     assert [score for _, _, score in written[0][0]] == [n for n in range(40) if n != 7]

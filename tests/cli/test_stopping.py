@@ -9,7 +9,7 @@ import sys
 import pytest
 from PIL import Image
 
-from tests.support.models import BUFFERED, command, mean_model, run, when_rows
+from tests.support.models import BUFFERED, command, frame_rows, mean_model, run, when_rows
 
 # Runs the command with a decoder that says so and then hangs on the third picture.
 HANGING = """
@@ -131,8 +131,7 @@ def test_a_camera_that_is_stopped_has_done_what_it_should(desk, tmp_path, stop):
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 0
     (summary,) = errors.splitlines()
-    every = [json.loads(line) for line in path.read_text().splitlines()]
-    rows = [row for row in every if "event" not in row]
+    rows = frame_rows(path)
     assert int(summary.split()[0]) == len(rows)
     numbers = [row["frame"] for row in rows]
     assert numbers == sorted(set(numbers))
@@ -172,8 +171,7 @@ def test_hangup_loads_the_model_again_and_loses_no_frame(tmp_path, long_folder, 
     assert process.returncode == 0
     told, summary = errors.splitlines()
     assert says in told
-    every = [json.loads(line) for line in path.read_text().splitlines()]
-    rows = [row for row in every if "event" not in row]
+    rows = frame_rows(path)
     assert [row["source"] for row in rows] == sorted(map(str, long_folder.iterdir()))
     assert {row["threshold"] for row in rows} == ({100, 110} if says.endswith("again: ") else {100})
     assert summary.startswith("400 frames scored, ")

@@ -1,6 +1,5 @@
 """A threshold is good for frames that were decoded as those that it was chosen on."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,15 +8,10 @@ import pytest
 from adae_edge.decoding import rules
 from adae_edge.formats import modelfile
 from tests.support import clips
-from tests.support.models import a_contract, as_schema_4, complaints, mean_model, run
+from tests.support.models import a_contract, as_schema_4, complaints, frame_rows, mean_model, run
 from tests.support.pictures import save
 
 SAYS = "was not calibrated: its threshold may be off until adae-edge calibrate"
-
-
-def rows(path):
-    every = [json.loads(line) for line in path.read_text().splitlines()]
-    return [row for row in every if "event" not in row]
 
 
 @pytest.fixture
@@ -43,16 +37,16 @@ def test_a_model_of_another_rule_scores_and_wants_a_calibration_until_it_has_one
     assert first.returncode == 0
     (complaint,) = complaints(first)
     assert SAYS in complaint
-    assert {row["wants"] for row in rows(desk / "first.jsonl")} == {"calibrate"}
+    assert {row["wants"] for row in frame_rows(desk / "first.jsonl")} == {"calibrate"}
 
     assert run("calibrate", model, "h264.mp4", "--fpr", "0.2", cwd=desk).returncode == 0
 
     second = run(*score, "second.jsonl", cwd=desk)
     assert second.returncode == 0
     assert not complaints(second)
-    assert {row["wants"] for row in rows(desk / "second.jsonl")} == {None}
+    assert {row["wants"] for row in frame_rows(desk / "second.jsonl")} == {None}
     scores = [
-        [row["score"] for row in rows(desk / f"{name}.jsonl")] for name in ("first", "second")
+        [row["score"] for row in frame_rows(desk / f"{name}.jsonl")] for name in ("first", "second")
     ]
     assert scores[0] == scores[1]
 
@@ -62,7 +56,7 @@ def test_only_the_rule_of_a_frame_s_own_kind_counts(desk, monkeypatch):
         done = run("score", model, "frames", "--to", f"{model}.jsonl", cwd=desk)
         assert done.returncode == 0
         assert not complaints(done)
-        assert {row["wants"] for row in rows(desk / f"{model}.jsonl")} == {None}
+        assert {row["wants"] for row in frame_rows(desk / f"{model}.jsonl")} == {None}
 
 
 def test_a_file_of_schema_4_keeps_no_rule():

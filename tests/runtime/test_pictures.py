@@ -1,7 +1,6 @@
 """Saved anomalous frames: their files, their names, the limit on the disk, and what goes wrong."""
 
 import io
-import json
 import re
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from adae_edge.runtime.frame import Box
 from adae_edge.runtime.opening import StreamRequest, open_stream
 from adae_edge.runtime.sinks import pictures
 from tests.support import clips
-from tests.support.models import mean_model
+from tests.support.models import json_rows, mean_model, run_limited
 
 NAME = re.compile(r"\d{8}T\d{6}\.\d{3}Z_[A-Za-z0-9-]+_[A-Za-z0-9-]+(-\d)?")
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
@@ -35,10 +34,6 @@ def result(number=0, score=2.0, source="camera:0", pixels=NOISE, frame=None):
 
 
 PARTS = ("review", "frames")
-
-
-def json_rows(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def saved(folder):
@@ -182,25 +177,11 @@ def test_a_full_disk_leaves_no_half_pair_and_is_over_once_there_is_room(tmp_path
     assert len(saved(tmp_path)) == 1
 
 
-LIMITED = """
-import resource
-resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
-from adae_edge.cli import main
-main()
-"""
-
-
 def test_a_file_that_cannot_grow_is_told_and_rows_go_on(tmp_path):
     (tmp_path / "m.onnx").write_bytes(mean_model(3))
     Image.fromarray(NOISE // 2 + 120).save(tmp_path / "a.png")
     arguments = ["score", "m.onnx", "a.png", "--to", "pictures:p", "--to", "s.jsonl"]
-    ran = subprocess.run(
-        [sys.executable, "-c", LIMITED, *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    ran = run_limited(3000, *arguments, cwd=tmp_path)
     assert ran.returncode == 1
     assert "File too large" in ran.stderr
     assert "pictures:p lacks 1" in ran.stderr

@@ -29,6 +29,7 @@ from tests.support.models import (
     complaints,
     mean_model,
     run,
+    run_limited,
     when_rows,
 )
 
@@ -55,15 +56,6 @@ AWKWARD = [
     "\x1b[2J.png",
     "\udce9.png",
 ]
-# Runs the command under a limit on the length of files, which is what a full disk looks like from
-# inside.
-LIMITED = """
-import resource, sys
-limit = int(sys.argv.pop(1))
-resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-from adae_edge.cli import main
-main()
-"""
 
 
 def result(source="frame.png", frame=0, score=1.5):
@@ -454,13 +446,7 @@ def test_a_full_disk_keeps_every_row_before(desk, tmp_path, kind, limit):
         (tmp_path / "frames" / f"{number:02}.png").hardlink_to(tmp_path / "frame.png")
     path = tmp_path / f"scores.{kind}"
     arguments = ("score", desk / "model.onnx", "frames", "--to", path.name)
-    ran = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(limit), *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    ran = run_limited(limit, *arguments, cwd=tmp_path)
     assert ran.returncode == 1
     (sentence,) = complaints(ran)
     assert sentence.startswith(f"cannot write {path.name}: File too large")

@@ -20,7 +20,7 @@ from adae_edge.runtime.frame import Event
 from adae_edge.runtime.opening import StreamRequest, open_stream
 from adae_edge.runtime.sinks import video
 from tests.support import clips
-from tests.support.models import command, mean_model
+from tests.support.models import command, mean_model, run_limited
 
 RNG = np.random.default_rng(0)
 
@@ -246,27 +246,13 @@ def test_a_part_ends_after_its_minutes(tmp_path):
     assert sorted(len(shown(path)[0]) for path in tmp_path.iterdir()) == [8, 31, 31]
 
 
-LIMITED = """
-import resource
-resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-from adae_edge.cli import main
-main()
-"""
-
-
 def test_a_file_that_cannot_grow_is_told_and_what_was_written_can_be_played(tmp_path):
     (tmp_path / "m.onnx").write_bytes(mean_model(3))
     with open_sink(str(tmp_path / "noise.mp4")) as sink:
         for number in range(60):
             sink.write(noisy(number))
     arguments = ["score", "m.onnx", "noise.mp4", "--to", "video:o.mp4", "--to", "s.jsonl"]
-    ran = subprocess.run(
-        [sys.executable, "-c", LIMITED, *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    ran = run_limited(300_000, *arguments, cwd=tmp_path)
     assert ran.returncode == 1
     assert "cannot write a video beside o.mp4: File too large" in ran.stderr
     assert "video:o.mp4 lacks" in ran.stderr

@@ -142,6 +142,42 @@ def complaints(process):
     return [line.removeprefix("adae-edge: ") for line in lines if line.startswith("adae-edge: ")]
 
 
+def summary_of(process):
+    """The line that a run says at its end."""
+    (line,) = [line for line in process.stderr.splitlines() if " frames scored, " in line]
+    return line
+
+
+def json_rows(path):
+    """The rows of frames and events in a file of JSON Lines."""
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def frame_rows(path):
+    """The rows of frames in a file of JSON Lines."""
+    return [row for row in json_rows(path) if "event" not in row]
+
+
+_LIMITED = """
+import resource, sys
+limit = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+from adae_edge.cli import main
+main()
+"""
+
+
+def run_limited(limit, *arguments, cwd):
+    """Run the command where no file can have more bytes, which is how a full disk looks."""
+    return subprocess.run(
+        [sys.executable, "-c", _LIMITED, str(limit), *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=HANGS_S,
+    )
+
+
 def many_pictures(folder, count=400):
     """A folder that takes seconds to score: one large picture under many names."""
     folder.mkdir()
