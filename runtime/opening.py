@@ -108,10 +108,14 @@ def open_stream(
     with contextlib.ExitStack() as opened:
         with _about(str(request.model)):
             scorer = opened.enter_context(Scorer(request.model, request.device, request.threads))
-        wanted = Wanted.by(scorer.contract, request.window, request.brain_mask, request.exact)
-        wanted = replace(wanted, jobs=request.jobs, triggered=request.triggered)
         collected = any(map(collects_series, request.sinks))
-        wanted = replace(wanted, receiving=request.receiving, collected=collected)
+        wanted = replace(
+            Wanted.by(scorer.contract, request.window, request.brain_mask, request.exact),
+            jobs=request.jobs,
+            triggered=request.triggered,
+            receiving=request.receiving,
+            collected=collected,
+        )
         if wanted.shrinking and any(map(shows_pixels, request.sinks)):
             wanted = replace(wanted, shrinking=wanted.shrinking._replace(keep=True))
         threshold = scorer.threshold if request.threshold is None else request.threshold
