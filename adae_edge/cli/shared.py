@@ -189,7 +189,9 @@ def bytes_of(text: str, option: str) -> int:
     Raises:
         UsageError: it is something else.
     """
-    match = re.fullmatch(r"([1-9][0-9]{0,8})(kB|MB|GB)", text.strip())
-    if match is None:
-        raise UsageError(f"{option} takes a size such as 100MB, and {text} is something else")
-    return int(match[1]) * {"kB": 10**3, "MB": 10**6, "GB": 10**9}[match[2]]
+    from adae_edge.runtime import query
+
+    try:
+        return query.bytes_of(text.strip())
+    except ValueError as error:
+        raise UsageError(f"{option} takes {error}, and {text} is something else") from error
