@@ -20,16 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from adae_edge.benchmarks.faults.lab import WrongError, expect
 from adae_edge.benchmarks.record import record
 from adae_edge.formats.files import check_writable, write_atomically, write_json
 
 _QUICK = ("--epochs", "1", "--network", "a", "--side", "32")
 _CINE_FRAMES = 240
 _TIMEOUT_S = 900
-
-
-class WrongError(Exception):
-    """What was seen, where it is not what is right."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +84,6 @@ class Case:
         expect(ran.code == 1 and not rows, f"{source}: {len(rows)} rows, exit code {ran.code}")
         expect(any(word in sentence.lower() for word in words), sentence)
         return sentence
-
-
-def expect(right: bool, seen: str) -> None:
-    """Raise WrongError with what was seen unless it is right."""
-    if not right:
-        raise WrongError(seen)
 
 
 def same_scores(case: Case, names: tuple[str, ...], right: str) -> str:

@@ -19,7 +19,7 @@ from adae_edge.benchmarks.record import record
 from adae_edge.errors import UsageError
 from adae_edge.export.exporter import export
 from adae_edge.formats.files import write_atomically, write_json
-from adae_edge.runtime.rehearse import Rehearsal, Request, rehearse
+from adae_edge.runtime.rehearse import Rehearsal, RehearsalRequest, rehearse
 from adae_edge.train.request import TrainRequest, prepare
 
 CANDIDATES = "linear:l2,linear:local,linear:density,default:l2,default:generator,default:density"
@@ -91,7 +91,7 @@ def compare(
         ).run()
         model = export(checkpoint).path
         normals = str(Path(place) / "unseen")
-        return in_figures(rehearse(Request(model, normals, seed=seed)))
+        return in_figures(rehearse(RehearsalRequest(model, normals, seed=seed)))
 
 
 def in_figures(rehearsal: Rehearsal) -> dict[str, Any]:

@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Request:
+class RehearsalRequest:
     """What is rehearsed.
 
     Attributes:
@@ -143,7 +143,9 @@ ROWS = tuple(
 DEFECTS = tuple(Defect(kind, size, contrast) for kind, contrast in ROWS for size in SIZES)
 
 
-def rehearse(request: Request, shown: Callable[[Example], object] | None = None) -> Rehearsal:
+def rehearse(
+    request: RehearsalRequest, shown: Callable[[Example], object] | None = None
+) -> Rehearsal:
     """Score normal frames as they are and with every defect of ``DEFECTS``, at the threshold.
 
     Two frames at a time are held, so that many large ones need little memory.

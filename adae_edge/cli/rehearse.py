@@ -48,7 +48,7 @@ def rehearse(
     """Show which made-up defects, of which size and contrast, a model finds."""
     from adae_edge.formats.files import check_writable, write_atomically, write_json
     from adae_edge.runtime.contactsheet import ContactSheet
-    from adae_edge.runtime.rehearse import Request
+    from adae_edge.runtime.rehearse import RehearsalRequest
     from adae_edge.runtime.rehearse import rehearse as run
 
     # What cannot be written is known now, and not only when all frames are scored.
@@ -57,7 +57,7 @@ def rehearse(
 
     # The rehearsal.
     sheet = ContactSheet()
-    request = Request(model, normals, frames, seed, device, window_of(window))
+    request = RehearsalRequest(model, normals, frames, seed, device, window_of(window))
     rehearsal = run(request, None if pictures is None else sheet.add)
 
     # The table, and the same in words.

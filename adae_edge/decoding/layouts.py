@@ -39,7 +39,7 @@ _EXPECTED = (
 
 
 @dataclass(frozen=True)
-class Layout:
+class FolderLayout:
     """The folders of pictures, each with everything beneath it, and the folders that are left out.
 
     Attributes:
@@ -54,7 +54,7 @@ class Layout:
     labelled: bool = True
 
 
-def read_layout(folder: Path) -> Layout:
+def read_layout(folder: Path) -> FolderLayout:
     """Tell the parts of a folder by their names.
 
     Raises:
@@ -104,7 +104,7 @@ def _sorted(kinds: dict[Path, str]) -> tuple[list[Path], list[Path], list[Path]]
     return normal, anomalous, masks
 
 
-def _without_names(folder: Path, below: dict[Path, str]) -> Layout:
+def _without_names(folder: Path, below: dict[Path, str]) -> FolderLayout:
     """The layout of a folder none of whose sub-folders has a known name: normals, or refused."""
     if len(below) == 1 and not _pictures_in(folder):
         inner = read_layout(next(iter(below)))
@@ -114,7 +114,7 @@ def _without_names(folder: Path, below: dict[Path, str]) -> Layout:
     masks = [path for path in list_folder(folder).files if is_mask_of_neighbour(path)]
     if masks:
         raise DatasetError(f"{masks[0]} is a mask by its name, so defects may be near: {_EXPECTED}")
-    return Layout([folder], labelled=False)
+    return FolderLayout([folder], labelled=False)
 
 
 def _look_below(folder: Path, kind: str, masks: list[Path]) -> None:
@@ -145,7 +145,7 @@ def _look_below(folder: Path, kind: str, masks: list[Path]) -> None:
                 )
 
 
-def _beside_masks(folder: Path, kinds: dict[Path, str]) -> Layout:
+def _beside_masks(folder: Path, kinds: dict[Path, str]) -> FolderLayout:
     """The layout of a folder with normal and anomalous ones, or with one of both beside masks."""
     unnamed = [path for path, kind in kinds.items() if not kind]
     if len(unnamed) == 1 and set(kinds.values()) == {"", "mask"} and not _pictures_in(folder):
@@ -154,16 +154,16 @@ def _beside_masks(folder: Path, kinds: dict[Path, str]) -> Layout:
             inner.masks.extend(path for path, kind in kinds.items() if kind)
             return inner
     _refuse_unnamed(folder, kinds)
-    return Layout(*_sorted(kinds))
+    return FolderLayout(*_sorted(kinds))
 
 
-def _divided(folder: Path, kinds: dict[Path, str]) -> Layout:
+def _divided(folder: Path, kinds: dict[Path, str]) -> FolderLayout:
     """The layout of a folder with train/ and test/."""
     _refuse_unnamed(folder, kinds)
     normal, anomalous, masks = _sorted(kinds)
     if normal or anomalous:
         raise DatasetError(f"{(normal + anomalous)[0]} lies beside parts of a split: {_EXPECTED}")
-    layout = Layout(masks=masks)
+    layout = FolderLayout(masks=masks)
     for part in (path for path, kind in kinds.items() if kind == "part"):
         inside = _kinds_in(part)
         training = part.name.lower().startswith("train")
@@ -173,7 +173,7 @@ def _divided(folder: Path, kinds: dict[Path, str]) -> Layout:
             if "normal" in inside.values() and not training:
                 inside = {path: kind or "anomalous" for path, kind in inside.items()}
             _refuse_unnamed(part, inside)
-            found = Layout(*_sorted(inside))
+            found = FolderLayout(*_sorted(inside))
         layout.normal.extend(found.normal)
         layout.anomalous.extend(found.anomalous)
         layout.masks.extend(found.masks)

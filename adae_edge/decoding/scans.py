@@ -51,7 +51,7 @@ class Scan(NamedTuple):
         return slices_of(volume, rule, mask)
 
 
-class Reader(Protocol):
+class SliceReader(Protocol):
     """Reads DICOM files, as ``Lender`` and ``PlaneWorkers`` do in other processes."""
 
     def planes(self, files: Iterable[File]) -> Iterator[list[Plane] | FrameError]:
@@ -147,7 +147,7 @@ def series_scans(
     files: Iterable[File],
     brain_mask: Path | None,
     found: Found,
-    reader: Reader,
+    reader: SliceReader,
 ) -> Iterator[Scan]:
     """The scans of the DICOM series among files, one after another.
 

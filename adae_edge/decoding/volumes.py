@@ -32,7 +32,7 @@ class Place(NamedTuple):
     id: int | str
 
 
-class Layout(NamedTuple):
+class VolumeLayout(NamedTuple):
     """How an array is turned into a volume.
 
     Attributes:
@@ -94,7 +94,7 @@ class Volume:
     origins: Sequence[tuple[Origin, Path | Member]] = ()
 
 
-def layout_of(steps: Vectors) -> Layout | None:
+def layout_of(steps: Vectors) -> VolumeLayout | None:
     """How an array becomes a volume, by the nearest axes of the patient.
 
     It does not depend on the order of the array's axes.
@@ -113,7 +113,9 @@ def layout_of(steps: Vectors) -> Layout | None:
         itertools.permutations(range(3)),
         key=lambda order: sum(abs(upwards[axis, number]) for number, axis in enumerate(order)),
     )
-    return Layout(order, tuple(upwards[axis, number] < 0 for number, axis in enumerate(order)))
+    return VolumeLayout(
+        order, tuple(upwards[axis, number] < 0 for number, axis in enumerate(order))
+    )
 
 
 def shape_word(values: NDArray[Any]) -> str:

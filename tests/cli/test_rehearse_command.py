@@ -13,7 +13,7 @@ from adae_edge.errors import FrameError, SourceError, UsageError
 from adae_edge.export.exporter import export
 from adae_edge.formats import modelfile
 from adae_edge.runtime import rehearse as rehearsing
-from adae_edge.runtime.rehearse import CONTRASTS, DEFECTS, SIZES, Request, rehearse
+from adae_edge.runtime.rehearse import CONTRASTS, DEFECTS, SIZES, RehearsalRequest, rehearse
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sources import registry
 from tests.support.models import mean_model, run
@@ -67,7 +67,7 @@ def local(tmp_path_factory):
 
 def test_a_trained_model_finds_what_is_strong_and_misses_what_is_faint(local):
     model, normals = local
-    rehearsal = rehearse(Request(model, str(normals), frames=12))
+    rehearsal = rehearse(RehearsalRequest(model, str(normals), frames=12))
     assert (rehearsal.frames, rehearsal.of_frames, rehearsal.shorter_side) == (12, 80, (48, 48))
     assert [figures.defect for figures in rehearsal.figures] == list(DEFECTS)
     assert share(rehearsal, kind="spot", size=SIZES[-1], contrast=CONTRASTS[-1]) > 0.7
@@ -82,7 +82,7 @@ def test_a_trained_model_finds_what_is_strong_and_misses_what_is_faint(local):
 
 def test_the_figures_are_those_of_the_scores(model, normals):
     """Against the mean, computed here: no spot of a fiftieth lifts it by 25 grey levels."""
-    rehearsal = rehearse(Request(model, str(normals)))
+    rehearsal = rehearse(RehearsalRequest(model, str(normals)))
     assert (rehearsal.threshold, rehearsal.false_alarms, rehearsal.frames) == (130.0, 0, 6)
     assert all(figures.found == 0 for figures in rehearsal.figures)
     small = next(f for f in rehearsal.figures if f.defect.size == SIZES[0])
@@ -93,14 +93,14 @@ def test_the_figures_are_those_of_the_scores(model, normals):
 
     # A threshold below the frames' means: all are called anomalous, spoiled or not.
     model.write_bytes(mean_model(1, 50.0))
-    rehearsal = rehearse(Request(model, str(normals)))
+    rehearsal = rehearse(RehearsalRequest(model, str(normals)))
     assert rehearsal.false_alarms == 6
     assert all(figures.share > 0.99 for figures in rehearsal.figures)
 
 
 def test_frames_that_score_as_trained_ones_are_told(model, normals):
     contract = Scorer(model).contract
-    assert not rehearse(Request(model, str(normals), frames=2)).familiar
+    assert not rehearse(RehearsalRequest(model, str(normals), frames=2)).familiar
     quantiles = tuple(np.linspace(120, 130, len(contract.calibration.quantiles)).tolist())
     calibration = dataclasses.replace(contract.calibration, quantiles=quantiles)
     contract = contract.with_calibration(calibration)
@@ -149,7 +149,7 @@ def test_the_command_prints_and_writes_all_of_it(local, tmp_path):
 def test_a_seed_gives_one_rehearsal(local, tmp_path):
     model, normals = local
     first, again, other = (
-        rehearse(Request(model, str(normals), frames=3, seed=seed)) for seed in (1, 1, 2)
+        rehearse(RehearsalRequest(model, str(normals), frames=3, seed=seed)) for seed in (1, 1, 2)
     )
     assert first == again
     assert first.figures != other.figures
@@ -169,7 +169,7 @@ def test_frames_are_evenly_chosen(model, normals, monkeypatch):
         rehearsing._Run, "take", lambda self, frame, other: taken.append(frame.place[-7:])
     )
     monkeypatch.setattr(rehearsing._Run, "result", lambda self, count: count)
-    assert rehearse(Request(model, str(normals), frames=3)) == 6
+    assert rehearse(RehearsalRequest(model, str(normals), frames=3)) == 6
     assert taken == ["000.png", "002.png", "005.png"]
 
 
@@ -180,7 +180,7 @@ def test_colour_frames_of_different_sizes_in_a_region(tmp_path):
     for index, shape in enumerate([(40, 50), (30, 36, 3), (60, 90, 3)]):
         save(tmp_path / "normals" / f"{index}.png", noise(*shape))
     seen = []
-    rehearsal = rehearse(Request(model, str(tmp_path / "normals")), seen.append)
+    rehearsal = rehearse(RehearsalRequest(model, str(tmp_path / "normals")), seen.append)
     assert rehearsal.shorter_side == (20, 20)
     assert [example.defect for example in seen] == list(DEFECTS)
     for example in seen:
@@ -198,7 +198,7 @@ def refused(done, code, sentence):
 def test_no_frames_and_one_frame_are_refused(model, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match="there are no images"):
-        rehearse(Request(model, str(tmp_path / "empty")))
+        rehearse(RehearsalRequest(model, str(tmp_path / "empty")))
     one = write_frames(tmp_path / "one", 1)
     done = run("rehearse", model, one, "--json", "r.json", "--pictures", "p", cwd=tmp_path)
     refused(done, 2, f"a rehearsal takes two normal frames or more, and {one} has 1")
@@ -225,13 +225,13 @@ def test_a_frame_without_the_region_is_named(tmp_path):
     normals = write_frames(tmp_path / "normals", 3)
     save(normals / "001.png", noise(40, 49))
     with pytest.raises(FrameError, match=r"001\.png: the model looks at .* lies outside"):
-        rehearse(Request(model, str(normals)))
+        rehearse(RehearsalRequest(model, str(normals)))
 
 
 def test_a_broken_frame_is_refused(model, normals):
     (normals / "003.png").write_bytes(b"no picture")
     with pytest.raises(FrameError, match=r"003\.png cannot be decoded"):
-        rehearse(Request(model, str(normals)))
+        rehearse(RehearsalRequest(model, str(normals)))
 
 
 def test_a_camera_is_refused(model, monkeypatch):
@@ -244,7 +244,7 @@ def test_a_camera_is_refused(model, monkeypatch):
     closed = []
     monkeypatch.setattr(registry, "open_for", lambda *arguments: Camera())
     with pytest.raises(UsageError, match="never ends: record"):
-        rehearse(Request(model, "camera:0"))
+        rehearse(RehearsalRequest(model, "camera:0"))
     assert closed == [True]
 
 
@@ -255,7 +255,7 @@ def test_a_model_of_slices_is_refused(model, normals, monkeypatch):
     )
     monkeypatch.setattr(rehearsing.Scorer, "close", lambda self: None)
     with pytest.raises(UsageError, match="this model takes the slices of volumes"):
-        rehearse(Request(model, str(normals)))
+        rehearse(RehearsalRequest(model, str(normals)))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from adae_edge.decoding.dicom_header import Header
 from adae_edge.decoding.folders import left_out_words, list_folder
 from adae_edge.decoding.images import declared_size, decode_image, is_grey, to_channels
 from adae_edge.decoding.kinds import is_dicom
-from adae_edge.decoding.layouts import Layout, is_mask_of_neighbour, read_layout
+from adae_edge.decoding.layouts import FolderLayout, is_mask_of_neighbour, read_layout
 from adae_edge.decoding.lending import Lender
 from adae_edge.errors import DatasetError, FrameError, NoPicture
 
@@ -157,7 +157,7 @@ def open_folder(folder: Path, window: Window | None = None, bits: int | None = N
     )
 
 
-def _read_as(folder: Path, layout: Layout, counts: list[int], left_out: Counter[str]) -> str:
+def _read_as(folder: Path, layout: FolderLayout, counts: list[int], left_out: Counter[str]) -> str:
     """How a folder was understood, in one line."""
     words = []
     if layout.labelled:
