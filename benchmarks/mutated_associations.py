@@ -5,12 +5,14 @@
 What dcmtk's echoscu and storescu send is recorded on its way. In each copy one of the parts between
 two answers is damaged. The parts are sent with a wait for an answer behind each, and then the own
 half of the connection is closed. The association has to end, C-ECHO to be answered, and nothing may
-be left behind. OUT gets the table, and each damaged association that shows a fault.
+be left behind. Every thousand has a receiver of its own. OUT gets a line for each, so that the same
+command goes on where it was stopped, the table, and each damaged association that shows a fault.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import select
 import socket
@@ -20,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,11 +37,13 @@ from adae_edge.benchmarks.record import record
 from adae_edge.formats.files import write_atomically, write_json
 from adae_edge.runtime.dicom.messages import Settings
 
-_TOGETHER = 4
+_TOGETHER = 8
+_PART = 1000  # associations with one receiver
 _ECHO_S = 2.0
 _ANSWER_S = 0.3  # to a part; a damaged one may get none
-_LOOK_S = 0.02
-FAULTS = ("hang", "late echo", "traceback", "death", "left behind")
+_LOOK_S = 0.05
+_ENDED = (b": its association is ended", b"no DICOM:")  # by a limit; by an error
+FAULTS = ("hang", "late echo", "traceback", "limit", "death", "left behind")
 
 
 def main() -> int:
@@ -59,11 +63,26 @@ def main() -> int:
 
 
 def run(out: Path, count: int, seed: int) -> dict[str, Any]:
-    """Record, damage and send; the record with a count of each of ``FAULTS``."""
+    """Send what was not sent yet; the record with a count of each of ``FAULTS``."""
+    lines = out / f"parts-{seed}.jsonl"
+    parts = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
+    while (begun := sum(part["associations"] for part in parts)) < count:
+        parts.append(_part(out, range(begun, min(begun + _PART, count)), seed))
+        with lines.open("a") as file:
+            file.write(json.dumps(parts[-1]) + "\n")
+        print(f"{begun} of {count} associations, and then {parts[-1]}", flush=True)
+    names = ("associations", "kept", "errors", "not again", *FAULTS)
+    summed = {name: sum(part[name] for part in parts) for name in names}
+    return record(seed=seed, most_mb=max(part["most_mb"] for part in parts), **summed)
+
+
+def _part(out: Path, numbers: Sequence[int], seed: int) -> dict[str, Any]:
+    """Record, damage and send those of these numbers to one receiver."""
     with tempfile.TemporaryDirectory() as temporary:
+        # a receiver, and what sound peers send it
         folder = Path(temporary)
         slices = write_slices(folder / "slices")[:2]
-        with _receiving(folder) as (process, port):
+        with _receiving(folder) as (process, port, told):
             sound = [
                 _recorded(port, ["echoscu", "-aec", "ADAE"], []),
                 _recorded(port, ["storescu", "-aec", "ADAE"], slices),
@@ -72,32 +91,48 @@ def run(out: Path, count: int, seed: int) -> dict[str, Any]:
             found: Counter[str] = Counter()
             peak = _Peak(process.pid)
 
-            def send(number: int) -> None:
-                random = np.random.default_rng((seed, number))
-                parts = list(sound[number % len(sound)])
-                place = int(random.integers(len(parts)))
-                parts[place], _ = mutated(parts[place], random)
-                if fault := _send(port, parts):
-                    found[fault] += 1
-                    (out / f"association-{seed}-{number}").write_bytes(b"".join(parts))
-                if number % 20 == 0 and not _echo(port, sound[0]):
-                    found["late echo"] += 1
+            # eight damaged ones at a time; what seems a fault is sent once more, alone
+            def send(number: int) -> str:
+                parts = _damaged(sound, seed, number)
+                return _send(port, parts) or _echo(port, sound[0]) * (number % 20 == 0)
 
-            with peak, ThreadPoolExecutor(_TOGETHER) as senders:
-                list(senders.map(send, range(count)))
+            with peak:
+                with ThreadPoolExecutor(_TOGETHER) as senders:
+                    faults = dict(zip(numbers, senders.map(send, numbers), strict=True))
+                seeming = [number for number, fault in faults.items() if fault]
+                for number in seeming:
+                    if fault := send(number):
+                        found[fault] += 1
+                        path = out / f"association-{seed}-{number}"
+                        path.write_bytes(b"".join(_damaged(sound, seed, number)))
+
+            # what became of the receiver
             found["death"] += process.poll() is not None
             time.sleep(1)  # for the receiver to clear away what the last ones left
             found["left behind"] += len(list((folder / "spool" / "incoming").iterdir()))
             kept = len(list((folder / "spool" / "new").iterdir()))
+        ended = [line for line in told if _ENDED[0] in line]
+        errors = sum(_ENDED[1] in line for line in ended)
+        found["limit"] += len(ended) - errors
         found["traceback"] += (folder / "errors").stat().st_size > 0
-    faults = {fault: found[fault] for fault in FAULTS}
-    return record(associations=count, seed=seed, kept=kept, most_mb=peak.most_mb, **faults)
+    counts = {"associations": len(numbers), "kept": kept, "errors": errors, "not again": 0}
+    counts["not again"] = len(seeming) - found["hang"] - found["late echo"]
+    return counts | {"most_mb": peak.most_mb} | {fault: found[fault] for fault in FAULTS}
+
+
+def _damaged(sound: Sequence[Sequence[bytes]], seed: int, number: int) -> list[bytes]:
+    """The parts of a damaged copy; the same number is damaged in the same way."""
+    random = np.random.default_rng((seed, number))
+    parts = list(sound[number % len(sound)])
+    place = int(random.integers(len(parts)))
+    parts[place], _ = mutated(parts[place], random)
+    return parts
 
 
 @contextmanager
-def _receiving(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A receiver within the block, and its port."""
-    port = free_port()
+def _receiving(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, list[bytes]]]:
+    """A receiver within the block, its port, and the lines that it has told when it is over."""
+    port, told = free_port(), list[bytes]()
     settings = Settings("127.0.0.1", port, "ADAE", str(folder / "spool"), 10**10, 3600.0)
     command = [sys.executable, "-m", "adae_edge.runtime.dicom.receiver", settings.to_json()]
     pipe = subprocess.PIPE
@@ -107,8 +142,11 @@ def _receiving(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
         assert process.stdout is not None
         with process:
             process.stdout.readline()
-            yield process, port
+            hearing = threading.Thread(target=told.extend, args=(process.stdout,))
+            hearing.start()
+            yield process, port, told
             process.stdin.close()
+            hearing.join()
 
 
 def _recorded(port: int, words: list[str], files: list[Path]) -> list[bytes]:
@@ -159,8 +197,8 @@ def _send(port: int, parts: list[bytes]) -> str:
     return ""
 
 
-def _echo(port: int, sound: list[bytes]) -> bool:
-    """Whether C-ECHO is answered in time: request, command and release get an answer each."""
+def _echo(port: int, sound: list[bytes]) -> str:
+    """ "late echo" unless C-ECHO is answered in time: each of its three parts has an answer."""
     deadline = time.monotonic() + _ECHO_S
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.settimeout(_ECHO_S)
@@ -170,12 +208,13 @@ def _echo(port: int, sound: list[bytes]) -> bool:
                 connection.sendall(part)
                 kinds.append(connection.recv(2**16)[:1])
         except OSError:
-            return False
-    return kinds == [b"\2", b"\4", b"\6"] and time.monotonic() < deadline
+            return "late echo"
+    is_sound = kinds == [b"\2", b"\4", b"\6"] and time.monotonic() < deadline
+    return "" if is_sound else "late echo"
 
 
 class _Peak:
-    """The most memory that any association's process has within the block.
+    """The most memory that the receiver or any association's process has within the block.
 
     Attributes:
         most_mb: of the resident memory.
@@ -196,7 +235,7 @@ class _Peak:
     def _watch(self) -> None:
         children = Path(f"/proc/{self._process}/task/{self._process}/children")
         while not self._over.wait(_LOOK_S):
-            for child in children.read_text().split():
+            for child in (self._process, *children.read_text().split()):
                 with suppress(OSError):
                     status = Path(f"/proc/{child}/status").read_text()
                     if found := re.search(r"VmHWM:\s+(\d+)", status):
@@ -211,9 +250,12 @@ def _page(figures: dict[str, Any]) -> str:
             "",
             f"`{figures['command']}`",
             "",
-            f"{figures['associations']} damaged copies of what echoscu and storescu sent, four at "
+            f"{figures['associations']} damaged copies of what echoscu and storescu sent, eight at "
             f"a time. A hang is longer than {LONGEST_S:g} s, a late echo longer than {_ECHO_S:g} "
-            f"s. {figures['kept']} different instances were kept.",
+            f"s; both count if the same one shows them again when it is sent alone, which "
+            f"{figures['not again']} did not on a busy machine. A limit is one of memory, disk or "
+            f"time that ended a process. {figures['kept']} instances were kept, and "
+            f"{figures['errors']} processes were ended by an error of pynetdicom, which is told.",
             "",
             f"| {' | '.join(FAULTS)} | most memory of a process |",
             f"|{'---:|' * (len(FAULTS) + 1)}",

@@ -54,6 +54,7 @@ _PDU_BYTES = 2**17  # as is said to peers
 _MOST_CHILDREN = 32
 _HANDSHAKE_S, _REQUEST_S, _IDLE_S = 10.0, 10, 60
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SPENT, _AMISS = 1, 2  # exit codes of an association's process
 _LOOK_S = 0.2
 
 
@@ -291,16 +292,18 @@ class _Server(AssociationServer):
             self._be_child(request, client_address)
 
     def _be_child(self, request: Any, client_address: Any) -> None:
-        code = 1
+        code = _SPENT
         try:
             assert self.socket is not None
             self.socket.close()
             tempfile.tempdir = str(self.desk.spool.incoming())
-            threading.excepthook = lambda _: os._exit(1)
+            threading.excepthook = lambda failed: os._exit(_code_of(failed.exc_value))
             threading.Thread(target=_end_with_input, daemon=True).start()
             limit_process()
             self.finish_request(request, client_address)
             code = 0
+        except Exception as error:
+            code = _code_of(error)
         finally:
             os._exit(code)  # also where memory has run out
 
@@ -325,9 +328,24 @@ class _Server(AssociationServer):
             address = self._children.pop(child)
             self.desk.spool.forget_incoming(child)
             if status:
-                late = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
-                what = "took too long" if late else "took too much memory, or the disk is full"
+                what = _WHY.get(os.waitstatus_to_exitcode(status), _WHY[_SPENT])
                 tell(NOTE, f"{address} {what}: its association is ended")
+
+
+_WHY = {
+    _SPENT: "took too much memory, or the disk is full",
+    _AMISS: "went on after what is no DICOM",
+    -signal.SIGALRM: "took too long",
+}
+
+
+def _code_of(error: BaseException | None) -> int:
+    """With what an association's process ends, by what its thread failed with.
+
+    pynetdicom raises where an answer is due on an association that a damaged PDU has ended.
+    """
+    spent = isinstance(error, MemoryError) or getattr(error, "errno", None) in _NO_ROOM
+    return _SPENT if spent else _AMISS
 
 
 def _end_with_input() -> None:
