@@ -40,7 +40,7 @@ from adae_edge.runtime.dicom.messages import Settings
 _TOGETHER = 8
 _PART = 1000  # associations with one receiver
 _ECHO_S = 2.0
-_ANSWER_S = 0.3  # to a part; a damaged one may get none
+_ANSWER_S = 0.5  # to a damaged part, which may get none, and to those behind it
 _LOOK_S = 0.05
 _ENDED = (b": its association is ended", b"no DICOM:")  # by a limit; by an error
 FAULTS = ("hang", "late echo", "traceback", "limit", "death", "left behind")
@@ -93,8 +93,9 @@ def _part(out: Path, numbers: Sequence[int], seed: int) -> dict[str, Any]:
 
             # eight damaged ones at a time; what seems a fault is sent once more, alone
             def send(number: int) -> str:
-                parts = _damaged(sound, seed, number)
-                return _send(port, parts) or _echo(port, sound[0]) * (number % 20 == 0)
+                return _send(port, *_damaged(sound, seed, number)) or _echo(port, sound[0]) * (
+                    number % 20 == 0
+                )
 
             with peak:
                 with ThreadPoolExecutor(_TOGETHER) as senders:
@@ -104,7 +105,7 @@ def _part(out: Path, numbers: Sequence[int], seed: int) -> dict[str, Any]:
                     if fault := send(number):
                         found[fault] += 1
                         path = out / f"association-{seed}-{number}"
-                        path.write_bytes(b"".join(_damaged(sound, seed, number)))
+                        path.write_bytes(b"".join(_damaged(sound, seed, number)[0]))
 
             # what became of the receiver
             found["death"] += process.poll() is not None
@@ -120,13 +121,13 @@ def _part(out: Path, numbers: Sequence[int], seed: int) -> dict[str, Any]:
     return counts | {"most_mb": peak.most_mb} | {fault: found[fault] for fault in FAULTS}
 
 
-def _damaged(sound: Sequence[Sequence[bytes]], seed: int, number: int) -> list[bytes]:
-    """The parts of a damaged copy; the same number is damaged in the same way."""
+def _damaged(sound: Sequence[Sequence[bytes]], seed: int, number: int) -> tuple[list[bytes], int]:
+    """The parts of a damaged copy, and which one is; the same number is damaged in the same way."""
     random = np.random.default_rng((seed, number))
     parts = list(sound[number % len(sound)])
     place = int(random.integers(len(parts)))
     parts[place], _ = mutated(parts[place], random)
-    return parts
+    return parts, place
 
 
 @contextmanager
@@ -178,14 +179,15 @@ def _pass_on(source: socket.socket, to: socket.socket, sent: list[bytearray]) ->
             to.sendall(piece)
 
 
-def _send(port: int, parts: list[bytes]) -> str:
-    """Send an association; the fault that it shows, or ""."""
+def _send(port: int, parts: list[bytes], damaged: int) -> str:
+    """Send an association, one part of which is damaged; the fault that it shows, or ""."""
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.settimeout(LONGEST_S)
         try:
-            for part in parts:
+            for place, part in enumerate(parts):
                 connection.sendall(part)
-                if select.select([connection], [], [], _ANSWER_S)[0] and not connection.recv(2**16):
+                patience = LONGEST_S if place < damaged else _ANSWER_S
+                if select.select([connection], [], [], patience)[0] and not connection.recv(2**16):
                     return ""
             connection.shutdown(socket.SHUT_WR)
             while connection.recv(2**16):

@@ -2,16 +2,18 @@
 
     python -m adae_edge.benchmarks.receiver_kills OUT [--kills 200] [--seed 0]
 
-Numbered slices are sent by two storescu at a time, and a row's score is its slice's number. SIGKILL
-comes at a random moment, to the process that scores or to the one that receives with all its
-associations; the command is repeated, and what was not acknowledged is sent again. When all is sent
-and scored, the rows are counted, and everything begins anew. OUT keeps a line for each such pass.
+Slices are sent by two storescu at a time, in turn numbered pictures, a row's score of which is its
+number, and series of heads, whose slices must get the scores of their files. SIGKILL comes at a
+random moment, to the process that scores or to the one that receives with all its associations; the
+command is repeated, and what was not acknowledged is sent again. When all is sent and scored, the
+rows are counted, and everything begins anew. OUT keeps a line for each such pass.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import signal
@@ -21,7 +23,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +33,38 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
-from adae_edge.benchmarks.peers import numbers
+from adae_edge.benchmarks.peers import heads, numbers
 from adae_edge.benchmarks.peers.processes import free_port, program
 from adae_edge.benchmarks.record import record
 from adae_edge.errors import AdaeEdgeError
 from adae_edge.formats.files import write_atomically, write_json
 
 _SLICES, _SENDERS = 300, 2
-_LONGEST_S = 600
+_SERIES, _OF_SERIES = 6, 40
+_LONGEST_S = 1200
 _MEAN_S = 1.5  # from when it listens until it is killed
 _SENT = re.compile(r"Sending file: (\S+)\n(?:.*\n)*?.*Received Store Response \((\w+)")
 _ROOT = "1.2.826.0.1.3680043.8.498"
-FAULTS = ("lost", "doubled", "half", "of nothing sent")
+_COUNTS = ("kills", "of_scoring", "of_receiving", "amid", "acknowledged", "rows", "replaced")
+FAULTS = ("lost", "doubled", "half", "of nothing sent", "another score")
+_NAMES = (*_COUNTS, *FAULTS)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What is sent, and what has to come of it.
+
+    Attributes:
+        slices: the files, by their SOP instance UIDs.
+        scores: of those that have one.
+        model: the file of the model.
+        together: of a UID, what is scored as a whole with it.
+    """
+
+    slices: Mapping[str, Path]
+    scores: Mapping[str, float]
+    model: Path
+    together: Callable[[str], str]
 
 
 def main() -> None:
@@ -70,20 +93,70 @@ def run_kills(out: Path, kills: int, seed: int = 0) -> dict[str, Any]:
         MissingPeer: there is no storescu.
     """
     out.mkdir(parents=True, exist_ok=True)
-    slices = write_slices(out / "slices")
+    kinds = {"pictures": _pictures(out / "pictures"), "volumes": _volumes(out / "volumes")}
     passes = out / "passes.jsonl"
     done = [json.loads(line) for line in passes.read_text().splitlines()] if passes.exists() else []
     random = np.random.default_rng([seed, len(done)])
     while (left := kills - sum(one["kills"] for one in done)) > 0:
-        done.append(_Pass(out / "killed", slices, random).run(left))
+        name = [*kinds][len(done) % len(kinds)]
+        done.append({"kind": name, **_Pass(out / "killed", kinds[name], random).run(left)})
         with passes.open("a") as file:
             file.write(json.dumps(done[-1]) + "\n")
         print(f"{kills - left + done[-1]['kills']} of {kills} kills: {done[-1]}", flush=True)
-    names = ("kills", "of_scoring", "of_receiving", "amid", "acknowledged", "rows", *FAULTS)
-    figures = record(passes=len(done), **{name: sum(one[name] for one in done) for name in names})
+    summed = {
+        kind: {
+            "passes": sum(one["kind"] == kind for one in done),
+            **{name: sum(one[name] * (one["kind"] == kind) for one in done) for name in _NAMES},
+        }
+        for kind in kinds
+    }
+    figures = record(**summed)
     write_json(out / "receiver-kills.json", figures)
-    write_atomically(out / "receiver-kills.md", _page(figures).encode())
+    write_atomically(out / "receiver-kills.md", _page(figures, [*kinds]).encode())
     return figures
+
+
+def _pictures(folder: Path) -> _Kind:
+    """Numbered pictures, each of which is scored alone."""
+    folder.mkdir(exist_ok=True)
+    slices = {_uid_of(path): path for path in write_slices(folder / "slices")}
+    scores = {uid: float(uid.rpartition(".")[2]) for uid in slices}
+    return _Kind(slices, scores, folder / "model.onnx", lambda uid: uid)
+
+
+def _volumes(folder: Path) -> _Kind:
+    """Series of heads, and the scores of their files."""
+    (folder / "slices").mkdir(parents=True, exist_ok=True)
+    model, rows = folder / "model.onnx", folder / "rows.jsonl"
+    model.write_bytes(heads.model())
+    slices = {
+        _uid_of(path): path
+        for number in range(1, _SERIES + 1)
+        for path in heads.write_series(
+            folder / "slices", f"{_ROOT}.0.{number}", _OF_SERIES, seed=number
+        )
+    }
+    command = [sys.executable, "-m", "adae_edge", "score", model, folder / "slices"]
+    command += ["--to", f"jsonl:{rows}"]
+    rows.unlink(missing_ok=True)
+    subprocess.run([*map(str, command)], capture_output=True, check=True)  # noqa: S603
+    scores = {row["frame"]: row["score"] for row in _rows(rows)[0]}
+    return _Kind(slices, scores, model, lambda uid: uid.rpartition(".")[0])
+
+
+def _uid_of(path: Path) -> str:
+    return str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID)
+
+
+def _rows(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The rows of frames of a file, and how many lines are half."""
+    rows, half = [], 0
+    for line in path.read_text().splitlines(keepends=True):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            half += 1
+    return [row for row in rows if "score" in row], half
 
 
 def write_slices(folder: Path) -> list[Path]:
@@ -110,18 +183,18 @@ def write_slices(folder: Path) -> list[Path]:
 class _Pass:
     """One time from the first slice to the last row."""
 
-    def __init__(self, folder: Path, slices: Sequence[Path], random: np.random.Generator) -> None:
+    def __init__(self, folder: Path, kind: _Kind, random: np.random.Generator) -> None:
         folder.mkdir(exist_ok=True)
         for file in sorted(folder.rglob("*"), reverse=True):
             file.rmdir() if file.is_dir() else file.unlink()
-        self._folder, self._slices, self._random = folder, slices, random
+        self._folder, self._kind, self._random = folder, kind, random
         self._acknowledged: Counter[str] = Counter()
         self._port, self._ended = free_port(), threading.Event()
 
     def run(self, most: int) -> dict[str, int]:
         """Kill until everything is sent and scored, or so many kills are done; count the rows."""
         senders = [
-            threading.Thread(target=self._send, args=(self._slices[place::_SENDERS],))
+            threading.Thread(target=self._send, args=([*self._kind.slices][place::_SENDERS],))
             for place in range(_SENDERS)
         ]
         for sender in senders:
@@ -148,9 +221,9 @@ class _Pass:
 
     def _start(self) -> subprocess.Popen[bytes]:
         source = f"dicom-scp://127.0.0.1:{self._port}/ADAE"
-        command = [sys.executable, "-m", "adae_edge", "score", self._folder.parent / "model.onnx"]
-        command += [source, "--spool", self._folder / "spool", "--resume", "--jobs", "1"]
-        command += ["--to", f"jsonl:{self._folder / 'rows.jsonl'}"]
+        command = [sys.executable, "-m", "adae_edge", "score", self._kind.model, source]
+        command += ["--spool", self._folder / "spool", "--resume", "--jobs", "1"]
+        command += ["--quiet", "2s", "--to", f"jsonl:{self._folder / 'rows.jsonl'}"]
         silent = subprocess.DEVNULL
         return subprocess.Popen([*map(str, command)], stdout=silent, stderr=silent)  # noqa: S603
 
@@ -195,20 +268,21 @@ class _Pass:
             else:
                 return
 
-    def _send(self, slices: Sequence[Path]) -> None:
+    def _send(self, uids: list[str]) -> None:
         """Send slices until each is acknowledged."""
         command = [program("storescu"), "-v", "-aec", "ADAE", "127.0.0.1", str(self._port)]
+        by_path = {str(self._kind.slices[uid]): uid for uid in uids}
         while not self._ended.is_set():
-            left = [str(path) for path in slices if not self._acknowledged[path.stem]]
+            left = [path for path, uid in by_path.items() if not self._acknowledged[uid]]
             if not left:
                 return
             said = subprocess.run([*command, *left], capture_output=True, text=True)  # noqa: S603
-            for name, status in _SENT.findall(said.stdout + said.stderr):
-                self._acknowledged[Path(name).stem] += status == "Success"
+            for path, status in _SENT.findall(said.stdout + said.stderr):
+                self._acknowledged[by_path[path]] += status == "Success"
             time.sleep(0.05)
 
     def _is_complete(self) -> bool:
-        if len(+self._acknowledged) < len(self._slices):
+        if len(+self._acknowledged) < len(self._kind.slices):
             return False
         return not self._in("new") and not self._in("claimed")
 
@@ -218,49 +292,56 @@ class _Pass:
         return folder.exists() and any(folder.iterdir())
 
     def _counted(self, killed: Counter[str]) -> dict[str, int]:
-        rows: Counter[int] = Counter()
-        half = 0
-        for line in (self._folder / "rows.jsonl").read_text().splitlines(keepends=True):
-            try:
-                row = json.loads(line)
-                if "score" in row:
-                    rows[round(row["score"])] += 1
-            except ValueError:
-                half += 1
-        sent = {int(path.stem) for path in self._slices}
+        """What became of the slices; of a volume that was scored again, the last time counts."""
+        rows, half = _rows(self._folder / "rows.jsonl")
+        known, together = self._kind.scores, self._kind.together
+        last = {together(row["frame"]): row["source"] for row in rows}
+        scores = {
+            row["frame"]: row["score"]
+            for row in rows
+            if row["source"] == last[together(row["frame"])]
+        }
+        once = {(row["source"], row["frame"]) for row in rows}
         return {
-            "kills": killed["kills"],
-            "of_scoring": killed["scoring"],
-            "of_receiving": killed["receiving"],
-            "amid": killed["amid"],
+            **{name: killed[name] for name in ("kills", "of_scoring", "of_receiving", "amid")},
             "acknowledged": len(+self._acknowledged),
-            "rows": rows.total(),
-            "lost": sum(self._acknowledged[f"{number:04}"] and not rows[number] for number in sent),
-            "doubled": sum(count - 1 for count in rows.values() if count > 1),
+            "rows": len(rows),
+            "replaced": len(once) - len(scores),
+            "lost": sum(uid in known and uid not in scores for uid in +self._acknowledged),
+            "doubled": len(rows) - len(once),
             "half": half,
-            "of nothing sent": sum(number not in sent for number in rows),
+            "of nothing sent": sum(uid not in known for uid in scores),
+            "another score": sum(
+                not math.isclose(score, known.get(uid, score), rel_tol=1e-5, abs_tol=1e-6)
+                for uid, score in scores.items()
+            ),
         }
 
 
-def _page(figures: dict[str, Any]) -> str:
+def _page(figures: Mapping[str, Any], kinds: list[str]) -> str:
     """The table as Markdown."""
+    total = {name: sum(figures[kind][name] for kind in kinds) for name in ("passes", *_COUNTS)}
+    names = ("kills", "acknowledged", "rows", "replaced", *FAULTS)
     lines = [
         "# Receivers that were killed",
         "",
         f"`{figures['command']}`",
         "",
-        f"{figures['kills']} times SIGKILL at a random moment while two storescu sent: "
-        f"{figures['of_scoring']} times to the process that scores, {figures['of_receiving']} "
-        f"times to the one that receives and to its associations; {figures['amid']} times with "
+        f"{total['kills']} times SIGKILL at a random moment while two storescu sent: "
+        f"{total['of_scoring']} times to the process that scores, {total['of_receiving']} "
+        f"times to the one that receives and to its associations; {total['amid']} times with "
         "instances that came, waited or were scored. The command was repeated with "
-        f"`--resume`, and what was not acknowledged was sent again; {figures['passes']} times to "
-        "the end of all slices. A row's score is its slice's number.",
+        f"`--resume`, and what was not acknowledged was sent again; {total['passes']} times to "
+        "the end of all slices. A picture's score is its number. A volume's slices must get the "
+        "scores of their files; where more of it came after it was scored, it was scored again, "
+        "and the rows of before are counted as replaced.",
         "",
-        "| acknowledged | rows | " + " | ".join(FAULTS) + " |",
-        "|---:|---:|" + "---:|" * len(FAULTS),
-        f"| {figures['acknowledged']} | {figures['rows']} | "
-        + " | ".join(str(figures[fault]) for fault in FAULTS)
-        + " |",
+        f"| | {' | '.join(names)} |",
+        "|---|" + "---:|" * len(names),
+        *(
+            f"| {kind} | {' | '.join(str(figures[kind][name]) for name in names)} |"
+            for kind in kinds
+        ),
         "",
         "Kill -9 leaves the system's cache as it is, and so cannot show a missing fsync: a test "
         "under strace does.",

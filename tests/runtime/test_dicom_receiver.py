@@ -2,9 +2,9 @@
 
 import re
 import socket
+import ssl
 import subprocess
-import threading
-import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +20,10 @@ from adae_edge.errors import SpoolInUse
 from adae_edge.runtime.dicom import received
 from adae_edge.runtime.dicom.received import hash_of
 from tests.support.peers import peer, peers
-from tests.support.receiving import (
-    ECHO,
-    connected,
-    data,
-    heard,
-    pdu,
-    receiver,
-    request,
-    store_command,
-    wait_until,
-)
+from tests.support.receiving import HANGS_S, connected, echo, receiver, silent, wait_until
 from tests.support.slices import write_slice
 
 UID = "1.2.826.0.1.3680043.8.498.1"
-MOST_BYTES = 200e6
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +44,6 @@ def store(port, *files, options=(), fails=False):
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=60)
     assert bool(done.returncode) == fails, done.stdout + done.stderr
     return done.stdout + done.stderr
-
-
-def echo(port, *options):
-    """Whether echoscu is answered within two seconds."""
-    limits = ["-to", "2", "-ta", "2", "-td", "2"]
-    command = [peer("echoscu"), *limits, *options, "-aec", "ADAE", "127.0.0.1", port]
-    return subprocess.run([*map(str, command)], capture_output=True).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -221,119 +203,8 @@ def test_others_do_not(encrypted, files, who):
 
 
 def test_silent_peers_keep_nobody_waiting_with_encryption(encrypted, files):
-    with many_silent(encrypted.port, 8):
+    with silent(encrypted.port, 8):
         assert echo(encrypted.port, *shown(files, "scanner"))
-
-
-class many_silent:  # noqa: N801
-    """Connections on which nothing is sent, within the block."""
-
-    def __init__(self, port, count):
-        self.connections = [socket.create_connection(("127.0.0.1", port)) for _ in range(count)]
-
-    def __enter__(self):
-        return self.connections
-
-    def __exit__(self, *error):
-        for connection in self.connections:
-            connection.close()
-
-
-def test_silent_peers_keep_nobody_waiting(shared):
-    with many_silent(shared.port, 8):
-        assert echo(shared.port)
-
-
-def test_a_pdu_longer_than_any_is_not_read(shared):
-    for first in (b"", request()):
-        with connected(shared, associated=False) as connection:
-            connection.sendall(first + b"\x04\0\xff\xff\xff\xff")
-            most = watched(shared, lambda: send_until_closed(connection, bytes(2**16), 2**28))
-            assert most < MOST_BYTES
-        assert echo(shared.port)
-
-
-def test_a_command_without_an_end_costs_no_more_than_the_limit(shared):
-    with connected(shared) as connection:
-        piece = data(bytes(15_000), last=False, command=True)
-        most = watched(shared, lambda: send_until_closed(connection, piece, 2**29))
-        assert most < MOST_BYTES
-    assert echo(shared.port)
-
-
-def test_many_requests_at_once_cost_no_more_than_the_limit(shared):
-    with connected(shared) as connection:
-        piece = data(ECHO, command=True, context=1) * 200
-        most = watched(shared, lambda: send_until_closed(connection, piece, 2**19))
-        assert most < MOST_BYTES
-    assert echo(shared.port)
-
-
-def send_until_closed(connection, piece, most):
-    """Send until the other side has enough, or so many bytes were sent."""
-    connection.settimeout(5)
-    try:
-        for _ in range(most // len(piece)):
-            connection.sendall(piece)
-    except OSError:
-        pass
-
-
-def watched(one, work):
-    """Do some work; the most memory that any association's process had meanwhile."""
-    thread = threading.Thread(target=work)
-    thread.start()
-    most = 0
-    while thread.is_alive():
-        for child in one.children():
-            try:
-                text = Path(f"/proc/{child}/status").read_text()
-                most = max(most, int(re.search(r"VmHWM:\s+(\d+)", text)[1]) * 1024)
-            except (OSError, TypeError):
-                continue
-        time.sleep(0.01)
-    return most
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        request()[:40],
-        request()[:2],
-        request() + data(store_command(), command=True) + data(bytes(500), last=False)[:200],
-        request() + data(store_command(), command=True) + data(bytes(500), last=False),
-        request() + data(bytes(40), last=True),
-        request() + data(b"\xff" * 40, command=True),
-        request() + data(store_command(b"1/../2" * 700), command=True) + data(bytes(10)),
-        request(calling=b"\x1b[31mX"),
-        pdu(9, b"what"),
-        b"GET / HTTP/1.1\r\n\r\n",
-        pdu(1, bytes(60)),
-        pdu(4, b"\0\0\0\1"),
-    ],
-)
-def test_what_is_cut_or_wrong_leaves_nothing_behind(shared, sent):
-    before = shared.files()
-    with connected(shared, associated=False) as connection:
-        if len(sent) > len(request()) and sent.startswith(request()):
-            connection.sendall(request())
-            assert connection.recv(2**16)[:1] == b"\2"
-            sent = sent.removeprefix(request())
-        connection.sendall(sent)
-        connection.shutdown(socket.SHUT_WR)
-        heard(connection)
-    shared.when_idle()
-    assert shared.files() == before
-    assert echo(shared.port)
-
-
-def test_an_instance_under_any_name_stays_in_its_folder(shared):
-    uid = b"../../../etc/passwd"
-    with connected(shared) as connection:
-        connection.sendall(data(store_command(uid), command=True) + data(bytes(30)))
-        answer = connection.recv(2**16)
-    assert answer[:1] in b"\4\7"
-    assert all(re.fullmatch("[0-9a-f]{64}-[0-9a-f]{32}", file.name) for file in shared.files())
 
 
 def test_its_processes_end_with_it(tmp_path):
@@ -360,7 +231,7 @@ def test_two_receivers_do_not_share_a_spool(shared, monkeypatch):
 
 
 class TestCommitment:
-    def asked(self, entity, one, handlers=()):
+    def asked(self, entity, one, handlers=(), **how):
         wanted = Dataset()
         wanted.TransactionUID = "1.2.3.99"
         wanted.ReferencedSOPSequence = []
@@ -371,7 +242,7 @@ class TestCommitment:
             wanted.ReferencedSOPSequence.append(item)
         entity.add_requested_context(StorageCommitmentPushModel)
         called = entity.associate(
-            "127.0.0.1", one.port, ae_title="ADAE", evt_handlers=list(handlers)
+            "127.0.0.1", one.port, ae_title="ADAE", evt_handlers=list(handlers), **how
         )
         assert called.is_established
         status, _ = called.send_n_action(
@@ -404,18 +275,67 @@ class TestCommitment:
             called.release()
         self.check(reports[0])
 
-    def test_a_peer_that_is_known_is_called_back(self, tmp_path):
+    @contextmanager
+    def archive(self, **how):
+        """An archive that is called back within the block: its port, and what it is told."""
         reports, port = [], free_port()
         archive = AE("ARCHIVE")
         archive.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
         server = archive.start_server(
-            ("127.0.0.1", port), block=False, evt_handlers=self.take(reports)
+            ("127.0.0.1", port), block=False, evt_handlers=self.take(reports), **how
         )
         try:
-            with receiver(tmp_path, commit=(("ARCHIVE", "127.0.0.1", port),)) as one:
-                store(one.port, a_slice(tmp_path))
-                self.asked(AE("ARCHIVE"), one).release()
-                wait_until(lambda: reports)
+            yield port, reports
         finally:
             server.shutdown()
+
+    def test_a_peer_that_is_known_is_called_back(self, tmp_path):
+        with (
+            self.archive() as (port, reports),
+            receiver(tmp_path, commit=(("ARCHIVE", "127.0.0.1", port),)) as one,
+        ):
+            store(one.port, a_slice(tmp_path))
+            self.asked(AE("ARCHIVE"), one).release()
+            wait_until(lambda: reports)
         self.check(reports[0])
+
+    def test_a_peer_is_called_back_with_encryption(self, encrypting, files, tmp_path):
+        context = self.tls(files, ssl.PROTOCOL_TLS_SERVER)
+        with (
+            self.archive(ssl_context=context) as (port, reports),
+            encrypting(("ARCHIVE", "127.0.0.1", port)) as one,
+        ):
+            store(one.port, a_slice(tmp_path), options=shown(files, "scanner"))
+            self.asked(AE("ARCHIVE"), one, tls_args=self.caller(files)).release()
+            wait_until(lambda: reports)
+        self.check(reports[0])
+
+    def test_whoever_answers_in_its_place_is_told_nothing(self, encrypting, files):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            place = listener.getsockname()[1]
+            with encrypting(("ARCHIVE", "127.0.0.1", place)) as one:
+                self.asked(AE("ARCHIVE"), one, tls_args=self.caller(files)).release()
+                listener.settimeout(HANGS_S)
+                connection, _ = listener.accept()
+                stranger = self.tls(files, ssl.PROTOCOL_TLS_SERVER, "stranger")
+                with connection, pytest.raises(ssl.SSLError, match="unknown ca"):
+                    stranger.wrap_socket(connection, server_side=True).recv(1)
+
+    @pytest.fixture
+    def encrypting(self, files, tmp_path):
+        """Opens a receiver that wants the scanner's certificate and calls a peer back."""
+        (cert, key), (ca, _) = files["adae"], files["scanner"]
+        own = {"cert": str(cert), "key": str(key), "ca": str(ca)}
+        return lambda peer: receiver(tmp_path, commit=(peer,), **own)
+
+    def caller(self, files):
+        """What shows the scanner's certificate to the receiver."""
+        return self.tls(files, ssl.PROTOCOL_TLS_CLIENT), "adae"
+
+    def tls(self, files, side, who="scanner"):
+        """TLS of somebody who trusts the receiver."""
+        context = ssl.SSLContext(side)
+        context.load_cert_chain(*files[who])
+        context.load_verify_locations(files["adae"][0])
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context

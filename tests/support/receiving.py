@@ -5,11 +5,12 @@ import struct
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from adae_edge.benchmarks.peers.processes import free_port
 from adae_edge.runtime.dicom.messages import Settings
+from tests.support.peers import peer
 
 VERIFICATION, MR_IMAGE = "1.2.840.10008.1.1", "1.2.840.10008.5.1.4.1.1.4"
 IMPLICIT = "1.2.840.10008.1.2"
@@ -59,12 +60,12 @@ class Receiver:
 
 
 @contextmanager
-def receiver(folder, before=(), **settings):
-    """A receiver within the block; ``before`` is put before its command."""
+def receiver(folder, before=(), module="adae_edge.runtime.dicom.receiver", **settings):
+    """A receiver within the block, of a module; ``before`` is put before its command."""
     port, spool = free_port(), folder / "spool"
     given = {"limit_bytes": 10**9, "keep_s": 3600.0} | settings
     asked = Settings("127.0.0.1", port, "ADAE", str(spool), **given).to_json()
-    command = [*before, sys.executable, "-m", "adae_edge.runtime.dicom.receiver", asked]
+    command = [*map(str, before), sys.executable, "-m", module, asked]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         try:
@@ -74,6 +75,22 @@ def receiver(folder, before=(), **settings):
             process.stdin.close()
             process.wait(HANGS_S)
             assert process.stderr.read() == b""
+
+
+def echo(port, *options):
+    """Whether echoscu is answered within two seconds."""
+    limits = ["-to", "2", "-ta", "2", "-td", "2"]
+    command = [peer("echoscu"), *limits, *options, "-aec", "ADAE", "127.0.0.1", port]
+    return subprocess.run([*map(str, command)], capture_output=True).returncode == 0
+
+
+@contextmanager
+def silent(port, count):
+    """Connections on which nothing is sent, within the block."""
+    with ExitStack() as opened:
+        for _ in range(count):
+            opened.enter_context(socket.create_connection(("127.0.0.1", port)))
+        yield
 
 
 def wait_until(true):
@@ -94,8 +111,8 @@ def pdu(kind, content):
     return struct.pack(">BxL", kind, len(content)) + content
 
 
-def request(classes=(VERIFICATION, MR_IMAGE), called=b"ADAE", calling=b"TEST"):
-    """A request for an association, with contexts 1, 3 and so on."""
+def request(classes=(VERIFICATION, MR_IMAGE), called=b"ADAE", calling=b"TEST", more=b"", user=b""):
+    """A request for an association, with contexts 1, 3 and so on, more items, and more on users."""
     contexts = b"".join(
         item(
             0x20,
@@ -105,10 +122,10 @@ def request(classes=(VERIFICATION, MR_IMAGE), called=b"ADAE", calling=b"TEST"):
         )
         for place, uid in enumerate(classes)
     )
-    user = item(0x51, struct.pack(">L", 16384)) + item(0x52, b"1.2.3")
+    user = item(0x51, struct.pack(">L", 16384)) + item(0x52, b"1.2.3") + user
     names = called.ljust(16) + calling.ljust(16) + bytes(32)
     application = item(0x10, b"1.2.840.10008.3.1.1.1")
-    return pdu(1, b"\0\1\0\0" + names + application + contexts + item(0x50, user))
+    return pdu(1, b"\0\1\0\0" + names + application + contexts + item(0x50, user) + more)
 
 
 def data(content, last=True, command=False, context=3):
@@ -117,14 +134,14 @@ def data(content, last=True, command=False, context=3):
     return pdu(4, struct.pack(">LBB", len(content) + 2, context, header) + content)
 
 
-def store_command(uid=b"1.2.3.4"):
-    """The command of C-STORE for an MR image."""
+def store_command(uid=b"1.2.3.4", dataset=True):
+    """The command of C-STORE for an MR image, which says whether a data set follows."""
     elements = (
         (0x0002, MR_IMAGE.encode() + b"\0"),
         (0x0100, b"\1\0"),
         (0x0110, b"\1\0"),
         (0x0700, b"\0\0"),
-        (0x0800, b"\0\0"),
+        (0x0800, b"\0\0" if dataset else b"\1\1"),
         (0x1000, uid + b"\0" * (len(uid) % 2)),
     )
     return b"".join(
