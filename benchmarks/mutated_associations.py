@@ -93,9 +93,8 @@ def _part(out: Path, numbers: Sequence[int], seed: int) -> dict[str, Any]:
 
             # eight damaged ones at a time; what seems a fault is sent once more, alone
             def send(number: int) -> str:
-                return _send(port, *_damaged(sound, seed, number)) or _echo(port, sound[0]) * (
-                    number % 20 == 0
-                )
+                fault = _send(port, *_damaged(sound, seed, number))
+                return fault or (_echo(port, sound[0]) if number % 20 == 0 else "")
 
             with peak:
                 with ThreadPoolExecutor(_TOGETHER) as senders:
