@@ -240,10 +240,10 @@ class _Pass:
         killed["amid"] += any(self._in(state) for state in ("incoming", "new", "claimed"))
         if self._random.random() < 0.5:
             os.killpg(receiving, signal.SIGKILL)
-            killed["receiving"] += 1
+            killed["of_receiving"] += 1
         else:
             process.kill()
-            killed["scoring"] += 1
+            killed["of_scoring"] += 1
         killed["kills"] += 1
         process.wait()
         return True
