@@ -22,20 +22,20 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from adae_edge.benchmarks.mutations import LONGEST_S, mutated
-from adae_edge.benchmarks.peers.processes import free_port, program
+from adae_edge.benchmarks.peers.processes import program
+from adae_edge.benchmarks.peers.receiver import receiver
 from adae_edge.benchmarks.receiver_kills import write_slices
 from adae_edge.benchmarks.record import record
 from adae_edge.formats.files import write_atomically, write_json
-from adae_edge.runtime.dicom.messages import Settings
 
 _TOGETHER = 8
 _PART = 1000  # associations with one receiver
@@ -82,19 +82,20 @@ def _part(out: Path, numbers: Sequence[int], seed: int) -> dict[str, Any]:
         # a receiver, and what sound peers send it
         folder = Path(temporary)
         slices = write_slices(folder / "slices")[:2]
-        with _receiving(folder) as (process, port, told):
+        with receiver(folder) as one:
+            few = ["-R", "-xe", "-pdu", "4096"]  # contexts, and bytes in a PDU
             sound = [
-                _recorded(port, ["echoscu", "-aec", "ADAE"], []),
-                _recorded(port, ["storescu", "-aec", "ADAE"], slices),
-                _recorded(port, ["storescu", "-R", "-xe", "-pdu", "4096", "-aec", "ADAE"], slices),
+                _recorded(one.port, ["echoscu", "-aec", "ADAE"], []),
+                _recorded(one.port, ["storescu", "-aec", "ADAE"], slices),
+                _recorded(one.port, ["storescu", *few, "-aec", "ADAE"], slices),
             ]
             found: Counter[str] = Counter()
-            peak = _Peak(process.pid)
+            peak = _Peak(one.process.pid)
 
             # eight damaged ones at a time; what seems a fault is sent once more, alone
             def send(number: int) -> str:
-                fault = _send(port, *_damaged(sound, seed, number))
-                return fault or (_echo(port, sound[0]) if number % 20 == 0 else "")
+                fault = _send(one.port, *_damaged(sound, seed, number))
+                return fault or (_echo(one.port, sound[0]) if number % 20 == 0 else "")
 
             with peak:
                 with ThreadPoolExecutor(_TOGETHER) as senders:
@@ -107,11 +108,11 @@ def _part(out: Path, numbers: Sequence[int], seed: int) -> dict[str, Any]:
                         path.write_bytes(b"".join(_damaged(sound, seed, number)[0]))
 
             # what became of the receiver
-            found["death"] += process.poll() is not None
+            found["death"] += one.process.poll() is not None
             time.sleep(1)  # for the receiver to clear away what the last ones left
-            found["left behind"] += len(list((folder / "spool" / "incoming").iterdir()))
-            kept = len(list((folder / "spool" / "new").iterdir()))
-        ended = [line for line in told if _ENDED[0] in line]
+            found["left behind"] += len(list((one.spool / "incoming").iterdir()))
+            kept = len(list((one.spool / "new").iterdir()))
+        ended = [line for line in one.told if _ENDED[0] in line]
         errors = sum(_ENDED[1] in line for line in ended)
         found["limit"] += len(ended) - errors
         found["traceback"] += (folder / "errors").stat().st_size > 0
@@ -127,26 +128,6 @@ def _damaged(sound: Sequence[Sequence[bytes]], seed: int, number: int) -> tuple[
     place = int(random.integers(len(parts)))
     parts[place], _ = mutated(parts[place], random)
     return parts, place
-
-
-@contextmanager
-def _receiving(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, list[bytes]]]:
-    """A receiver within the block, its port, and the lines that it has told when it is over."""
-    port, told = free_port(), list[bytes]()
-    settings = Settings("127.0.0.1", port, "ADAE", str(folder / "spool"), 10**10, 3600.0)
-    command = [sys.executable, "-m", "adae_edge.runtime.dicom.receiver", settings.to_json()]
-    pipe = subprocess.PIPE
-    with (folder / "errors").open("wb") as errors:
-        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors)  # noqa: S603
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with process:
-            process.stdout.readline()
-            hearing = threading.Thread(target=told.extend, args=(process.stdout,))
-            hearing.start()
-            yield process, port, told
-            process.stdin.close()
-            hearing.join()
 
 
 def _recorded(port: int, words: list[str], files: list[Path]) -> list[bytes]:

@@ -37,6 +37,7 @@ PACKAGES = {
     "prometheus": "prometheus",
     "qemu-system-x86_64": "qemu-system-x86",
     "echoscu": "dcmtk",
+    "storescp": "dcmtk",
     "storescu": "dcmtk",
     "tc": "iproute2",
     "unshare": "util-linux",
