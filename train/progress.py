@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -65,7 +66,7 @@ class TrainingProgress(_Shown):
         if update.update + 1 == update.updates:
             self.epochs_done = update.epoch + 1
             if self._bar.disable:
-                self._console.print(f"epoch {epoch}  {losses}", highlight=False, soft_wrap=True)
+                _print(self._console, f"epoch {epoch}  {losses}")
 
 
 class TableProgress(_Shown):
@@ -121,4 +122,10 @@ class TableProgress(_Shown):
         )
 
     def _say(self, line: str) -> None:
-        self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+        _print(self._console, line)
+
+
+def _print(console: Console, line: str) -> None:
+    """Print a line; where its disk is full nobody reads it, and the training goes on."""
+    with contextlib.suppress(OSError):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)

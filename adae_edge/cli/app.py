@@ -19,7 +19,7 @@ from adae_edge.cli.record import record
 from adae_edge.cli.rehearse import rehearse
 from adae_edge.cli.run import run
 from adae_edge.cli.score import calibrate, score
-from adae_edge.cli.shared import complain, settle
+from adae_edge.cli.shared import complain, settle, stand_in
 from adae_edge.cli.stopping import Stopped, listen
 from adae_edge.cli.train import download, evaluate, reproduce, train
 from adae_edge.errors import AdaeEdgeError
@@ -57,6 +57,7 @@ def main() -> None:
 
     It exits with 0 for success, 1 for a failure, 2 for wrong use, and 130 for a stop by a signal.
     """
+    stand_in()
     listen()
     try:
         app()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adae_edge.cli.shared import complain, tell
+from adae_edge.cli.shared import complain, mention, tell
 from adae_edge.cli.stopping import gently
 
 
@@ -41,6 +41,6 @@ def run(
         on_signal(running.stop, running.reload)
         whole = running.run()
         for number, stream in enumerate(streams, 1):
-            typer.echo(f"stream {number}: {stream.summary}", err=True)
+            mention(f"stream {number}: {stream.summary}")
     if not whole:
         raise typer.Exit(1)

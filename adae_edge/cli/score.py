@@ -15,6 +15,7 @@ from adae_edge.cli.shared import (
     OtherWindow,
     bytes_of,
     calibrated,
+    mention,
     seconds_of,
     tell,
     window_of,
@@ -148,7 +149,7 @@ def score(
             stream.run()
         finally:
             if stream.metrics.frames or stream.metrics.failures:
-                typer.echo(stream.summary, err=True)
+                mention(stream.summary)
     if stream.stopped and not stream.endless:
         raise Stopped
     if not stream.complete:

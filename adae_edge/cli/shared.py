@@ -69,12 +69,31 @@ Item = TypeVar("Item")
 
 
 def complain(sentence: str) -> None:
-    """Print a sentence on the standard error output, with the program's name before it.
+    """Print a sentence on the standard error output, with the program's name before it."""
+    mention(f"adae-edge: {printable(without_password(sentence))}")
+
+
+def mention(line: str) -> None:
+    """Print a line on the standard error output.
 
     Where that is gone or its disk is full, nobody hears it, and the work goes on.
     """
     with contextlib.suppress(OSError):
-        typer.echo(f"adae-edge: {printable(without_password(sentence))}", err=True)
+        typer.echo(line, err=True)
+
+
+def stand_in() -> None:
+    """Open what the caller closed of the three standard streams, which lead nowhere then.
+
+    Results would get their numbers, and what a decoder prints would stand among the rows.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
 
 
 def tell(event: Event) -> None:
