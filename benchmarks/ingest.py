@@ -203,9 +203,17 @@ def _report_s(folder: Path, times: int = 3) -> list[tuple[float, float]]:
             gathered, end = Gathered(), None
             for item in open_for(scorer.contract, str(folder / "series")):
                 if isinstance(item, Frame):
-                    score = scorer.score(item.pixels[None], [item.mean], [item.std])[0]
-                    about = {"contract": scorer.contract, "file": "model.onnx", "model": "0"}
-                    gathered.add(Scored(item, float(score), -100.0, **about))
+                    mean, std = np.array([[item.mean], [item.std]], np.float32)
+                    score = scorer.score(item.pixels[None], mean, std)[0]
+                    scored = Scored(
+                        item,
+                        float(score),
+                        -100.0,
+                        model="0",
+                        contract=scorer.contract,
+                        file="model.onnx",
+                    )
+                    gathered.add(scored)
                 elif item.kind == "series":
                     end = item.series
             assert end is not None
