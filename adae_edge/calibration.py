@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge.contract import QUANTILES, Calibration
+from adae_edge.contract import QUANTILES, Calibration, rate_words
 from adae_edge.errors import UsageError
 
 DEFAULT_FPR = 0.01
@@ -73,9 +73,10 @@ def calibrate(
         raise UsageError(f"a false-positive rate lies between 0 and 1, and {fpr} does not")
     rank = threshold_rank(count, fpr, confidence)
     if rank == 0:
+        lowest = rate_words(lowest_fpr(count, confidence))
         raise UsageError(
-            f"{count} calibration normals can promise a false-positive rate of "
-            f"{lowest_fpr(count, confidence):.3g} at the lowest with {100 * confidence:g} % "
+            f"{count} calibration normal{'s' * (count > 1)} can promise a false-positive rate of "
+            f"{lowest} at the lowest with {100 * confidence:g} % "
             f"confidence, not {fpr:g}: give {normals_needed(fpr, confidence):.0f} or more, or a "
             "higher rate"
         )

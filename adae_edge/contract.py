@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict, dataclass, replace
+from decimal import ROUND_CEILING, Context
 from typing import Annotated, Any, NamedTuple
 
 from adae_edge.acquisition import Acquisition
@@ -169,6 +170,11 @@ class Form:
     unverified: Annotated[tuple[str, ...], _NAMES, "backends that were not there"] = ()
 
 
+def rate_words(rate: float) -> str:
+    """A false-positive rate in three digits, rounded up, as a lower one may not be kept."""
+    return f"{float(Context(prec=3, rounding=ROUND_CEILING).create_decimal(repr(rate))):.3g}"
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What the scores of normals that the training did not see say about the threshold."""
@@ -209,7 +215,7 @@ class Calibration:
         surely = "on average"
         if self.confidence is not None:
             surely = f"with {100 * self.confidence:g} % confidence"
-        return f"false-positive rate at most {self.target_fpr:.3g} {surely}"
+        return f"false-positive rate at most {rate_words(self.target_fpr)} {surely}"
 
 
 @dataclass(frozen=True)

@@ -229,7 +229,7 @@ def test_one_normal_promises_next_to_nothing(model, normals, small_model):
     done = command(model, normals / "000.png")
     assert (done.returncode, done.stdout) == (2, "")
     assert (
-        "1 calibration normals can promise a false-positive rate of 0.95 at the lowest"
+        "1 calibration normal can promise a false-positive rate of 0.95 at the lowest"
         in done.stderr
     )
     assert_untouched(model, small_model)

@@ -100,7 +100,12 @@ def test_calibration_does_not_depend_on_the_order_and_leaves_the_scores_alone():
 
 @pytest.mark.parametrize(
     ("normals", "fpr", "lowest", "needed"),
-    [(298, 0.01, 0.01, 299), (1, 0.4, 0.95, 6), (10, 0.05, 0.259, 59), (998, 0.001, 0.003, 2995)],
+    [
+        (298, 0.01, 0.0101, 299),
+        (292, 0.01, 0.0103, 299),
+        (10, 0.05, 0.259, 59),
+        (998, 0.001, 0.003, 2995),
+    ],
 )
 def test_too_few_normals_are_refused_with_the_number_that_would_do(normals, fpr, lowest, needed):
     with pytest.raises(UsageError) as refused:
@@ -111,6 +116,8 @@ def test_too_few_normals_are_refused_with_the_number_that_would_do(normals, fpr,
         f"with 95 % confidence, not {fpr:g}: give {needed} or more, or a higher rate"
     )
     assert calibrate(scores(needed), fpr).normals == needed
+    told = calibrate(scores(normals), lowest)  # the rate that is told is one that can be had
+    assert f"at most {lowest:g} " in told.promise
 
 
 @settings(max_examples=100, deadline=None, database=None)
