@@ -22,6 +22,10 @@ from adae_edge.extras import needs
 CIFAR10_CLASSES = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_PIXELS = 3 * 32 * 32
 
+# The sums of all grey levels: of MNIST, and of CIFAR-10's training images, whatever their order.
+_MNIST_SUM = 1_832_221_745
+_CIFAR10_SUM = 18_540_682_003
+
 # The opcodes that hold a whole number.
 _INTEGERS = ("BININT1", "BININT2", "BININT")
 
@@ -77,7 +81,8 @@ def mnist(folder: Path) -> Labelled:
             )
         frames.append(pictures)
         labels.append(_labels(classes, labels_path))
-    return Labelled(np.concatenate(frames)[..., None], np.concatenate(labels))
+    note = _unless_official(frames, _MNIST_SUM, "MNIST")
+    return Labelled(np.concatenate(frames)[..., None], np.concatenate(labels), note)
 
 
 def cifar10(folder: Path) -> Labelled:
@@ -102,14 +107,22 @@ def cifar10(folder: Path) -> Labelled:
                 f"{path} has {len(classes)} images, and {batches[0].name} has {len(labels[0])}: "
                 "one is truncated"
             )
-    note = ""
+    notes = [_unless_official(frames[:5], _CIFAR10_SUM, "CIFAR-10")]
     if len(batches) == 5:
         total = sum(map(len, labels))
-        note = (
+        notes.append(
             f"the folder has no test batch: the {total} training images of CIFAR-10 are all there "
             "is"
         )
+    note = "; ".join(filter(None, notes))
     return Labelled(np.concatenate(frames), np.concatenate(labels), note)
+
+
+def _unless_official(frames: list[_Bytes], levels: int, name: str) -> str:
+    """The note of pictures in a data set's form that are not its own, or ""."""
+    if sum(int(part.sum(dtype=np.uint64)) for part in frames) == levels:
+        return ""
+    return f"these are other pictures than {name}'s own, and published figures are of those"
 
 
 def _idx(path: Path, dimensions: int) -> tuple[_Bytes, Path]:
