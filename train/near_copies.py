@@ -40,8 +40,9 @@ def describe_near_copies(count: int, calibrating: int) -> str:
     if not count:
         return ""
     return (
-        f"{count} of {calibrating} calibration frames are nearly a training frame, so the "
-        "threshold and the test promise too much: --group keeps together what belongs together"
+        f"{count} of {calibrating} calibration frames {'is' if count == 1 else 'are'} nearly a "
+        "training frame, so the threshold and the test promise too much: --group keeps together "
+        "what belongs together"
     )
 
 

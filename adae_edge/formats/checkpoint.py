@@ -108,9 +108,10 @@ class Checkpoint:
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
         except Exception as error:  # safetensors and the JSON of a stranger raise many kinds
-            raise CheckpointError(
-                f"{path} is no checkpoint: not a whole safetensors file"
-            ) from error
+            what = "not a whole safetensors file"
+            if path.suffix == ".onnx":
+                what = "a model file, and what it was exported from is wanted"
+            raise CheckpointError(f"{path} is no checkpoint: {what}") from error
 
         references = _part(tensors, "reference.")
         statistics = [value for _, value in sorted(_part(tensors, "statistics.").items())]

@@ -67,6 +67,8 @@ def check(data: bytes) -> ModelFile:
     """Check the bytes of a model file; raises ModelFileError as ``read`` does."""
     if len(data) > MAX_BYTES:
         raise ModelFileError(_TOO_LARGE)
+    if data[8:10] == b'{"' and int.from_bytes(data[:8], "little") < len(data):
+        raise ModelFileError("it is a checkpoint: adae-edge export makes a model file of it")
     # ONNX Runtime would run a flatbuffer inside, and none of what is checked here.
     if data[4:8] == b"ORTM":
         raise ModelFileError("it is no ONNX file, but ONNX Runtime's own format")

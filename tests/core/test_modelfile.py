@@ -20,8 +20,9 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from PIL import Image
 
 from adae_edge.contract import SCHEMA, SCORES, Contract
-from adae_edge.errors import ModelFileError, UsageError
+from adae_edge.errors import CheckpointError, ModelFileError, UsageError
 from adae_edge.formats import inspection, modelfile, onnxgraph, protobuf
+from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.runtime.scorer import Scorer
 
 fuzz = settings(max_examples=300, deadline=None, database=None)
@@ -160,6 +161,10 @@ BYTES = {
     "empty": (lambda data: b"", NO_ONNX),
     "text": (lambda data: b"I am a model, believe me.\n" * 100, NO_ONNX),
     "json": (lambda data: b'{"schema": 1}', NO_ONNX),
+    "checkpoint": (
+        lambda data: len(data).to_bytes(8, "little") + b'{"' + bytes(len(data)),
+        "it is a checkpoint: adae-edge export makes a model file of it",
+    ),
     "png": (lambda data: png(), NO_ONNX),
     "zip": (zipped, NO_ONNX),
     "random bytes": (lambda data: np.random.default_rng(0).bytes(5000), NO_ONNX),
@@ -608,3 +613,10 @@ def test_new_contract_in_a_damaged_file_does_no_worse_than_being_refused(
     except ModelFileError:
         return
     survives(after)
+
+
+def test_a_model_file_in_place_of_a_checkpoint_is_called_one(small_model, tmp_path):
+    path = tmp_path / "parts.onnx"
+    path.write_bytes(small_model)
+    with pytest.raises(CheckpointError, match="a model file, and what it was exported from is"):
+        Checkpoint.load(path)
