@@ -38,6 +38,7 @@ from adae_edge.train.yardsticks import measure_yardsticks, small_pictures
 CHOICES: dict[str, dict[str, Any]] = {
     "local": {"score": "local"},
     "l2": {"score": "l2", "recipe": "default", "network": "a", "epochs": 10},
+    "l2-b": {"score": "l2", "recipe": "default", "network": "b", "epochs": 10},
 }
 
 
@@ -63,7 +64,7 @@ def main(
     modality: Annotated[str, typer.Option(help="What the volumes show.")] = "t1",
     fpr: Annotated[float, typer.Option(help="Nominal false-positive rate.")] = 0.1,
     seeds: Annotated[str, typer.Option(help="Of the split, separated by commas.")] = "0,1,2",
-    choices: Annotated[str, typer.Option(help="What is trained: local, or l2.")] = "local",
+    choices: Annotated[str, typer.Option(help="What is trained: local, l2 or l2-b.")] = "local",
 ) -> None:
     """Train on healthy people of one hospital, and score a healthy one from elsewhere."""
     rows = []

@@ -190,11 +190,11 @@ def _where(place: Path | Member) -> dict[str, str | None]:
 
 
 class _DiedError(Exception):
-    """A process ended before it had answered, by an exit code; ``slow`` if it took too long."""
+    """A process ended before it had answered, by an exit code; ``slow`` if it worked too long."""
 
     def __init__(self, code: int) -> None:
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        self.slow = how in _SLOW
+        self.slow = how == "SIGPROF"
         reason = _SLOW.get(how, f"its decoder crashed ({how})")
         if code == OUT_OF_MEMORY:
             reason = f"it takes more than {MEMORY_MB} MB of memory"
@@ -257,7 +257,8 @@ class _Worker:
         """The items of the first request that is not answered.
 
         If the process dies over it and had served others, these may have damaged it. The request
-        gets another process then, unless something was given already.
+        gets another process then, unless something was given already. So it does if the process
+        waited too long: a lock may have been left closed, or the machine stood still.
         """
         given = False
         while True:
