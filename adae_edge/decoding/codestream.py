@@ -13,6 +13,7 @@ from adae_edge.decoding.dicom_bytes import Refused
 BASELINE, LOSSLESS, JPEG_LS, JPEG_2000 = "JPEG", "lossless JPEG", "JPEG-LS", "JPEG 2000"
 
 _SIZ = b"\xff\x4f\xff\x51"  # how a codestream of JPEG 2000 begins
+_SOT = b"\xff\x90"  # how a part of a tile begins in it
 _JP2_HEAD = 4096  # bytes of boxes before it, at most
 _MOST_TILES = 65_535
 # Frame headers of JPEG (ITU-T T.81 table B.1) and of JPEG-LS.
@@ -28,13 +29,18 @@ _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 
 
 class Codestream(NamedTuple):
-    """What a codestream declares: its kind, its sides in pixels, its components and their bits."""
+    """What a codestream declares: its kind, its sides in pixels, its components and their bits.
+
+    Attributes:
+        whole: whether no tile is missing. A decoder would leave it black.
+    """
 
     kind: str
     rows: int
     columns: int
     components: int
     bits: int
+    whole: bool = True
 
 
 def check_codestream(
@@ -68,6 +74,8 @@ def check_codestream(
             f"its codestream has {found.rows} rows, {found.columns} columns and "
             f"{found.components} samples per pixel, and its header {rows}, {columns} and {samples}"
         )
+    if not found.whole:
+        raise Refused("its codestream lacks tiles that it declares")
     if found.bits > allocated:
         raise Refused(f"its codestream has {found.bits} bits a sample, and its header {allocated}")
     return found
@@ -94,6 +102,18 @@ def _jpeg(data: bytes) -> Codestream | None:
     return None
 
 
+def _tiles(data: bytes, start: int) -> set[int]:
+    """The numbers of the tiles of which a codestream of JPEG 2000 has parts (A.4.2)."""
+    tiles, at = set(), start + 2
+    while data[at : at + 1] == b"\xff" and data[at : at + 2] != _SOT:
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    while data[at : at + 2] == _SOT:
+        tiles.add(int.from_bytes(data[at + 4 : at + 6], "big"))
+        length = int.from_bytes(data[at + 6 : at + 10], "big")
+        at += length or len(data)  # without a length it is the last one
+    return tiles
+
+
 def _jpeg_2000(data: bytes) -> Codestream | None:
     """What the marker SIZ (ISO 15444-1 A.5.1) says; None where there is none."""
     start = data.find(_SIZ, 0, _JP2_HEAD)
@@ -113,4 +133,5 @@ def _jpeg_2000(data: bytes) -> Codestream | None:
     if not 1 <= tiles <= _MOST_TILES or any(one[1:] != b"\1\1" for one in components):
         return None  # more tiles than there may be, or components of other sizes
     bits = max(one[0] % 128 + 1 for one in components)
-    return Codestream(JPEG_2000, bottom - top, right - left, count, bits)
+    whole = len(_tiles(data, start)) == tiles
+    return Codestream(JPEG_2000, bottom - top, right - left, count, bits, whole)

@@ -141,6 +141,9 @@ def frame_spans(file: BinaryIO, size: int, frames: int, extended: bytes) -> list
     whole = bool(spans) and spans[-1] == (0, 0)  # there is a mark at their end
     spans = spans[:-1] if whole else spans
     if frames == 1:
+        held = sum(_begins_codestream(file, at) for at, _ in spans)
+        if held > 1:
+            raise Refused(f"its pixels are {held} whole frames, and it declares 1")
         return [spans] if whole and spans else []
     file.seek(table_at)
     base = table_at + table_length + 8  # offsets count from the first fragment's head

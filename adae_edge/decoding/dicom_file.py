@@ -75,6 +75,8 @@ _DECODERS = {
     f"{_JPEG}203": ("pylibjpeg", JPEG_2000),
 }
 _YBR = ("YBR_FULL", "YBR_FULL_422")
+_PICTURES = ("Image Storage", "Enhanced US Volume Storage")  # in the names of classes
+_LONGEST_REASON = 300
 _SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 # Modalities that are no pictures, for files that do not name their class.
 _NO_PICTURES = frozenset({"SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "SR", "PR", "KO", "REG", "DOC"})
@@ -319,7 +321,7 @@ def _refusing(name: str, damage: str) -> Iterator[None]:
         try:
             yield
         except Refused as error:
-            reason = printable(str(error))  # it may quote the file
+            reason = printable(str(error))[:_LONGEST_REASON]  # it may quote the file
             raise FrameError(f"{name} cannot be decoded as DICOM: {reason}") from error
         except FrameError:
             raise
@@ -343,7 +345,7 @@ def _check_kind(data: Dataset, name: str, has_pixels: bool) -> None:
     kind = "" if uid.name == uid else uid.name
     if not kind and str(value_of(data, "Modality") or "") in _NO_PICTURES:
         kind = f"modality {data.Modality}"
-    if kind and "Image Storage" not in kind:
+    if kind and not any(name in kind for name in _PICTURES):
         raise NoPicture(f"{name} holds no picture: it is of the kind {kind}")
     if uid and not kind and not has_pixels and value_of(data, "Rows") is None:
         raise NoPicture(f"{name} holds no picture: it is of a private kind without pixels")

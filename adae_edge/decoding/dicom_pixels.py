@@ -262,10 +262,13 @@ def palette(data: Any, pixels: NDArray[np.generic], little_endian: bool) -> NDAr
     """
     channels = []
     for name in _PALETTES:
-        descriptor = data[f"{name}PaletteColorLookupTableDescriptor"].value
+        descriptor = value_of(data, f"{name}PaletteColorLookupTableDescriptor")
+        table = value_of(data, f"{name}PaletteColorLookupTableData")
+        if descriptor is None or table is None:
+            raise Refused(f"its palette has no {name.lower()}")
         entries, first, bits = (int(number) for number in descriptor)
         entries = entries % 2**16 or 2**16
-        content = bytes(data[f"{name}PaletteColorLookupTableData"].value)
+        content = bytes(table)
         if bits not in (8, 16):
             raise Refused(f"its palette has {bits} bits")
         wide = len(content) >= 2 * entries

@@ -93,6 +93,9 @@ def grey(
     with _damaged_header():
         modality, shown = _modality(layout, data), _shown(layout, data, window)
     if pixels.dtype.itemsize > _TABLE_BYTES:
+        if not isinstance(shown.voi, _Lut):  # whose ends may be the same, and it is checked alone
+            ends = np.array(layout.value_range)
+            _picture_of_all(modality._replace(padding=None), shown, ends)
         return _picture(modality, shown, pixels)[:, :, None]
     table = _table(modality, shown, pixels.dtype.itemsize)
     native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
@@ -146,7 +149,17 @@ def _values(modality: _Modality, pixels: NDArray[np.generic]) -> NDArray[np.floa
 @functools.lru_cache(maxsize=16)
 def _table(modality: _Modality, shown: _Shown, width: int) -> NDArray[np.uint8]:
     """What each stored value of so many bytes becomes, uint8 [256 or 65536]."""
-    return _picture(modality, shown, np.arange(256**width, dtype=f"u{width}"))
+    return _picture_of_all(modality, shown, np.arange(256**width, dtype=f"u{width}"))
+
+
+def _picture_of_all(
+    modality: _Modality, shown: _Shown, values: NDArray[np.generic]
+) -> NDArray[np.uint8]:
+    """What all values that there can be, or the ends of them, become; refuses a single grey."""
+    picture = _picture(modality, shown, values)
+    if int(picture.max()) - int(picture.min()) <= 1:  # a grey between two is rounded to both
+        raise Refused("its header shows every value as the same grey")
+    return picture
 
 
 def _picture(modality: _Modality, shown: _Shown, pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
@@ -174,7 +187,7 @@ def _damaged_header() -> Iterator[None]:
         yield
     except Refused:
         raise
-    except (ValueError, TypeError, ArithmeticError, LookupError) as error:
+    except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
         raise Refused("its header is damaged") from error
 
 

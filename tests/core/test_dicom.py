@@ -501,12 +501,26 @@ def test_a_truncated_file_gives_the_frames_before_the_cut(tmp_path):
         ({"BitsAllocated": 64, "BitsStored": 64}, "cannot be decoded"),
         ({"SamplesPerPixel": 3}, "cannot be decoded"),
         ({"PhotometricInterpretation": "RGB"}, "cannot be decoded"),
-        ({"PhotometricInterpretation": "PALETTE COLOR"}, "cannot be decoded"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "its palette has no red"),
         ({"PhotometricInterpretation": "NONSENSE"}, "cannot be decoded"),
         ({"BitsStored": 8, "RescaleSlope": 0, "RescaleIntercept": 5}, "every value to the same"),
         ({"WindowCenter": 5, "WindowWidth": 0}, "0 wide"),
         ({"WindowCenter": 5, "WindowWidth": 9, "VOILUTFunction": "CUBIC"}, "CUBIC"),
-        ({"VOILUTSequence": [Dataset()]}, "cannot be decoded"),
+        ({"VOILUTSequence": [Dataset()]}, "its header is damaged"),
+        ({"WindowCenter": 5, "WindowWidth": 1e9}, "every value as the same grey"),
+        (
+            {"WindowCenter": 2, "WindowWidth": 9, "RescaleSlope": 1e-300, "RescaleIntercept": 0},
+            "every value as the same grey",
+        ),
+        (
+            {
+                "WindowCenter": 5,
+                "WindowWidth": 9,
+                "PixelPaddingValue": 0,
+                "PixelPaddingRangeLimit": 65535,
+            },
+            "every value as the same grey",
+        ),
         ({"PixelData": b""}, "cannot be decoded"),
     ],
 )
@@ -517,6 +531,26 @@ def test_lies_in_the_header_are_refused(tmp_path, lie, says):
         pixels = RAMP[None] if "NumberOfFrames" in lie else RAMP
         write_slice(path, pixels, **{"BitsStored": 12} | lie)
     assert says in refusal(path)
+
+
+def test_32_bits_that_a_header_shows_as_one_grey_are_refused(tmp_path):
+    pixels = RAMP.astype(np.uint32)
+    path = write_slice(tmp_path / "slice.dcm", pixels, WindowCenter=0, WindowWidth=2**60)
+    assert "every value as the same grey" in refusal(path)
+
+
+def test_frames_of_an_ultrasound_volume_are_pictures(decoded):
+    pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    frame = decoded(pixels, SOPClassUID=pydicom.uid.EnhancedUSVolumeStorage)
+    assert np.array_equal(frame[:, :, 0], pixels)
+
+
+def test_a_sentence_does_not_repeat_a_long_value(tmp_path):
+    path = tmp_path / "slice.dcm"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write_slice(path, RAMP, PhotometricInterpretation="X" * 2000)
+    assert len(refusal(path)) < len(str(path)) + 400
 
 
 def test_a_lut_shorter_than_it_declares(tmp_path):

@@ -87,6 +87,7 @@ WIDE = (6, ">I", 20000)  # Xsiz
         (HTJ2KLossless, with_siz(jpeg_2000(), *WIDE), "64 rows, 20000 columns"),
         (JPEG2000Lossless, with_siz(jpeg_2000(), 10, ">I", 20000), "20000 rows, 64 columns"),
         (JPEG2000Lossless, with_siz(jpeg_2000(), 22, ">I", 0), "no JPEG 2000, or damaged"),
+        (JPEG2000Lossless, with_siz(jpeg_2000(), 22, ">I", 32), "lacks tiles that it declares"),
         (JPEG2000Lossless, with_siz(jpeg_2000(), 38, ">H", 3), "no JPEG 2000, or damaged"),
         (JPEG2000Lossless, with_siz(jpeg_2000(), 40, ">B", 37), "38 bits a sample, and its header"),
         (JPEG2000Lossless, jpeg_2000(GREYS[:32]), "32 rows, 64 columns"),
@@ -149,6 +150,18 @@ def test_fragments_are_put_together_by_frames(fragments, table, tmp_path):
         more["PixelData"] = bytes(content)
     path = write_slice(tmp_path / "a.dcm", CINE, JPEG2000Lossless, **more)
     assert np.array_equal(np.stack(frames_of(path))[..., 0], CINE)
+
+
+@pytest.mark.parametrize("declared", [1, None])
+@pytest.mark.parametrize(
+    ("syntax", "code"), [(JPEG2000Lossless, jpeg_2000), (JPEGLSLossless, jpeg_ls)]
+)
+def test_frames_that_are_not_declared_are_not_lost(declared, syntax, code, tmp_path):
+    pixels = encapsulate([code(frame) for frame in CINE])
+    more = {"NumberOfFrames": declared, "PixelData": pixels}
+    greys = GREYS[None] if declared else GREYS
+    path = write_slice(tmp_path / "a.dcm", greys, syntax, **more)
+    assert "its pixels are 3 whole frames, and it declares 1" in refusal(path)
 
 
 def test_fragments_that_tell_no_frames_are_refused(tmp_path):
