@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -70,6 +71,7 @@ class Plane(NamedTuple):
         position: float64 [3], of the first pixel, mm.
         spacing: of rows and of columns, mm.
         units: of the values.
+        rescaled: whether stored values become others; None where it does not say so.
         telling: attributes by which volumes are told apart, as text.
         acquisition: of the file; its spacing does not count.
         origin: the instance, and what it says of the rest of its series.
@@ -87,6 +89,7 @@ class Plane(NamedTuple):
     position: Vectors
     spacing: tuple[float, float]
     units: str
+    rescaled: bool | None
     telling: dict[str, str]
     acquisition: Acquisition
     origin: Origin
@@ -100,8 +103,8 @@ class Where(NamedTuple):
     spacing: tuple[float, float]
 
 
-def planes_of(place: File) -> list[Plane]:
-    """Read what the frames of a DICOM file say of themselves.
+def planes_of(place: File) -> Iterator[Plane]:
+    """Read what the frames of a DICOM file say of themselves, one after another.
 
     Raises:
         FrameError: the file cannot be decoded, or its header is damaged.
@@ -113,7 +116,9 @@ def planes_of(place: File) -> list[Plane]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return [_plane(place, file, number) for number in range(file.frames)]
+            same = _same_in_all(place, file)
+            for number in range(file.frames):
+                yield _plane(place, file, number, same)
     except FrameError:
         raise
     except Exception as error:  # pydicom reads values when they are asked for
@@ -160,51 +165,57 @@ def from_json(place: File, fields: dict[str, Any]) -> Plane:
     )
 
 
-def _plane(place: File, file: DicomFile, number: int) -> Plane:
-    """What the frame of a number says of itself."""
+def _same_in_all(place: File, file: DicomFile) -> dict[str, Any]:
+    """The fields of a plane that are the same for all frames of a file."""
     header = file.header
-
-    def said(name: str) -> Any:
-        return attribute_of(header, number, name)
-
-    where = where_of(header, number, str(place))
-    uid = str(value_of(header, "SOPInstanceUID") or "")
-    uid = uid if _UID.fullmatch(uid) else Path(str(place)).name
     label = " ".join(
         text
         for name in ("SeriesNumber", "SeriesDescription")
         if (text := _text(value_of(header, name)))
     )
+    return {
+        "place": place,
+        "series": short_uid(value_of(header, "SeriesInstanceUID")) or str(Path(str(place)).parent),
+        "reference": short_uid(value_of(header, "FrameOfReferenceUID")),
+        "label": label,
+        "person": person_of(header),
+        "size": file.size,
+        "acquisition": acquisition_of(header, (1.0, 1.0, 1.0)),
+    }
+
+
+def _plane(place: File, file: DicomFile, number: int, same: dict[str, Any]) -> Plane:
+    """What the frame of a number says of itself, with what all frames say."""
+    parts = parts_of(file.header, number)
+    said = partial(attribute_of, parts)
+    where = where_of(parts, str(place))
+    uid = str(value_of(file.header, "SOPInstanceUID") or "")
+    uid = uid if _UID.fullmatch(uid) else Path(str(place)).name
     own = uid if file.frames == 1 else f"{uid}/{number + 1}"
     return Plane(
-        place=place,
+        **same,
         number=number,
         uid=own,
-        series=short_uid(value_of(header, "SeriesInstanceUID")) or str(Path(str(place)).parent),
-        reference=short_uid(value_of(header, "FrameOfReferenceUID")),
-        label=label,
-        person=person_of(header),
-        size=file.size,
         axes=where.axes,
         position=where.position,
         spacing=where.spacing,
         units=_text(said("RescaleType")) or _text(said("Units")),
+        rescaled=_is_rescaled(said),
         telling={name: text for name in TELLING if (text := _text(said(name)))},
-        acquisition=acquisition_of(header, (1.0, 1.0, 1.0)),
         origin=origin_of(file, own, number),
     )
 
 
-def where_of(header: Any, number: int, name: str) -> Where:
-    """Where the frame of a number, from 0, lies in the patient, by the header of its file.
+def where_of(parts: list[Any], name: str) -> Where:
+    """Where a frame lies in the patient, by its ``parts_of``.
 
     Raises:
         NoPicture: it does not say; ``name`` is the file's.
         FrameError: that is no place.
     """
-    orientation = attribute_of(header, number, "ImageOrientationPatient")
-    position = attribute_of(header, number, "ImagePositionPatient")
-    spacing = attribute_of(header, number, "PixelSpacing")
+    orientation = attribute_of(parts, "ImageOrientationPatient")
+    position = attribute_of(parts, "ImagePositionPatient")
+    spacing = attribute_of(parts, "PixelSpacing")
     if not orientation or not position or not spacing:
         raise NoPicture(f"{name} does not say where its picture lies in the patient")
     axes, corner, sides = (
@@ -222,27 +233,45 @@ def where_of(header: Any, number: int, name: str) -> Where:
     return Where(axes / lengths[:, None], corner, (float(sides[0]), float(sides[1])))
 
 
-def attribute_of(header: Any, number: int, name: str) -> Any:
-    """An attribute of a frame: by its own functional groups, by those of all frames, or the file's.
+def _is_rescaled(said: Callable[[str], Any]) -> bool | None:
+    """Whether a frame's stored values become others; None where it does not say so."""
+    if said("ModalityLUTSequence"):
+        return True
+    numbers = said("RescaleSlope"), said("RescaleIntercept")
+    return None if None in numbers else tuple(map(float, numbers)) != (1, 0)
 
-    An enhanced file keeps it in a sequence of one item in the group (PS3.3 C.7.6.16).
+
+def parts_of(header: Any, number: int) -> list[Any]:
+    """The data sets that describe a frame: those of it alone, those of all frames, and the file.
+
+    An enhanced file keeps attributes in sequences of one item in groups (PS3.3 C.7.6.16).
     """
+    parts = []
     for kind, index in (("PerFrame", number), ("Shared", 0)):
         groups = value_of(header, f"{kind}FunctionalGroupsSequence") or []
-        if index >= len(groups):
-            continue
-        for element in groups[index]:
-            if element.VR != "SQ" or not element.value:
-                continue
-            item = element.value[0]
-            if value_of(item, name) is not None:
-                return value_of(item, name)
-            for inner in item:
-                if inner.VR == "SQ" and inner.value:
-                    found = value_of(inner.value[0], name)
-                    if found is not None:
-                        return found
-    return value_of(header, name)
+        for item in _items(groups[index]) if index < len(groups) else ():
+            parts += [item, *_items(item)]
+    return [*parts, header]
+
+
+def attribute_of(parts: list[Any], name: str) -> Any:
+    """An attribute of a frame by the first of its ``parts_of`` that has it; None for none."""
+    return next((found for part in parts if (found := value_of(part, name)) is not None), None)
+
+
+def _items(data: Any) -> Iterator[Any]:
+    """The first item of each sequence of a data set."""
+    return (element.value[0] for element in data if element.VR == "SQ" and element.value)
+
+
+def copies_of(plane: Plane) -> tuple[Any, ...]:
+    """What is the same for copies of a frame: its instance UID and its place in the patient.
+
+    A UID that is none is no sign, and some writers give all slices one.
+    """
+    known = _UID.fullmatch(plane.uid.partition("/")[0])
+    own = plane.uid if known else (str(plane.place), plane.number)
+    return own, *plane.position.tolist(), *plane.axes.ravel().tolist()
 
 
 def short_uid(uid: Any) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from adae_edge.decoding.dicom_header import value_of
 from adae_edge.decoding.objects import BrainMask
-from adae_edge.decoding.planes import Plane, attribute_of, short_uid
+from adae_edge.decoding.planes import Plane, attribute_of, parts_of, short_uid
 from adae_edge.decoding.series import Series
 from adae_edge.decoding.volumes import layout_of
 from adae_edge.errors import FrameError, NoPicture
@@ -90,7 +90,8 @@ def _segment(file: DicomFile, number: int) -> list[Any]:
     """The fields of the ``Segment`` that a frame is."""
     header = file.header
     reference = short_uid(value_of(header, "FrameOfReferenceUID"))
-    return [file.size, list(_sources(header, number)), reference, _place(header, number)]
+    parts = parts_of(header, number)
+    return [file.size, list(_sources(parts)), reference, _place(parts)]
 
 
 def read_segmentation(paths: Iterable[Path], series: Series, read: ReadSegments) -> BrainMask:
@@ -144,6 +145,8 @@ def _named(path: Path, segments: list[Segment], series: Series) -> dict[int, lis
         for uid in segment.sources:
             if uid in of_slices:
                 named[number].append(of_slices[uid])
+    if named and len(of_slices) < len(series.planes):
+        raise FrameError(f"{path} names slices of {series.name}, several of which have one UID")
     if named and tuple(segments[0].size) != series.planes[0].size:
         raise FrameError(f"{path} has frames of another size than those of {series.name}")
     if named and not all(
@@ -182,7 +185,7 @@ def _lies_on(segment: Segment, plane: Plane) -> bool:
     )
 
 
-def _place(header: Any, number: int) -> list[float]:
+def _place(parts: list[Any]) -> list[float]:
     """Where a frame lies, as ``Segment.place``."""
     place: list[float] = []
     for name, count in (
@@ -190,16 +193,16 @@ def _place(header: Any, number: int) -> list[float]:
         ("ImageOrientationPatient", 6),
         ("PixelSpacing", 2),
     ):
-        numbers = attribute_of(header, number, name)
+        numbers = attribute_of(parts, name)
         if not numbers or len(numbers) != count:
             return []
         place += map(float, numbers)
     return place if np.isfinite(place).all() else []
 
 
-def _sources(header: Any, number: int) -> Iterator[str]:
+def _sources(parts: list[Any]) -> Iterator[str]:
     """The slices that a frame of a segmentation names, as ``Plane.uid`` has them."""
-    for image in attribute_of(header, number, "SourceImageSequence") or ():
+    for image in attribute_of(parts, "SourceImageSequence") or ():
         uid = str(value_of(image, "ReferencedSOPInstanceUID") or "")
         frames = value_of(image, "ReferencedFrameNumber")
         if frames is None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge.decoding.planes import TELLING, TURNED, File, Plane
+from adae_edge.decoding.planes import TELLING, TURNED, File, Plane, copies_of
 from adae_edge.decoding.volumes import Place, Volume, layout_of
 from adae_edge.errors import FrameError, NoPicture
 from adae_edge.grid import Grid, Vectors
@@ -89,7 +89,7 @@ def find_series(
         What is found; the volumes of a series stand beside each other.
     """
     found = Found() if found is None else found
-    groups: dict[str, dict[str, Plane]] = defaultdict(dict)
+    groups: dict[str, dict[tuple[Any, ...], Plane]] = defaultdict(dict)
     for planes in read(files):
         if isinstance(planes, NoPicture):
             found.left_out["without a slice"] += 1
@@ -97,7 +97,7 @@ def find_series(
             found.refused.append(planes)
         else:
             for plane in planes:
-                groups[plane.series].setdefault(plane.uid, plane)  # copies have the same UID
+                groups[plane.series].setdefault(copies_of(plane), plane)
 
     names: Counter[str] = Counter()
     for group in groups.values():
@@ -234,7 +234,7 @@ def _by_orientation(planes: list[Plane]) -> list[list[Plane]]:
 
 
 def _check_alike(name: str, planes: list[Plane]) -> None:
-    """Refuse slices of several sizes or units."""
+    """Refuse slices of several sizes or units, and rescaling that some do not say."""
     for what, values in (
         ("sizes", {plane.size for plane in planes}),
         ("pixel spacings", {tuple(f"{side:.4g}" for side in plane.spacing) for plane in planes}),
@@ -242,6 +242,8 @@ def _check_alike(name: str, planes: list[Plane]) -> None:
     ):
         if len(values) > 1:
             raise FrameError(f"{name} has slices of {len(values)} {what}, and a volume has one")
+    if {None, True} <= {plane.rescaled for plane in planes}:
+        raise FrameError(f"{name} has slices that are rescaled, and others that do not say how")
 
 
 def _parts(name: str, planes: list[Plane]) -> Iterator[tuple[str, list[Plane]]]:

@@ -8,9 +8,11 @@ import nibabel
 import numpy as np
 import pytest
 
+from adae_edge.decoding import planes
 from adae_edge.decoding.nifti import read_volume
 from adae_edge.decoding.objects import slices_of
 from adae_edge.decoding.plane_workers import PlaneWorkers
+from adae_edge.decoding.planes import planes_of
 from adae_edge.decoding.series import find_series, read_series
 from adae_edge.decoding.workers import Workers
 from adae_edge.errors import FrameError, NoPicture
@@ -62,6 +64,16 @@ def test_a_series_is_the_nifti_volume_in_every_orientation_and_order(tmp_path, a
     assert np.allclose(volume.grid.steps, as_nifti.grid.steps)
     assert np.allclose(volume.grid.corner, as_nifti.grid.corner)
     assert volume.grid.spacing == pytest.approx((2, 1, 1))
+
+
+def test_planes_of_an_enhanced_file_come_one_by_one(tmp_path, monkeypatch):
+    """So that the time for a frame is not the time for thousands of them."""
+    path = write_enhanced(tmp_path / "e.dcm", turned(VALUES))
+    read = planes_of(path)
+    assert next(read).number == 0
+    monkeypatch.setattr(planes, "parts_of", None)
+    with pytest.raises(FrameError, match="its header is damaged"):
+        next(read)
 
 
 @pytest.mark.parametrize("axes", ["LPS", "RAI", "PSR", "SLA"])
@@ -163,6 +175,33 @@ def test_copies_of_a_file_count_once(tmp_path, as_nifti):
     paths = write_series(tmp_path, turned(VALUES))
     (tmp_path / "copy.dcm").write_bytes(paths[3].read_bytes())
     assert np.array_equal(read_series(only_series(tmp_path), values_here).values, as_nifti.values)
+
+
+def without_uid(number, data):
+    data.SOPInstanceUID = ""
+
+
+def of_one_uid(number, data):
+    data.SOPInstanceUID = "1.2.3"
+
+
+@pytest.mark.parametrize("changed", [without_uid, of_one_uid])
+def test_slices_without_a_uid_of_their_own_are_no_copies(tmp_path, changed, as_nifti):
+    paths = write_series(tmp_path / "a", turned(VALUES), changed=changed)
+    (tmp_path / "b").mkdir()
+    for number, path in enumerate(paths[6:]):  # under the names of others
+        path.rename(tmp_path / "b" / paths[number].name)
+    series = only_series(tmp_path)
+    assert np.array_equal(read_series(series, values_here).values, as_nifti.values)
+
+
+def test_a_slice_that_does_not_say_its_rescaling_may_lie_beside_those_that_need_none(tmp_path):
+    def silent(number, data):
+        if number == 4:
+            del data.RescaleSlope, data.RescaleIntercept
+
+    write_series(tmp_path, turned(VALUES), changed=silent)
+    assert only_series(tmp_path).planes[4].rescaled is None
 
 
 def test_the_scanner_the_patient_and_the_spacing_are_kept(tmp_path):
@@ -269,6 +308,12 @@ def of_other_units(number, data):
     data.RescaleType = "HU" if number == 4 else "US"
 
 
+def rescaled_in_part(number, data):
+    data.RescaleSlope = 2
+    if number == 4:
+        del data.RescaleSlope, data.RescaleIntercept
+
+
 def displaced(number, data):
     x, y, z = map(float, data.ImagePositionPatient)
     data.ImagePositionPatient = [x, y + number, z]
@@ -285,6 +330,7 @@ def of_another_patient(number, data):
         (of_other_pixels, "has slices of 2 pixel spacings, and a volume has one"),
         (of_other_units, "has slices of 2 units, and a volume has one"),
         (displaced, "displaced against each other, as a tilted gantry does"),
+        (rescaled_in_part, "slices that are rescaled, and others that do not say how"),
         (of_another_patient, "shows more than one patient under one series UID"),
     ],
 )

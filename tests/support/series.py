@@ -19,7 +19,7 @@ def planes_here(files):
     """The planes of each file, or why it has none, read in this process."""
     for file in files:
         try:
-            yield planes_of(file)
+            yield list(planes_of(file))
         except FrameError as error:
             yield error
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge import __version__
-from adae_edge.decoding.planes import TURNED, attribute_of, where_of
+from adae_edge.decoding.planes import TURNED, attribute_of, parts_of, where_of
 from adae_edge.errors import FrameError
 from adae_edge.extras import needs
 from adae_edge.grid import Grid
@@ -163,9 +163,10 @@ def _grid(scored: Scored) -> Grid:
 def _grid_of_image(instance: Instance) -> Grid:
     """Where the pixels of an image lie; its first axis is as long as the slice is thick, or 0."""
     header, number = instance.dataset(), max(instance.number - 1, 0)
-    where = where_of(header, number, "a slice of the series")
+    parts = parts_of(header, number)
+    where = where_of(parts, "a slice of the series")
     along_row, down_column = where.axes
-    thickness = float(attribute_of(header, number, "SliceThickness") or 0)
+    thickness = float(attribute_of(parts, "SliceThickness") or 0)
     steps = (
         np.cross(along_row, down_column) * thickness,
         down_column * where.spacing[0],
