@@ -262,7 +262,7 @@ def _check_mask(volume: Volume, mask: BrainMask) -> None:
 def _head_threshold(volume: Volume) -> float:
     """Half of Otsu's threshold, both above the lowest value; the highest where all are equal."""
     thinned = max(int(np.ceil((volume.values.size / _SAMPLED) ** 0.5)), 1)
-    sample = volume.values[:, ::thinned, ::thinned].astype(np.float32)
+    sample = volume.values[:, ::thinned, ::thinned].astype(np.float64)
     sample = sample[np.isfinite(sample)]
     if not sample.size:
         return np.inf

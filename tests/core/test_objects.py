@@ -37,6 +37,55 @@ def test_a_head_is_its_silhouette_with_everything_inside():
     assert slices.std == pytest.approx(values[found].std(), rel=1e-5)
 
 
+def head_by_the_page(values):
+    """The rule "head" by the words of docs/model-file.md alone, as another program reads them."""
+    k = int(np.ceil(np.sqrt(values.size / 2**21)))
+    sample = values[:, ::k, ::k].astype(np.float64)
+    sample = sample[~np.isnan(sample)]
+    a, b = np.quantile(sample, [0.001, 0.999])
+    counts, edges = np.histogram(np.clip(sample, a, b), 256, (a, b))
+    centres, between = (edges[:-1] + edges[1:]) / 2, np.zeros(257)
+    for edge in range(1, 256):
+        low, high = counts[:edge], counts[edge:]
+        if counts[edge - 1] and high.sum():
+            means = (
+                np.average(centres[:edge], weights=low),
+                np.average(centres[edge:], weights=high),
+            )
+            between[edge] = low.sum() * high.sum() * (means[0] - means[1]) ** 2
+    above = values > a + (edges[between.argmax()] - a) / 2
+    padded = np.pad(above, ((0, 0), (1, 1), (1, 1))).astype(int)
+    rows, columns = values.shape[1:]
+    around = sum(padded[:, y : y + rows, x : x + columns] for y in range(3) for x in range(3))
+    inside = ~np.isnan(values)
+    for axis in (1, 2):
+        before = np.maximum.accumulate(around >= 5, axis=axis)
+        behind = np.flip(np.maximum.accumulate(np.flip(around >= 5, axis), axis=axis), axis)
+        inside &= before & behind
+    return inside
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_another_program_finds_the_same_head_by_the_page(seed):
+    values, _ = scan((9, 41, 52), seed)
+    values = np.round(values * 7).astype(np.float32)
+    values[:, :3] = np.nan
+    slices = slices_of(volume_of(values, padded=True), "head")
+    inside = head_by_the_page(values)
+    assert np.array_equal(np.unpackbits(slices.inside, axis=-1, count=52).view(bool), inside)
+    exact = values[inside].astype(np.float64)
+    assert (slices.mean, slices.std) == pytest.approx((exact.mean(), exact.std()), rel=1e-12)
+
+    field_of_view = 37.0
+    starts, sizes = [], []
+    for other, spacing in ((2, SPACING[1]), (1, SPACING[2])):
+        part = inside.sum(axis=(0, other)).cumsum() / inside.sum()
+        sizes.append(max(1, round(field_of_view / spacing)))
+        ends = int(np.argmax(part > 0.005)) + int(np.argmax(part >= 0.995)) + 1
+        starts.append((ends - sizes[-1]) // 2)
+    assert slices.field(field_of_view) == (*starts, *sizes)
+
+
 @pytest.mark.parametrize(
     ("slope", "intercept"), [(4, 0), (0.25, 0), (1, 1000), (2, -512), (4, 4e6)]
 )
