@@ -147,6 +147,8 @@ def _named(path: Path, segments: list[Segment], series: Series) -> dict[int, lis
                 named[number].append(of_slices[uid])
     if named and len(of_slices) < len(series.planes):
         raise FrameError(f"{path} names slices of {series.name}, several of which have one UID")
+    if named and not all(segment.sources for segment in segments):
+        raise FrameError(f"{path} has frames that name no slice, and others that do")
     if named and tuple(segments[0].size) != series.planes[0].size:
         raise FrameError(f"{path} has frames of another size than those of {series.name}")
     if named and not all(

@@ -181,6 +181,10 @@ def test_a_mask_of_something_else_is_refused(tmp_path, models):
     others = write_series(tmp_path / "others", turned(values))
     marks = np.asarray(turned(brain).dataobj)
     foreign = {"FrameOfReferenceUID": "1.2.3"}
+    silent = segmentation(tmp_path / "e" / "s.dcm", slices, marks)
+    data = pydicom.dcmread(silent)
+    data.PerFrameFunctionalGroupsSequence[3].clear()
+    data.save_as(silent)
     for mask, sentence in (
         (segmentation(tmp_path / "a" / "s.dcm", others, marks), "no segmentation names its slices"),
         (
@@ -195,6 +199,7 @@ def test_a_mask_of_something_else_is_refused(tmp_path, models):
             segmentation(tmp_path / "d" / "s.dcm", slices, marks, moved=0.0, **foreign),
             "s.dcm, which names none, does not lie exactly on them",
         ),
+        (silent, "has frames that name no slice, and others that do"),
         (write_nifti(tmp_path / "m.nii.gz", brain[1:]), "has the shape 39 x 48 x 16"),
         (write_nifti(tmp_path / "n.nii.gz", brain, spacing=(1, 1.2, 2)), "lies elsewhere"),
     ):
