@@ -144,7 +144,7 @@ class Stream:
     def stop(self) -> None:
         """Ask ``run`` to return soon; for threads and signal handlers.
 
-        A camera's frame that waits is still scored. Those of files are not: they are found again.
+        What was captured is still scored.
         """
         self.stopped = True
         for source in self.sources:
@@ -182,8 +182,6 @@ class Stream:
                     self._delivery.put([_event("model", "note", _NO_MAP)])
                 while items := intake.take():
                     self._busy_since = time.monotonic()
-                    if self.stopped:
-                        items = [item for item in items if self._is_kept(item)]
                     self._delivery.put(self._results(items))
                     if self._error is not None:
                         raise self._error
@@ -247,10 +245,6 @@ class Stream:
                 self._asked_s[place] = time.monotonic()
         finally:
             self._asked_s[place] = math.inf
-
-    def _is_kept(self, item: Item) -> bool:
-        """Whether what waits counts after ``stop``."""
-        return not isinstance(item.what, Frame) or _is_live(self.sources[item.source])
 
     def _results(self, items: Sequence[Item]) -> list[Delivered]:
         """Score the frames of a batch; what becomes of each item, in order."""

@@ -70,13 +70,14 @@ def hanging(desk, *arguments):
 def test_the_second_signal_ends_what_hangs_at_once(desk, long_folder, tmp_path, stop):
     process = hanging(desk, "score", "model.onnx", long_folder, "--to", tmp_path / "s.jsonl")
     process.send_signal(stop)
+    when_rows(tmp_path / "s.jsonl", process, 2)  # of the pictures before the one that hangs
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.5)
     process.send_signal(stop)
     process.communicate(timeout=5)
     assert process.returncode == -stop
     rows = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
-    assert [row["frame"] for row in rows] == [0, 0][: len(rows)]  # whole ones, of two pictures
+    assert [row["source"] for row in rows] == sorted(map(str, long_folder.iterdir()))[:2]
 
 
 def test_a_stopped_calibration_leaves_the_model(long_folder, tmp_path):
