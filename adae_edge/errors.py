@@ -25,24 +25,28 @@ from __future__ import annotations
 
 import re
 import shlex
+from urllib.parse import unquote
 
 # A path keeps one slash of a URL's two. The AE title of dicom://TITLE@HOST is no secret.
 _USER = re.compile(
     r"\b((?!dicom://(?![^/\s@]*:\S*@))[a-z][a-z0-9+.-]*:(?://|/(?=[^/\s:@]+:)))[^\n]*@",
     re.IGNORECASE,
 )
-_TELLING = "(?:pass|pwd|token|secret|key|auth)"
-_KEY = re.compile(rf"([?&;#](?:[^=&\s]*{_TELLING}[^=&\s]*)=)[^&\s]*", re.IGNORECASE)
+_TELLING = "(?:pas|pwd|psw|token|secret|key|auth|cred|signature)"
+# Some cameras have it in the path, as in rtsp://HOST/user=admin_password=SECRET_channel=1.
+_IS = rf"(?:[?&;#][^=&\s]*{_TELLING}[^=&\s]*=|://\S*?[/_,](?:pass(?:word|wd)?|pwd)=)"
+_KEY = re.compile(rf"({_IS})[^&\s]*", re.IGNORECASE)
 
 # A property of a GStreamer element, as in user-pw=.
+_PROPERTY_IS = r"\b(?:(?:user|proxy)-pw|password|passphrase|auth-token|secret-access-key)\s*=\s*"
 _PROPERTY = re.compile(
-    r"""((?<![?&;])\b(?:user-id|user-pw|password|passphrase)\s*=\s*)("[^"]*"|'[^']*'|\S+)"""
+    rf"""((?<![?&;])(?:\b(?:user|proxy)-id\s*=\s*|{_PROPERTY_IS}))("[^"]*"|'[^']*'|\S+)"""
 )
 
-# Of these a password, where it is not left out.
-_PASSWORD = re.compile(r"://[^\s:/@]*:[^\s@]+@")
-_KEY_VALUE = re.compile(rf"[?&;#][^=&\s]*{_TELLING}[^=&\s]*=[^&\s]", re.IGNORECASE)
-_PROPERTY_VALUE = re.compile(r"""\b(?:user-pw|password|passphrase)\s*=["']?[^\s"']""")
+# Of these a password, where it is not left out; "\0" stands for what is elsewhere.
+_PASSWORD = re.compile(r":/{1,2}[^\s:/@]*:\0*(?:[^\s@\0][^\s@]*|[^\s@!/\0][^@!/]*)@")
+_KEY_VALUE = re.compile(rf"{_IS}\0*[^&\s\0]", re.IGNORECASE)
+_PROPERTY_VALUE = re.compile(rf"""{_PROPERTY_IS}["']?\0*[^\s"'\0]""")
 _SHORTEST = 4  # letters of a secret that is hidden wherever it stands
 _secrets: set[str] = set()
 
@@ -77,8 +81,9 @@ def without_password(text: str) -> str:
 
 def shows_password(text: str) -> bool:
     """Whether a password or a key stands in a name of a source or a sink, and no ``${...}``."""
-    left = re.sub(r"\$\{[^}]*\}", "", text)
-    return any(pattern.search(left) for pattern in (_PASSWORD, _KEY_VALUE, _PROPERTY_VALUE))
+    left = re.sub(r"\$\{[^}]*\}", "\0", text)
+    patterns = _PASSWORD, _KEY_VALUE, _PROPERTY_VALUE
+    return any(pattern.search(said) for pattern in patterns for said in (left, unquote(left)))
 
 
 def command(*words: object) -> str:

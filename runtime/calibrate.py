@@ -30,6 +30,7 @@ from adae_edge.formats.files import write_atomically
 from adae_edge.light import Light, light_of, with_light
 from adae_edge.placement import placement_of
 from adae_edge.runtime.frame import Event, Frame, Scored
+from adae_edge.runtime.opening import check_once, file_of
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sinks.sink import MAP, PIXELS, Sink
 from adae_edge.runtime.sources.registry import open_normals
@@ -174,12 +175,14 @@ def recalibrate(
             can only raise the threshold, see ``calibrate``.
 
     Raises:
-        UsageError: too few frames for the rate, or a camera, which never ends.
+        UsageError: too few frames for the rate, a camera, which never ends, or a source twice.
         FrameError: a frame cannot be decoded or scored; the model file stays as it was.
         SourceError: the stream of normals was stopped before its end; as before.
         AdaeEdgeError: the model file or its folder may not be written, or the disk is full; as
             before.
     """
+    sources = [normals] if isinstance(normals, str) else normals
+    check_once("source", [*sources, *aside], file_of)  # doubles would promise more than is known
     old = path.read_bytes() if path.is_file() else b""
     with Scorer(path, device) as scorer:
         for place in (path.resolve(), path.resolve().parent):
@@ -187,7 +190,6 @@ def recalibrate(
                 raise AdaeEdgeError(f"cannot write {place}: it is read-only")
         contract = scorer.contract
         drawn, misjudged, left_out = _Scores(contract), _Scores(contract), []
-        sources = [normals] if isinstance(normals, str) else normals
         for source, scores in [
             *((normal, drawn) for normal in sources),
             *((folder, misjudged) for folder in aside),

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from adae_edge.contract import Window
 from adae_edge.errors import AdaeEdgeError, UsageError
@@ -30,6 +31,7 @@ from adae_edge.runtime.watcher import Watcher
 from adae_edge.secrets import filled_in
 
 _NONE: Mapping[str, Sink] = {}
+_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 _log = logging.getLogger(__name__)
 
 
@@ -101,10 +103,10 @@ def open_stream(
         SourceError: the source cannot be opened.
         SinkError: a sink cannot be written.
     """
-    _check_once("sink", request.sinks, place_of)
-    _check_once("source", request.sources, file_of)
+    check_once("sink", request.sinks, place_of)
+    check_once("source", request.sources, file_of)
     with _about("alarm"):
-        watchers: list[Watcher] = [Alarm(request.alarm)] if request.alarm else []
+        watchers: list[Watcher] = [] if request.alarm is None else [Alarm(request.alarm)]
     with contextlib.ExitStack() as opened:
         with _about(str(request.model)):
             scorer = opened.enter_context(Scorer(request.model, request.device, request.threads))
@@ -170,8 +172,8 @@ def _about(part: str) -> Iterator[None]:
         raise
 
 
-def _check_once(kind: str, names: Sequence[str], place: Callable[[str], object]) -> None:
-    """Refuse a name, or another spelling of it, that was there before."""
+def check_once(kind: str, names: Sequence[str], place: Callable[[str], object]) -> None:
+    """Raise UsageError for a name, or another spelling of it, that was there before."""
     seen = set()
     for name in names:
         with _about(name):
@@ -180,11 +182,21 @@ def _check_once(kind: str, names: Sequence[str], place: Callable[[str], object])
             seen.add(here)
 
 
-def file_of(name: str) -> tuple[int, int] | str:
-    """What tells a source from others: of a path its file, whatever the spelling."""
+def file_of(name: str) -> tuple[object, ...] | str:
+    """What tells a source from others, whatever the spelling: its file, or its URL.
+
+    Another user or transport makes no other camera.
+    """
     name = filled_in(name)
+    for path in (name, name.partition(":")[2].partition("?")[0].removeprefix("//")):
+        try:
+            status = Path(path or name).stat()
+        except (OSError, ValueError):
+            continue
+        return status.st_dev, status.st_ino
     try:
-        status = Path(name).stat()
-    except (OSError, ValueError):
+        url = urlsplit(name)
+        port = url.port or _PORTS[url.scheme]
+    except (ValueError, KeyError):
         return name
-    return status.st_dev, status.st_ino
+    return url.scheme, url.hostname, port, url.path.rstrip("/"), url.query

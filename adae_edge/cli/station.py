@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -81,12 +82,14 @@ def read_station(path: Path) -> list[Plan]:
             if key == _HEADER and value == [{}]:
                 plans.append(Plan(statement.number))
                 continue
-            if isinstance(value, dict) or key == _HEADER:
+            if isinstance(value, dict) or key == _HEADER or value == [{}]:
                 why = f"a station has only streams, each under [[{_HEADER}]], and no {key}"
             elif not plans:
                 why = f"{key} stands before the first [[{_HEADER}]]"
             elif key not in _parameters():
-                why = f"a stream has no {key}: its keys are {', '.join(_parameters())}"
+                near = get_close_matches(key.lower(), _parameters(), 1)
+                meant = f"did you mean {near[0]}? Its" if near else "its"
+                why = f"a stream has no {key}: {meant} keys are {', '.join(_parameters())}"
             else:
                 plans[-1].statements[key] = statement
                 continue
@@ -101,16 +104,20 @@ def read_station(path: Path) -> list[Plan]:
 
 
 def check_parts(path: Path, plans: Sequence[Plan]) -> None:
-    """Open models and sources and close them again; of sinks only the names are looked at.
+    """Open models and sources and close them again; sinks are looked at, and not opened.
 
     Raises:
         AdaeEdgeError: a part cannot be opened; the sentence has the line.
     """
     from adae_edge.runtime.opening import open_stream
+    from adae_edge.runtime.sinks.registry import check_sink
     from adae_edge.runtime.sinks.sink import ROWS
 
     _shared_names(path, plans)
     for plan in plans:
+        for name in plan.request.sinks:
+            with _told_with_line(path, plan, name):
+                check_sink(name)
         request = replace(plan.request, sinks=(), keeping=ROWS)
         with _told_with_line(path, plan), open_stream(request, lambda event: None):
             pass
@@ -213,6 +220,9 @@ def _fill(plan: Plan) -> None:
             words[key] = _words(_parameters()[key], statement.says[key])
         except ValueError as error:
             raise _about(key, f"{key} {error}") from error
+        for word in filter(shows_password, words[key]):
+            elsewhere = "put ${NAME} or ${credential:NAME} in its place"
+            raise _about(word, f"{key} has a password in the open: {elsewhere}")
     for key in ("model", "source"):
         if not words.get(key):
             raise _about(key, f"the stream has no {key}")
@@ -242,11 +252,6 @@ def _words(parameter: Any, value: object) -> list[str]:
     taken = str if many else (str, int, float)
     if any(isinstance(one, bool) or not isinstance(one, taken) for one in values):
         raise ValueError("takes a text, or a list of texts" if many else "takes one text or number")
-    for one in values:
-        if isinstance(one, str) and shows_password(one):
-            raise ValueError(
-                "has a password in the open: put ${NAME} or ${credential:NAME} in its place"
-            )
     return [word for one in values for word in (*option, str(one))]
 
 

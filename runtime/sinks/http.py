@@ -40,17 +40,29 @@ class Http(Queued):
             UsageError: the URL or an option is wrong.
             SinkError: the spool cannot be opened.
         """
-        target = Target(f"{self.scheme}:{place}", self.port, _OPTIONS, own_query=False)
-        if self.scheme == "http":
+        target = self._target(place)
+        news: list[str] = []
+        remote = Webhook(target, encrypted=self.scheme == "https")
+        super().__init__(remote, target.open_spool(news.append), news, keeping)
+
+    @classmethod
+    def check(cls, place: str) -> None:
+        """Say what is wrong with the URL, an option or the certificates."""
+        target = cls._target(place)
+        if cls.scheme == "https":
+            target.encryption()
+
+    @classmethod
+    def _target(cls, place: str) -> Target:
+        target = Target(f"{cls.scheme}:{place}", cls.port, _OPTIONS, own_query=False)
+        if cls.scheme == "http":
             target.check_unencrypted()
             if not (target.is_loopback or "insecure" in target.options):
                 raise UsageError(
                     f"{target.shown} is not encrypted, and another machine: give https://, or "
                     "#insecure=yes behind the URL"
                 )
-        news: list[str] = []
-        remote = Webhook(target, encrypted=self.scheme == "https")
-        super().__init__(remote, target.open_spool(news.append), news, keeping)
+        return target
 
     def called(self, spec: str) -> str:
         """The URL up to the first part of its path; the rest is the secret of many webhooks."""

@@ -61,18 +61,29 @@ class Mqtt(Queued):
             UsageError: the URL or an option is wrong.
             SinkError: the spool cannot be opened.
         """
-        target = Target(f"{self.scheme}:{place}", self.port, _OPTIONS)
-        if target.path.strip("/"):
-            raise UsageError(f"{target.shown} has no path: give ?topic={target.path.strip('/')}")
-        encrypted = self.scheme == "mqtts"
-        if not encrypted:
-            target.check_unencrypted()
+        target = self._target(place)
         topic = target.options.get("topic", _TOPIC)
         news: list[str] = []
-        remote = Broker(target, topic, encrypted)
+        remote = Broker(target, topic, encrypted=self.scheme == "mqtts")
         spool = target.open_spool(news.append, topic)
         remote.client_id = f"adae-edge-{spool.name}"
         super().__init__(remote, spool, news, keeping)
+
+    @classmethod
+    def check(cls, place: str) -> None:
+        """Say what is wrong with the URL, an option or the certificates."""
+        target = cls._target(place)
+        if cls.scheme == "mqtts":
+            target.encryption()
+
+    @classmethod
+    def _target(cls, place: str) -> Target:
+        target = Target(f"{cls.scheme}:{place}", cls.port, _OPTIONS)
+        if target.path.strip("/"):
+            raise UsageError(f"{target.shown} has no path: give ?topic={target.path.strip('/')}")
+        if cls.scheme == "mqtt":
+            target.check_unencrypted()
+        return target
 
 
 class Broker(Remote):

@@ -46,13 +46,9 @@ class Pictures(Sink):
             UsageError: an option is wrong, or the folder cannot be there.
             SinkError: it cannot be written.
         """
-        folder, _, query = place.partition("?")
-        options = options_of(f"pictures:{place}", query, {"limit": bytes_of})
-        self._limit = options.get("limit", LIMIT)
+        folder, self._limit = _folder_and_limit(place)
         self._review, self._frames = Path(folder, "review"), Path(folder, "frames")
         self._places = {self._review: ".jpg", self._frames: ".png"}
-        if Path(folder).exists() and not Path(folder).is_dir():
-            raise UsageError(f"cannot write {folder}: it is there, and no folder")
         try:
             for part in self._places:
                 part.parent.mkdir(exist_ok=True)
@@ -66,11 +62,13 @@ class Pictures(Sink):
             raise SinkError(
                 f"another run saves its pictures in {folder}: give each a folder of its own"
             ) from error
-        except FileNotFoundError as error:
-            parent = Path(folder).parent
-            raise UsageError(f"cannot write {folder}: there is no folder {parent}") from error
         except OSError as error:
             raise SinkError(f"cannot write {folder}: {error.strerror}") from error
+
+    @classmethod
+    def check(cls, place: str) -> None:
+        """Say what is wrong with the option or the folder."""
+        _folder_and_limit(place)
 
     def write(self, scored: Scored) -> None:
         """Save an anomalous frame; a slice, which no picture can hold, for review alone."""
@@ -103,6 +101,18 @@ class Pictures(Sink):
         lock, self._lock = self._lock, None
         if lock is not None:
             os.close(lock)
+
+
+def _folder_and_limit(place: str) -> tuple[Path, int]:
+    """The folder, which is there or can be made, and its limit in bytes."""
+    name, _, query = place.partition("?")
+    options = options_of(f"pictures:{place}", query, {"limit": bytes_of})
+    folder = Path(name)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"cannot write {folder}: it is there, and no folder")
+    if not folder.parent.is_dir():
+        raise UsageError(f"cannot write {folder}: there is no folder {folder.parent}")
+    return folder, options.get("limit", LIMIT)
 
 
 SINK = Pictures

@@ -55,6 +55,16 @@ def open_sink(spec: str, keeping: Keeping = ROWS) -> Sink:
     return sink
 
 
+def check_sink(spec: str) -> None:
+    """Look at a sink's name, its options and the folder that it needs, and open nothing.
+
+    Raises:
+        UsageError, MissingExtra: as ``open_sink``.
+    """
+    scheme, place = _known(filled_in(spec))
+    load_scheme(sinks, scheme).SINK.check(place)
+
+
 def shows_pixels(spec: str) -> bool:
     """Whether a sink shows frames, without opening it; False for one that does not exist."""
     return PIXELS in _attribute(spec, "wants", ())
@@ -100,8 +110,8 @@ def _known(spec: str) -> tuple[str, str]:
     if scheme not in known or (scheme == "terminal") != (spec == "terminal") or not place:
         raise UsageError(
             f"there is no sink {spec}: give terminal, jsonl:FILE, csv:FILE, sqlite:FILE, "
-            "pictures:DIR, video:FILE.mp4, prometheus:PORT, dicom://TITLE@HOST, "
-            "dicomweb:https://HOST/PATH, mqtt://HOST or https://HOST/PATH"
+            "pictures:DIR, video:FILE.mp4, prometheus:PORT, mqtt://HOST, https://HOST/PATH, "
+            "or an archive at dicom:// or dicomweb:https://HOST/PATH"
         )
     return scheme, place
 

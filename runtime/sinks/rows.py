@@ -82,6 +82,14 @@ def timestamp(seconds: float) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def check_file(place: str) -> None:
+    """Raise UsageError where a file of results cannot be, because of its name or its folder."""
+    if "://" in place:
+        raise UsageError(f"{place} is a URL, and these results go to a file")
+    if not (folder := Path(place).parent).is_dir():
+        raise UsageError(f"cannot write {place}: there is no folder {folder}")
+
+
 class RowFile(Sink):
     """A file that is appended to, a whole row at a time.
 
@@ -100,8 +108,7 @@ class RowFile(Sink):
             UsageError: there is no such folder.
             SinkError: the file cannot be written, or holds something else.
         """
-        if "://" in place:
-            raise UsageError(f"{place} is a URL, and these results go to a file")
+        self.check(place)
         path = self._path = Path(place)
         self._keeping, self.header = keeping, header
         self._synced = time.monotonic()
@@ -113,10 +120,13 @@ class RowFile(Sink):
             # A pipe or a device, such as /dev/stdout, is written to and nothing else.
             self._regular = path.is_file() or not path.exists()
             self._open()
-        except FileNotFoundError as error:
-            raise UsageError(f"cannot write {path}: there is no folder {path.parent}") from error
         except OSError as error:
             raise self._failed(error) from error
+
+    @classmethod
+    def check(cls, place: str) -> None:
+        """Say that it is a URL, or that there is no such folder."""
+        check_file(place)
 
     @abstractmethod
     def read(self, row: bytes) -> Kept | None:

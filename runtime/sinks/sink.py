@@ -69,6 +69,14 @@ class Sink(ABC):
     name = "a sink"
     keeps_rows = True
 
+    @classmethod
+    def check(cls, place: str) -> None:
+        """Say what is wrong with a place, as far as that is told without writing anything there.
+
+        Raises:
+            UsageError: an option is wrong, or there is no such folder or server's name.
+        """
+
     @property
     def waiting(self) -> int:
         """How many results it has on disk that are not where they have to go."""

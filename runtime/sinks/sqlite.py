@@ -11,9 +11,16 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from adae_edge.errors import SinkError, UsageError
+from adae_edge.errors import SinkError
 from adae_edge.runtime.frame import Event, Scored
-from adae_edge.runtime.sinks.rows import EVENT_FIELDS, FIELDS, event_row_of, flat, row_of
+from adae_edge.runtime.sinks.rows import (
+    EVENT_FIELDS,
+    FIELDS,
+    check_file,
+    event_row_of,
+    flat,
+    row_of,
+)
 from adae_edge.runtime.sinks.sink import ANOMALOUS, BOXES, ROWS, Keeping, Kept, Sink
 
 _MAGIC = b"SQLite format 3\0"
@@ -66,13 +73,10 @@ class Sqlite(Sink):
             UsageError: there is no such folder.
             SinkError: the file cannot be written, is damaged, or is another program's.
         """
-        if "://" in place:
-            raise UsageError(f"{place} is a URL, and these results go to a file")
+        check_file(place)
         self._path, self._keeping = Path(place), keeping
         self._waiting: list[_Row] = []
         self._committed = time.monotonic()
-        if not self._path.parent.is_dir():
-            raise UsageError(f"cannot write {place}: there is no folder {self._path.parent}")
         self._check_owner()
         self._database: sqlite3.Connection | None = None
         try:
@@ -83,6 +87,11 @@ class Sqlite(Sink):
             if self._database is not None:
                 self._database.close()
             raise self._failed(error) from error
+
+    @classmethod
+    def check(cls, place: str) -> None:
+        """Say that it is a URL, or that there is no such folder."""
+        check_file(place)
 
     def write(self, scored: Scored) -> None:
         """Take one row, which is in the database after a second at the latest."""

@@ -7,9 +7,11 @@ played, too. At the end it becomes an ordinary MP4.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from adae_edge.decoding.rules import VIDEO
 from adae_edge.errors import FrameError, SinkError, UsageError
@@ -61,16 +63,10 @@ class Video(Sink):
                 this PyAV cannot write H.264.
             SinkError: the folder cannot be read, or another run has these videos.
         """
-        name, _, query = place.partition("?")
-        known = {"limit": bytes_of, "minutes": minutes}
-        options = options_of(f"video:{place}", query, known)
-        self._path, self._limit = Path(name), options.get("limit")
+        self._path, options = _path_and_options(place)
+        self._limit = options.get("limit")
         self._part_s = options.get("minutes", _MINUTES_S if self._limit else float("inf"))
         self._files: dict[str, _File] = {}
-        if self._path.suffix.lower() != _SUFFIX:
-            raise UsageError(f"a video is written as MP4: give video:{self._path.stem}{_SUFFIX}")
-        if not self._path.parent.is_dir():
-            raise UsageError(f"cannot write {name}: there is no folder {self._path.parent}")
         if _CODEC not in av.codecs_available:
             raise UsageError(
                 "this build of PyAV cannot write H.264: pip install --force-reinstall av"
@@ -85,10 +81,15 @@ class Video(Sink):
                 self._ring = Ring(self._places, self._limit, self._beginning)
         except BlockingIOError as error:
             raise SinkError(
-                f"another run writes its videos to {name}: give each a name of its own"
+                f"another run writes its videos to {self._path}: give each a name of its own"
             ) from error
         except OSError as error:
-            raise SinkError(f"cannot write {name}: {error.strerror}") from error
+            raise SinkError(f"cannot write {self._path}: {error.strerror}") from error
+
+    @classmethod
+    def check(cls, place: str) -> None:
+        """Say what is wrong with the options, the suffix or the folder."""
+        _path_and_options(place)
 
     def write(self, scored: Scored) -> None:
         """Draw a frame and append it to its source's file."""
@@ -168,9 +169,13 @@ class Video(Sink):
         try:
             file.close()
         finally:
-            if self._ring is not None and file.path.exists():
-                self._ring.add(file.path.stem, file.path.stat().st_size)
+            size = file.bytes
+            if self._ring is not None and size:
+                self._ring.add(file.path.stem, size)
                 self._make_room()
+        if self._limit is not None and size > self._limit:
+            why = f"a part of {size} bytes is above the limit of {self._limit}"
+            raise OSError(errno.EFBIG, why)
 
     def _make_room(self) -> None:
         """Remove the oldest parts, so that these and the open ones are within the limit."""
@@ -231,6 +236,18 @@ class _File:
             return _PICTURE_S
         step = self._last - before
         return step if 1e-3 <= step <= _JUMP_S else _STEP_S
+
+
+def _path_and_options(place: str) -> tuple[Path, dict[str, Any]]:
+    """The file's path, whose folder is there, and the options."""
+    name, _, query = place.partition("?")
+    options = options_of(f"video:{place}", query, {"limit": bytes_of, "minutes": minutes})
+    path = Path(name)
+    if path.suffix.lower() != _SUFFIX:
+        raise UsageError(f"a video is written as MP4: give video:{path.stem}{_SUFFIX}")
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot write {path}: there is no folder {path.parent}")
+    return path, options
 
 
 SINK = Video

@@ -28,7 +28,7 @@ class Address:
             UsageError: there is no host in it.
         """
         self.shown = without_password(url)
-        scheme, _, rest = url.partition("://")
+        scheme, rest = url.partition(":")[0], url.partition("://")[2]
         user, host = _split(rest)
         if not _HOST.match(host):
             raise UsageError(f"{self.shown} has no host: give {scheme}://HOST[:PORT]/PATH")

@@ -79,7 +79,7 @@ def open_normals(
         DatasetError: the names in a folder leave open which pictures are normal.
     """
     folder = Path(filled_in(spec))
-    if contract.kind == "image" and folder.is_dir():
+    if contract.kind == "image" and spec and folder.is_dir():
         layout = read_layout(folder)
         if others := layout.anomalous + layout.masks:
             normal = " and ".join(map(str, layout.normal))

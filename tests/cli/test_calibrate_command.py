@@ -375,6 +375,13 @@ def test_frames_that_were_set_aside_are_normal_afterwards(model, normals, misjud
     assert scorer.contract.calibration.normals == 120
 
 
+def test_normals_that_are_given_twice_would_promise_too_much(model, normals, small_model):
+    for again in ((normals.parent / "." / "normals",), ("--with", normals)):
+        done = command(model, normals, *again, "--fpr", FPR)
+        assert (done.returncode, done.stderr) == (2, "adae-edge: a source is named twice\n")
+    assert_untouched(model, small_model)
+
+
 def test_frames_that_were_set_aside_never_lower_a_threshold():
     """Though low scores among them would, if they counted as drawn."""
     scores = np.linspace(1, 2, 200, dtype=np.float32)

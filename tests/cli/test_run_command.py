@@ -14,7 +14,7 @@ from PIL import Image
 from adae_edge import errors
 from adae_edge.benchmarks.peers.processes import free_port
 from adae_edge.cli.app import app
-from adae_edge.cli.station import open_streams, read_station
+from adae_edge.cli.station import check_parts, open_streams, read_station
 from adae_edge.errors import AdaeEdgeError, UsageError
 from tests.support.models import command, complaints, frame_rows, mean_model, run
 from tests.support.supervisor import Supervisor
@@ -168,6 +168,9 @@ def test_every_option_of_score_is_a_key(desk):
         ("[[stream]\n", 1, "Expected"),
         (f"{ONE}{ONE[11:]}", 5, "Cannot overwrite a value"),
         (f"{ONE}colour = 1\n", 5, "a stream has no colour: its keys are model, source, to, "),
+        (f"{ONE}Max_latency = 1\n", 5, "no Max_latency: did you mean max-latency? Its keys are"),
+        (f"[[streams]]\n{ONE}", 1, "only streams, each under [[stream]], and no streams"),
+        (f'{ONE}alarm = ""\n', 5, "--alarm takes K/N"),
         (f'model = "m.onnx"\n{ONE}', 1, "model stands before the first [[stream]]"),
         (f"[limits]\n{ONE}", 1, "only streams, each under [[stream]], and no limits"),
         ('[stream]\nmodel = "m.onnx"\n', 1, "only streams, each under [[stream]]"),
@@ -193,7 +196,7 @@ def test_every_option_of_score_is_a_key(desk):
         (
             '[[stream]]\nmodel = "m.onnx"\nsource = [\n  "synthetic://",\n'
             '  "rtsp://bob:s3cret@10.0.0.5/1",\n]\n',
-            3,
+            5,
             "source has a password in the open: put ${NAME} or ${credential:NAME} in its place",
         ),
         (
@@ -217,6 +220,54 @@ def test_what_is_wrong_is_one_sentence_with_its_line_before_anything_starts(
     assert "s3cret" not in said
     assert "\n" not in said
     assert rows(desk / "rows.jsonl") == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("watch:incoming", "watch:./incoming/"),
+        ("watch:incoming", "incoming"),
+        ("rtsp://camera/1", "rtsp://CAMERA:554/1"),
+        ("rtsp://camera/1", "rtsp://b@camera/1#udp"),
+        ("http://camera/mjpg?channel=1", "http://camera:80/mjpg?channel=1"),
+    ],
+)
+def test_another_spelling_is_no_other_source(desk, monkeypatch, first, second):
+    (desk / "incoming").mkdir(exist_ok=True)
+    monkeypatch.chdir(desk)
+    streams = [f'[[stream]]\nmodel = "m.onnx"\nsource = "{source}"\n' for source in (first, second)]
+    with pytest.raises(UsageError, match=r"line 6: .* is a source twice, first in line 3"):
+        read_station(station(desk, "".join(streams)) / "station.toml")
+
+
+@pytest.mark.parametrize(
+    ("sink", "sentence"),
+    [
+        ("no/rows.jsonl", "there is no folder no"),
+        ("sqlite:no/rows.db", "there is no folder no"),
+        ("csv:https://host/rows", "is a URL"),
+        ("mqtt://host?topik=a", "has the option topik, and can have "),
+        ("mqtt://host:99999", "is no URL: Port out of range"),
+        ("mqtts://host?ca=no.pem", "cannot read certificates from no.pem"),
+        ("http://10.0.0.1/rows", "is not encrypted, and another machine"),
+        ("https://host/rows#limit=0", "limit in https://host/rows#limit=0 takes a size"),
+        ("prometheus:99999", "prometheus takes ADDRESS:PORT"),
+        ("pictures:no/pictures", "there is no folder no"),
+        ("pictures:m.onnx", "it is there, and no folder"),
+        ("video:v.mp4?minutes=0", "takes minutes, above 0"),
+        ("video:v.avi", "a video is written as MP4"),
+    ],
+)
+def test_a_check_looks_at_sinks_and_makes_nothing(desk, monkeypatch, sink, sentence):
+    monkeypatch.chdir(desk)
+    before = sorted(desk.iterdir())
+    path = station(desk, f'{ONE}[[stream]]\nmodel = "m.onnx"\nsource = "0"\nto = "{sink}"\n')
+    path /= "station.toml"
+    with pytest.raises(UsageError) as refused:
+        check_parts(path, read_station(path))
+    assert str(refused.value).startswith(f"{path}, line 8: ")
+    assert sentence in str(refused.value)
+    assert set(desk.iterdir()) - {path} == set(before) - {path}
 
 
 def test_the_command_says_it_and_ends_with_its_exit_code(desk):

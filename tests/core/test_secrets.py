@@ -105,14 +105,30 @@ def test_the_command_takes_them_in_sources_and_sinks(tmp_path):
         ("rtsp://bob:a${REST}@host/1", True),
         ("https://host/hook?token=abc", True),
         ("gst:rtspsrc user-pw=abc ! decodebin", True),
+        ("gst:rtspsrc user-pw = abc ! decodebin", True),
+        ("gst:rtspsrc proxy-pw='abc' ! decodebin", True),
+        ("rtsp://bob:s3 cret@host/1", True),
+        ("rtsp://:s3cret@host/1", True),
+        ("rtsp:/bob:s3cret@host/1", True),
+        ("rtsp://bob%3As3cret@host/1", True),
+        ("rtsp://bob:${REST}a@host/1", True),
+        ("rtsp://host:554/user=admin_password=s3cret_channel=1", True),
+        ("http://host/video?loginuse=admin&loginpas=s3cret", True),
+        ("https://host/hook#token=${HALF}abc", True),
         ("rtsp://bob:${PASSWORD}@host/1", False),
         ("rtsp://bob:${credential:gate}@host/1", False),
         ("rtsp://bob@host:554/1", False),
         ("https://host/hook?token=${TOKEN}", False),
         ("gst:rtspsrc user-pw=${credential:gate} ! decodebin", False),
+        ("gst:rtspsrc user-pw=${credential:gate} location=rtsp://host/1", False),
+        ("rtsp://host/user=admin_password=${credential:gate}", False),
+        ("rtsp://${NAME}:${PASSWORD}@host/1", False),
+        ("rtsp://host/user=admin_password=&channel=1", False),
         ("gst:rtspsrc location=rtsp://host:554/1 ! textoverlay text=a@b", False),
         ("jsonl:rows@home.jsonl", False),
     ],
 )
 def test_a_password_in_the_open_is_told_from_one_that_stands_elsewhere(name, shows):
     assert shows_password(name) == shows
+    assert "s3" not in without_password(name)
+    assert "abc" not in without_password(name)
