@@ -206,6 +206,15 @@ def test_the_oldest_parts_go_first_and_earlier_runs_are_counted(tmp_path):
         assert shown(path)[0]
 
 
+def test_a_limit_that_not_even_a_part_keeps_is_told(tmp_path):
+    with open_sink(f"video:{tmp_path / 'o.mp4'}?limit=1kB") as sink:
+        for number in range(5):
+            sink.write(result(number))
+        with pytest.raises(SinkError, match=r"a part of [0-9]+ bytes is above the limit of 1000"):
+            sink.ended("camera:0")
+    assert list(tmp_path.glob("*.mp4")) == []
+
+
 def test_parts_that_are_open_count_against_the_limit_also_of_many_sources(tmp_path):
     limit = 6_000_000
 
