@@ -1,5 +1,6 @@
 """The sink for Prometheus: what it tells, to whom, and that nobody can hold it up."""
 
+import logging
 import socket
 import subprocess
 import threading
@@ -13,9 +14,10 @@ from adae_edge.benchmarks.peers.processes import free_port
 from adae_edge.benchmarks.peers.processes import peer as process
 from adae_edge.benchmarks.peers.scraper import scraper
 from adae_edge.errors import SinkError, UsageError
-from adae_edge.runtime import Event, open_sink
+from adae_edge.runtime import Event, Scorer, Stream, open_sink, open_source
 from adae_edge.runtime.frame import Frame, Scored
 from adae_edge.runtime.sinks import prometheus
+from adae_edge.runtime.sinks.sink import Listener
 from tests.support.models import HANGS_S, command, mean_model, run
 from tests.support.peers import peer, peers
 from tests.support.streams import frame
@@ -87,6 +89,23 @@ def test_events_are_counted_under_their_source(sink):
     assert "7.png" not in scrape(sink)
     tell("live")
     assert told(sink)['adae_edge_up{source="parts/"}'] == 1
+
+
+def test_a_password_is_in_no_label_no_row_and_no_log(sink, tmp_path, caplog):
+    caplog.set_level(logging.DEBUG)
+    (tmp_path / "m.onnx").write_bytes(mean_model())
+    rows = tmp_path / "rows.jsonl"
+    name = "rtsp://bob:s3cret@127.0.0.1:9/1?token=abcdef"
+    with Scorer(tmp_path / "m.onnx") as scorer, open_sink(str(rows)) as kept:
+        stream = Stream(scorer, open_source(name), [kept, sink])
+        stream.add(Listener(lambda event: stream.stop()))
+        stream.run()
+    metrics = scrape(sink)
+    assert 'adae_edge_up{source="rtsp://***@127.0.0.1:9/1?token=***"} 0' in metrics
+    assert '"source": "rtsp://***@127.0.0.1:9/1?token=***"' in rows.read_text()
+    for text in (metrics, rows.read_text(), caplog.text):
+        assert "s3cret" not in text
+        assert "abcdef" not in text
 
 
 def test_a_threshold_of_zero_has_no_ratio(sink):
