@@ -29,6 +29,7 @@ _NO_SOURCES = {"registry", "source", "opencv", "av", "trust", "pipe"} | {
     "address",
     "clock",
     "complaints",
+    "containers",
     "conversion",
     "ends",
     "live",

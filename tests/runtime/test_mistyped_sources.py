@@ -3,7 +3,10 @@
 import pytest
 
 from adae_edge.errors import UsageError
-from adae_edge.runtime.sources.registry import open_source
+from adae_edge.runtime import sinks, sources
+from adae_edge.runtime.schemes import load_scheme, schemes
+from adae_edge.runtime.sinks.registry import _NO_SINKS
+from adae_edge.runtime.sources.registry import _NO_SOURCES, open_source
 
 
 @pytest.mark.parametrize(
@@ -23,6 +26,19 @@ def test_the_sentence_says_what_may_have_been_meant(spec, says, tmp_path, monkey
     with pytest.raises(UsageError) as refused:
         open_source(spec)
     assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("package", "known", "name"),
+    [
+        (sources, schemes(sources, _NO_SOURCES), "SOURCE"),
+        (sinks, schemes(sinks, _NO_SINKS), "SINK"),
+    ],
+    ids=["sources", "sinks"],
+)
+def test_a_scheme_is_a_module_with_a_source_or_a_sink(package, known, name):
+    assert len(known) > 10
+    assert [scheme for scheme in known if not hasattr(load_scheme(package, scheme), name)] == []
 
 
 def test_a_mistyped_address_does_not_show_its_password():
