@@ -18,6 +18,7 @@ from PIL import Image
 
 from adae_edge.decoding.images import decode_image
 from adae_edge.export.examples import examples, write_examples
+from adae_edge.export.exporter import export
 from adae_edge.formats import modelfile
 from adae_edge.formats.checkpoint import Checkpoint
 from tests.support.models import complaints, run
@@ -36,10 +37,10 @@ def models(checkpoints, tmp_path_factory):
     def make(kind):
         if kind not in made:
             folder = tmp_path_factory.mktemp(kind)
-            options = ("--out", "m.onnx", "--example", "example")
-            done = run("export", checkpoints(kind), *options, cwd=folder)
-            assert done.returncode == 0, done.stderr
-            assert done.stdout.splitlines()[-1] == "wrote example/score.py and example/score.cpp"
+            place = folder / "example"
+            exported = export(checkpoints(kind), folder / "m.onnx", example=place)
+            wrote = f"wrote {place / 'score.py'} and {place / 'score.cpp'}"
+            assert exported.lines().splitlines()[-1] == wrote
             made[kind] = folder
         return made[kind]
 
@@ -283,6 +284,8 @@ def test_an_example_that_was_changed_is_not_overwritten(checkpoints, contract, t
         assert sentence in complaint
         assert (tmp_path / "score.cpp").read_text() == "mine"
         assert not (tmp_path / "m.onnx").exists()
+    done = run("export", checkpoint, "--out", "m.onnx", "--example", "e", cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == "wrote e/score.py and e/score.cpp", done.stderr
 
 
 def test_an_export_that_fails_writes_no_example(models, tmp_path):

@@ -41,14 +41,11 @@ def dataset(patients):
 
 @pytest.fixture(scope="module")
 def trained(patients, tmp_path_factory):
-    """A checkpoint and its model file, made as a user makes them."""
+    """A checkpoint and its model file."""
     folder = tmp_path_factory.mktemp("trained")
-    options = ("--out", "c.safetensors", "--epochs", 3, "--network", "a")
-    made = run("train", f"brats:{patients}", *options, cwd=folder)
-    assert made.returncode == 0, made.stderr
-    made = run("export", "c.safetensors", "--out", "m.onnx", cwd=folder)
-    assert made.returncode == 0, made.stderr
-    assert "0 decisions flipped" in made.stdout
+    train_on(f"brats:{patients}", folder / "c.safetensors", epochs=3)
+    exported = exporter.export(folder / "c.safetensors", folder / "m.onnx")
+    assert exported.parity.flipped == 0
     return folder
 
 

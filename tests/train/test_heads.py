@@ -8,6 +8,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from adae_edge.errors import DatasetError, UsageError
+from adae_edge.export.exporter import export
 from adae_edge.formats import modelfile
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.runtime import Scorer
@@ -43,7 +44,7 @@ def heads(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(heads, tmp_path_factory):
-    """Model files by their object, made as a user makes them; of heads, trained on series."""
+    """Model files by their object, trained as a user trains them; of heads, on series."""
     folder = tmp_path_factory.mktemp("models")
     for name, arguments in {
         "head": (f"dicom:{heads / 'dicom'}", "--object", "head"),
@@ -54,8 +55,7 @@ def models(heads, tmp_path_factory):
     }.items():
         made = run("train", *arguments, "--out", f"{name}.safetensors", cwd=folder)
         assert (made.returncode, complaints(made)) == (0, []), made.stderr
-        made = run("export", f"{name}.safetensors", "--out", f"{name}.onnx", cwd=folder)
-        assert made.returncode == 0, made.stderr
+        export(folder / f"{name}.safetensors", folder / f"{name}.onnx")
     return folder
 
 
