@@ -31,7 +31,8 @@ from adae_edge.contract import Contract, Form
 from adae_edge.export.graph import build
 from adae_edge.formats.files import write_atomically, write_json
 from adae_edge.machine import available_threads
-from adae_edge.model import ADAE, Preprocess, weights_digest
+from adae_edge.model import ADAE, weights_digest
+from adae_edge.preprocess import Preprocess
 from adae_edge.train.settings import NETWORKS
 
 SIDES = (32, 64, 128, 256)

@@ -26,7 +26,8 @@ from adae_edge.errors import DatasetError
 from adae_edge.export.forms import Fused
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.formats.files import write_atomically, write_json
-from adae_edge.model import ADAE, Preprocess, load_network
+from adae_edge.model import ADAE, load_network
+from adae_edge.preprocess import Preprocess
 from adae_edge.train.data.dataset import Indices
 from adae_edge.train.loading import score_frames
 from adae_edge.train.request import TrainRequest, prepare

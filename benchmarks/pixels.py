@@ -12,7 +12,8 @@ from sklearn.metrics import roc_auc_score
 
 from adae_edge.benchmarks.inspection import Parts
 from adae_edge.contract import Network
-from adae_edge.model import ADAE, Preprocess
+from adae_edge.model import ADAE
+from adae_edge.preprocess import Preprocess
 from adae_edge.train.components import principal_components
 from adae_edge.train.data.dataset import Indices
 from adae_edge.train.yardsticks import SIDE, small_pictures

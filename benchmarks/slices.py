@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from adae_edge.benchmarks.record import record
 from adae_edge.contract import Z_RANGE
 from adae_edge.formats.files import write_json
-from adae_edge.model import ADAE, Preprocess
+from adae_edge.model import ADAE
+from adae_edge.preprocess import Preprocess
 from adae_edge.slices import interior
 from adae_edge.train.augment import moved, random_moves
 from adae_edge.train.data.dataset import Dataset, Indices

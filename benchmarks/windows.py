@@ -22,7 +22,8 @@ from adae_edge.benchmarks.record import record
 from adae_edge.contract import Network
 from adae_edge.formats.files import write_atomically, write_json
 from adae_edge.local import energy, of_rarest
-from adae_edge.model import ADAE, Preprocess
+from adae_edge.model import ADAE
+from adae_edge.preprocess import Preprocess
 from adae_edge.resampling import mean_of_three
 from adae_edge.train.components import principal_components
 from adae_edge.train.recipes import RECIPES

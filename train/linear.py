@@ -7,7 +7,7 @@ from torch import Tensor
 
 from adae_edge.contract import Network
 from adae_edge.linear import LinearAutoencoder
-from adae_edge.model import Preprocess
+from adae_edge.preprocess import Preprocess
 from adae_edge.train.components import principal_components
 from adae_edge.train.loading import unpack
 

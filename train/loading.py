@@ -15,8 +15,9 @@ from adae_edge.errors import DatasetError, TrainingError
 from adae_edge.formats.checkpoint import REFERENCE_FRAMES, choose_references
 from adae_edge.light import Light, light_of
 from adae_edge.maps import score_with_map
-from adae_edge.model import ADAE, Preprocess
+from adae_edge.model import ADAE
 from adae_edge.placement import placement
+from adae_edge.preprocess import Preprocess
 from adae_edge.train.data.dataset import Dataset, Frame, Indices, read_batches
 from adae_edge.train.data.digest import Digest
 from adae_edge.train.data.splits import Split

@@ -24,7 +24,8 @@ from adae_edge.errors import CheckpointError, TrainingError, UsageError
 from adae_edge.formats.checkpoint import REFERENCE_FRAMES, Checkpoint
 from adae_edge.light import with_light
 from adae_edge.linear import LinearAutoencoder
-from adae_edge.model import ADAE, Preprocess, weights_digest
+from adae_edge.model import ADAE, weights_digest
+from adae_edge.preprocess import Preprocess
 from adae_edge.train.augment import moved, random_moves
 from adae_edge.train.data.dataset import Dataset, Frame, Indices
 from adae_edge.train.data.splits import Split, sharing, split, without_copies

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from adae_edge.decoding.images import to_channels
-from adae_edge.model import ADAE, Preprocess
+from adae_edge.model import ADAE
+from adae_edge.preprocess import Preprocess
 from adae_edge.train.components import principal_components
 from adae_edge.train.data.dataset import Dataset, Indices, read_batches
 from adae_edge.train.loading import check_region

@@ -22,7 +22,8 @@ from adae_edge.contract import Contract, Form
 from adae_edge.export.graph import OPSET, build, quiet
 from adae_edge.formats import modelfile
 from adae_edge.formats.modelfile import ModelFile
-from adae_edge.model import ADAE, Preprocess, weights_digest
+from adae_edge.model import ADAE, weights_digest
+from adae_edge.preprocess import Preprocess
 from adae_edge.runtime import Scorer
 from adae_edge.runtime.backends.onnxruntime import OnnxRuntime, session_options
 from adae_edge.train.settings import NETWORKS

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from adae_edge.benchmarks.record import record
 from adae_edge.formats.files import write_json
-from adae_edge.model import Preprocess
+from adae_edge.preprocess import Preprocess
 from adae_edge.train.data.opening import load_dataset
 from adae_edge.train.data.splits import split
 from adae_edge.train.loading import pack, unpack

@@ -30,7 +30,8 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from adae_edge.benchmarks.record import peak_memory_mb, record
 from adae_edge.formats.files import write_json
 from adae_edge.machine import available_threads
-from adae_edge.model import ADAE, Autoencoder, Preprocess
+from adae_edge.model import ADAE, Autoencoder
+from adae_edge.preprocess import Preprocess
 from adae_edge.train.balance import Balance
 from adae_edge.train.data.opening import load_dataset
 from adae_edge.train.data.splits import split

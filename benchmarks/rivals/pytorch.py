@@ -33,7 +33,8 @@ def _network(folder: Path, threads: int) -> Callable[[Tensor], Tensor]:
     from safetensors.torch import load_file
 
     from adae_edge.contract import Network
-    from adae_edge.model import ADAE, Preprocess
+    from adae_edge.model import ADAE
+    from adae_edge.preprocess import Preprocess
 
     torch.set_num_threads(threads)
     network = Network(**json.loads((folder / "network.json").read_text()))

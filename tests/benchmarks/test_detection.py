@@ -19,7 +19,8 @@ from adae_edge.benchmarks.inspection import (
 from adae_edge.benchmarks.pixels import map_yardsticks, pixel_auroc
 from adae_edge.contract import Network
 from adae_edge.errors import DatasetError
-from adae_edge.model import ADAE, Preprocess
+from adae_edge.model import ADAE
+from adae_edge.preprocess import Preprocess
 from adae_edge.train.data.dataset import Dataset
 from adae_edge.train.yardsticks import auroc_within, yardsticks
 from tests.support.pictures import save

@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
 from adae_edge.benchmarks.against.linear import main
-from adae_edge.model import Preprocess
+from adae_edge.preprocess import Preprocess
 from adae_edge.train.data.opening import load_dataset
 from adae_edge.train.data.splits import split
 from adae_edge.train.loading import load_frames, unpack

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from adae_edge.contract import Network, Region
-from adae_edge.model import ADAE, Autoencoder, Preprocess, anomaly_score
+from adae_edge.model import ADAE, Autoencoder, anomaly_score
+from adae_edge.preprocess import Preprocess
 
 A, B = Network(16, 32), Network(64, 128)
 

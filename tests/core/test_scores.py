@@ -13,7 +13,8 @@ from adae_edge.density import Density
 from adae_edge.errors import CheckpointError, TrainingError
 from adae_edge.export.exporter import export
 from adae_edge.formats.checkpoint import Checkpoint
-from adae_edge.model import ADAE, Preprocess, load_network
+from adae_edge.model import ADAE, load_network
+from adae_edge.preprocess import Preprocess
 from adae_edge.runtime import Scorer
 from adae_edge.train.data.opening import load_dataset
 from adae_edge.train.density import fit_density

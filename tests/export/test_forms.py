@@ -17,7 +17,8 @@ from adae_edge.errors import FrameError, ParityError, UsageError
 from adae_edge.export import cost, exporter, extremes, forms, graph, references, tolerances
 from adae_edge.formats import modelfile
 from adae_edge.formats.checkpoint import Checkpoint
-from adae_edge.model import Preprocess, load_network
+from adae_edge.model import load_network
+from adae_edge.preprocess import Preprocess
 from adae_edge.runtime import Scorer
 from tests.support.models import run
 from tests.support.pictures import write_pictures

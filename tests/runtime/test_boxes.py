@@ -21,8 +21,9 @@ from adae_edge.export.exporter import export
 from adae_edge.formats import modelfile
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.maps import score_with_map
-from adae_edge.model import Preprocess, load_network
+from adae_edge.model import load_network
 from adae_edge.placement import placement
+from adae_edge.preprocess import Preprocess
 from adae_edge.runtime import Frame, Scored, Scorer, Sink, Stream, open_for, open_sink
 from adae_edge.runtime.boxes import boxes_of
 from adae_edge.runtime.calibrate import recalibrate

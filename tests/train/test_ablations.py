@@ -7,7 +7,8 @@ import pytest
 import torch
 import typer
 
-from adae_edge.model import ADAE, Preprocess
+from adae_edge.model import ADAE
+from adae_edge.preprocess import Preprocess
 from adae_edge.train.run import Run
 from adae_edge.train.tables.ablations import main
 from adae_edge.train.tables.runs import ChangedRun, Margin, damaged, rectangles

@@ -12,7 +12,8 @@ from adae_edge.errors import CheckpointError, DatasetError, FrameError, UsageErr
 from adae_edge.export import exporter
 from adae_edge.formats import modelfile
 from adae_edge.formats.checkpoint import Checkpoint
-from adae_edge.model import Preprocess, load_network
+from adae_edge.model import load_network
+from adae_edge.preprocess import Preprocess
 from adae_edge.runtime import Scorer
 from adae_edge.runtime.sources.registry import open_for, open_source
 from adae_edge.runtime.sources.source import Wanted

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from adae_edge.contract import Network
-from adae_edge.model import ADAE, Preprocess
+from adae_edge.model import ADAE
+from adae_edge.preprocess import Preprocess
 from adae_edge.saturation import FlooredTanh
 from adae_edge.train.dead import dead_note, dead_pixels
 from adae_edge.train.recipes import RECIPES

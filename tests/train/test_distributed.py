@@ -30,7 +30,8 @@ import os
 import torch
 from adae_edge.contract import Network
 from adae_edge.errors import TrainingError, UsageError
-from adae_edge.model import ADAE, Preprocess
+from adae_edge.model import ADAE
+from adae_edge.preprocess import Preprocess
 from adae_edge.train.distributed import joined
 from adae_edge.train.recipes import RECIPES
 from adae_edge.train.run import Run

@@ -13,7 +13,8 @@ from adae_edge.formats import modelfile
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.linear import LinearAutoencoder
 from adae_edge.local import Gaussians, Local, of_rarest
-from adae_edge.model import ADAE, Preprocess, load_network
+from adae_edge.model import ADAE, load_network
+from adae_edge.preprocess import Preprocess
 from adae_edge.resampling import bilinear, mean_of_three
 from adae_edge.runtime import Scorer
 from adae_edge.train.components import principal_components

@@ -6,7 +6,8 @@ import pytest
 from adae_edge.calibration import calibrate
 from adae_edge.contract import Network
 from adae_edge.formats.checkpoint import Checkpoint
-from adae_edge.model import ADAE, Preprocess, load_network
+from adae_edge.model import ADAE, load_network
+from adae_edge.preprocess import Preprocess
 from adae_edge.train.data.dataset import Dataset
 from adae_edge.train.data.opening import load_dataset
 from adae_edge.train.data.splits import sharing, split

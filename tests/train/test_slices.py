@@ -10,7 +10,8 @@ from adae_edge.contract import Form, Network
 from adae_edge.errors import CheckpointError, UsageError
 from adae_edge.export.exporter import export
 from adae_edge.formats.checkpoint import Checkpoint
-from adae_edge.model import ADAE, Preprocess, load_network
+from adae_edge.model import ADAE, load_network
+from adae_edge.preprocess import Preprocess
 from adae_edge.runtime import Scorer
 from adae_edge.slices import ROUNDED, SHOWN, SliceLocal, interior
 from adae_edge.train.augment import moved, random_moves

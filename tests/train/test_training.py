@@ -14,7 +14,8 @@ import torch
 from adae_edge.contract import Network, Region
 from adae_edge.errors import CheckpointError, DatasetError, TrainingError, UsageError
 from adae_edge.formats.checkpoint import Checkpoint
-from adae_edge.model import ADAE, Preprocess, load_network, weights_digest
+from adae_edge.model import ADAE, load_network, weights_digest
+from adae_edge.preprocess import Preprocess
 from adae_edge.train.balance import Balance
 from adae_edge.train.data.opening import load_dataset
 from adae_edge.train.data.splits import split

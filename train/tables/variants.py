@@ -20,7 +20,8 @@ import typer
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from adae_edge.model import ADAE, Preprocess
+from adae_edge.model import ADAE
+from adae_edge.preprocess import Preprocess
 from adae_edge.train.data.dataset import Dataset
 from adae_edge.train.data.opening import load_dataset
 from adae_edge.train.data.splits import split

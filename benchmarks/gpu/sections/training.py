@@ -15,7 +15,8 @@ from adae_edge.benchmarks.bench import random_frames
 from adae_edge.benchmarks.gpu.commands import adae_edge
 from adae_edge.benchmarks.gpu.frames import SIDE, mnist_frames
 from adae_edge.benchmarks.gpu.results import Results, Settings
-from adae_edge.model import ADAE, Preprocess
+from adae_edge.model import ADAE
+from adae_edge.preprocess import Preprocess
 from adae_edge.runtime import Scorer
 from adae_edge.train.recipes import RECIPES
 from adae_edge.train.run import Run
