@@ -33,6 +33,7 @@ import numpy as np
 from adae_edge.benchmarks.mutations import LONGEST_S, mutated
 from adae_edge.benchmarks.peers.processes import program
 from adae_edge.benchmarks.peers.receiver import receiver
+from adae_edge.benchmarks.peers.recorder import recorder
 from adae_edge.benchmarks.receiver_kills import write_slices
 from adae_edge.benchmarks.record import record
 from adae_edge.formats.files import write_atomically, write_json
@@ -132,31 +133,10 @@ def _damaged(sound: Sequence[Sequence[bytes]], seed: int, number: int) -> tuple[
 
 def _recorded(port: int, words: list[str], files: list[Path]) -> list[bytes]:
     """What a program sends to the receiver, in the parts between answers."""
-    sent = [bytearray()]
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        place = ["127.0.0.1", str(listener.getsockname()[1])]
-        command = [program(words[0]), *words[1:], *place, *map(str, files)]
-        with subprocess.Popen(command) as process:  # noqa: S603
-            here, _ = listener.accept()
-            with here, socket.create_connection(("127.0.0.1", port)) as there:
-                back = threading.Thread(target=_pass_on, args=(there, here, sent))
-                back.start()
-                while piece := here.recv(2**16):
-                    sent[-1] += piece
-                    there.sendall(piece)
-                there.shutdown(socket.SHUT_WR)
-                back.join()
-            if process.wait():
-                raise RuntimeError(f"{words[0]} failed")
-    return [bytes(part) for part in sent if part]
-
-
-def _pass_on(source: socket.socket, to: socket.socket, sent: list[bytearray]) -> None:
-    """Pass answers on; what is sent after one is another part."""
-    with suppress(OSError):
-        while piece := source.recv(2**16):
-            sent.append(bytearray())
-            to.sendall(piece)
+    with recorder(port) as (there, parts):
+        command = [program(words[0]), *words[1:], "127.0.0.1", str(there), *map(str, files)]
+        subprocess.run(command, check=True)  # noqa: S603
+    return parts
 
 
 def _send(port: int, parts: list[bytes], damaged: int) -> str:

@@ -19,6 +19,7 @@ from adae_edge.benchmarks.peers.processes import free_port
 from adae_edge.errors import SpoolInUse
 from adae_edge.runtime.dicom import received
 from adae_edge.runtime.dicom.received import hash_of
+from tests.support import recordings
 from tests.support.peers import peer, peers
 from tests.support.receiving import HANGS_S, connected, echo, receiver, silent, wait_until
 from tests.support.slices import write_slice
@@ -339,3 +340,19 @@ class TestCommitment:
         context.load_verify_locations(files["adae"][0])
         context.verify_mode = ssl.CERT_REQUIRED
         return context
+
+
+@pytest.mark.parametrize("name", ["dcmtk", "orthanc", "pynetdicom"])
+def test_what_was_recorded_of_others_is_answered_and_kept(tmp_path, name):
+    with receiver(tmp_path) as one, connected(one, associated=False) as connection:
+        answers = []
+        for part in recordings.read(name):
+            connection.sendall(part)
+            answers.append(connection.recv(2**16))
+        kinds = [answer[0] for answer in answers]
+        assert kinds == [2, *[4] * (len(kinds) - 2), 6]  # accepted, answered, released
+        kept = {pydicom.dcmread(file).SOPInstanceUID: file for file in one.files()}
+        assert sorted(kept) == sorted(recordings.UIDS)
+        for number, uid in enumerate(recordings.UIDS):
+            pixels = pydicom.dcmread(kept[uid]).pixel_array
+            assert np.array_equal(pixels, recordings.pixels(number))
