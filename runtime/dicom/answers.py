@@ -1,34 +1,47 @@
-"""The body of an answer over HTTP, which is read up to a limit."""
+"""The body of an answer over HTTP, which has to come fast enough, and is read up to a limit."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from adae_edge.errors import AdaeEdgeError
 
+_PATIENCE_S = 60.0
+_SLOWEST = 10_000  # bytes a second, for what comes later
+
 
 class Limited:
-    """A body for ``requests``, which is no longer than it may be when it is unpacked."""
+    """A body for ``requests``, which is no longer than it may be when it is unpacked.
 
-    def __init__(self, raw: Any, most_bytes: int, error: AdaeEdgeError) -> None:
+    A silent peer runs into the timeout of ``requests``, but one that sends a byte now and then
+    would not. So all of a body has a minute, and longer if it comes at 10 kB a second.
+    """
+
+    def __init__(
+        self, raw: Any, most_bytes: int, too_long: AdaeEdgeError, too_slow: AdaeEdgeError
+    ) -> None:
         """
         Args:
             raw: the body of a ``requests.Response``.
             most_bytes: how long it may be.
-            error: raised where it is longer.
+            too_long: raised where it is longer.
+            too_slow: raised where it comes too slowly.
         """
-        self._raw, self._most, self._error = raw, most_bytes, error
+        self._raw, self._most = raw, most_bytes
+        self._too_long, self._too_slow = too_long, too_slow
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._raw, name)
 
     def stream(self, size: int, decode_content: bool) -> Iterator[bytes]:
-        """The body in pieces; raises the error where there are too many."""
-        read = 0
-        for piece in self._raw.stream(size, decode_content=decode_content):
+        """The body in pieces, as they come; raises an error where it is too long or too slow."""
+        begun, read = time.monotonic(), 0
+        while piece := self._raw.read1(size, decode_content=decode_content):
             read += len(piece)
-            if read > self._most:
+            late = time.monotonic() > begun + _PATIENCE_S + read / _SLOWEST
+            if late or read > self._most:
                 self._raw.close()
-                raise self._error
+                raise self._too_slow if late else self._too_long
             yield piece

@@ -38,7 +38,7 @@ _STUDY, _SERIES, _INSTANCE, _CLASS, _COUNT = (
 _DICOM, _PARTS = "application/dicom", "multipart/related"
 _ACCEPT = f'{_PARTS}; type="{_DICOM}"; transfer-syntax=*'
 _PAGE = 1000  # instances in one list
-_MOST_LISTED_BYTES = 2**24
+_MOST_LISTED_BYTES, _MOST_INSTANCE_BYTES = 2**24, 2**32
 _MOST_HEADER_BYTES = 2**12  # and of what stands before the part
 _PIECE = 2**16
 
@@ -156,10 +156,11 @@ class _Session(requests.Session):
         if (error := self._refusal(answer)) is not None:
             answer.close()
             raise error
-        if listing:
-            most = f"{_MOST_LISTED_BYTES >> 20} MiB"
-            error = SourceError(f"{self._name} lists more than {most}")
-            answer.raw = Limited(answer.raw, _MOST_LISTED_BYTES, error)
+        most = _MOST_LISTED_BYTES if listing else _MOST_INSTANCE_BYTES
+        what = "lists more" if listing else "gives an instance of more"
+        too_long = SourceError(f"{self._name} {what} than {most >> 20} MiB")
+        too_slow = SourceError(f"{self._name} answers too slowly")
+        answer.raw = Limited(answer.raw, most, too_long, too_slow)
         return answer
 
     def _refusal(self, answer: requests.Response) -> Exception | None:

@@ -72,8 +72,9 @@ class _Session(requests.Session):
         if answer.is_redirect:
             answer.close()
             raise SinkError(f"{self._name} points to somewhere else: redirects are not followed")
-        error = SinkError(f"{self._name} answers more than {_MOST_READ >> 20} MiB")
-        answer.raw = Limited(answer.raw, _MOST_READ, error)
+        too_long = SinkError(f"{self._name} answers more than {_MOST_READ >> 20} MiB")
+        too_slow = SinkError(f"{self._name} answers too slowly")
+        answer.raw = Limited(answer.raw, _MOST_READ, too_long, too_slow)
         return answer
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from adae_edge.errors import FrameError, SourceError, UsageError
+from adae_edge.runtime.dicom import answers
 from adae_edge.runtime.dicom.pull_request import Request, Web
 from adae_edge.runtime.dicom.pulling_web import DicomWeb, copy_instance
 from adae_edge.runtime.frame import Frame
@@ -99,7 +100,11 @@ class Handler(BaseHTTPRequestHandler):
         body = b"".join(head + file for file in files) + b"\r\n--limit--"
         self.send(200, body[2:], Content_Type=PARTS)
 
-    def flood(self, beginning, kind):
+    def drip(self, beginning):
+        """Send a byte now and then, without end."""
+        self.flood(beginning, "application/json", b" ", 0.02)
+
+    def flood(self, beginning, kind, piece=b" " * 2**16, pause=0.0):
         """Send without end."""
         self.send_response(200)
         self.send_header("Content-Type", kind)
@@ -108,7 +113,8 @@ class Handler(BaseHTTPRequestHandler):
         try:
             self.wfile.write(beginning)
             while True:
-                self.wfile.write(b" " * 2**16)
+                self.wfile.write(piece)
+                time.sleep(pause)
         except OSError:
             pass
 
@@ -190,12 +196,14 @@ def test_more_instances_than_one_list_holds_are_asked_for_in_several(web, tmp_pa
         (lambda handler: handler.send(200, b"<html>"), "lists in what is no JSON"),
         (lambda handler: handler.send(200, b"[7]"), "lists in what is no DICOM JSON"),
         (lambda handler: handler.flood(b"[", "application/json"), "lists more than 16 MiB"),
+        (lambda handler: handler.drip(b"["), "answers too slowly"),
         (lambda handler: handler.send(302, b"", Location="/x"), "is not followed: HTTP 302"),
         (lambda handler: time.sleep(4), "does not answer"),
         (lambda handler: setattr(handler, "close_connection", True), "or broke off"),
     ],
 )
-def test_a_list_that_is_none_costs_a_sentence(web, lie, sentence):
+def test_a_list_that_is_none_costs_a_sentence(web, lie, sentence, monkeypatch):
+    monkeypatch.setattr(answers, "_PATIENCE_S", 1)
     web.lies["/series[?]"] = lie
     with asked(web) as archive, pytest.raises(SourceError) as raised:
         archive.series()

@@ -5,6 +5,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -14,6 +15,7 @@ from adae_edge.benchmarks.peers.broker import wait_until
 from adae_edge.benchmarks.peers.certificates import certificate
 from adae_edge.benchmarks.peers.processes import free_port
 from adae_edge.errors import SpoolFull, UsageError
+from adae_edge.runtime.dicom import answers
 from adae_edge.runtime.sinks import objects, queued
 from adae_edge.runtime.sinks.registry import open_sink
 from tests.support.archives import NAME, an_object, storage, taken, web
@@ -337,6 +339,21 @@ def test_what_the_web_does_not_take_waits(opened, status, said, words):
         answers.clear()
         wait_until(lambda: not sink.waiting)
     assert archive.came[-3:] == UIDS
+
+
+def test_an_answer_that_drips_is_not_waited_for(opened, monkeypatch):
+    monkeypatch.setattr(answers, "_PATIENCE_S", 1)
+
+    def dripped():
+        while True:
+            time.sleep(0.05)
+            yield b" "
+
+    with web(lambda data: (200, dripped())) as archive:
+        sink = opened(web_url(archive))
+        sink.put(OBJECTS[:1])
+        assert "answers too slowly" in told_of(sink)
+        assert sink.waiting == 1
 
 
 FAILED = {"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [0xA900]}}]}}

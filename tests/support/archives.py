@@ -3,7 +3,8 @@
 import io
 import json
 import threading
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from pydicom import dcmread
@@ -99,6 +100,7 @@ def web(answer):
     """An archive that takes STOW-RS, within the block.
 
     ``answer`` is called with an object, and returns a status, and the body or what stands in it.
+    A body that is an iterator is sent piece by piece.
     """
     archive = Archive(0, 0)
 
@@ -111,7 +113,10 @@ def web(answer):
             archive.came.append(str(data.SOPInstanceUID))
             archive.headers = self.headers
             status, said = answer(data)
-            kind = "text/html" if isinstance(said, bytes) else "application/dicom+json"
+            kind = "application/dicom+json" if isinstance(said, dict) else "text/html"
+            if isinstance(said, Iterator):
+                self.drip(said)
+                return
             said = said if isinstance(said, bytes) else json.dumps(said).encode()
             self.send_response(status)
             self.send_header("Content-Type", kind)
@@ -120,6 +125,13 @@ def web(answer):
                 self.send_header("Location", "/elsewhere")
             self.end_headers()
             self.wfile.write(said)
+
+        def drip(self, pieces):
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                for piece in pieces:
+                    self.wfile.write(piece)
 
         def log_message(self, *arguments):
             pass
