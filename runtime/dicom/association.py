@@ -334,7 +334,7 @@ class _Server(AssociationServer):
 
 _WHY = {
     _SPENT: "took too much memory, or the disk is full",
-    _AMISS: "went on after what is no DICOM",
+    _AMISS: "sent what is no DICOM",
     -signal.SIGALRM: "took too long",
 }
 
