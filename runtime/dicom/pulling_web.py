@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from adae_edge.errors import FrameError, SourceError, UsageError
 from adae_edge.extras import needs
-from adae_edge.runtime.dicom.answers import Limited
+from adae_edge.runtime.dicom.answers import Limited, hurry
 from adae_edge.runtime.dicom.pull_request import Request, Web
 from adae_edge.runtime.dicom.pulling import (
     MOST_INSTANCES,
@@ -135,6 +135,7 @@ class _Session(requests.Session):
 
     def __init__(self, request: Request, web: Web) -> None:
         super().__init__()
+        hurry(self)
         self.trust_env = False  # no credentials of .netrc, and no proxy that nobody named
         self._name = request.name
         if request.ca:

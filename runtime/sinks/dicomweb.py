@@ -8,7 +8,7 @@ from typing import Any
 
 from adae_edge.errors import SinkError, UsageError, first_line
 from adae_edge.extras import needs
-from adae_edge.runtime.dicom.answers import Limited
+from adae_edge.runtime.dicom.answers import Limited, hurry
 from adae_edge.runtime.query import Parser, one_of
 from adae_edge.runtime.sinks.objects import OPTIONS, Objects, Refused, Warned
 from adae_edge.runtime.sinks.queued import Remote
@@ -62,6 +62,7 @@ class _Session(requests.Session):
 
     def __init__(self, name: str) -> None:
         super().__init__()
+        hurry(self)
         self._name = name
 
     def request(self, method: Any, url: Any, **options: Any) -> requests.Response:  # type: ignore

@@ -100,7 +100,7 @@ def web(answer):
     """An archive that takes STOW-RS, within the block.
 
     ``answer`` is called with an object, and returns a status, and the body or what stands in it.
-    A body that is an iterator is sent piece by piece.
+    What is an iterator is sent piece by piece, headers included.
     """
     archive = Archive(0, 0)
 
@@ -127,8 +127,6 @@ def web(answer):
             self.wfile.write(said)
 
         def drip(self, pieces):
-            self.send_response(200)
-            self.end_headers()
             with suppress(OSError):
                 for piece in pieces:
                     self.wfile.write(piece)
