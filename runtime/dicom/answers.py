@@ -64,7 +64,7 @@ def hurry(session: Any) -> None:
 class _Punctual(HTTPConnection):
     """A connection that ends when the headers of an answer are late, however they drip."""
 
-    def getresponse(self) -> urllib3.HTTPResponse:
+    def getresponse(self) -> Any:
         """Read the status and the headers; raises TimeoutError where they are late."""
         late = threading.Event()
         ends = threading.Timer(_PATIENCE_S, _shut, [self.sock, late])
