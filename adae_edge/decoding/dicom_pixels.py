@@ -204,6 +204,8 @@ def native(file: BinaryIO, start: int, number: int, layout: Layout) -> _Stored:
     count = (end - first) // layout.allocated
     values = np.frombuffer(content, layout.dtype, count, first // 8 - from_byte)
     if layout.photometric == "YBR_FULL_422":  # two pixels share their colours
+        if layout.columns % 2:
+            raise Refused("pairs of its pixels share their colours, and its rows are odd")
         pairs = values.reshape(-1, 4)
         values = pairs[:, [0, 2, 3, 1, 2, 3]]
         return values.reshape(layout.rows, layout.columns, 3)

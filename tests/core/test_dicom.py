@@ -370,6 +370,12 @@ def test_a_palette_gives_its_colours(decoded):
     assert np.array_equal(frame, palette.T[indices])
 
 
+def test_pixels_that_share_colours_are_pairs_in_each_row(tmp_path):
+    pixels = np.zeros((4, 5, 2), np.uint8)
+    more = {"PhotometricInterpretation": "YBR_FULL_422", "SamplesPerPixel": 3}
+    assert "its rows are odd" in refusal(write_slice(tmp_path / "slice.dcm", pixels, **more))
+
+
 def test_ybr_comes_as_rgb(decoded):
     grey_then_red = np.array([[[100, 128, 128], [76, 85, 255]]], np.uint8)
     frame = decoded(grey_then_red, PhotometricInterpretation="YBR_FULL").astype(int)
