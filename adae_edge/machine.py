@@ -11,8 +11,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-# The lowest clock that is allowed, and the largest that there is.
-_CLOCK_LIMITS = ("scaling_min_freq", "cpuinfo_max_freq")
+# The lowest and the highest clock that are allowed, on a Jetson by its power mode.
+_CLOCK_LIMITS = ("scaling_min_freq", "scaling_max_freq")
 # The limit and the use of a cgroup's memory, in both versions.
 _MEMORY_FILES = (
     ("memory.max", "memory.current"),
@@ -35,7 +35,7 @@ def machine() -> dict[str, Any]:
         ),
         "governor": first_line_of(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
         "clock_mhz": clock_mhz(),
-        "clocks_fixed": _clocks_fixed(),
+        "clocks_fixed": clocks_fixed(),
         "power_mode": power_mode(),
         "board": first_line_of(Path("/proc/device-tree/model")),
         "temperature_c": temperature_c(),
@@ -159,11 +159,14 @@ def power_mode(printed: str | None = None) -> str | None:
     return f"{match[1]} ({match[2]})" if match else None
 
 
-def _clocks_fixed() -> bool | None:
-    """Whether every CPU's clock is held at its largest, as jetson_clocks does; None if unknown."""
-    folders = list(Path("/").glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq"))
+def clocks_fixed(root: Path = Path("/")) -> bool | None:
+    """Whether each CPU's clock is held at the highest that its power mode allows; None if unknown.
+
+    That is what jetson_clocks does.
+    """
+    folders = list(root.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq"))
     pairs = [[first_line_of(folder / name) for name in _CLOCK_LIMITS] for folder in folders]
-    return all(lowest == largest for lowest, largest in pairs) if pairs else None
+    return all(lowest == highest for lowest, highest in pairs) if pairs else None
 
 
 def _cgroup_quotas(root: Path) -> list[tuple[int, int]]:

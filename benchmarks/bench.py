@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +18,15 @@ from adae_edge.batch import Batch
 from adae_edge.benchmarks.apart import Apart
 from adae_edge.benchmarks.compare import check_alike, compared, read_result
 from adae_edge.benchmarks.figures import Condition
+from adae_edge.benchmarks.gpus import gpus
 from adae_edge.benchmarks.load import ModelJob, Rate, check_memory, measure_model
 from adae_edge.benchmarks.markdown import as_markdown, name_of
 from adae_edge.benchmarks.measurements import figure_names, load_of, row_of, stream_rows
 from adae_edge.benchmarks.page import as_html
 from adae_edge.benchmarks.power import meters
-from adae_edge.benchmarks.record import record
+from adae_edge.benchmarks.record import as_json, record
 from adae_edge.benchmarks.stages import StreamJob, measure_stream
+from adae_edge.benchmarks.watch import gpu_bound
 from adae_edge.contract import Contract
 from adae_edge.decoding.images import frame_size
 from adae_edge.decoding.shrinking import Shrinking
@@ -156,6 +156,8 @@ def run_bench(
         return Outcome({}, [ended] if ended else [])
     for row in rows:
         row["swept"] = [name for name in ("threads",) if len(request.threads) > 1]
+        if gpu and request.source is None and (bound := gpu_bound(row, rows)):
+            row["verdicts"].append(bound._asdict())
 
     # print and write
     result = record(
@@ -163,6 +165,7 @@ def run_bench(
         **facts,
         source=None if request.source is None else without_password(request.source),
         sinks=[without_password(sink) for sink in request.sinks],
+        gpus=[each.state() for each in gpus()[0]] if gpu else [],
         no_energy=meters(gpu=gpu)[1],
         stopped=apart.stopped,
         ended_early=ended or None,
@@ -322,7 +325,7 @@ def _failures(
     if "compared" in result and not result["compared"]["ratios"]:
         failed.append(f"{result['compared']['with']} has nothing of what was measured now")
     wrong = sum(
-        any(verdict["name"] != "decode-bound" for verdict in row["verdicts"])
+        any(not verdict["name"].endswith("-bound") for verdict in row["verdicts"])
         for row in result["measurements"]
     )
     if request.strict and wrong:
@@ -354,16 +357,6 @@ def _give(request: BenchRequest, result: Mapping[str, Any]) -> list[str]:
             failed.append(str(error))
     typer.echo(markdown)
     return failed
-
-
-def as_json(result: Mapping[str, Any]) -> str:
-    """The result as JSON, with each list of numbers in one line."""
-    text = json.dumps(result, indent=2) + "\n"
-    return re.sub(r"\[\n\s+([^\[\]{}\"]*?)\n\s+\]", lambda found: _one_line(found[1]), text)
-
-
-def _one_line(numbers: str) -> str:
-    return f"[{' '.join(numbers.split())}]"
 
 
 def usual_sizes(contract: Contract) -> list[tuple[int, int]]:

@@ -7,10 +7,11 @@ import threading
 import time
 from array import array
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from adae_edge.benchmarks.gpus import Gpu
 from adae_edge.benchmarks.load import MIN_RUNS, Load, due_by
 from adae_edge.benchmarks.power import Energy
 from adae_edge.benchmarks.watch import Conditions, Watch
@@ -30,6 +31,7 @@ class Course:
         rate: frames that are due in a second; None for closed loop.
         seconds: how long.
         least: frames that are measured, however long they take.
+        gpus: that compute.
         live: whether the source has a pace of its own.
         load: of the frames, from when they are due, or begin, to when all sinks have them.
         ages_s: seconds of each frame from there to when its score was known.
@@ -45,6 +47,7 @@ class Course:
     rate: float | None
     seconds: float
     least: int = MIN_RUNS
+    gpus: Sequence[Gpu] = ()
     live: bool = False
     load: Load = field(default_factory=Load)
     ages_s: array[float] = field(default_factory=lambda: array("d"))
@@ -84,7 +87,7 @@ class Course:
         warm = self.first_s is not None if self.live else self._given and self._idle.is_set()
         if warm and self._began is None:
             with self._lock:
-                self._began, self._watch = now, Watch()
+                self._began, self._watch = now, Watch(gpus=self.gpus)
                 self.in_stages.clear()
         if stopped() or self._is_over(now):
             self.finish()

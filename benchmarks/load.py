@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from adae_edge.batch import Batch
 from adae_edge.benchmarks.apart import Ready
 from adae_edge.benchmarks.figures import PERCENTILES, least_calls, percentile
+from adae_edge.benchmarks.gpus import gpus
 from adae_edge.benchmarks.power import Reading, meters
 from adae_edge.benchmarks.record import peak_memory_mb
 from adae_edge.benchmarks.watch import Watch
@@ -316,7 +317,7 @@ def measure_model(job: ModelJob, stopped: Callable[[], bool]) -> dict[str, Any]:
     reading = Reading(meters(gpu=job.gpu)[0])
     Ready.wait()
     reading.begin()
-    watch = Watch()
+    watch = Watch(gpus=gpus()[0] if job.gpu else ())
     found: dict[str, Any] = {"rate": None}
     if job.rate is None:
         load = Load.merged(_side_by_side(calls, job.seconds, stopped))

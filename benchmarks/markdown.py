@@ -33,6 +33,7 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         f"Python {host['python']}, {host['system']}",
         "",
         f"{began(result)}; times in ms, MB of memory at the peak",
+        *(line for sentence in powered(result) for line in ("", sentence)),
         "",
         *_table(rows),
     ]
@@ -58,6 +59,23 @@ def began(result: Mapping[str, Any]) -> str:
     text = f"load {result['load_ms']} ms, first inference {result['first_inference_ms']} ms"
     seconds = result.get("build_s")
     return text if seconds is None else f"{text}, engine built in {seconds:g} s"
+
+
+def powered(result: Mapping[str, Any]) -> list[str]:
+    """The power mode of a Jetson, and the state of the GPUs before the run, in sentences."""
+    host, told = result["machine"], []
+    if host.get("power_mode"):
+        fixed = {True: "fixed", False: "not fixed"}.get(host.get("clocks_fixed"), "unknown")
+        told.append(f"power mode {host['power_mode']}, clocks {fixed}")
+    for gpu in result.get("gpus", ()):
+        words = [gpu["name"]]
+        words += [f"driver {gpu['driver']}"] if gpu["driver"] else []
+        words += [f"{gpu['clock_mhz']} MHz"] if gpu["clock_mhz"] else []
+        words[-1] += f" of {gpu['most_clock_mhz']}" if gpu["most_clock_mhz"] else ""
+        words += [f"at most {gpu['power_limit_w']:g} W"] if gpu["power_limit_w"] else []
+        words += [f"{gpu['temperature_c']} degrees"] if gpu["temperature_c"] else []
+        told.append(", ".join(words + [f"held back by {why}" for why in gpu["held_by"]]))
+    return told
 
 
 def cut_short(result: Mapping[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ from adae_edge.benchmarks.markdown import (
     comparison_head,
     cut_short,
     name_of,
+    powered,
     sentences,
 )
 
@@ -99,7 +100,8 @@ def as_html(result: Mapping[str, Any]) -> str:
     )
     parts = [
         f"<h1>{escape(model)}</h1>",
-        f'<p class="about">{escape(about)}<br>{escape(began(result))}<br>'
+        f'<p class="about">{escape(about)}<br>{escape(began(result))}<br>',
+        *(f"{escape(sentence)}<br>" for sentence in powered(result)),
         f"<code>{escape(result['command'])}</code></p>",
         _figures(rows),
         *(f'<p class="wrong">{escape(sentence)}</p>' for sentence in cut_short(result)),

@@ -11,12 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from adae_edge.benchmarks.gpus import Gpu, gpus
 from adae_edge.machine import first_line_of
 
 IDLE_S = 1.0
 _SAMPLE_S = 0.05
-# Rails of a Jetson that hold all others: the board's input.
-_INPUTS = ("VDD_IN", "POM_5V_IN", "VIN_SYS_5V0")
+# Rails of a Jetson that hold all others: the board's input. An AGX has none, and each counts alone.
+_INPUTS = ("VDD_IN", "POM_5V_IN")
+_NOT_CONNECTED = "NC"
 
 
 class Meter(Protocol):
@@ -93,26 +95,24 @@ class Ina3221:
 class Nvml:
     """An NVIDIA GPU, by its own counter of energy."""
 
-    def __init__(self, library: Any, handle: Any) -> None:
+    def __init__(self, gpu: Gpu) -> None:
         """
         Args:
-            library: the module pynvml, initialised.
-            handle: of the GPU.
+            gpu: whose energy it is.
 
         Raises:
             OSError: it does not count its energy.
         """
-        self._library, self._handle = library, handle
-        name = library.nvmlDeviceGetName(handle)
-        self.name = f"NVML {name.decode() if isinstance(name, bytes) else name}"
+        self._gpu = gpu
+        self.name = f"NVML {gpu.name}"
         self.joules()
 
     def joules(self) -> float:
         """As ``Meter``."""
-        try:
-            return float(self._library.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1e3
-        except self._library.NVMLError as error:
-            raise OSError(f"{self.name} does not tell its energy: {error}") from error
+        millijoules = self._gpu.asked("nvmlDeviceGetTotalEnergyConsumption")
+        if millijoules is None:
+            raise OSError(f"{self.name} does not tell its energy")
+        return float(millijoules) / 1e3
 
 
 @dataclass(frozen=True)
@@ -166,31 +166,25 @@ def meters(root: Path = Path("/"), gpu: bool = False) -> tuple[list[Meter], list
     for folder in sorted(root.glob("sys/class/powercap/intel-rapl:[0-9]*")):
         if folder.name.count(":") == 1:  # the others are parts of a package
             add(f"RAPL {folder.name}", partial(Rapl, folder))
-    for folder in sorted(root.glob("sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*")):
-        for channel in (1, 2, 3):
-            if first_line_of(folder / f"in{channel}_label") in _INPUTS:
-                add("INA3221", partial(Ina3221, folder, channel))
+    for rail, folder, channel in _rails(root):
+        add(f"INA3221 {rail}", partial(Ina3221, folder, channel))
     if gpu:
-        _add_gpus(add, refused)
+        cards, why_not = gpus()
+        refused += why_not
+        for card in cards:
+            add(f"NVML {card.name}", partial(Nvml, card))
     return found, refused
 
 
-def _add_gpus(add: Callable[[str, Callable[[], Meter]], None], refused: list[str]) -> None:
-    """Add a meter for each NVIDIA GPU."""
-    try:
-        import pynvml
-    except ImportError:
-        refused.append("NVML needs an extra that is not installed: pip install 'adae-edge[power]'")
-        return
-    try:
-        pynvml.nvmlInit()
-        count = pynvml.nvmlDeviceGetCount()
-    except pynvml.NVMLError as error:
-        refused.append(f"NVML cannot be used: {error}")
-        return
-    for index in range(count):
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        add(f"NVML {index}", partial(Nvml, pynvml, handle))
+def _rails(root: Path) -> list[tuple[str, Path, int]]:
+    """Names, folders and channels of a Jetson's rails that are no part of another one."""
+    found = []
+    for folder in sorted(root.glob("sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*")):
+        for channel in (1, 2, 3):
+            label = first_line_of(folder / f"in{channel}_label") or _NOT_CONNECTED
+            if label != _NOT_CONNECTED:
+                found.append((label, folder, channel))
+    return [rail for rail in found if rail[0] in _INPUTS] or found
 
 
 class Reading:

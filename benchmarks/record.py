@@ -7,6 +7,7 @@ import re
 import resource
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +79,13 @@ def peak_memory_mb() -> float:
     except (OSError, StopIteration):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def as_json(result: Mapping[str, Any]) -> str:
+    """The result as JSON, with each list of numbers in one line."""
+    text = json.dumps(result, indent=2) + "\n"
+    return re.sub(r"\[\n\s+([^\[\]{}\"]*?)\n\s+\]", lambda found: _one_line(found[1]), text)
+
+
+def _one_line(numbers: str) -> str:
+    return f"[{' '.join(numbers.split())}]"

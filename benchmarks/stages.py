@@ -14,6 +14,7 @@ import numpy as np
 from adae_edge.benchmarks.apart import Ready
 from adae_edge.benchmarks.course import LOOK_S, Course
 from adae_edge.benchmarks.figures import PERCENTILES, least_calls, percentile
+from adae_edge.benchmarks.gpus import gpus
 from adae_edge.benchmarks.load import MIN_RUNS, Rate, highest_rate
 from adae_edge.benchmarks.power import Reading, meters
 from adae_edge.benchmarks.record import peak_memory_mb
@@ -143,7 +144,7 @@ def _run(
     job: StreamJob, rate: float | None, stopped: Callable[[], bool], least: int = MIN_RUNS
 ) -> tuple[Course, str]:
     """Run a stream once; what became of it, and why it ended too early, or ""."""
-    course = Course(rate, job.seconds or LONGEST_S, least)
+    course = Course(rate, job.seconds or LONGEST_S, least, gpus()[0] if job.gpu else ())
     failures: list[str] = []
     of_sinks: list[str] = []
 
@@ -233,7 +234,7 @@ def _highest(
 
     alone, ended = _run(job, None, stopped, least_calls(percent))
     ms, best = latency(alone), None
-    if not ended and ms is None:
+    if not ended and ms is None and not stopped():
         ended = f"too few frames for {rate.percentile}: {least_calls(percent)} are needed"
     if not ended and ms is not None and ms < rate.most_ms:  # without any load
         most, _ = _run(job, _AT_ONCE, stopped)

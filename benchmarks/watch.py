@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from adae_edge.benchmarks.figures import PARTS, spread
+from adae_edge.benchmarks.gpus import Gpu
 from adae_edge.machine import clock_mhz, cpu_cgroups, temperature_c
 
 MOST_WAITING = 0.02
@@ -16,6 +17,8 @@ MOST_STOLEN = 0.02
 MOST_SPREAD = 0.05
 MOST_FALL = 0.05
 MOST_DECODING = 0.5
+MOST_MOVING = 0.5
+MOST_LAUNCHED = 1.5  # times as long as a call with a quarter of the frames
 _CALLS_A_PART = 10  # with fewer their median is chance
 _STEAL = 7  # its place among the times of /proc/stat
 _OF_GUESTS = 8  # from here on they are counted in the others already
@@ -25,7 +28,8 @@ class Verdict(NamedTuple):
     """What is wrong with a run.
 
     Attributes:
-        name: one of disturbed, throttled, oversubscribed, unstable and decode-bound.
+        name: one of disturbed, throttled, oversubscribed, unstable, decode-bound, launch-bound
+            and transfer-bound.
         because: the number that it rests on, in a sentence without a full stop.
         do: what to do about it.
     """
@@ -51,6 +55,7 @@ class Conditions:
         pressure: for how much of the time some process of this machine waited for a CPU.
         stolen: how much of all CPUs' time the hypervisor gave to others.
         clock_mhz, temperature_c: before and after.
+        gpus: of each GPU its name, its clocks before and after, and by what it was held back.
     """
 
     seconds: float
@@ -62,6 +67,7 @@ class Conditions:
     stolen: float | None
     clock_mhz: list[float | None]
     temperature_c: list[float | None]
+    gpus: list[dict[str, Any]] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON types, shares rounded."""
@@ -83,12 +89,13 @@ class _Quota(NamedTuple):
 class Watch:
     """Watches over this process's threads and this machine from its making to ``end``."""
 
-    def __init__(self, root: Path = Path("/")) -> None:
+    def __init__(self, root: Path = Path("/"), gpus: Sequence[Gpu] = ()) -> None:
         """
         Args:
             root: of the file system that has proc and sys, another one in tests.
+            gpus: that compute.
         """
-        self._root = root
+        self._root, self._gpus = root, [(gpu, gpu.state()) for gpu in gpus]
         self._folders = cpu_cgroups(root)
         self._waited = self._waiting()
         self._latest = dict(self._waited)
@@ -121,6 +128,7 @@ class Watch:
             stolen=_stolen(self._ticks, ticks),
             clock_mhz=[self._clock, clock_mhz(self._root)],
             temperature_c=[self._temperature, temperature_c(self._root)],
+            gpus=[_gpu_since(before, gpu.state()) for gpu, before in self._gpus],
         )
 
     def _waiting(self) -> dict[str, float]:
@@ -236,6 +244,51 @@ def decode_bound(stages_ms: Mapping[str, float]) -> Verdict | None:
     )
 
 
+def gpu_bound(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Verdict | None:
+    """The verdict on a call whose time is not the GPU's; None where it is, or cannot be told.
+
+    Args:
+        row: a measurement on a GPU, as ``measurements.row_of``.
+        rows: all of the same sweep.
+    """
+    load = ("threads", "streams", "processes")
+    alike = [each for each in rows if all(each[name] == row[name] for name in load)]
+    alike = [each for each in alike if "rate" not in each and "tried" not in each]
+    pixels, batch, ms = row["width"] * row["height"], row["batch"], row["p50_ms"]
+    if ms is None or not any(each is row for each in alike):
+        return None
+    smaller = [
+        each
+        for each in alike
+        if each["batch"] == batch
+        and each["width"] * each["height"] * 4 <= pixels
+        and each["p50_ms"]
+    ]
+    for each in sorted(smaller, key=lambda each: each["width"] * each["height"])[:1]:
+        share = 1 - each["p50_ms"] / ms
+        if share > MOST_MOVING:
+            return Verdict(
+                "transfer-bound",
+                f"{share:.0%} of the time goes with frames of {each['width']}x{each['height']}",
+                "give smaller frames: a faster network would gain little",
+            )
+    for each in alike:
+        same = (each["width"], each["height"]) == (row["width"], row["height"])
+        if same and each["batch"] >= 4 * batch and (each["p50_ms"] or ms * 2) < ms * MOST_LAUNCHED:
+            return Verdict(
+                "launch-bound",
+                f"a batch of {each['batch']} takes {each['p50_ms'] / ms:.2f} times as long",
+                "give larger batches, or an engine, whose runs are recorded",
+            )
+    return None
+
+
+def _gpu_since(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """What a GPU did during a run, of its states before and after."""
+    clocks = [state["clock_mhz"] for state in (before, after)]
+    return {"name": after["name"], "clock_mhz": clocks, "held_by": after["held_by"]}
+
+
 def _throttled(conditions: Conditions) -> list[Verdict]:
     """The verdicts on quotas and clocks."""
     found = []
@@ -248,15 +301,27 @@ def _throttled(conditions: Conditions) -> list[Verdict]:
                 "raise the cgroup's CPU quota, or give fewer --threads",
             )
         )
-    before, after = conditions.clock_mhz
-    if before and after and after < before * (1 - MOST_FALL):
-        found.append(
-            Verdict(
-                "throttled",
-                f"the clock fell from {before:.0f} to {after:.0f} MHz",
-                "cool the machine, raise its power limit, or measure when it is warm",
+    clocks = [("the clock", conditions.clock_mhz)]
+    clocks += [(f"the clock of {gpu['name']}", gpu["clock_mhz"]) for gpu in conditions.gpus]
+    for of, (before, after) in clocks:
+        if before and after and after < before * (1 - MOST_FALL):
+            found.append(
+                Verdict(
+                    "throttled",
+                    f"{of} fell from {before:.0f} to {after:.0f} MHz",
+                    "cool the machine, raise its power limit, or measure when it is warm",
+                )
             )
-        )
+    for gpu in conditions.gpus:
+        if gpu["held_by"]:
+            found.append(
+                Verdict(
+                    "throttled",
+                    f"{gpu['name']} is held back by {' and '.join(gpu['held_by'])}, at "
+                    f"{gpu['clock_mhz'][1]} MHz",
+                    "cool the GPU, or raise its power limit",
+                )
+            )
     return found
 
 

@@ -15,7 +15,6 @@ import pytest
 from adae_edge.benchmarks import record
 from adae_edge.benchmarks.against import graphs
 from adae_edge.benchmarks.apart import Apart
-from adae_edge.benchmarks.bench import as_json
 from adae_edge.benchmarks.paired import Comparison, Ratio, in_turns
 from adae_edge.cli import app as cli
 from adae_edge.cli import main
@@ -105,7 +104,7 @@ def test_sweeps_run_scorers_side_by_side_in_threads_and_in_processes(model, tmp_
 
 def test_arrays_of_numbers_are_one_line_of_json():
     value = {"a": [1, 2.5, None], "b": [{"c": []}], "text": "[ 1,  2 ]", "words": ["x", "y"]}
-    text = as_json(value)
+    text = record.as_json(value)
     assert json.loads(text) == value
     assert '"a": [1, 2.5, null],\n' in text
 

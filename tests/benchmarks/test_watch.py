@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from adae_edge.benchmarks.watch import Conditions, Watch, verdicts
-from adae_edge.machine import clock_mhz, cpu_quota, power_mode
+from adae_edge.benchmarks.watch import Conditions, Watch, gpu_bound, verdicts
+from adae_edge.machine import clock_mhz, clocks_fixed, cpu_quota, power_mode
 from tests.core.test_machine import v1, write
 
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
 QUIET = Conditions(2.0, 0.004, 20, 0, 0.0, 0.1, 0.0, [3000.0, 2950.0], [40.0, 60.0])
 STEADY = [1.0, 1.01, 1.02, 1.0, 1.03, 1.0, 1.0, 1.0, 1.0, 1.01]
 
@@ -121,9 +122,76 @@ def test_a_machine_that_tells_nothing_is_no_reproach(tmp_path):
 
 
 def test_the_power_mode_of_a_jetson_is_read_from_what_nvpmodel_prints():
+    # a Thor: github.com/anduril/jetpack-nixos/pull/460; the others have the same form
+    assert power_mode("NV Power Mode: MAXN\n0\n") == "MAXN (0)"
     assert power_mode("NV Power Mode: MAXN_SUPER\n2\n") == "MAXN_SUPER (2)"
     assert power_mode("NVPM WARN: fan mode is not set!\nNV Power Mode: 15W\n0\n") == "15W (0)"
     assert power_mode("command failed") is None
+
+
+def test_clocks_are_fixed_if_they_are_held_at_what_the_power_mode_allows(tmp_path):
+    # what jetson_clocks --show prints of an Orin Nano as MinFreq and MaxFreq, at 25W and then held
+    assert clocks_fixed(tmp_path) is None
+    for lowest, fixed in ((729600, False), (1344000, True)):
+        for cpu in range(6):
+            folder = f"sys/devices/system/cpu/cpu{cpu}/cpufreq"
+            limits = {"scaling_min_freq": lowest, "scaling_max_freq": 1344000}
+            limits["cpuinfo_max_freq"] = 1728000  # of MAXN_SUPER
+            write(tmp_path, {f"{folder}/{name}": f"{khz}\n" for name, khz in limits.items()})
+        assert clocks_fixed(tmp_path) is fixed
+
+
+class Card:
+    """In place of a GPU: its states, one after the other."""
+
+    def __init__(self, *states):
+        self._states = iter(states)
+
+    def state(self):
+        clock, held_by = next(self._states)
+        return {"name": "H100", "clock_mhz": clock, "held_by": held_by}
+
+
+def test_a_gpu_that_is_held_back_is_named(tmp_path):
+    cards = [Card((1980, []), (1980, [])), Card((1980, []), (1600, ["heat"]))]
+    seen = Watch(tmp_path, cards).end()
+    told = verdicts(seen, 1000, STEADY, 1, 2)
+    assert [verdict.name for verdict in told] == ["throttled", "throttled"]
+    assert told[0].because == "the clock of H100 fell from 1980 to 1600 MHz"
+    assert told[1].because == "H100 is held back by heat, at 1600 MHz"
+    untold = Watch(tmp_path, [Card((None, []), (None, []))]).end()
+    assert verdicts(untold, 1000, STEADY, 1, 2) == []
+    assert json.loads(json.dumps(seen.as_json()))["gpus"][1]["clock_mhz"] == [1980, 1600]
+
+
+def rows(*measured):
+    load = {"threads": 16, "streams": 1, "processes": 1}
+    names = ("width", "height", "batch", "p50_ms")
+    return [load | dict(zip(names, row, strict=True)) for row in measured]
+
+
+def test_launches_and_transfers_are_named_by_what_was_measured_on_an_h100():
+    speed = json.loads((RESULTS / "gpu-h100.json").read_text())["speed"]
+    batches = (1, 64, 256, 1024, 4096)
+    measured = rows(*((32, 32, batch, speed[f"a1-32 batch {batch}"]["p50"]) for batch in batches))
+    told = [gpu_bound(row, measured) for row in measured]
+    assert [verdict and verdict.name for verdict in told] == ["launch-bound"] * 2 + [None] * 3
+    assert told[0].because == "a batch of 64 takes 1.05 times as long"
+    # the table of bench in the same file
+    table = rows(
+        (32, 32, 1, 1.086), (32, 32, 64, 0.777), (640, 480, 1, 0.811), (640, 480, 64, 2.474)
+    )
+    told = [gpu_bound(row, table) for row in table]
+    assert [verdict and verdict.name for verdict in told] == [
+        "launch-bound",
+        None,
+        None,
+        "transfer-bound",
+    ]
+    assert told[3].because == "69% of the time goes with frames of 32x32"
+    other_load = [dict(table[0], streams=2), *table[1:]]
+    assert gpu_bound(other_load[0], other_load) is None
+    assert gpu_bound(dict(table[0], rate=30), table) is None
 
 
 def seen_by_work(before=None):
