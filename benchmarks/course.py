@@ -137,6 +137,14 @@ class Course:
             if threading.get_ident() == self._thread:
                 self.in_source_s += seconds
 
+    def ran_out(self) -> None:
+        """Take note that the source has ended: what it does not have was never due."""
+        with self._lock:
+            given = self._given - 1  # without the first one
+            waiting = enumerate(self.load.queue, 1)
+            self.load.queue = array("q", [min(queue, given - done) for done, queue in waiting])
+        self.finish()
+
     def finish(self) -> None:
         """Take note that nothing more is given."""
         if not self._ended and self._watch is not None:

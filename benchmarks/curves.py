@@ -18,21 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from PIL import Image
 
-from adae_edge import __version__
-from adae_edge.batch import Batch
+from adae_edge.benchmarks.against.contenders import exported
 from adae_edge.benchmarks.bench import random_frames
 from adae_edge.benchmarks.record import record
-from adae_edge.calibration import calibrate
-from adae_edge.contract import Contract, Form
-from adae_edge.export.graph import build
+from adae_edge.contract import Form
 from adae_edge.formats.files import write_atomically, write_json
 from adae_edge.machine import available_threads
-from adae_edge.model import ADAE, weights_digest
-from adae_edge.preprocess import Preprocess
 from adae_edge.train.settings import NETWORKS
 
 SIDES = (32, 64, 128, 256)
@@ -40,7 +34,6 @@ SIZES = ("32x32", "320x240", "640x480", "1280x720", "1920x1080", "3840x2160")
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _CAMERA = "640x480"
 _FRAMES = 300  # of each source
-_CALIBRATION_FRAMES = 32
 _KEPT = (
     "width",
     "height",
@@ -88,7 +81,9 @@ def main(
     rows = []
     for name in NETWORKS:
         for side in SIDES:
-            _write_model(folder / f"{name}{side}.onnx", name, side)
+            path = folder / f"{name}{side}.onnx"
+            if not path.exists():
+                write_atomically(path, exported(name, 3, Form(), side).data)
     _write_sources(folder)
     for point in points(seconds, minutes):
         rows.append(_measured(folder, point))
@@ -155,34 +150,6 @@ def _read(file: Path) -> dict[str, Any] | None:
         return dict(json.loads(file.read_bytes()))
     except FileNotFoundError:
         return None
-
-
-def _write_model(path: Path, name: str, side: int) -> None:
-    """Write network ``name`` at a side, as an export does, unless it is there."""
-    if path.exists():
-        return
-    torch.manual_seed(0)
-    model = ADAE(Preprocess(side), 3, NETWORKS[name]).eval()
-    references = random_frames(_CALIBRATION_FRAMES, (side, side), 3)
-    with torch.inference_mode():
-        scores = model(torch.from_numpy(references)).numpy()
-    contract = Contract(
-        kind="image",
-        channels=3,
-        side=side,
-        resize="stretch",
-        pad_value=0.0,
-        region=None,
-        network=NETWORKS[name],
-        score="l2",
-        calibration=calibrate(scores, 0.1),
-        weights_sha256=weights_digest(model),
-        data_sha256="0" * 64,
-        version=__version__,
-        form=Form(),
-    )
-    data, _ = build(model, contract, [Batch(frame[None]) for frame in references[:4]])
-    write_atomically(path, data)
 
 
 def _write_sources(folder: Path) -> None:

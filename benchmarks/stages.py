@@ -80,7 +80,7 @@ class Paced(Source):
             began, told = time.monotonic(), self._course.in_source_s
             item = next(items, None)
             if item is None:
-                self._course.finish()
+                self._course.ran_out()
                 return
             if isinstance(item, Frame):
                 if self.live:

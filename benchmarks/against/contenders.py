@@ -36,29 +36,29 @@ Frames = NDArray[np.uint8]
 
 
 @functools.cache
-def network(name: str, channels: int) -> ADAE:
+def network(name: str, channels: int, side: int = SIDE) -> ADAE:
     """A network of Appendix A whose batch norm knows its activations, as after a training."""
     torch.manual_seed(0)
-    model = ADAE(Preprocess(SIDE), channels, NETWORKS[name])
+    model = ADAE(Preprocess(side), channels, NETWORKS[name])
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = None  # the mean over the batches seen, of which there is one
     with torch.no_grad():
-        model.train()(torch.from_numpy(random_frames(CALIBRATION_FRAMES, SIZE, channels)))
+        model.train()(torch.from_numpy(random_frames(CALIBRATION_FRAMES, (side, side), channels)))
     return model.eval()
 
 
 @functools.cache
-def exported(name: str, channels: int, form: Form) -> ModelFile:
+def exported(name: str, channels: int, form: Form, side: int = SIDE) -> ModelFile:
     """A model file as ``adae-edge export`` writes it, without its gate, that the loader takes."""
-    model = network(name, channels)
-    references = random_frames(CALIBRATION_FRAMES, SIZE, channels)
+    model = network(name, channels, side)
+    references = random_frames(CALIBRATION_FRAMES, (side, side), channels)
     with torch.inference_mode():
         scores = model(torch.from_numpy(references)).numpy()
     contract = Contract(
         kind="image",
         channels=channels,
-        side=SIDE,
+        side=side,
         resize="stretch",
         pad_value=0.0,
         region=None,

@@ -3,12 +3,15 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
 from adae_edge.benchmarks import agreement, curves, disturbances, timing_cost
+from adae_edge.benchmarks.against.contenders import exported
 from adae_edge.benchmarks.disturbances import judged
+from adae_edge.contract import Form
 from tests.support.models import mean_model
 
 
@@ -101,7 +104,7 @@ def test_points_that_are_there_are_not_measured_again(tmp_path, monkeypatch):
     for point in every:
         result = {"command": "adae-edge bench", "measurements": [row]}
         (tmp_path / point.file).write_text(json.dumps(result))
-    monkeypatch.setattr(curves, "_write_model", lambda *given: None)
+    monkeypatch.setattr(curves, "exported", lambda *given: SimpleNamespace(data=b""))
     monkeypatch.setattr(curves, "_write_sources", lambda folder: None)
     monkeypatch.setattr(curves.subprocess, "run", lambda *given, **named: pytest.fail("measured"))
     done = run(curves, tmp_path, "--json", tmp_path / "curves.json")
@@ -115,7 +118,7 @@ def test_points_that_are_there_are_not_measured_again(tmp_path, monkeypatch):
 
 def test_a_point_is_measured_with_a_network_of_its_side(tmp_path, monkeypatch):
     monkeypatch.setattr(curves, "_FRAMES", 25)
-    curves._write_model(tmp_path / "a64.onnx", "a", 64)
+    (tmp_path / "a64.onnx").write_bytes(exported("a", 3, Form(), 64).data)
     options = ("--size", "64x48", "--batch", "2", "--seconds", "0.1")
     point = curves.Point("side", "64", ("a64.onnx", *options))
     row = curves._measured(tmp_path, point)

@@ -100,6 +100,23 @@ def test_a_slow_sink_shows_in_its_stage_in_the_queue_and_in_the_age(model):
     assert course.over
 
 
+def test_a_queue_holds_no_more_frames_than_the_source_has(model, monkeypatch):
+    monkeypatch.setattr(
+        stages, "_Arrival", type("Slow", (stages._Arrival,), {"write": slow_arrival})
+    )
+    source = "synthetic://?frames=60&size=64x48"
+    found = measure_stream(job(model, source, rate="200"), never)
+    queue = found["load"].queue
+    assert len(queue) == 59
+    assert all(waiting <= 59 - done for done, waiting in enumerate(queue, 1))
+    assert max(queue) > 20
+
+
+def slow_arrival(self, scored):
+    time.sleep(0.02)
+    self._course.done(scored)
+
+
 def test_a_closed_loop_has_one_frame_on_its_way(model, monkeypatch):
     began = []
     begin, done = Course.begin, Course.done
