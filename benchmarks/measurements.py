@@ -63,7 +63,7 @@ def stream_rows(job: StreamJob, found: Mapping[str, Any]) -> list[dict[str, Any]
         **{f"age_{name}_ms": ages[f"{name}_ms"] for name in ("p50", "p99", "max")},
         **_of_rate(found["rate"], load, found),
         **_energy(found, figures["runs"] + 1),
-        **judged(conditions, figures, job.request.threads),
+        **judged(conditions, figures, job.request.threads, queue=max(load.queue, default=0)),
     }
     if found["rate"] is None and (verdict := decode_bound(stages)):
         row["verdicts"].append(verdict._asdict())
@@ -115,7 +115,7 @@ def row_of(jobs: Sequence[ModelJob], found: Sequence[Mapping[str, Any]]) -> dict
         "peak_memory_mb": round(sum(each["peak_memory_mb"] for each in found), 1),
         **_of_rate(found[0]["rate"], load, found[0]),
         **_energy(found[0], job.batch * figures["runs"]),
-        **judged(conditions, figures, job.threads, shape["streams"]),
+        **judged(conditions, figures, job.threads, shape["streams"], max(load.queue, default=0)),
     }
 
 
@@ -126,7 +126,11 @@ def _energy(found: Mapping[str, Any], frames: int) -> dict[str, Any]:
 
 
 def judged(
-    conditions: Conditions, figures: Mapping[str, Any], threads: int | None, copies: int = 1
+    conditions: Conditions,
+    figures: Mapping[str, Any],
+    threads: int | None,
+    copies: int = 1,
+    queue: int = 0,
 ) -> dict[str, Any]:
     """Under what a run was made and what is wrong with it, as JSON types.
 
@@ -135,10 +139,11 @@ def judged(
         figures: of the run, as ``figures.summary``.
         threads: of a scorer; None for as many as there may be.
         copies: scorers that compute at the same time.
+        queue: how many calls were due and not done at most.
     """
     cpus = available_threads()
     used = (threads or cpus) * copies
-    told = verdicts(conditions, figures["runs"], figures["parts_p50_ms"], used, cpus)
+    told = verdicts(conditions, figures["runs"], figures["parts_p50_ms"], used, cpus, queue)
     return {
         "conditions": conditions.as_json(),
         "verdicts": [verdict._asdict() for verdict in told],

@@ -20,6 +20,7 @@ MOST_DECODING = 0.5
 MOST_MOVING = 0.5
 MOST_LAUNCHED = 1.5  # times as long as a call with a quarter of the frames
 _CALLS_A_PART = 10  # with fewer their median is chance
+_LONG_QUEUE = 10  # from here on the rate is too high, and running longer is no help
 _STEAL = 7  # its place among the times of /proc/stat
 _OF_GUESTS = 8  # from here on they are counted in the others already
 
@@ -189,6 +190,7 @@ def verdicts(
     parts: Sequence[float],
     threads: int,
     cpus: int,
+    queue: int = 0,
 ) -> list[Verdict]:
     """What is wrong with a run, by what was seen of it.
 
@@ -201,6 +203,7 @@ def verdicts(
         parts: the medians of its parts.
         threads: that it computed with at a time.
         cpus: that it may use, by affinity and quota, a part of one counted whole.
+        queue: how many calls were due and not done at most; 0 in closed loop.
     """
     found = []
     if threads > cpus:
@@ -221,7 +224,9 @@ def verdicts(
                 "unstable",
                 f"the medians of {len(parts)} parts of the run are {apart:.1%} apart, and "
                 f"{MOST_SPREAD:.0%} is the limit",
-                "run longer, and look at the course of the run in --html",
+                "run longer, and look at the course of the run in --html"
+                if queue < _LONG_QUEUE
+                else f"give a lower --rate: {queue} frames waited at most",
             )
         )
     return found

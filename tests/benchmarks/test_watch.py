@@ -60,6 +60,11 @@ def test_a_verdict_has_its_number_and_what_to_do():
         "disturbed: a thread waited for a CPU 31.4% of the time, and 2% is the limit; "
         "stop what else runs, or measure again when it is done"
     )
+    uneven = [1.0] * 9 + [9.0]
+    assert verdicts(QUIET, 1000, uneven, 1, 2)[0].do.startswith("run longer")
+    assert verdicts(QUIET, 1000, uneven, 1, 2, queue=98)[0].do == (
+        "give a lower --rate: 98 frames waited at most"
+    )
     assert "4 threads compute on 2 CPUs" in str(verdicts(QUIET, 1000, STEADY, 4, 2)[0])
 
 
