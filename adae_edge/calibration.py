@@ -95,6 +95,18 @@ def calibrate(
     )
 
 
+def seem_trained(scores: NDArray[np.float64], calibration: Calibration) -> bool:
+    """Whether the training probably saw these normals.
+
+    Half of them then score lower than nine tenths of the normals that calibrated.
+
+    Args:
+        scores: float [n], theirs.
+        calibration: the one that the training or a later command made of other normals.
+    """
+    return bool(np.median(scores) < calibration.quantiles[QUANTILES // 10])
+
+
 def _just_above(values: NDArray[np.float32], rank: int) -> float:
     """What lies a ten-thousandth above the rank-th highest of the values."""
     value = float(np.sort(values.astype(np.float64))[-rank])

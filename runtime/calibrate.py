@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.acquisition import Acquisition, distinct, listed
-from adae_edge.calibration import DEFAULT_CONFIDENCE, DEFAULT_FPR, calibrate
+from adae_edge.calibration import DEFAULT_CONFIDENCE, DEFAULT_FPR, calibrate, seem_trained
 from adae_edge.contract import MAX_ACQUISITIONS, Calibration, Contract, Window
 from adae_edge.decoding.rules import SHRUNK, rules_of
 from adae_edge.errors import (
@@ -47,6 +47,7 @@ class Recalibration:
         contract: the new one.
         before: the calibration that it replaces.
         above_before: how many of the new normals score above that one's threshold.
+        familiar: whether the training probably saw the new normals. Then the threshold is too low.
         aside: how many frames were set aside as misjudged.
         still_above: how many of those score above the new threshold, too.
         left_out: how many files of the normals' folder were no frames, in words; "" for none.
@@ -56,6 +57,7 @@ class Recalibration:
     contract: Contract
     before: Calibration
     above_before: int
+    familiar: bool
     aside: int = 0
     still_above: int = 0
     left_out: str = ""
@@ -219,6 +221,7 @@ def recalibrate(
         contract,
         before,
         above_before=sum(score > before.threshold for score in drawn.values),
+        familiar=seem_trained(drawn.all, before),
         aside=len(misjudged.values),
         still_above=sum(score > calibration.threshold for score in misjudged.values),
         left_out="; ".join(filter(None, left_out)),

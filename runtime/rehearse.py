@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge.contract import QUANTILES, Contract, Window
+from adae_edge.calibration import seem_trained
+from adae_edge.contract import Contract, Window
 from adae_edge.defects import KINDS, Picture, Spoiled, spoil
 from adae_edge.errors import FrameError, UsageError
 from adae_edge.runtime.batching import batch_of
@@ -118,8 +119,7 @@ class Rehearsal:
         of_frames: how many the source has.
         threshold: the score above which a frame is anomalous.
         false_alarms: how many of the untouched frames score above it.
-        familiar: whether the training probably saw these frames: half of them score lower than nine
-            tenths of the normals that set the threshold. Then the figures are too low.
+        familiar: whether the training probably saw these frames. Then the figures are too low.
         figures: for each of ``DEFECTS``, in their order.
         shorter_side: pixels of the shorter side that sizes refer to, in the smallest and in the
             largest frame.
@@ -278,7 +278,6 @@ class _Run:
         """The figures of all frames so far, out of this many."""
         normal, scores = np.array(self._normal), np.array(self._scores)
         changes, threshold = np.array(self._changes), self._scorer.threshold
-        low_quantile = self._scorer.contract.calibration.quantiles[QUANTILES // 10]
         figures = []
         for number, defect in enumerate(DEFECTS):
             found = int((scores[:, number] > threshold).sum())
@@ -290,7 +289,7 @@ class _Run:
             of_frames=of_frames,
             threshold=threshold,
             false_alarms=int((normal > threshold).sum()),
-            familiar=bool(np.median(normal) < low_quantile),
+            familiar=seem_trained(normal, self._scorer.contract.calibration),
             figures=tuple(figures),
             shorter_side=(min(self._sides), max(self._sides)),
         )

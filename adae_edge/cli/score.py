@@ -209,6 +209,12 @@ def _receiving_of(options: Mapping[str, Any]) -> Receiving | None:
     return None
 
 
+_TRAINED = (
+    "these normals score lower than those before, as if the training had seen them: then the "
+    "threshold is too low for new ones, and --rollback takes it back\n"
+)
+
+
 def calibrate(
     model: Annotated[
         Path, typer.Argument(help="A model file, or an engine; FILE.previous is kept.")
@@ -269,6 +275,7 @@ def calibrate(
         f"the threshold before, {done.before.threshold:.4f}, lies below "
         f"{done.above_before} of these {calibration.normals} normals "
         f"({done.above_before / calibration.normals:.2%})\n"
+        f"{_TRAINED if done.familiar else ''}"
         f"{_set_aside(done)}"
         f"wrote {model}" + (f"; {done.left_out}" if done.left_out else "")
     )

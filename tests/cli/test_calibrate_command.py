@@ -13,7 +13,7 @@ from onnx import ModelProto
 from PIL import Image
 
 from adae_edge.calibration import calibrate, threshold_rank
-from adae_edge.contract import Region
+from adae_edge.contract import QUANTILES, Region
 from adae_edge.errors import AdaeEdgeError, FrameError, ModelFileError, UsageError
 from adae_edge.formats import modelfile
 from adae_edge.runtime.calibrate import recalibrate
@@ -64,6 +64,17 @@ def changed(data, change):
     graph = ModelProto.FromString(data)
     change(graph)
     return graph.SerializeToString()
+
+
+def test_normals_that_the_training_saw_are_suspected(model, normals, contract):
+    higher = tuple(np.full(QUANTILES, float(MEANS.max()) + 1))
+    known = dataclasses.replace(contract.calibration, quantiles=higher)
+    model.write_bytes(modelfile.with_contract(model.read_bytes(), contract.with_calibration(known)))
+    done = command(model, normals, "--fpr", "0.05")
+    assert done.returncode == 0
+    assert "as if the training had seen them: then the threshold is too low" in done.stdout
+    again = command(model, normals, "--fpr", "0.05")  # beside themselves, they are no lower
+    assert "as if the training" not in again.stdout
 
 
 def test_new_threshold_comes_from_the_folder(model, normals, small_model, contract):
