@@ -95,7 +95,7 @@ def calibrate(
     )
 
 
-def seem_trained(scores: NDArray[np.float64], calibration: Calibration) -> bool:
+def seem_trained(scores: NDArray[np.floating], calibration: Calibration) -> bool:
     """Whether the training probably saw these normals.
 
     Half of them then score lower than nine tenths of the normals that calibrated.
