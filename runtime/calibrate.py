@@ -34,6 +34,7 @@ from adae_edge.runtime.opening import check_once, file_of
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sinks.sink import MAP, PIXELS, Sink
 from adae_edge.runtime.sources.registry import open_normals
+from adae_edge.runtime.sources.source import Receiving
 from adae_edge.runtime.stream import Stream
 
 _log = logging.getLogger(__name__)
@@ -154,6 +155,7 @@ def recalibrate(
     started: Callable[[Stream], object] = lambda stream: None,
     exact: bool = False,
     aside: Sequence[str] = (),
+    receiving: Receiving | None = None,
 ) -> Recalibration:
     """Set the threshold of a model file or an engine from the scores of normal frames.
 
@@ -175,6 +177,7 @@ def recalibrate(
         exact: whether no frame is shrunk while it is decoded.
         aside: sources of further normal frames, set aside because the model misjudged them; they
             can only raise the threshold, see ``calibrate``.
+        receiving: where what is pulled from archives is kept.
 
     Raises:
         UsageError: too few frames for the rate, a camera, which never ends, or a source twice.
@@ -196,7 +199,7 @@ def recalibrate(
             *((normal, drawn) for normal in sources),
             *((folder, misjudged) for folder in aside),
         ]:
-            opened = open_normals(contract, source, window, brain_mask, exact)
+            opened = open_normals(contract, source, window, brain_mask, exact, receiving)
             stream = Stream(scorer, opened, [scores])
             started(stream)
             stream.run()

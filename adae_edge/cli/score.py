@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,10 @@ from adae_edge.cli.shared import (
     Device,
     Exact,
     OtherWindow,
+    Spool,
+    TlsCa,
+    TlsCert,
+    TlsKey,
     bytes_of,
     calibrated,
     mention,
@@ -113,12 +117,7 @@ def score(
             "--triggered", help="Cameras give frames when something triggers them: none is stalled."
         ),
     ] = False,
-    spool: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder where DICOM that comes over the network is kept until it is scored."
-        ),
-    ] = None,
+    spool: Spool = None,
     quiet: Annotated[
         str,
         typer.Option(
@@ -126,15 +125,9 @@ def score(
             "complete, where nothing surer says so."
         ),
     ] = "60s",
-    tls_cert: Annotated[
-        Path | None,
-        typer.Option(help="Certificate of dicom-scp, which then takes encrypted DICOM alone."),
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Key of that certificate.")] = None,
-    tls_ca: Annotated[
-        Path | None,
-        typer.Option(help="Certificates of those who sign the ones that senders have to show."),
-    ] = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_ca: TlsCa = None,
 ) -> None:
     """Score every frame of the sources; each result goes to every sink."""
     request = request_of(locals())
@@ -192,18 +185,22 @@ def request_of(options: Mapping[str, Any]) -> StreamRequest:
         alarm=options["alarm"],
         drift=options["drift"],
         triggered=options["triggered"],
-        receiving=_receiving_of(options),
+        receiving=_receiving_of(
+            options["spool"],
+            [options[f"tls_{kind}"] for kind in ("cert", "key", "ca")],
+            options["quiet"],
+        ),
     )
 
 
-def _receiving_of(options: Mapping[str, Any]) -> Receiving | None:
+def _receiving_of(
+    spool: Path | None, files: Sequence[Path | None], quiet: str = "60s"
+) -> Receiving | None:
     """How files are received; raises UsageError where certificates are given for nothing."""
     from adae_edge.runtime.sources.source import Receiving
 
-    cert, key, ca = files = [options[f"tls_{kind}"] for kind in ("cert", "key", "ca")]
-    if options["spool"] is not None:
-        quiet = seconds_of(options["quiet"], "--quiet")
-        return Receiving(options["spool"], cert, key, ca, quiet)
+    if spool is not None:
+        return Receiving(spool, *files, quiet=seconds_of(quiet, "--quiet"))
     if any(files):
         raise UsageError("--tls-cert, --tls-key and --tls-ca go with --spool")
     return None
@@ -245,6 +242,10 @@ def calibrate(
     brain_mask: BrainMask = None,
     device: Device = None,
     exact: Exact = False,
+    spool: Spool = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_ca: TlsCa = None,
 ) -> None:
     """Set a model's threshold from normal frames, on the device, without another export."""
     from adae_edge.runtime.calibrate import recalibrate, roll_back
@@ -267,6 +268,7 @@ def calibrate(
             started=lambda stream: on_signal(stream.stop),
             exact=exact,
             aside=aside or (),
+            receiving=_receiving_of(spool, [tls_cert, tls_key, tls_ca]),
         )
     calibration = done.contract.calibration
     typer.echo(

@@ -65,6 +65,25 @@ Seed = Annotated[
     ),
 ]
 
+Spool = Annotated[
+    Path | None,
+    typer.Option(help="Folder where DICOM that comes over the network is kept until it is scored."),
+]
+TlsCert = Annotated[
+    Path | None,
+    typer.Option(
+        help="Own certificate, for archives that are asked, and for dicom-scp, which then takes "
+        "encrypted DICOM alone."
+    ),
+]
+TlsKey = Annotated[Path | None, typer.Option(help="Key of that certificate.")]
+TlsCa = Annotated[
+    Path | None,
+    typer.Option(
+        help="Certificates of those who sign the ones that senders and archives have to show."
+    ),
+]
+
 Item = TypeVar("Item")
 
 

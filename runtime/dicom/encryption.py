@@ -20,12 +20,16 @@ def encryption(settings: Settings | Request) -> ssl.SSLContext | None:
     return _with_certificates(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), settings)
 
 
-def client_encryption(settings: Settings | Request) -> ssl.SSLContext:
-    """TLS for those who are called; an AE's certificate bears no host's name.
+def client_encryption(settings: Settings | Request) -> ssl.SSLContext | None:
+    """TLS for those who are called, where an own certificate or an authority is named.
+
+    An AE's certificate bears no host's name, so that none is compared.
 
     Raises:
         UsageError: a file of certificates cannot be read.
     """
+    if not (settings.cert or settings.ca):
+        return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -36,7 +40,8 @@ def _with_certificates(context: ssl.SSLContext, settings: Settings | Request) ->
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     files = f"{settings.cert} and {settings.key}"
     try:
-        context.load_cert_chain(settings.cert, settings.key)
+        if settings.cert:
+            context.load_cert_chain(settings.cert, settings.key)
         if settings.ca:
             files = settings.ca
             context.load_verify_locations(settings.ca)

@@ -64,7 +64,7 @@ class Dimse(Archive):
         _config.STORE_RECV_CHUNKED_DATASET = True
         _config.LOG_HANDLER_LEVEL = "none"
         self._request, self._peer = request, request.archive
-        self._encryption = client_encryption(request) if request.cert else None
+        self._encryption = client_encryption(request)
         self._silence = _Silence(request)
         self._entity = _Entity(self._peer.calling)
         self._entity.heard = self._silence.heard

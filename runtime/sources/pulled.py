@@ -61,7 +61,8 @@ class Pulled(Source):
             wanted: the frames that the model takes, and where the spool is.
 
         Raises:
-            UsageError: a UID is none, no spool is given, or other frames are wanted.
+            UsageError: a UID is none, no spool is given, certificates do not go together, or other
+                frames are wanted.
         """
         if not all(map(UID.fullmatch, uids)):
             raise UsageError(f"{archive} has no study that is called so: UIDs are digits and dots")
@@ -77,6 +78,10 @@ class Pulled(Source):
         receiving = wanted.receiving
         files = (receiving.cert, receiving.key, receiving.ca)
         cert, key, ca = ("" if path is None else str(path) for path in files)
+        if bool(cert) != bool(key):
+            raise UsageError("--tls-cert and --tls-key go together")
+        if isinstance(reached, Peer) and reached.listen and ca and not cert:
+            raise UsageError("by C-MOVE the archive calls back: give --tls-cert and --tls-key, too")
         self._wanted, self._study, self._archive = wanted, uids[0], archive
         self._request = Request(
             archive,

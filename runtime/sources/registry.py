@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from adae_edge.decoding.layouts import read_layout
 from adae_edge.errors import UsageError, without_password
 from adae_edge.runtime import sources
 from adae_edge.runtime.schemes import load_scheme, schemes, split_scheme
-from adae_edge.runtime.sources.source import Source, Wanted
+from adae_edge.runtime.sources.source import Receiving, Source, Wanted
 from adae_edge.secrets import filled_in
 
 VIDEO_SUFFIXES = frozenset(
@@ -53,6 +54,7 @@ def open_for(
     window: Window | None = None,
     brain_mask: Path | None = None,
     exact: bool = False,
+    receiving: Receiving | None = None,
 ) -> Source:
     """Open a source of the frames that a model takes, with its window unless one is given.
 
@@ -62,7 +64,8 @@ def open_for(
     Raises:
         As ``open_source``.
     """
-    return open_source(spec, Wanted.by(contract, window, brain_mask, exact))
+    wanted = Wanted.by(contract, window, brain_mask, exact)
+    return open_source(spec, replace(wanted, receiving=receiving))
 
 
 def open_normals(
@@ -71,6 +74,7 @@ def open_normals(
     window: Window | None = None,
     brain_mask: Path | None = None,
     exact: bool = False,
+    receiving: Receiving | None = None,
 ) -> Source:
     """Open a source of normal frames that ends, by which a threshold is chosen or tried.
 
@@ -85,7 +89,7 @@ def open_normals(
         if others := layout.anomalous + layout.masks:
             normal = " and ".join(map(str, layout.normal))
             raise UsageError(f"{others[0]} is not normal by its name: give {normal} alone")
-    source = open_for(contract, spec, window, brain_mask, exact)
+    source = open_for(contract, spec, window, brain_mask, exact, receiving)
     if source.endless:
         source.close()
         raise UsageError(f"{spec} never ends: record the normal frames first, and give the files")
