@@ -77,14 +77,18 @@ def mean_model(channels=1, threshold=100.0, region=None, last="Identity"):
     return modelfile.with_contract(model.SerializeToString(), contract)
 
 
-def slice_model(acquisitions=(), threshold=100.0):
-    """The bytes of a model of slices: the mean of a slice in standard deviations, with a map."""
+def slice_model(acquisitions=(), threshold=100.0, last="Identity"):
+    """The bytes of a model of slices: the mean of a slice in standard deviations, with a map.
+
+    ``last`` is done with the score at the end.
+    """
     sizes = ["N", "H", "W"]
     graph = helper.make_graph(
         [
             helper.make_node("ReduceMean", ["frames", "axes"], ["level"], keepdims=0),
             helper.make_node("Sub", ["level", "mean"], ["moved"]),
-            helper.make_node("Div", ["moved", "std"], ["score"]),
+            helper.make_node("Div", ["moved", "std"], ["deviation"]),
+            helper.make_node(last, ["deviation"], ["score"]),
             helper.make_node("Squeeze", ["frames", "last"], ["anomaly_map"]),
         ],
         "slices",

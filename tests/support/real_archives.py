@@ -21,9 +21,12 @@ class Orthanc:
         self.http = port
 
     def call(self, path, body=None):
+        return json.loads(self.read(path, body))
+
+    def read(self, path, body=None):
         request = urllib.request.Request(f"http://127.0.0.1:{self.http}{path}", data=body)
         with urllib.request.urlopen(request, timeout=HANGS_S) as answer:
-            return json.loads(answer.read())
+            return answer.read()
 
     def answers(self):
         try:
