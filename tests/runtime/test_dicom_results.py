@@ -226,6 +226,7 @@ def test_dcmtk_reads_both(tmp_path):
         ["dsrdump", tmp_path / "report"], capture_output=True, text=True, check=True
     )
     assert 'NUM:(,,"Highest anomaly score of the series")="2.25"' in dump.stdout
+    assert 'NUM:(,,"Number of scored slices")="5"' in dump.stdout
     assert "not-a-diagnosis" in dump.stdout or "Not a diagnosis" in dump.stdout
     subprocess.run(
         ["dcm2pnm", tmp_path / "capture", tmp_path / "shown.ppm"], check=True, capture_output=True

@@ -208,9 +208,11 @@ def _measured(
     unit: CodedConcept = concepts.ONE,
     method: CodedConcept | None = None,
 ) -> Measurement:
-    return Measurement(
-        name, value if isinstance(value, int) else rounded(value), unit, method=method
-    )
+    if not isinstance(value, int):
+        return Measurement(name, rounded(value), unit, method=method)
+    counted = Measurement(name, value, unit, method=method)
+    counted[0].MeasuredValueSequence[0].NumericValue = str(value)  # highdicom writes 44.0
+    return counted
 
 
 def _judged(name: CodedConcept, value: CodedConcept) -> QualitativeEvaluation:
