@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -187,21 +187,27 @@ def request_of(options: Mapping[str, Any]) -> StreamRequest:
         triggered=options["triggered"],
         receiving=_receiving_of(
             options["spool"],
-            [options[f"tls_{kind}"] for kind in ("cert", "key", "ca")],
+            options["tls_cert"],
+            options["tls_key"],
+            options["tls_ca"],
             options["quiet"],
         ),
     )
 
 
 def _receiving_of(
-    spool: Path | None, files: Sequence[Path | None], quiet: str = "60s"
+    spool: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    ca: Path | None,
+    quiet: str = "60s",
 ) -> Receiving | None:
     """How files are received; raises UsageError where certificates are given for nothing."""
     from adae_edge.runtime.sources.source import Receiving
 
     if spool is not None:
-        return Receiving(spool, *files, quiet=seconds_of(quiet, "--quiet"))
-    if any(files):
+        return Receiving(spool, cert, key, ca, seconds_of(quiet, "--quiet"))
+    if cert or key or ca:
         raise UsageError("--tls-cert, --tls-key and --tls-ca go with --spool")
     return None
 
@@ -268,7 +274,7 @@ def calibrate(
             started=lambda stream: on_signal(stream.stop),
             exact=exact,
             aside=aside or (),
-            receiving=_receiving_of(spool, [tls_cert, tls_key, tls_ca]),
+            receiving=_receiving_of(spool, tls_cert, tls_key, tls_ca),
         )
     calibration = done.contract.calibration
     typer.echo(

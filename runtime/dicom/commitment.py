@@ -82,7 +82,8 @@ class Commitments:
         entity.connection_timeout = _CONNECT_S
         role = build_role(StorageCommitmentPushModel, scp_role=True)
         host, port = self._peers[title]
-        tls = (client_encryption(self._settings), host) if self._settings.cert else None
+        encryption = client_encryption(self._settings)
+        tls = None if encryption is None else (encryption, host)
         called = entity.associate(host, port, ae_title=title, ext_neg=[role], tls_args=tls)
         if not called.is_established:
             return False
