@@ -167,8 +167,14 @@ def with_contract(data: bytes, contract: Contract) -> bytes:
 
 
 _MAPS = {
-    "network": "float32 [N, side, side], where the score l2 comes from, in the network's pixels",
-    "frame": "float32 [N, H, W], where the score l2 comes from, in the frame's pixels",
+    "network": "float32 [N, side, side], in the network's pixels",
+    "frame": "float32 [N, H, W], in the frame's pixels",
+}
+_MAP_OF = {
+    "l2": "where the score comes from",
+    "generator": "where the score comes from",
+    "density": "where the score l2 would come from",
+    "local": "standard deviations of normals at any place",
 }
 _NOWHERE = "by volumes, which do not tell their scanner: every series is uncalibrated"
 
@@ -198,7 +204,7 @@ def describe_contract(contract: Contract) -> dict[str, str]:
         "score": f"{contract.score}, float32 [N]: {SCORES[contract.score]}",
     }
     if form.anomaly_map:
-        rows["map"] = _MAPS[form.anomaly_map]
+        rows["map"] = f"{_MAPS[form.anomaly_map]}: {_MAP_OF[contract.score]}"
     if contract.kind == "modality":
         rows["calibrated"] = "; ".join(map(str, contract.acquisitions)) or _NOWHERE
     verified = ", ".join(form.verified) or "the file does not say"

@@ -411,6 +411,19 @@ def test_inspect_says_what_the_score_is(small_model, contract, score):
     assert ("D(G(x))" in described) == (score == "l2")
 
 
+def test_the_map_is_described_by_its_score(contract):
+    told = {
+        score: modelfile.describe_contract(
+            dataclasses.replace(
+                contract, score=score, form=dataclasses.replace(contract.form, anomaly_map="frame")
+            )
+        )["map"]
+        for score in SCORES
+    }
+    assert told["local"].endswith(": standard deviations of normals at any place")
+    assert ["l2" in line for line in told.values()] == [score == "density" for score in told]
+
+
 def test_inspect_describes_the_model(small_model, contract, tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(small_model)
