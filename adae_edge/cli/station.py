@@ -156,6 +156,8 @@ def open_streams(
 
 def shown(plans: Sequence[Plan]) -> str:
     """The whole configuration as TOML, with defaults; what a default is called is a comment."""
+    from adae_edge.runtime.sinks.registry import shown_name
+
     lines = []
     for plan in plans:
         lines.append(f"[[{_HEADER}]]")
@@ -166,6 +168,7 @@ def shown(plans: Sequence[Plan]) -> str:
                 lines.append(f"# {key}: {default[1] if default else 'none'}")
             else:
                 value = [*map(str, value)] if isinstance(value, list) else value
+                value = [*map(shown_name, value)] if key == "to" else value
                 lines.append(f"{key} = {json.dumps(value, default=str, ensure_ascii=False)}")
         lines.append("")
     return "\n".join(lines)

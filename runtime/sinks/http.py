@@ -64,7 +64,8 @@ class Http(Queued):
                 )
         return target
 
-    def called(self, spec: str) -> str:
+    @classmethod
+    def called(cls, spec: str) -> str:
         """The URL up to the first part of its path; the rest is the secret of many webhooks."""
         return _REST.sub(r"\1\2***", super().called(spec))
 

@@ -65,6 +65,15 @@ def check_sink(spec: str) -> None:
     load_scheme(sinks, scheme).SINK.check(place)
 
 
+def shown_name(spec: str) -> str:
+    """A sink's name without what may be secret in it; one with a ``${...}`` stays as it is."""
+    if "${" in spec:
+        return spec
+    scheme, _ = _known(spec)
+    sink: type[Sink] = load_scheme(sinks, scheme).SINK
+    return sink.called(spec)
+
+
 def shows_pixels(spec: str) -> bool:
     """Whether a sink shows frames, without opening it; False for one that does not exist."""
     return PIXELS in _attribute(spec, "wants", ())

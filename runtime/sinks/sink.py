@@ -87,7 +87,8 @@ class Sink(ABC):
         """How many results it dropped after it had taken them."""
         return 0
 
-    def called(self, spec: str) -> str:
+    @classmethod
+    def called(cls, spec: str) -> str:
         """Its name for people, which follows from that on the command line and holds no secret."""
         return without_password(spec)
 

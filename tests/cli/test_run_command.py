@@ -14,7 +14,7 @@ from PIL import Image
 from adae_edge import errors
 from adae_edge.benchmarks.peers.processes import free_port
 from adae_edge.cli.app import app
-from adae_edge.cli.station import check_parts, open_streams, read_station
+from adae_edge.cli.station import check_parts, open_streams, read_station, shown
 from adae_edge.errors import AdaeEdgeError, UsageError
 from tests.support.models import command, complaints, frame_rows, mean_model, run
 from tests.support.supervisor import Supervisor
@@ -152,6 +152,13 @@ def test_check_prints_all_of_it_with_defaults_and_opens_no_sink(desk, monkeypatc
     again, first = read_station(desk / "again.toml"), read_station(desk / "station.toml")
     assert [plan.options for plan in again] == [plan.options for plan in first]
     assert first[0].options["alarm"] == "3/10"
+
+
+def test_the_secret_in_a_webhooks_path_is_not_printed(desk):
+    hooks = ["https://hooks.example.org/services/T0/s3cret", "https://host/x/${HOOK}"]
+    text = f'[[stream]]\nmodel = "m.onnx"\nsource = "0"\nto = {hooks}\n'
+    plans = read_station(station(desk, text) / "station.toml")
+    assert '["https://hooks.example.org/services/***", "https://host/x/${HOOK}"]' in shown(plans)
 
 
 def test_every_option_of_score_is_a_key(desk):
