@@ -34,7 +34,7 @@ def download(
 ) -> None:
     """Fetch the official files of a data set and verify them.
 
-    It is the one command that needs a network.
+    No other command downloads anything.
     """
     with needs("Downloading", "train"):
         from adae_edge.train.data.download import download as run_download

@@ -115,6 +115,12 @@ def test_the_fields_of_a_row_and_the_public_names_in_the_page_are_those_of_the_c
         assert set(names.split(", ")) <= set(adae_edge.__all__)
 
 
+def test_the_page_on_running_lists_every_command():
+    text = (ROOT / "docs" / "running.md").read_text()
+    listed = set(re.findall(r"^\| `([a-z]+)[ `]", text.split("## Sources")[0], re.MULTILINE))
+    assert listed == set(COMMANDS)
+
+
 def test_every_figure_has_its_command():
     """In a table whose last column is "printed by", no row leaves it empty."""
     rows, printed = 0, False
