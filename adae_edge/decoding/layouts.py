@@ -16,11 +16,11 @@ from adae_edge.errors import DatasetError
 
 # Names without what is no letter: "Non-Defective" is "nondefective".
 _NAMES = {
-    "normal": "clean defectfree good healthy intact nodefect nodefects nonanomalous nondefective "
-    "normal normals ok okay pass passed",
-    "anomalous": "abnormal abnormals anomalies anomalous anomaly bad broken damaged defect "
-    "defective defects fail failed fault faults faulty ko ng nok nonnormal notgood notok outlier "
-    "outliers reject rejected rejects",
+    "normal": "clean defectfree good gut healthy intact io nodefect nodefects nonanomalous "
+    "nondefective normal normals ok okay pass passed",
+    "anomalous": "abnormal abnormals anomalies anomalous anomaly ausschuss bad broken damaged "
+    "defect defective defects defekt fail failed fault faults faulty ko ng nio nok nonnormal "
+    "notgood notok outlier outliers reject rejected rejects schlecht",
     "mask": "annotation annotations groundtruth groundtruths gt label labels mask masks "
     "segmentation segmentations",
 }

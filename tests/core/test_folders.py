@@ -102,6 +102,7 @@ LAYOUTS = {
         ["test/ko"],
     ),
     "upper": (["OK/0.png", "NG/1.png"], ["OK"], ["NG"]),
+    "german": (["i.O/0.png", "n.i.O/1.png"], ["i.O"], ["n.i.O"]),
     "bad": (["good/0.png", "bad/1.png"], ["good"], ["bad"]),
     "abnormal": (["Normal/0.png", "Abnormal/1.png"], ["Normal"], ["Abnormal"]),
     "defect": (["normal/0.png", "defect/a/1.png"], ["normal"], ["defect"]),
