@@ -32,7 +32,7 @@ from adae_edge.decoding.images import frame_size
 from adae_edge.decoding.shrinking import Shrinking
 from adae_edge.errors import AdaeEdgeError, UsageError, without_password
 from adae_edge.formats import enginefile
-from adae_edge.formats.files import check_writable, write_atomically
+from adae_edge.formats.files import check_writable, real_path, write_atomically
 from adae_edge.machine import available_threads
 from adae_edge.runtime.opening import StreamRequest
 from adae_edge.runtime.scorer import Scorer
@@ -213,16 +213,16 @@ def _plan(request: BenchRequest) -> Plan:
 
 def _check_files(request: BenchRequest) -> None:
     """Refuse files that cannot be written, or that would take the place of one another."""
-    taken = {request.model.resolve()}
+    taken = {real_path(request.model)}
     for file in (request.json_file, request.markdown_file, request.html_file):
         check_writable(file)
         if file is None:
             continue
         if file.exists() and not file.is_file():
             raise UsageError(f"cannot write {file}: it is there, and no file")
-        if file.resolve() in taken:
+        if real_path(file) in taken:
             raise UsageError(f"cannot write {file}: it is the model, or asked for twice")
-        taken.add(file.resolve())
+        taken.add(real_path(file))
 
 
 def _open(request: BenchRequest, plan: Plan) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from adae_edge.export.engine_plan import Job, Progress, built_plan, gpus_for, ha
 from adae_edge.export.engine_request import EngineRequest, choose_flavour, ranges
 from adae_edge.formats import enginefile, modelfile
 from adae_edge.formats.enginefile import Engine
-from adae_edge.formats.files import check_writable, write_atomically
+from adae_edge.formats.files import check_writable, real_path, write_atomically
 from adae_edge.formats.modelfile import ModelFile
 from adae_edge.tensorrt import load_flavour, log_of
 
@@ -146,7 +146,7 @@ def build_engine(
 
 def _check_files(model: Path, out: Path, contract: Contract) -> None:
     """Refuse what would only come to light after minutes of building."""
-    if out.resolve() == model.resolve():
+    if real_path(out) == real_path(model):
         raise UsageError(f"{out} is the model file itself: give the engine another name")
     check_writable(out)
     if contract.form.precision == "int8" and contract.form.target != "tensorrt":

@@ -17,7 +17,7 @@ from adae_edge.export.references import ReferenceFrames, real_frames
 from adae_edge.export.triton import check_repository, write_repository
 from adae_edge.formats import modelfile
 from adae_edge.formats.checkpoint import Checkpoint
-from adae_edge.formats.files import check_writable, write_atomically
+from adae_edge.formats.files import check_writable, real_path, write_atomically
 from adae_edge.model import load_network
 
 PLAIN = Form()
@@ -109,7 +109,7 @@ def export(
 
     # load the network and the frames
     loaded = Checkpoint.load(checkpoint)
-    if out.resolve() == checkpoint.resolve():
+    if real_path(out) == real_path(checkpoint):
         raise UsageError(f"{out} is the checkpoint itself: give the model file another name")
     try:
         model = load_network(loaded)

@@ -26,7 +26,7 @@ from adae_edge.errors import (
     UsageError,
 )
 from adae_edge.formats import enginefile, modelfile
-from adae_edge.formats.files import write_atomically
+from adae_edge.formats.files import real_path, write_atomically
 from adae_edge.light import Light, light_of, with_light
 from adae_edge.placement import placement_of
 from adae_edge.runtime.frame import Event, Frame, Scored
@@ -190,7 +190,7 @@ def recalibrate(
     check_once("source", [*sources, *aside], file_of)  # doubles would promise more than is known
     old = path.read_bytes() if path.is_file() else b""
     with Scorer(path, device) as scorer:
-        for place in (path.resolve(), path.resolve().parent):
+        for place in (real_path(path), real_path(path).parent):
             if not os.access(place, os.W_OK):  # known now, and not only when all frames are scored
                 raise AdaeEdgeError(f"cannot write {place}: it is read-only")
         contract = scorer.contract
@@ -249,8 +249,8 @@ def roll_back(path: Path) -> Contract:
     if not path.is_file() or not previous.is_file():
         missing = previous if path.is_file() else path
         raise UsageError(f"there is no file {missing}, so nothing can be taken back")
-    if not os.access(path.resolve().parent, os.W_OK):
-        raise AdaeEdgeError(f"cannot write {path.resolve().parent}: it is read-only")
+    if not os.access(real_path(path).parent, os.W_OK):
+        raise AdaeEdgeError(f"cannot write {real_path(path).parent}: it is read-only")
     with Scorer(previous) as scorer:  # it is loaded, and not only read, before it is trusted again
         contract = scorer.contract
     _replace(path, path.read_bytes(), previous.read_bytes())
@@ -277,7 +277,7 @@ def _replace(path: Path, old: bytes, new: bytes) -> None:
         return
     # The new file is on the disk before FILE.previous is given up: when the disk is full, both old
     # ones stay.
-    target = path.resolve()
+    target = real_path(path)
     ready = target.with_name(target.name + ".next")
     previous = _previous(path)
     try:

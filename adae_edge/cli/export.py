@@ -143,14 +143,14 @@ def inspect(
 ) -> None:
     """Show what a model file or an engine expects and contains, or how two of them differ."""
     from adae_edge.formats import enginefile, inspection
-    from adae_edge.formats.files import check_writable, write_atomically
+    from adae_edge.formats.files import check_writable, real_path, write_atomically
 
     check_writable(plan)
     file = enginefile.read_either(model)
     if plan is not None:
         if not isinstance(file, enginefile.Engine):
             raise UsageError(f"{model} is a model file, and only an engine has a plan")
-        if plan.resolve() == model.resolve():
+        if real_path(plan) == real_path(model):
             raise UsageError(f"{plan} is the engine itself: give the plan another name")
         write_atomically(plan, file.plan)
     if other is None:

@@ -17,6 +17,11 @@ from adae_edge.errors import ModelFileError, UsageError, WriteError
 T = TypeVar("T")
 
 
+def real_path(path: Path) -> Path:
+    """The path without links in it; of links in a circle, which nothing can open, one of them."""
+    return Path(os.path.realpath(path))
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace the file at ``path`` by ``data``, whole or not at all.
 
@@ -24,8 +29,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         UsageError: the folder does not exist, or the path is a folder or a device.
         WriteError: the data cannot be written, for example because the disk is full.
     """
-    path = path.resolve()  # a link stays a link
-    if path.exists() and not path.is_file():
+    path = real_path(path)  # a link stays a link
+    if path.is_symlink() or (path.exists() and not path.is_file()):
         raise UsageError(f"cannot write {path}: it is there, and no file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -59,7 +64,9 @@ def check_writable(path: Path | None, folder: bool = False) -> None:
     try:
         if path.exists() and path.is_dir() != folder:
             raise UsageError(f"cannot write {path}: it is {'no folder' if folder else 'a folder'}")
-        place = path.resolve() if folder else path.resolve().parent
+        place = real_path(path) if folder else real_path(path).parent
+        if real_path(path).is_symlink():
+            raise UsageError(f"cannot write {path}: its links lead in a circle")
         while folder and not place.exists():
             place = place.parent
         if not place.is_dir():

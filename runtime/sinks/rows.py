@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from adae_edge.errors import SinkError, UsageError
+from adae_edge.formats.files import real_path
 from adae_edge.runtime.frame import Event, Scored
 from adae_edge.runtime.sinks.sink import ROWS, Keeping, Kept, Sink
 
@@ -86,7 +87,7 @@ def check_file(place: str) -> None:
     """Raise UsageError where a file of results cannot be, because of its name or its folder."""
     if "://" in place:
         raise UsageError(f"{place} is a URL, and these results go to a file")
-    if not (folder := Path(place).parent).is_dir():
+    if not (folder := real_path(Path(place)).parent).is_dir():
         raise UsageError(f"cannot write {place}: there is no folder {folder}")
 
 
@@ -195,7 +196,7 @@ class RowFile(Sink):
 
     def _open(self) -> None:
         """Open the file at its path; raises OSError, or SinkError if it holds something else."""
-        self._real = self._path.resolve() if self._regular else self._path
+        self._real = real_path(self._path) if self._regular else self._path
         self._file = io.FileIO(self._real, "a+" if self._regular else "a")
         self._half = 0
         try:

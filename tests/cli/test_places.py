@@ -36,12 +36,14 @@ def untouched(*arguments, **options):
     pytest.fail("the work began")
 
 
-@pytest.mark.parametrize("place", ["nowhere/file", "folder", "file/below"])
+@pytest.mark.parametrize("place", ["nowhere/file", "folder", "file/below", "loop", "link"])
 def test_every_command_knows_a_place_that_cannot_be_written_before_it_works(
     tmp_path, monkeypatch, place
 ):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "link").symlink_to("nowhere/file")
     out = tmp_path / place
     for module, name in (
         (bench, "Scorer"),
@@ -61,6 +63,7 @@ def test_every_command_knows_a_place_that_cannot_be_written_before_it_works(
         lambda: prepare(TrainRequest(data=str(tmp_path / "folder"), out=out)),
         lambda: open_sink(f"jsonl:{out}"),
         lambda: open_sink(f"csv:{out}"),
+        lambda: open_sink(f"sqlite:{out}"),
     ):
         with pytest.raises((UsageError, SinkError)) as refused:
             work()
