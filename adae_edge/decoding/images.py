@@ -122,9 +122,15 @@ def decode_shrunk(path: Path, bits: int | None, shrinking: Shrinking | None) -> 
 
 
 def is_grey(path: Path) -> bool:
-    """Whether an image file's header declares a grey picture; False if it cannot be read."""
+    """Whether an image file's header declares a grey picture.
+
+    Raises:
+        FrameError: the header cannot be read, so that ``decode_image`` refuses the file.
+    """
     header = _header(path)
-    return header is not None and header[0] in _GREY_MODES
+    if header is None:
+        return bool(decode_image(path).shape[2] == 1)
+    return header[0] in _GREY_MODES
 
 
 def declared_size(path: Path) -> tuple[int, int] | None:

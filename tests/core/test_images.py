@@ -316,7 +316,8 @@ def test_the_header_says_grey_exactly_where_the_frame_is(tmp_path, kind):
         assert is_grey(path) is grey
         assert (decode_image(path).shape[2] == 1) is grey
     path.write_bytes(b"no image")
-    assert is_grey(path) is False
+    with pytest.raises(FrameError, match="no image"):
+        is_grey(path)
 
 
 def test_grey_becomes_colour_by_repeating():

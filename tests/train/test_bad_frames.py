@@ -31,6 +31,17 @@ def constant_in_the_region(folder, count=20):
         save(folder / f"{index:02}.png", frame)
 
 
+def damaged_at(index):
+    """Sound frames, and one that is none: whichever part it would be in, the folder is refused."""
+
+    def write(folder):
+        for number in range(20):
+            save(folder / f"{number:02}.png", noise(40, 56 + number))
+        (folder / f"{index:02}.png").write_bytes(b"junk")
+
+    return write
+
+
 def one(folder):
     save(folder / "a.png", noise(40, 56))
 
@@ -38,6 +49,7 @@ def one(folder):
 @pytest.mark.parametrize(
     ("write", "options", "told"),
     [
+        *((damaged_at(index), [], f"{index:02}.png cannot be decoded") for index in (0, 7, 19)),
         (one, [], "1 normal image cannot be split into training, calibration and test"),
         (constant, [], "there is nothing in the normal frames"),
         (equal_in_the_region, ["--roi", "0,0,32,32"], "the normal frames vary in nothing"),

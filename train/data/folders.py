@@ -222,7 +222,10 @@ def _look_at(path: Path, lender: Lender) -> _File | FrameError | None:
         except FrameError as error:
             return error
         return _File(path, header.grey, header)
-    return _File(path, is_grey(path), None)
+    try:
+        return _File(path, is_grey(path), None)
+    except FrameError as error:
+        return error
 
 
 def _size(path: Path, lender: Lender) -> tuple[int, int] | None:
