@@ -42,7 +42,6 @@ from adae_edge.formats.files import write_atomically, write_json
 _SLICES, _SENDERS = 300, 2
 _SERIES, _OF_SERIES = 6, 40
 _LONGEST_S = 1200
-_MEAN_S = 1.5  # from when it listens until it is killed
 _SENT = re.compile(r"Sending file: (\S+)\n(?:.*\n)*?.*Received Store Response \((\w+)")
 _ROOT = "1.2.826.0.1.3680043.8.498"
 _COUNTS = ("kills", "of_scoring", "of_receiving", "amid", "acknowledged", "rows", "replaced")
@@ -229,10 +228,12 @@ class _Pass:
 
     def _kill(self, process: subprocess.Popen[bytes], killed: Counter[str]) -> bool:
         """Kill somebody at a random moment; False where all is sent and scored before it."""
+        begun = time.monotonic()
         receiving = self._when_receiving(process)
         if self._random.random() < 0.8:  # otherwise also while it starts
             self._when_listening(process)
-        moment = time.monotonic() + self._random.exponential(_MEAN_S)
+        mean_s = time.monotonic() - begun  # as it took to start: a busy machine is slow in all
+        moment = time.monotonic() + self._random.exponential(mean_s)
         while time.monotonic() < moment:
             if self._is_complete():
                 return False
