@@ -297,7 +297,7 @@ class _Server(AssociationServer):
             assert self.socket is not None
             self.socket.close()
             tempfile.tempdir = str(self.desk.spool.incoming())
-            threading.excepthook = lambda failed: os._exit(_code_of(failed.exc_value))
+            threading.excepthook = _end_process
             threading.Thread(target=_end_with_input, daemon=True).start()
             limit_process()
             self.finish_request(request, client_address)
@@ -337,6 +337,15 @@ _WHY = {
     _AMISS: "sent what is no DICOM",
     -signal.SIGALRM: "took too long",
 }
+
+
+def _end_process(failed: threading.ExceptHookArgs) -> None:
+    """End an association's process when one of its threads has failed."""
+    code = _SPENT
+    try:
+        code = _code_of(failed.exc_value)
+    finally:
+        os._exit(code)  # also where memory has run out
 
 
 def _code_of(error: BaseException | None) -> int:
