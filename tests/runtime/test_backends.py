@@ -230,3 +230,15 @@ def test_a_model_file_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
     write_atomically(tmp_path / "current.onnx", b"new")
     assert (tmp_path / "current.onnx").is_symlink()
     assert (tmp_path / "v1.onnx").read_bytes() == b"new"
+
+
+def test_frames_of_ever_new_sizes_take_no_memory(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(mean_model())
+    resident = []
+    with Scorer(tmp_path / "m.onnx") as scorer:
+        for number in range(900):
+            scorer.score(np.zeros((1, 20 + number % 30, 20 + number // 30, 1), np.uint8))
+            if number % 300 == 299:
+                pages = int(Path("/proc/self/statm").read_text().split()[1])
+                resident.append(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
+    assert resident[-1] - resident[0] < 5  # MB: 8 kB for each of 600 sizes
