@@ -38,11 +38,11 @@ def score(
     source: Annotated[
         list[str],
         typer.Argument(
-            help="An image, a DICOM file, a video, camera:0, or a folder of images and DICOM "
-            "files, whose other files are left out and counted; 'frames/*.png' in quotes; "
-            "watch:DIR for a folder and what is added to it; dicom-scp://HOST:PORT/TITLE for what "
-            "modalities send; dicom://TITLE@HOST:PORT/STUDY or dicomweb:URL for an archive; "
-            "- for a video on the standard input; "
+            help="An image, a DICOM file, a video, camera:0, rtsp://HOST/PATH, or a folder of "
+            "images and DICOM files, whose other files are left out and counted; 'frames/*.png' in "
+            "quotes; watch:DIR for a folder and what is added to it; dicom-scp://HOST:PORT/TITLE "
+            "for what modalities send; dicom://TITLE@HOST:PORT/STUDY or dicomweb:URL for an "
+            "archive; - for a video on the standard input; "
             "synthetic:// for made-up frames; or NIfTI volumes and DICOM series for a model of "
             "slices. Several are scored by the one model."
         ),
