@@ -6,7 +6,9 @@ The first of those that stop asks, the second one ends the command at once.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -53,11 +55,39 @@ def gently() -> Iterator[Callable[..., None]]:
             signal.signal(_HANGUP, lambda number, frame: reload())
 
     try:
-        yield call
+        with _ended_by_second():
+            yield call
     finally:
         _stop = None
         if _HANGUP:
             signal.signal(_HANGUP, before or signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _ended_by_second() -> Iterator[None]:
+    """Within, a second signal ends the process also while the first one is not yet heard.
+
+    Python calls a handler between two of its own instructions, and a run of a slow model is one.
+    """
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    threading.Thread(target=_count, args=(read,), name="signals", daemon=True).start()
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(-1)
+        os.close(write)
+
+
+def _count(read: int) -> None:
+    """Read the numbers of signals as they come, and end the process at the second that stops."""
+    came = 0
+    while number := os.read(read, 1):
+        came += number[0] in SIGNALS
+        if came == 2:
+            os._exit(128 + number[0])  # as a shell tells of a process that a signal ended
+    os.close(read)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:

@@ -56,9 +56,9 @@ def desk(tmp_path_factory):
     return folder
 
 
-def hanging(desk, *arguments):
+def hanging(desk, *arguments, code=HANGING):
     process = subprocess.Popen(
-        [sys.executable, "-c", HANGING, *map(str, arguments)],
+        [sys.executable, "-c", code, *map(str, arguments)],
         cwd=desk, env=BUFFERED, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     while "hangs" not in (line := process.stdout.readline()):
@@ -80,14 +80,28 @@ def test_the_second_signal_ends_what_hangs_at_once(desk, long_folder, tmp_path, 
     assert [row["source"] for row in rows] == sorted(map(str, long_folder.iterdir()))[:2]
 
 
+def test_a_second_signal_ends_a_run_of_the_model_that_lets_python_hear_none(desk, long_folder):
+    code = (
+        "import hashlib\n"
+        "from adae_edge.runtime.scorer import Scorer\n"
+        "def score(*given):\n"
+        "    print('it hangs', flush=True)\n"
+        "    hashlib.pbkdf2_hmac('sha256', b'a', b'b', 2**31 - 1)  # as C code of a slow model\n"
+        "Scorer.score = score\n"
+        "from adae_edge.cli import main\nmain()"
+    )
+    process = hanging(desk, "score", "model.onnx", long_folder, code=code)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+
+
 def test_a_stopped_calibration_leaves_the_model(long_folder, tmp_path):
     model = tmp_path / "m.onnx"
     model.write_bytes(mean_model())
-    process = subprocess.Popen(
-        command("calibrate", model, long_folder), stderr=subprocess.PIPE, text=True
-    )
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(1.0)
+    goes_on = HANGING.replace("time.sleep(60)", "pass")
+    process = hanging(tmp_path, "calibrate", model, long_folder, code=goes_on)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (130, "adae-edge: stopped\n")
