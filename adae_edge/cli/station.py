@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import typer
 
 from adae_edge.cli.score import request_of, score
-from adae_edge.errors import AdaeEdgeError, UsageError, shows_password
+from adae_edge.errors import AdaeEdgeError, UsageError, first_line, shows_password
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -194,7 +194,7 @@ def _statements(path: Path) -> Iterator[_Statement]:
     cannot.
     """
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
         tomllib.loads(text)
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is no text in UTF-8") from error
@@ -204,6 +204,8 @@ def _statements(path: Path) -> Iterator[_Statement]:
         why, _, place = str(error).partition(" (at ")
         line = re.match(r"line \d+", place)
         raise UsageError(f"{path}, {line[0] if line else 'at its end'}: {why}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or brackets
+        raise UsageError(f"{path} cannot be read: {first_line(error)}") from error
     lines: list[str] = []
     for number, line_text in enumerate(text.split("\n"), 1):
         lines.append(line_text)

@@ -3,6 +3,7 @@
 import pytest
 
 from adae_edge.cli.shared import bytes_of, numbers_of, region_of, seconds_of
+from adae_edge.cli.station import check_parts, read_station
 from adae_edge.decoding.images import frame_size
 from adae_edge.errors import SinkError, UsageError
 from adae_edge.runtime import Scorer
@@ -66,3 +67,17 @@ def test_a_damaged_number_of_a_kept_row_is_no_reason_to_fail(tmp_path):
         resuming = Resuming("abc", 100.0)
         resuming.rest(sink)
     assert not resuming.done("frame.png", 0)
+
+
+@pytest.mark.parametrize(
+    "line", [f"threads = {ENDLESS}", f"to = {'[' * 9999}", 'device = ""', 'device = "\\u0000"']
+)
+def test_a_station_with_such_values_is_refused_by_its_name(tmp_path, line):
+    (tmp_path / "m.onnx").write_bytes(mean_model())
+    station = tmp_path / "station.toml"
+    model = f"[[stream]]\nmodel = '{tmp_path / 'm.onnx'}'\nsource = 'synthetic://?frames=1'\n"
+    station.write_text("\ufeff" + model)  # as Notepad begins a file
+    check_parts(station, read_station(station))
+    station.write_text(model + line)
+    with pytest.raises(UsageError, match=r"station\.toml"):
+        check_parts(station, read_station(station))
