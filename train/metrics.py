@@ -49,10 +49,10 @@ class Metrics:
             done: how many epochs the checkpoint to go on from has.
         """
         self.path = metrics_path(out)
-        kept: list[str] = []
+        kept: list[bytes] = []
         if done and self.path.is_file():
-            kept = self.path.read_text().splitlines(keepends=True)[:done]
-        write_atomically(self.path, "".join(kept).encode())
+            kept = self.path.read_bytes().splitlines(keepends=True)[:done]
+        write_atomically(self.path, b"".join(kept))
         self.started = time.monotonic() - training_seconds(out)
 
     def write(self, update: Update) -> None:

@@ -113,8 +113,11 @@ HEADER = {
 
 def is_engine(path: str | Path) -> bool:
     """Whether the file begins as an engine file does; False where it cannot be read."""
+    path = Path(path)
     try:
-        with Path(path).open("rb") as file:
+        if not path.is_file():  # a pipe would be waited for
+            return False
+        with path.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC
     except OSError:
         return False

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -101,6 +102,10 @@ def test_a_file_is_known_by_its_first_bytes(tmp_path, data, small_model):
         assert enginefile.is_engine(tmp_path / name) is expected
     assert not enginefile.is_engine(tmp_path / "absent")
     assert not enginefile.is_engine(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    assert not enginefile.is_engine(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="there is no model file"):
+        enginefile.read_either(tmp_path / "pipe")
 
 
 def test_another_threshold_changes_the_contract_alone(data, engine):

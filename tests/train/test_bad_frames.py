@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from adae_edge.cli.app import app
 from adae_edge.errors import AdaeEdgeError
+from adae_edge.train.metrics import Metrics, metrics_path
 from tests.support.pictures import noise, save
 
 
@@ -71,3 +72,9 @@ def test_one_sentence_and_nothing_written(tmp_path, write, options, told):
     assert told in str(error)
     assert str(error).isprintable()
     assert not list(out.parent.iterdir())
+
+
+def test_metrics_that_a_crash_damaged_are_no_reason_to_resume_nothing(tmp_path):
+    out = tmp_path / "c.safetensors"
+    metrics_path(out).write_bytes(b'{"seconds": 3}\n\xff\xfe\0\0\n{"sec')
+    assert Metrics(out, 2).path.read_bytes() == b'{"seconds": 3}\n\xff\xfe\0\0\n'
