@@ -250,8 +250,8 @@ def test_another_spelling_is_no_other_source(desk, monkeypatch, first, second):
 @pytest.mark.parametrize(
     ("sink", "sentence"),
     [
-        ("no/rows.jsonl", "there is no folder no"),
-        ("sqlite:no/rows.db", "there is no folder no"),
+        ("no/rows.jsonl", "cannot write no/rows.jsonl: there is no folder "),
+        ("sqlite:no/rows.db", "cannot write no/rows.db: there is no folder "),
         ("csv:https://host/rows", "is a URL"),
         ("mqtt://host?topik=a", "has the option topik, and can have "),
         ("mqtt://host:99999", "is no URL: Port out of range"),
