@@ -208,7 +208,9 @@ def recalibrated(path, monkeypatch, *sources):
     """What becomes of a model by these sources of slices, as ``calibrate`` has them."""
     opened = iter(sources)
     monkeypatch.setattr(calibrating, "open_normals", lambda *_: Listed(*next(opened)))
-    return calibrating.recalibrate(path, ["source"] * len(sources), fpr=0.1)
+    return calibrating.recalibrate(
+        path, [f"source{place}" for place in range(len(sources))], fpr=0.1
+    )
 
 
 def people(count, acquisition, source):

@@ -244,7 +244,7 @@ def test_what_is_no_video(tmp_path, content):
     [
         ("camera:99", 1, "there is no camera 99"),
         ("99", 1, "there is no camera 99"),
-        ("camera:99999999999", 1, "there is no camera 99999999999"),
+        ("camera:99999999999", 2, "there is no camera 99999999999"),
         ("clip.mp4", 1, "clip.mp4 cannot be opened as a video"),
         ("nowhere", 2, "there is no source nowhere"),
     ],

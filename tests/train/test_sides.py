@@ -13,13 +13,15 @@ from tests.support.pictures import noise, save
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Pictures of 300 x 200, of which the first by name is a thumbnail, and one is damaged."""
+    """Pictures of 300 x 200, of which the first by name is a thumbnail, and one is cut short."""
     folder = tmp_path_factory.mktemp("sizes")
     save(folder / "normal" / "000.png", noise(20, 30))
     for index in range(1, 12):
         shape = (200, 300) if index % 2 else (300, 200)
         save(folder / "normal" / f"{index:03}.jpg", noise(*shape))
-    (folder / "normal" / "999.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    cut = folder / "normal" / "999.png"
+    save(cut, noise(50, 50))
+    cut.write_bytes(cut.read_bytes()[:1000])
     for index in range(30):
         save(folder / "anomalous" / f"{index}.png", noise(9, 9))
     return folder
