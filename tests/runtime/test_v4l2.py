@@ -41,7 +41,8 @@ with open_source("v4l2:///dev/video0?size=640x360&fps=10") as source:
 for mode in ("size=600x350", "size=640x360&fps=23", "format=mjpeg"):
     with open_source(f"v4l2:///dev/video0?{mode}") as source:
         for item in source:
-            if item.kind == "lost":
+            # the source before may still be letting go of the device: then it is opened again
+            if item.kind == "lost" and "busy" not in item.detail:
                 refused[mode] = item.detail
                 source.stop()
 print(json.dumps([events, frames, refused, surroundings()["cameras"]]))
