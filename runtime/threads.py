@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import TypeVar
 
 from adae_edge.errors import DeviceError
 
-_TOGETHER = 4  # items that a thread takes at once, so that it is not woken for each
+_TOGETHER = 4  # items that a thread takes at once, so that nobody is woken for each
+_SLOW_S = 0.1  # after which those that are done are not held back by the others
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -44,17 +45,28 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], jobs: int) -
         yield from map(work, items)
         return
 
-    def do(chunk: Sequence[Item]) -> list[Result]:
-        return [work(item) for item in chunk]
+    def do(chunk: Sequence[Item], done: deque[Result]) -> None:
+        done.extend(map(work, chunk))  # one by one
 
-    left, waiting = iter(items), deque[Future[list[Result]]]()
+    left, waiting = iter(items), deque[tuple[Future[None], deque[Result]]]()
     threads = ThreadPoolExecutor(jobs, "decode")
     try:
         while chunk := list(islice(left, _TOGETHER)):
-            waiting.append(threads.submit(do, chunk))
+            done = deque[Result]()
+            waiting.append((threads.submit(do, chunk, done), done))
             if len(waiting) > 2 * jobs:
-                yield from waiting.popleft().result()
+                yield from _each(*waiting.popleft())
         while waiting:
-            yield from waiting.popleft().result()
+            yield from _each(*waiting.popleft())
     finally:
         threads.shutdown(cancel_futures=True)
+
+
+def _each(future: Future[None], done: deque[Result]) -> Iterator[Result]:
+    """The results of a chunk as it fills them in; raises what ended it."""
+    while not future.done():
+        wait([future], _SLOW_S)
+        while done:
+            yield done.popleft()
+    yield from done
+    future.result()

@@ -50,6 +50,22 @@ def test_what_the_work_raises_is_raised_after_the_results_before_it():
     assert len(seen) == 8
 
 
+def test_what_is_done_does_not_wait_for_a_later_item_that_hangs():
+    hanging = threading.Event()
+
+    def work(item):
+        if item == 2:  # of the first four, which one thread takes
+            assert hanging.wait(60), "what was done waited, too"
+        return item
+
+    results = in_order(work, range(20), 2)
+    try:
+        assert [next(results), next(results)] == [0, 1]
+    finally:
+        hanging.set()
+    assert list(results) == list(range(2, 20))
+
+
 def test_whoever_stops_early_leaves_no_thread():
     before = set(threading.enumerate())
     results = in_order(lambda item: item, range(1000), 4)
