@@ -200,11 +200,14 @@ def _plan(request: BenchRequest) -> Plan:
         raise UsageError("--force goes with --compare")
     _check_files(request)
     rate = None if request.rate is None else Rate.parse(request.rate)
+    batches = request.batches or BATCHES
+    if rate is not None:
+        rate.check_duration(1 if request.source is not None else max(batches), request.seconds)
     looked_for = rate is not None and rate.frames_per_s is None
     names = figure_names(request.source is not None, rate is not None, looked_for)
     return Plan(
         [frame_size(text) for text in request.sizes],
-        request.batches or BATCHES,
+        batches,
         rate,
         [Condition.parse(text, names) for text in request.fail_if],
         None if request.compare is None else read_result(request.compare, SCHEMA),

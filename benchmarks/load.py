@@ -29,6 +29,7 @@ from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.threads import start
 
 MIN_RUNS = 20
+_LONGEST_S = 3600.0  # for which nothing is told, unless it was asked for
 WARM_UP_S = 0.3
 _POOL_BYTES = 2**26  # of frames that take turns; more than most caches hold
 _MOST_ARRAYS = 256
@@ -113,6 +114,15 @@ class Rate:
         if not most_ms:
             raise UsageError("a latency that is to be held is above 0")
         return Rate(None, match[1], most_ms)
+
+    def check_duration(self, batch: int, seconds: float | None) -> None:
+        """Raise UsageError where the least number of runs takes over an hour that nobody asked."""
+        takes_s = MIN_RUNS * batch / (self.frames_per_s or math.inf)
+        if takes_s > max(_LONGEST_S, seconds or 0):
+            raise UsageError(
+                f"{MIN_RUNS} runs of {batch} frames at --rate {self.frames_per_s:g}, the least "
+                f"for a figure, take {takes_s / 3600:,.1f} hours: give a higher rate"
+            )
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adae_edge.cli.shared import complain, seconds_of
+from adae_edge.cli.shared import complain, mention, seconds_of
 from adae_edge.cli.stopping import gently
+
+if TYPE_CHECKING:
+    from adae_edge.runtime.sources.source import Source
+
+_LONG_S = 3600.0
 
 
 def record(
@@ -25,15 +30,17 @@ def record(
     """
     from adae_edge.runtime.record import record as run
 
+    every_s = seconds_of(every, "--every")
     with gently() as on_signal:
-        done = run(
-            source,
-            folder,
-            frames,
-            seconds_of(every, "--every"),
-            told=lambda event: complain(event.detail),
-            started=lambda opened: on_signal(opened.stop),
-        )
+
+        def started(opened: Source) -> None:
+            on_signal(opened.stop)
+            takes_s = frames * every_s
+            if opened.live and takes_s > _LONG_S:
+                hours = f"{takes_s / 3600:,.1f} hours"
+                mention(f"{frames} frames, {every_s:g} s apart, take {hours}; Ctrl-C ends it")
+
+        done = run(source, folder, frames, every_s, lambda event: complain(event.detail), started)
     sizes = ", ".join(f"{count} of {w} x {h}" for (h, w), count in done.sizes.most_common())
     left_out = f"; {done.copies} equal the frame before and were left out" if done.copies else ""
     typer.echo(

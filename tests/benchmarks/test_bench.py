@@ -125,6 +125,8 @@ def test_arrays_of_numbers_are_one_line_of_json():
         (("--threads", "0"), "there is at least one thread"),
         (("--streams", "2", "--rate", "30"), "--rate goes with one stream"),
         (("--rate", "0"), "a rate is above 0"),
+        (("--rate", "0.001", "--batch", "1"), "the least for a figure, take 5.6 hours"),
+        (("--rate", "0.1"), "20 runs of 64 frames at --rate 0.1"),
         (("--fail-if", "p98_ms > 1"), "there is no figure p98_ms: there are min_ms, p50_ms"),
         (("--html", "nowhere/b.html"), "there is no folder"),
         (("--compare", "nowhere.json"), "nowhere.json cannot be read"),

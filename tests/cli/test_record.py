@@ -55,6 +55,19 @@ def test_frames_of_a_camera_lie_apart(tmp_path):
     assert time.monotonic() - begun >= 0.4
 
 
+def test_a_recording_of_hours_says_so_before_it_begins(tmp_path):
+    process = subprocess.Popen(
+        command("record", "synthetic://?size=16x16", tmp_path / "f", "--every", "99999s"),
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr.readline().startswith("1000 frames, 99999 s apart, take 27,777.5 hours")
+    while not frames_in(tmp_path / "f"):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
 def test_the_oddest_frame_stands_first_on_the_page(tmp_path):
     for number in range(9):
         save(tmp_path / f"{number}.png", np.full((20, 20), 100 + number, np.uint8))
