@@ -41,7 +41,7 @@ class Station:
         self._looked, self._frames = time.monotonic(), 0
 
     def stop(self) -> None:
-        """Ask ``run`` to return after the frames that wait; for threads and signal handlers."""
+        """Ask ``run`` to return after the batch in hand; for threads and signal handlers."""
         self._calls.put(_STOP)
 
     def reload(self) -> None:

@@ -142,9 +142,9 @@ class Stream:
         return self._delivery.all_keep
 
     def stop(self) -> None:
-        """Ask ``run`` to return soon; for threads and signal handlers.
+        """Ask ``run`` to return after the batch in hand; for threads and signal handlers.
 
-        What was captured is still scored.
+        What waits for it has no result: ``--resume`` gives a file its own, and a receiver keeps it.
         """
         self.stopped = True
         for source in self.sources:
@@ -180,7 +180,7 @@ class Stream:
             ):
                 if self._showing.lacks_map:
                     self._delivery.put([_event("model", "note", _NO_MAP)])
-                while items := intake.take():
+                while (items := intake.take()) and not self.stopped:
                     self._busy_since = time.monotonic()
                     self._delivery.put(self._results(items))
                     if self._error is not None:

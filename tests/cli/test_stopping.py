@@ -1,4 +1,4 @@
-"""Signals: the first one drains a stream, the second one ends it, SIGHUP loads the model."""
+"""Signals: the first ends a stream after a batch, the second at once, SIGHUP loads the model."""
 
 import json
 import os
@@ -69,8 +69,8 @@ def hanging(desk, *arguments, code=HANGING):
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_the_second_signal_ends_what_hangs_at_once(desk, long_folder, tmp_path, stop):
     process = hanging(desk, "score", "model.onnx", long_folder, "--to", tmp_path / "s.jsonl")
-    process.send_signal(stop)
     when_rows(tmp_path / "s.jsonl", process, 2)  # of the pictures before the one that hangs
+    process.send_signal(stop)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.5)
     process.send_signal(stop)
