@@ -1,5 +1,5 @@
 """``python -m adae_edge`` is the command ``adae-edge``."""
 
-from adae_edge.cli.app import main
+from adae_edge.cli import main
 
 main()

@@ -9,7 +9,7 @@ import sys
 import pytest
 from PIL import Image
 
-from tests.support.models import BUFFERED, command, frame_rows, mean_model, run, when_rows
+from tests.support.models import BUFFERED, HANGS_S, command, frame_rows, mean_model, run, when_rows
 
 # Runs the command with a decoder that says so and then hangs on the third picture.
 HANGING = """
@@ -49,6 +49,18 @@ main()
 """
 
 
+# Runs the command, and presses Ctrl-C in the middle of its first imports.
+INTERRUPTED = """
+import os, runpy, signal, sys
+class Finder:
+    def find_spec(name, path, target=None):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder)
+runpy.run_module("adae_edge", run_name="__main__")
+"""
+
+
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):
     folder = tmp_path_factory.mktemp("desk")
@@ -74,7 +86,7 @@ def test_the_second_signal_ends_what_hangs_at_once(desk, long_folder, tmp_path, 
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.5)
     process.send_signal(stop)
-    process.communicate(timeout=5)
+    process.communicate(timeout=HANGS_S)
     assert process.returncode == -stop
     rows = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
     assert [row["source"] for row in rows] == sorted(map(str, long_folder.iterdir()))[:2]
@@ -93,7 +105,7 @@ def test_a_second_signal_ends_a_run_of_the_model_that_lets_python_hear_none(desk
     process = hanging(desk, "score", "model.onnx", long_folder, code=code)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANGS_S)
     assert process.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
@@ -103,7 +115,7 @@ def test_a_stopped_calibration_leaves_the_model(long_folder, tmp_path):
     goes_on = HANGING.replace("time.sleep(60)", "pass")
     process = hanging(tmp_path, "calibrate", model, long_folder, code=goes_on)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=HANGS_S)
     assert (process.returncode, errors) == (130, "adae-edge: stopped\n")
     assert model.read_bytes() == mean_model()
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
@@ -118,10 +130,18 @@ def test_a_stop_between_two_frames_is_no_exception_inside_of_one(desk, long_fold
     )  # fmt: skip
     when_rows(path, process, 5)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=HANGS_S)
     summary, last = errors.splitlines()
     assert (process.returncode, last) == (130, "adae-edge: stopped")
     assert int(summary.split()[0]) == path.read_text().count("\n")
+
+
+@pytest.mark.parametrize("imported", ["adae_edge.cli.app", "typer", "adae_edge.cli.train"])
+def test_ctrl_c_in_the_middle_of_the_first_imports_is_quiet(imported):
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, imported], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_a_signal_before_anything_is_scored(desk, tmp_path):
@@ -143,7 +163,7 @@ def test_a_signal_before_anything_is_scored(desk, tmp_path):
 def test_a_camera_that_is_stopped_has_done_what_it_should(desk, tmp_path, stop):
     process, path = filming(desk, tmp_path)
     process.send_signal(stop)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=HANGS_S)
     assert process.returncode == 0
     (summary,) = errors.splitlines()
     rows = frame_rows(path)
@@ -202,7 +222,7 @@ def test_hangup_ends_what_has_no_stream_to_serve(long_folder, tmp_path):
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.5)
     process.send_signal(signal.SIGHUP)
-    assert process.communicate(timeout=30)[1] == ""
+    assert process.communicate(timeout=HANGS_S)[1] == ""
     assert process.returncode == -signal.SIGHUP
     assert model.read_bytes() == mean_model()
 
