@@ -28,6 +28,7 @@ PROGRAM = "gst-launch-1.0"
 # y4m does not say the range of its colours, so that it is settled here.
 _ENDING = "! videoconvert ! video/x-raw,format=I420,colorimetry=bt601 ! y4menc ! fdsink fd=1"
 _MOST_BYTES = 2**20  # of complaints that are kept
+_ENDS_S = 5.0  # how long a process may take that has closed its pipe
 _COMPLAINTS = ("ERROR: ", "WARNING: erroneous pipeline: ")
 
 
@@ -121,13 +122,16 @@ class _Pipeline(Reception):
     def _reason_of_end(self) -> str:
         """Why the process ended, by its own words where it has some; "" while it runs."""
         assert self._process is not None
-        assert self._complaints is not None
+        complaints = self._complaints
+        assert complaints is not None
         try:
-            code = self._process.wait(timeout=0.5)  # it closes its pipe a moment before it ends
+            code = self._process.wait(_ENDS_S)  # it closes its pipe a moment before it ends
         except subprocess.TimeoutExpired:
             return ""
-        self._complaints.seek(0)
-        for line in self._complaints.read(2 * _MOST_BYTES).decode(errors="replace").splitlines():
+        complaints.seek(0)
+        # all of them, for it may have said more than is kept since it was last looked at
+        for read in iter(lambda: complaints.readline(_MOST_BYTES), b""):
+            line = read.decode(errors="replace").rstrip("\n")
             for beginning in _COMPLAINTS:
                 if line.startswith(beginning):
                     return f"ended: {self._hide(first_line(line.removeprefix(beginning)))}"
