@@ -19,7 +19,7 @@ from pathlib import Path
 from adae_edge.benchmarks.peers.processes import KERNEL, MissingPeer, Peer, peer, program
 
 _MODULES = Path("/lib/modules")
-_BOOTS_S = 180  # some 15 on a machine that has nothing else to do
+_BOOTS_S = 600  # some 15 on a machine that has nothing else to do
 # The first process of the machine: it mounts all files, and then starts the commands that it finds.
 _INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -11,12 +12,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 SYSTEM_PYTHON = "/usr/bin/python3"  # has gi, which a virtual environment lacks
-_STARTS_S = 30
+_STARTS_S = 300  # some 2 on a machine that has nothing else to do
+_PORTS = range(10_000, 32_768)
 
 
 class MissingPeer(Exception):
@@ -83,10 +85,12 @@ def check_rtsp_server() -> None:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens at."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port of 127.0.0.1 that nobody listens at, below those that systems give to connections."""
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 class Peer:

@@ -203,9 +203,10 @@ def test_more_instances_than_one_list_holds_are_asked_for_in_several(web, tmp_pa
     ],
 )
 def test_a_list_that_is_none_costs_a_sentence(web, lie, sentence, monkeypatch):
-    monkeypatch.setattr(answers, "_PATIENCE_S", 1)
+    patience_s = 1 if sentence in ("answers too slowly", "does not answer") else 60
+    monkeypatch.setattr(answers, "_PATIENCE_S", patience_s)
     web.lies["/series[?]"] = lie
-    with asked(web) as archive, pytest.raises(SourceError) as raised:
+    with asked(web, patience_s) as archive, pytest.raises(SourceError) as raised:
         archive.series()
     assert str(raised.value).startswith("the archive ")
     assert str(raised.value).endswith(sentence)
@@ -219,10 +220,10 @@ def test_a_study_that_is_not_there_is_missed(web, lie):
 
 
 @contextmanager
-def asked(web):
+def asked(web, patience_s=60.0):
     """The archive, asked in this process."""
     reached = Web(web.spec.partition(":")[2].partition("/studies")[0])
-    request = Request("the archive", reached, STUDY, "", "", 10**9, 60.0, patience_s=1.0)
+    request = Request("the archive", reached, STUDY, "", "", 10**9, 60.0, patience_s=patience_s)
     archive = DicomWeb(request)
     yield archive
     archive._session.close()
@@ -245,7 +246,8 @@ def asked(web):
 )
 def test_an_archive_that_lies_ends_the_pull(web, tmp_path, pattern, lie, sentence):
     web.lies[pattern] = lie
-    said = refusal(f"{web.spec}?limit=2MB", tmp_path, patience_s=1.0)
+    patience_s = 1.0 if sentence == "does not answer" else 20.0
+    said = refusal(f"{web.spec}?limit=2MB", tmp_path, patience_s=patience_s)
     assert said.startswith((f"dicomweb:http://127.0.0.1:{web.port}/web", f"{tmp_path}/spool"))
     assert said.endswith(sentence)
 

@@ -72,7 +72,7 @@ def test_a_silent_peer_keeps_no_archive_out_that_moves(tmp_path, monkeypatch):
     with (
         dimse._receiving([build_context(CTImageStorage)], _Desk({}, lambda path, uid: None)),
         socket.create_connection(place),  # which says nothing
-        socket.create_connection(place, timeout=5) as connection,
+        socket.create_connection(place, timeout=60) as connection,
     ):
         trusting.wrap_socket(connection, server_hostname="localhost").close()
 

@@ -42,7 +42,7 @@ def a_slice(folder, uid=UID, value=7, **attributes):
 def store(port, *files, options=(), fails=False):
     """Send files by storescu; what it says."""
     command = [peer("storescu"), "-v", *options, "-aec", "ADAE", "127.0.0.1", port, *files]
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=HANGS_S)
     assert bool(done.returncode) == fails, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -21,7 +21,9 @@ from adae_edge.runtime.sources.live import Capture, Captured, Gap, Live
 from adae_edge.runtime.sources.registry import open_source
 from adae_edge.runtime.sources.source import Wanted
 from tests.support.clips import ffmpeg
+from tests.support.models import HANGS_S
 from tests.support.peers import peer, peers, rtsp_server
+from tests.support.streams import without_stalls
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +47,7 @@ class Scripted(Capture):
     def read(self):
         step = self.script.pop(0) if self.script else None
         if isinstance(step, threading.Event):
-            step.wait(20)
+            step.wait(HANGS_S)
             step = None
         if isinstance(step, Exception):
             raise step
@@ -119,14 +121,14 @@ def test_a_camera_that_hangs_is_given_up_and_hanging_ones_are_bounded():
     release.set()
     for thread in threading.enumerate():
         if thread.name == "camera:7":
-            thread.join(5)
+            thread.join(HANGS_S)
     assert all(capture.closed for capture in hanging if not capture.script)
 
 
 def test_a_picture_that_stops_is_stalled_and_then_lost():
     capture = Scripted(picture(), threading.Event())
 
-    events, _ = events_and_frames([capture], lost(1), silence_s=0.5, stall_s=0.1)
+    events, _ = events_and_frames([capture], lost(1), silence_s=2, stall_s=0.1)
 
     assert [event.kind for event in events] == ["connecting", "live", "stalled", "lost"]
 
@@ -136,7 +138,7 @@ def test_the_newest_frame_is_given_and_the_others_are_counted():
     source = Live("camera:7", lambda: Scripted(*many, threading.Event()))
     reader = live._Reader(Scripted(*many), "camera:7", 5)
     reader.start()
-    reader.join(5)
+    reader.join(HANGS_S)
 
     _, frame, over = reader.take(0)
 
@@ -166,7 +168,7 @@ def test_an_old_frame_that_is_the_last_before_a_failure_is_counted_as_skipped():
 
 def test_a_frame_that_comes_while_its_reader_is_given_up_is_given(monkeypatch):
     decided, end = threading.Event(), threading.Event()
-    gap = lambda: decided.wait(20) and Gap(2, "lost two")  # noqa: E731
+    gap = lambda: decided.wait(HANGS_S) and Gap(2, "lost two")  # noqa: E731
     hanging = Scripted(picture(0), gap, picture(1), picture(2, old=True), end)
     captures = [hanging, Scripted(), Scripted(picture(3))]
     give_up = live._Reader.give_up
@@ -180,13 +182,13 @@ def test_a_frame_that_comes_while_its_reader_is_given_up_is_given(monkeypatch):
 
     monkeypatch.setattr(live._Reader, "give_up", meanwhile)
 
-    events, frames = events_and_frames(captures, lambda _, frames: len(frames) == 3, silence_s=0.05)
+    events, frames = events_and_frames(captures, lambda _, frames: len(frames) == 3, silence_s=0.5)
 
     assert [int(frame.pixels[0, 0, 0]) for frame in frames] == [0, 1, 3]
     assert all_are_counted(frames)
     end.set()
     assert [event.kind for event in events][:4] == ["connecting", "live", "gap", "lost"]
-    assert "silent for 0.05" in events[3].detail
+    assert "silent for 0.5 " in events[3].detail
 
 
 class Sticky(Scripted):
@@ -307,7 +309,8 @@ def test_a_frozen_server_is_noticed_and_a_new_one_found():
                 events.append(item)
             if events[-1].kind == "lost":
                 source.stop()
-    assert [event.kind for event in events] == ["connecting", "live", "lost"]
+    kinds = without_stalls([event.kind for event in events])
+    assert kinds == ["connecting", "live", "lost"]
     assert numbers == sorted(set(numbers))
 
 
@@ -357,7 +360,7 @@ def test_a_pipeline_gives_its_colours_whatever_their_range(ending):
 
     events, frames = first_of(f"gst:{RED}{ending}", lambda _, frames: len(frames) == 3)
 
-    assert [event.kind for event in events] == ["connecting", "live"]
+    assert without_stalls([event.kind for event in events]) == ["connecting", "live"]
     assert [frame.id for frame in frames] == sorted({frame.id for frame in frames})
     assert np.abs(frames[0].pixels[5, 5] - np.array([255, 0, 0])).max() <= 2
 
@@ -414,7 +417,7 @@ def test_a_pipeline_that_writes_nothing_is_killed_when_its_source_is_stopped():
 
     assert [item.kind for item in source] == ["connecting"]
 
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + HANGS_S
     while running("name=unheard") and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not running("name=unheard")
@@ -492,7 +495,7 @@ def test_an_http_camera_that_is_killed_is_lost_and_found_again(tmp_path):
     finally:
         for camera in cameras:
             camera.kill()
-    kinds = [event.kind for event in events]
+    kinds = without_stalls([event.kind for event in events])
     assert kinds.count("live") == 2
     assert kinds[-1] == "live"
     assert ids == sorted(set(ids))
@@ -500,23 +503,25 @@ def test_an_http_camera_that_is_killed_is_lost_and_found_again(tmp_path):
 
 def test_a_server_that_freezes_is_stalled_and_lost_and_its_successor_may_be_of_another_size():
     port = processes.free_port()
-    shapes, kinds = [], []
-    with rtsp_server(port) as (server, url):
-        with open_source(url) as source:
-            for item in source:
-                if isinstance(item, Frame):
-                    shapes.append(item.pixels.shape)
-                    if len(shapes) == 5:
-                        server.freeze()
-                    elif shapes[-1] != shapes[0]:
-                        source.stop()
-                else:
-                    kinds.append(item.kind)
-                    if kinds[-3:] == ["stalled", "lost", "connecting"]:
-                        server.kill()
-                        successor = processes.start_rtsp_server(port, {"size": "320x240"})
+    shapes, before, kinds, successors = [], [], [], []
+    with rtsp_server(port) as (server, url), open_source(url) as source:
+        for item in source:
+            if isinstance(item, Frame):
+                shapes.append(item.pixels.shape)
+                if len(shapes) == 5:
+                    server.freeze()
+                    before, kinds = kinds, []
+                elif shapes[-1] != shapes[0]:
+                    source.stop()
+            else:
+                kinds.append(item.kind)
+                if kinds == ["stalled", "lost", "connecting"]:
+                    server.kill()
+                    successors += [processes.start_rtsp_server(port, {"size": "320x240"})]
+    for successor in successors:
         successor.kill()
-    assert kinds[:4] == ["connecting", "live", "stalled", "lost"]
+    assert without_stalls(before) == ["connecting", "live"]
+    assert kinds[:3] == ["stalled", "lost", "connecting"]
     assert kinds[-1] == "live"
     assert set(shapes) == {(360, 640, 3), (240, 320, 3)}
 
@@ -524,11 +529,11 @@ def test_a_server_that_freezes_is_stalled_and_lost_and_its_successor_may_be_of_a
 def test_a_triggered_camera_may_be_silent_and_is_lost_by_its_connection_alone():
     silence = threading.Event()
     captures = [Scripted(picture(1), silence, picture(2), SourceError("was cut off")), Scripted()]
-    limits = {"silence_s": 0.05, "patience_s": 0.05, "stall_s": 0.05}
+    limits = {"silence_s": 0.05, "patience_s": 0.5, "stall_s": 0.05}
     left = iter(captures)
     source = Live("camera:7", lambda: next(left, Scripted()), **limits)
     source.triggered = True
-    threading.Timer(0.5, silence.set).start()
+    threading.Timer(1.0, silence.set).start()
     told = []
     for item in source:
         told.append(item if isinstance(item, Frame) else item.kind)
@@ -557,7 +562,7 @@ def test_a_triggered_pipeline_loses_no_frame_while_it_is_opened():
 def test_a_triggered_camera_may_be_silent_once_it_answers_and_not_before(monkeypatch):
     from adae_edge.runtime.sources import av
 
-    monkeypatch.setattr(av, "_TIMES_S", (2, 0.5))
+    monkeypatch.setattr(av, "_TIMES_S", (60, 0.5))
     told = []
     with rtsp_server() as (server, url), open_source(url) as first:
         items = iter(first)  # it has the server know what it sends
@@ -571,6 +576,7 @@ def test_a_triggered_camera_may_be_silent_once_it_answers_and_not_before(monkeyp
                     break
     assert told == ["connecting", "live", *3 * ["frame"]]
 
+    monkeypatch.setattr(av, "_TIMES_S", (2, 0.5))
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"rtsp://127.0.0.1:{mute.getsockname()[1]}/1"
         with open_source(address, Wanted(triggered=True)) as source:
@@ -584,7 +590,7 @@ def test_a_triggered_camera_may_be_silent_once_it_answers_and_not_before(monkeyp
 def test_a_triggered_camera_that_hangs_as_it_is_opened_is_lost():
     hang = threading.Event()
     capture = Scripted()
-    capture.open = lambda: hang.wait(20)
+    capture.open = lambda: hang.wait(HANGS_S)
     source = Live("camera:7", lambda: capture, patience_s=0.1)
     source.triggered = True
     told = []

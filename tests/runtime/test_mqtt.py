@@ -12,7 +12,7 @@ from adae_edge.benchmarks.peers.broker import subscriber, wait_until
 from adae_edge.benchmarks.peers.certificates import certificate
 from adae_edge.errors import UsageError
 from adae_edge.runtime.sinks import mqtt
-from tests.support.network import LOST, frames, impatient_sinks, write
+from tests.support.network import LOST, frames, quick_sinks, write
 from tests.support.peers import peers as needed
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def opened(tmp_path, monkeypatch):
     """Opens a sink by its URL, and closes it."""
-    with impatient_sinks(monkeypatch, mqtt, 1.0, "?", tmp_path) as again:
+    with quick_sinks(monkeypatch, mqtt, "?", tmp_path) as again:
         yield again
 
 
@@ -67,11 +67,14 @@ def test_everything_arrives_in_order_after_a_broker_was_away(opened, broker):
     assert frames(heard.frames) == list(range(200))
 
 
-def test_a_broker_that_is_frozen_is_told_and_gets_everything_when_it_thaws(opened, broker):
+def test_a_broker_that_is_frozen_is_told_and_gets_everything_when_it_thaws(
+    opened, broker, monkeypatch
+):
     with subscriber(broker.port) as heard:
         sink = opened(f"mqtt://127.0.0.1:{broker.port}")
         write(sink, range(10))
         wait_until(lambda: not sink.waiting)
+        monkeypatch.setattr(mqtt, "_ANSWER_S", 1.0)
         broker.peer.freeze()
         write(sink, range(10, 60))
         assert f"mqtt://127.0.0.1:{broker.port} does not answer" in told_of(sink)

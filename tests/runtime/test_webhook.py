@@ -10,13 +10,14 @@ from adae_edge.benchmarks.peers.processes import free_port
 from adae_edge.benchmarks.peers.webhook import webhook
 from adae_edge.errors import UsageError
 from adae_edge.runtime.sinks import http
-from tests.support.network import frames, impatient_sinks, write
+from tests.support.models import HANGS_S
+from tests.support.network import frames, quick_sinks, write
 
 
 @pytest.fixture
 def opened(tmp_path, monkeypatch):
     """Opens a sink by its URL, and closes it."""
-    with impatient_sinks(monkeypatch, http, 0.5, "#", tmp_path) as again:
+    with quick_sinks(monkeypatch, http, "#", tmp_path) as again:
         yield again
 
 
@@ -82,13 +83,18 @@ def test_a_secret_in_the_path_is_told_nowhere(opened, monkeypatch, url, name):
         ("slow", "does not answer"),
     ],
 )
-def test_rows_wait_while_it_does_not_take_them_and_then_all_arrive(opened, answer, words):
+def test_rows_wait_while_it_does_not_take_them_and_then_all_arrive(
+    opened, answer, words, monkeypatch
+):
+    if words == "does not answer":
+        monkeypatch.setattr(http, "_ANSWER_S", 0.5)
     with webhook() as hook:
         hook.answer = answer
         sink = opened(f"http://127.0.0.1:{hook.port}/rows")
         write(sink, range(5))
         assert words in told_of(sink)
         assert sink.waiting == 5
+        monkeypatch.setattr(http, "_ANSWER_S", HANGS_S)
         hook.answer = 200
         hook.ended.set()
         wait_until(lambda: not sink.waiting)

@@ -6,6 +6,7 @@ from adae_edge.runtime.frame import Event
 from adae_edge.runtime.sinks import queued
 from adae_edge.runtime.sinks.registry import open_sink
 from tests.runtime.test_sinks import result
+from tests.support.models import HANGS_S
 
 LOST = Event("camera:0", 1.0, "lost", "camera:0 went away")
 
@@ -21,14 +22,14 @@ def frames(rows):
 
 
 @contextmanager
-def impatient_sinks(monkeypatch, module, answer_s, sign, spool):
-    """Within, opens sinks of a module by their URLs, which wait for nobody long.
+def quick_sinks(monkeypatch, module, sign, spool):
+    """Within, opens sinks of a module by their URLs, which pause shortly, and are patient.
 
     The sign is what options of such URLs follow.
     """
     monkeypatch.setattr(queued, "_FIRST_PAUSE_S", 0.02)
     monkeypatch.setattr(queued, "_LONGEST_PAUSE_S", 0.1)
-    monkeypatch.setattr(module, "_ANSWER_S", answer_s)
+    monkeypatch.setattr(module, "_ANSWER_S", HANGS_S)
     sinks = []
 
     def again(url):

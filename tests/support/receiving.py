@@ -10,11 +10,11 @@ from pathlib import Path
 
 from adae_edge.benchmarks.peers.processes import free_port
 from adae_edge.runtime.dicom.messages import Settings
+from tests.support.models import HANGS_S
 from tests.support.peers import peer
 
 VERIFICATION, MR_IMAGE = "1.2.840.10008.1.1", "1.2.840.10008.5.1.4.1.1.4"
 IMPLICIT = "1.2.840.10008.1.2"
-HANGS_S = 60
 ECHO = b"".join(
     struct.pack("<HHL", 0, element, len(value)) + value
     for element, value in (
@@ -78,8 +78,8 @@ def receiver(folder, before=(), module="adae_edge.runtime.dicom.receiver", **set
 
 
 def echo(port, *options):
-    """Whether echoscu is answered within two seconds."""
-    limits = ["-to", "2", "-ta", "2", "-td", "2"]
+    """Whether echoscu is answered within five seconds."""
+    limits = ["-to", "5", "-ta", "5", "-td", "5"]  # a silent peer has ten
     command = [peer("echoscu"), *limits, *options, "-aec", "ADAE", "127.0.0.1", port]
     return subprocess.run([*map(str, command)], capture_output=True).returncode == 0
 

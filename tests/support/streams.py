@@ -45,6 +45,15 @@ class Listed(Source):
         self.closed += 1
 
 
+def without_stalls(kinds):
+    """Kinds of events without the stalls that a busy machine makes, and without what ends each."""
+    told = zip(kinds, ["", *kinds], strict=False)
+    return [kind for kind, before in told if kind != "stalled" and (kind, before) != STALL_ENDS]
+
+
+STALL_ENDS = "live", "stalled"
+
+
 def frame(number, value=120, shape=(4, 5, 1)):
     return Frame("camera:0", number, float(number), np.full(shape, value, np.uint8))
 

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from adae_edge.benchmarks.peers.processes import free_port
 from adae_edge.errors import UsageError
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.train.data.opening import load_dataset
@@ -97,9 +97,8 @@ def torchrun(*arguments):
 
 
 def test_two_processes_have_one_batch_s_losses_gradients_and_statistics_and_notice_a_missing_one():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = str(server.getsockname()[1])
-    shared = ENVIRONMENT | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    shared = ENVIRONMENT | {"WORLD_SIZE": "2", **port}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", TWO],
