@@ -11,6 +11,7 @@ import os
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from adae_edge.errors import printable
 from adae_edge.extras import needs
-from adae_edge.placement import Placement
+from adae_edge.placement import Axis, Placement
 from adae_edge.runtime.frame import Frame, Scored
 
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
@@ -40,6 +41,16 @@ _BLACK, _WHITE = -3.0, 5.0
 Picture = NDArray[np.uint8]
 
 
+class _Scale(NamedTuple):
+    """Rows and columns of the drawn picture for one of the frame."""
+
+    rows: float
+    columns: float
+
+
+_WHOLE = _Scale(1.0, 1.0)
+
+
 def annotated(scored: Scored) -> Picture:
     """The frame with its map and boxes, under a line that says its score.
 
@@ -49,16 +60,17 @@ def annotated(scored: Scored) -> Picture:
     Raises:
         FrameError: the frame's pixels cannot be had any more.
     """
-    picture, factor = _sized(_rgb(scored.frame))
-    return _even(_under_text(_marked(picture, scored, factor), scored))
+    picture, scale = _sized(_rgb(scored.frame))
+    return _even(_under_text(_marked(picture, scored, scale), scored))
 
 
-def pair(scored: Scored, lines: Sequence[str] | None = None) -> Picture:
+def pair(scored: Scored, lines: Sequence[str] | None = None, tall: float = 1.0) -> Picture:
     """The frame as it is, and beside it with its map and boxes where the model has a map.
 
     Args:
         scored: the frame and its score.
         lines: the text above it, in place of its verdict, score, time and place.
+        tall: how many times as high as wide the frame's pixels are; what is drawn has square ones.
 
     Returns:
         uint8 [H, W, 3], RGB.
@@ -66,11 +78,11 @@ def pair(scored: Scored, lines: Sequence[str] | None = None) -> Picture:
     Raises:
         FrameError: the frame's pixels cannot be had any more.
     """
-    picture, factor = _sized(_rgb(scored.frame))
+    picture, scale = _sized(_rgb(scored.frame), tall)
     halves = [picture]
     if scored.anomaly_map is not None:
         gap = np.zeros((len(picture), _GAP, 3), np.uint8)
-        halves += [gap, _marked(picture, scored, factor)]
+        halves += [gap, _marked(picture, scored, scale)]
     return _under_text(np.concatenate(halves, axis=1), scored, lines)
 
 
@@ -85,37 +97,41 @@ def _rgb(frame: Frame) -> Picture:
     return np.ascontiguousarray(colors, np.uint8)
 
 
-def _sized(picture: Picture) -> tuple[Picture, float]:
+def _sized(picture: Picture, tall: float = 1.0) -> tuple[Picture, _Scale]:
     """The picture, enlarged or shrunk until text is readable on it, and by how much."""
     height, width = picture.shape[:2]
-    longer = max(height, width)
+    rows, columns = max(tall, 1.0), max(1 / tall, 1.0)
+    longer = max(height * rows, width * columns)
     factor = float(math.ceil(LEAST / longer)) if longer < LEAST else min(1.0, MOST / longer)
-    if factor == 1:
-        return picture, factor
-    size = max(1, round(width * factor)), max(1, round(height * factor))
+    scale = _Scale(rows * factor, columns * factor)
+    if scale == _WHOLE:
+        return picture, scale
+    size = max(1, round(width * scale.columns)), max(1, round(height * scale.rows))
     how = cv2.INTER_NEAREST if factor > 1 else cv2.INTER_AREA
-    return np.asarray(cv2.resize(picture, size, interpolation=how), np.uint8), factor
+    if scale.rows != scale.columns and max(scale) > 1:
+        how = cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(picture, size, interpolation=how), np.uint8), scale
 
 
-def _marked(picture: Picture, scored: Scored, factor: float) -> Picture:
+def _marked(picture: Picture, scored: Scored, scale: _Scale) -> Picture:
     """A copy of the picture with the map over it, and the boxes."""
     marked = picture.copy()
-    _lay_map(marked, scored, factor)
+    _lay_map(marked, scored, scale)
     for box in scored.boxes or ():
-        left, top = math.floor(box.left * factor), math.floor(box.top * factor)
-        right = math.ceil((box.left + box.width) * factor)
-        bottom = math.ceil((box.top + box.height) * factor)
+        left, top = math.floor(box.left * scale.columns), math.floor(box.top * scale.rows)
+        right = math.ceil((box.left + box.width) * scale.columns)
+        bottom = math.ceil((box.top + box.height) * scale.rows)
         for color, grow in ((_EDGE, 3), (_BOX, 2), (_BOX, 1)):
             corners = (left - grow, top - grow), (right + grow - 1, bottom + grow - 1)
             cv2.rectangle(marked, *corners, color, 1)
     return marked
 
 
-def _lay_map(picture: Picture, scored: Scored, factor: float) -> None:
+def _lay_map(picture: Picture, scored: Scored, scale: _Scale) -> None:
     """Lay the map over the part of the picture that it shows, brighter where it is higher."""
     if scored.anomaly_map is None or scored.placement is None:
         return
-    heat, shown = _spread(_scaled(scored), scored.placement, factor, picture.shape[:2])
+    heat, shown = _spread(_scaled(scored), scored.placement, scale, picture.shape[:2])
 
     # only the rows and columns with something to see are drawn
     seen = heat > _FROM
@@ -145,24 +161,24 @@ def map_in_frame(scored: Scored) -> NDArray[np.float32]:
         raise ValueError("a frame without a map")
     size = scored.frame.size
     values = np.zeros(size, np.float32)
-    heat, shown = _spread(scored.anomaly_map, scored.placement, 1.0, size)
+    heat, shown = _spread(scored.anomaly_map, scored.placement, _WHOLE, size)
     values[shown] = heat
     return values
 
 
 def _spread(
-    values: NDArray[np.float32], place: Placement, factor: float, size: tuple[int, ...]
+    values: NDArray[np.float32], place: Placement, scale: _Scale, size: tuple[int, ...]
 ) -> tuple[NDArray[np.float32], tuple[slice, slice]]:
     """A map in pixels of the picture of this size, and which part of the picture that is."""
     rows, columns = place
-    top, bottom = _edges(rows.start, rows.length, factor, size[0])
-    left, right = _edges(columns.start, columns.length, factor, size[1])
+    top, bottom = _edges(rows.start, rows.length, scale.rows, size[0])
+    left, right = _edges(columns.start, columns.length, scale.columns, size[1])
 
     # each pixel of the picture looks up its place in the map
     to_map = np.array(
         [
-            [1 / (factor * columns.step), 0, _first(left, columns.origin, columns.step, factor)],
-            [0, 1 / (factor * rows.step), _first(top, rows.origin, rows.step, factor)],
+            [1 / (scale.columns * columns.step), 0, _first(left, columns, scale.columns)],
+            [0, 1 / (scale.rows * rows.step), _first(top, rows, scale.rows)],
         ]
     )
     heat = cv2.warpAffine(
@@ -192,9 +208,9 @@ def _edges(start: int, length: int, factor: float, most: int) -> tuple[int, int]
     return first, min(max(round((start + length) * factor), first + 1), most)
 
 
-def _first(pixel: int, origin: float, step: float, factor: float) -> float:
+def _first(pixel: int, place: Axis, factor: float) -> float:
     """Where in the map the middle of a pixel of the picture lies."""
-    return ((pixel + 0.5) / factor - origin) / step - 0.5
+    return ((pixel + 0.5) / factor - place.origin) / place.step - 0.5
 
 
 def _under_text(picture: Picture, scored: Scored, lines: Sequence[str] | None = None) -> Picture:

@@ -17,8 +17,9 @@ from highdicom.sr import Comprehensive3DSR
 
 from adae_edge.decoding.dicom import decode_dicom
 from adae_edge.errors import FrameError, NoPicture
+from adae_edge.grid import Grid
 from adae_edge.runtime.dicom.results import concepts
-from adae_edge.runtime.dicom.results.capture import capture
+from adae_edge.runtime.dicom.results.capture import capture, picture
 from adae_edge.runtime.dicom.results.identity import written_of
 from adae_edge.runtime.dicom.results.parametric_map import parametric_map
 from adae_edge.runtime.dicom.results.report import MOST_SLICES, report
@@ -201,6 +202,39 @@ def test_a_capture_shows_the_highest_slice_under_its_text(with_map, tmp_path):
     assert made.PatientName == NAME
     assert right.any()
     assert not faults(made, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("said", "grid", "tall"),
+    [
+        ({"PixelSpacing": [2, 1]}, None, 2),
+        ({"PixelSpacing": [0.5, 2]}, None, 0.25),
+        ({"PixelSpacing": None, "ImagerPixelSpacing": [0.3, 0.2]}, None, 1.5),
+        ({"PixelSpacing": None, "PixelAspectRatio": [2, 1]}, None, 2),
+        ({"PixelSpacing": [0, 1], "PixelAspectRatio": [3, 1]}, None, 3),
+        ({"PixelSpacing": [1, 1e9]}, None, 1),
+        ({"PixelSpacing": None}, None, 1),
+        ({"PixelSpacing": [1, 1]}, Grid(np.zeros(3), np.diag([1.0, 3.0, 1.0])), 3),
+    ],
+)
+def test_a_capture_shows_slice_and_map_in_their_true_proportions(said, grid, tall):
+    result = result_of([header(1, **said)], [3.0])
+    pixels = np.zeros((64, 48, 1), np.uint8)
+    pixels[24:40, 16:32] = 255
+    frame = replace(result.highest.frame, pixels=pixels, grid=grid)
+    drawn = picture(replace(result, highest=replace(result.highest, frame=frame))).astype(int)
+    strip = (drawn[:, 0] == (190, 70, 0)).all(axis=1).sum()
+    drawn, middle = drawn[strip:], drawn.shape[1] // 2
+    assert proportion(drawn[:, :middle, 2] > 127) == pytest.approx(tall, rel=0.1)
+    heat = np.ptp(drawn, axis=2) > 20
+    assert not heat[:, :middle].any()
+    assert proportion(heat) == pytest.approx(tall * 64 / 48, rel=0.1)  # as the map is square
+
+
+def proportion(seen):
+    """How many times as high as wide is what is seen."""
+    down, across = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+    return (np.ptp(down) + 1) / (np.ptp(across) + 1)
 
 
 def test_a_capture_that_comes_back_is_not_scored(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from adae_edge import __version__
+from adae_edge.decoding.planes import attribute_of, parts_of
 from adae_edge.errors import printable
 from adae_edge.extras import needs
 from adae_edge.runtime.dicom.results.identity import instance_uid, series_uid
@@ -17,6 +18,7 @@ from adae_edge.runtime.dicom.results.origin import (
 )
 from adae_edge.runtime.dicom.results.result import SeriesResult
 from adae_edge.runtime.drawing import Picture, pair
+from adae_edge.runtime.frame import Frame
 
 with needs("Results as DICOM objects", "pacs"):
     from highdicom.sc import SCImage
@@ -25,6 +27,9 @@ with needs("Results as DICOM objects", "pacs"):
 
 SERIES_NUMBER = 9902
 _WORKSTATION = "WSD"
+# Height and width of pixels, the surest first (PS3.3 10.7 and C.7.6.3.1.7).
+_SIDES = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
+_TALLEST = 20.0  # of pixels that are believed
 _DERIVED = "The highest slice beside its anomaly map by adae-edge. Not a diagnosis."
 
 
@@ -83,7 +88,7 @@ def capture(result: SeriesResult, secret: bytes | None = None) -> Dataset:
 
 
 def picture(result: SeriesResult) -> Picture:
-    """The highest slice, and beside it with its map, under three lines of text.
+    """The highest slice as long and wide as in the patient, and beside it with its map, under text.
 
     Returns:
         uint8 [H, W, 3], RGB.
@@ -99,7 +104,26 @@ def picture(result: SeriesResult) -> Picture:
         f"NOT A DIAGNOSIS  highest of {len(result.slices)} slices{revision}",
         f"adae-edge {__version__}  {printable(result.model)}",
     )
-    return pair(highest, lines)
+    return pair(highest, lines, _tall(highest.frame))
+
+
+def _tall(frame: Frame) -> float:
+    """How many times as high as wide a frame's pixels are; 1 where nothing sound says so."""
+    if frame.grid is not None:
+        _, down, across = frame.grid.spacing
+        return down / across
+    if frame.instance is None:
+        return 1.0
+    parts = parts_of(frame.instance.dataset(), max(frame.instance.number - 1, 0))
+    for name in _SIDES:
+        try:
+            down, across = map(float, attribute_of(parts, name))
+            tall = down / across
+        except (TypeError, ValueError, ZeroDivisionError):  # there is none, or not of two numbers
+            continue
+        if 1 / _TALLEST <= tall <= _TALLEST:
+            return tall
+    return 1.0
 
 
 def _burned_in(result: SeriesResult) -> str:
