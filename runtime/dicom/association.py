@@ -29,7 +29,7 @@ from adae_edge.runtime.dicom.encryption import encryption
 from adae_edge.runtime.dicom.limits import limit_process
 from adae_edge.runtime.dicom.messages import LISTENING, NOTE, STORED, Settings, tell
 from adae_edge.runtime.dicom.received import Received
-from adae_edge.runtime.dicom.sockets import LimitedSocket
+from adae_edge.runtime.dicom.sockets import PacedSocket
 
 with needs("Receiving DICOM over the network", "pacs"):
     from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
@@ -153,7 +153,7 @@ class _Desk:
         return OUT_OF_RESOURCES
 
 
-class _Socket(LimitedSocket):
+class _Socket(PacedSocket):
     """Ends its process with its connection, where nothing was asked on it."""
 
     def close(self) -> None:
@@ -168,6 +168,10 @@ class _Socket(LimitedSocket):
         """
         if _unasked(self.assoc):
             os._exit(0)
+
+    def too_slow(self) -> None:
+        """Tell why the association of a peer ends."""
+        tell(NOTE, f"{_name(self.assoc)} sends next to nothing: its association is ended")
 
 
 class _Messages(DIMSEServiceProvider):

@@ -67,13 +67,13 @@ class Commitments:
 
     def deliver(self) -> None:
         """Call back the peers that are told so, after they released their association."""
-        for title, kind, report in self._waiting:
-            for pause in _PAUSES_S:
-                time.sleep(pause)
-                if self._call(title, kind, report):
-                    break
-            else:
-                tell(NOTE, f"{title} could not be told which instances are kept")
+        for pause in _PAUSES_S if self._waiting else ():
+            time.sleep(pause)
+            self._waiting = [each for each in self._waiting if not self._call(*each)]
+            if not self._waiting:
+                return
+        for title in {title for title, _, _ in self._waiting}:
+            tell(NOTE, f"{title} could not be told which instances are kept")
 
     def _call(self, title: str, kind: int, report: Dataset) -> bool:
         """Tell a peer on an association of our own; whether it has understood."""

@@ -25,7 +25,7 @@ from adae_edge.runtime.dicom.pulling import (
     Archive,
     Keep,
 )
-from adae_edge.runtime.dicom.sockets import LimitedSocket
+from adae_edge.runtime.dicom.sockets import LimitedSocket, PacedSocket
 
 with needs("Pulling DICOM over the network", "pacs"):
     from pydicom.dataset import Dataset
@@ -345,7 +345,7 @@ def _handler(heard: Callable[[], None], tls: ssl.SSLContext | None) -> type[Requ
         def _create_association(self) -> Association:
             association = super()._create_association()
             association.dul.event_queue.get_nowait()  # of the socket that is replaced
-            limited = LimitedSocket(association, client_socket=self.request)
+            limited = PacedSocket(association, self.request)
             limited.heard = heard  # type: ignore[method-assign]
             association.dul.socket = limited
             return association

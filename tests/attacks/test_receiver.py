@@ -6,6 +6,7 @@ import struct
 import subprocess
 import threading
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -282,6 +283,37 @@ def test_a_peer_that_sends_a_byte_now_and_then_is_not_waited_for(hasty, phase):
         assert drips(connection, dripped) < len(dripped)
     hasty.when_idle()
     assert echo(hasty.port)
+
+
+def test_peers_that_send_next_to_nothing_keep_nobody_out(hasty):
+    slow, over = [], threading.Event()
+
+    def drip():
+        while not over.wait(0.2):
+            for connection in [*slow]:
+                with suppress(OSError):
+                    connection.sendall(data(b"x", last=False))
+
+    with ExitStack() as opened:
+        opened.callback(over.set)
+        threading.Thread(target=drip, daemon=True).start()
+        for _ in range(32):  # which are all places
+            connection = opened.enter_context(connected(hasty))
+            connection.sendall(data(store_command(), command=True))
+            slow.append(connection)
+        wait_until(lambda: echo(hasty.port))
+    hasty.when_idle()
+
+
+def test_a_peer_that_sends_enough_has_as_long_as_it_needs(hasty):
+    piece, begun = data(bytes(30_000), last=False), time.monotonic()
+    with connected(hasty) as connection:
+        connection.sendall(data(store_command(), command=True))
+        while time.monotonic() < begun + 6:
+            time.sleep(0.3)
+            connection.sendall(piece)
+        connection.sendall(data(b"", last=True))
+        assert connection.recv(2**16)[:1] == b"\4"  # the instance is kept
 
 
 def test_a_handshake_that_drips_is_not_waited_for(tmp_path):
