@@ -33,7 +33,7 @@ from adae_edge.runtime.frame import Event, Frame, Scored
 from adae_edge.runtime.opening import check_once, file_of
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sinks.sink import MAP, PIXELS, Sink
-from adae_edge.runtime.sources.registry import open_normals
+from adae_edge.runtime.sources.registry import open_normals, spools
 from adae_edge.runtime.sources.source import Receiving
 from adae_edge.runtime.stream import Stream
 
@@ -180,7 +180,8 @@ def recalibrate(
         receiving: where what is pulled from archives is kept.
 
     Raises:
-        UsageError: too few frames for the rate, a camera, which never ends, or a source twice.
+        UsageError: too few frames for the rate, a camera, which never ends, a source twice, or a
+            spool for none of them.
         FrameError: a frame cannot be decoded or scored; the model file stays as it was.
         SourceError: the stream of normals was stopped before its end; as before.
         AdaeEdgeError: the model file or its folder may not be written, or the disk is full; as
@@ -188,6 +189,8 @@ def recalibrate(
     """
     sources = [normals] if isinstance(normals, str) else normals
     check_once("source", [*sources, *aside], file_of)  # doubles would promise more than is known
+    if receiving is not None and not any(map(spools, [*sources, *aside])):
+        raise UsageError("--spool is for DICOM over the network, and no source is that")
     old = path.read_bytes() if path.is_file() else b""
     with Scorer(path, device) as scorer:
         for place in (real_path(path), real_path(path).parent):

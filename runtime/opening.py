@@ -130,7 +130,8 @@ def open_stream(
                 source = opened.enter_context(open_source(name, wanted))
                 if collected and source.endless and not source.answers:
                     raise UsageError(
-                        f"DICOM results are of whole series, and {source.name} tells no end of one"
+                        f"DICOM results are of whole series, and {source.name} tells no end of "
+                        "one: give a folder, an archive, or dicom-scp://HOST:PORT/TITLE"
                     )
                 sources.append(around(source))
         with _about("drift"):

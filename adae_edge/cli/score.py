@@ -119,12 +119,12 @@ def score(
     ] = False,
     spool: Spool = None,
     quiet: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Time without a further instance after which dicom-scp takes a series for "
-            "complete, where nothing surer says so."
+            "complete, where nothing surer says so [default: 60s]."
         ),
-    ] = "60s",
+    ] = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
     tls_ca: TlsCa = None,
@@ -164,6 +164,9 @@ def request_of(options: Mapping[str, Any]) -> StreamRequest:
         sink.startswith("jsonl:") or sink.endswith(".jsonl") for sink in sinks
     ):
         raise UsageError("--with-patient is for JSON Lines: give --to jsonl:FILE")
+    quiet, receives = options["quiet"], any(map(_receives, options["source"]))
+    if quiet is not None and not receives:
+        raise UsageError("--quiet is for dicom-scp, and no source is that")
     return StreamRequest(
         model=options["model"],
         sources=tuple(options["source"]),
@@ -190,9 +193,13 @@ def request_of(options: Mapping[str, Any]) -> StreamRequest:
             options["tls_cert"],
             options["tls_key"],
             options["tls_ca"],
-            options["quiet"],
+            quiet or "60s",
         ),
     )
+
+
+def _receives(source: str) -> bool:
+    return source.startswith("dicom-scp:")
 
 
 def _receiving_of(
@@ -256,7 +263,8 @@ def calibrate(
     """Set a model's threshold from normal frames, on the device, without another export."""
     from adae_edge.runtime.calibrate import recalibrate, roll_back
 
-    if rollback == bool(normals) or (rollback and aside):
+    others = aside, window, brain_mask, exact, spool, tls_cert, tls_key, tls_ca
+    if rollback == bool(normals) or (rollback and any(others)):
         raise UsageError("give either normals, or --rollback alone")
     if not normals:
         threshold = roll_back(model).calibration.threshold

@@ -46,6 +46,11 @@ class DicomWeb(Pulled):
                 f"{spec} is not encrypted, and another machine: give https://, or insecure=yes "
                 "behind the question mark"
             )
+        receiving = wanted.receiving
+        if parts.scheme == "http" and receiving and any(receiving[1:4]):
+            raise UsageError(
+                f"{spec} is not encrypted: leave out --tls-cert, --tls-key and --tls-ca"
+            )
         shown = f"[{host}]" if ":" in host else host
         url = f"{parts.scheme}://{shown}{f':{port}' if port else ''}{resource[1]}"
         user, password = unquote(parts.username or ""), unquote(parts.password or "")

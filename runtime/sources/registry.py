@@ -129,6 +129,16 @@ def open_source(spec: str, wanted: Wanted = _PICTURES) -> Source:
     return source
 
 
+def spools(spec: str) -> bool:
+    """Whether the source of a name keeps what it receives in a spool; nothing is opened.
+
+    Raises:
+        MissingExtra: the package that this source needs is not installed.
+    """
+    scheme, _ = split_scheme(filled_in(spec), schemes(sources, _NO_SOURCES))
+    return scheme is not None and bool(load_scheme(sources, scheme).SOURCE.spools)
+
+
 def _is_there(spec: str) -> bool:
     """Whether something has this path; nothing has one with a part that is too long for a name."""
     try:

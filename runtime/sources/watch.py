@@ -54,6 +54,12 @@ class Watch(Files):
         Raises:
             UsageError: there is no such folder, or other frames are wanted.
         """
+        if wanted.kind != "image":
+            raise UsageError(
+                f"nothing says when a series in watch:{place} is whole, and this model takes whole "
+                f"ones: send them to dicom-scp://HOST:PORT/TITLE, or score {place} when they are "
+                "there"
+            )
         super().__init__(place, wanted)
         self._root = Path(place)
         self._seen: dict[Path, _Print] = {}

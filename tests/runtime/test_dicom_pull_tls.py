@@ -140,6 +140,7 @@ def test_certificates_that_do_not_go_together_are_refused(files, tmp_path):
         ((cert, None, None), spec, "go together"),
         ((None, key, None), spec, "go together"),
         ((None, None, cert), f"{spec}?move=11113", "by C-MOVE the archive calls back"),
+        ((None, None, cert), "dicomweb:http://localhost/studies/1.2", "is not encrypted: leave"),
     ):
         receiving = Receiving(tmp_path / "spool", *options)
         with pytest.raises(UsageError, match=words):

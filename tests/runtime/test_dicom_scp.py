@@ -113,12 +113,40 @@ def test_a_port_in_use_is_one_sentence(tmp_path):
         assert complaints(done) == ["spool is in use by another receiver"]
 
 
-def test_a_spool_for_nothing_is_refused(tmp_path, slices):
+NOBODY = "--spool is for DICOM over the network, and no source is that"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("score", "model.onnx", "SLICE", "--spool", "spool"), NOBODY),
+        (("calibrate", "model.onnx", "SLICE", "--spool", "spool"), NOBODY),
+        (
+            ("score", "model.onnx", "SLICE", "--quiet", "9s"),
+            "--quiet is for dicom-scp, and no source is that",
+        ),
+        (
+            ("calibrate", "model.onnx", "--rollback", "--spool", "spool"),
+            "give either normals, or --rollback alone",
+        ),
+        (
+            ("score", "model.onnx", "SLICE", "--tls-ca", "ca.pem"),
+            "--tls-cert, --tls-key and --tls-ca go with --spool",
+        ),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(tmp_path, slices, words, sentence):
     (tmp_path / "model.onnx").write_bytes(mean_model())
-    words = command("score", "model.onnx", slices[0], "--spool", "spool")
+    words = command(*(slices[0] if word == "SLICE" else word for word in words))
     done = subprocess.run(words, cwd=tmp_path, env=BUFFERED, capture_output=True, text=True)
     assert done.returncode == 2
-    assert complaints(done) == ["--spool is for DICOM over the network, and no source is that"]
+    assert complaints(done) == [sentence]
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_a_watched_folder_gives_no_volumes_and_a_sentence_names_the_way(tmp_path):
+    with pytest.raises(UsageError, match=r"send them to dicom-scp://.*, or score .* when"):
+        open_source(f"watch:{tmp_path}", Wanted(kind="modality", object="head"))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The receiver whose patience is a second, so that slow peers are tried in a test.
 
-What a peer has to send in a minute is due in three seconds. The environment's SECONDS are how long an association may take in all.
+What a peer has to send in a minute is due in three seconds. The environment's SECONDS are how long
+an association may take in all.
 """
 
 import os

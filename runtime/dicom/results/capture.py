@@ -88,7 +88,7 @@ def capture(result: SeriesResult, secret: bytes | None = None) -> Dataset:
 
 
 def picture(result: SeriesResult) -> Picture:
-    """The highest slice as long and wide as in the patient, and beside it with its map, under text.
+    """The highest slice, in its true proportions, and beside it with its map, under lines of text.
 
     Returns:
         uint8 [H, W, 3], RGB.
