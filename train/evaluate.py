@@ -12,13 +12,14 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from torch import Tensor
 
 from adae_edge.contract import Window
-from adae_edge.errors import DatasetError
+from adae_edge.errors import DatasetError, FrameError
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.linear import LinearAutoencoder
 from adae_edge.model import ADAE, load_network
 from adae_edge.train.data.dataset import Dataset, Frame, Indices
 from adae_edge.train.intervals import CONFIDENCE, auroc_interval
 from adae_edge.train.loading import check_finite, inputs_of, score_frames
+from adae_edge.train.pixels import Localisation, localise
 from adae_edge.train.pose import Trial
 from adae_edge.train.settings import Settings
 from adae_edge.train.unseen import UnseenFrames, unseen_frames
@@ -45,6 +46,8 @@ class Evaluation:
         auroc_l2: the AUROC of the paper's score beside that of another one, or None.
         linear: whether G and D are linear, and so no networks of the paper.
         pose: what the training found of parts at any angle, a sentence, or "" where it did not ask.
+        localisation: how well maps show the defects that masks mark; None where there are no masks.
+        masks: why there is no localisation though there are masks, or "".
     """
 
     auroc: float | None
@@ -59,6 +62,8 @@ class Evaluation:
     auroc_l2: float | None = None
     linear: bool = False
     pose: str = ""
+    localisation: Localisation | None = None
+    masks: str = ""
 
     @property
     def verdict(self) -> str:
@@ -108,6 +113,10 @@ class Evaluation:
         }
         if self.pose:
             rows["pose"] = self.pose
+        if self.localisation is not None:
+            rows |= self.localisation.rows()
+        if self.masks:
+            rows["masks"] = self.masks
         return "\n".join(f"{name:<21}{value}" for name, value in rows.items())
 
 
@@ -189,6 +198,7 @@ def evaluate(
     if tried := checkpoint.training.get("pose"):
         evaluation = replace(evaluation, pose=Trial(**tried).sentence())
     evaluation = beside_l2(evaluation, checkpoint, model, unseen)
+    evaluation = beside_masks(evaluation, checkpoint, model, unseen)
     return beside_yardsticks(evaluation, checkpoint, model, unseen), scores, unseen
 
 
@@ -236,6 +246,27 @@ def beside_yardsticks(
     pictures = small_pictures(model, unseen.dataset, unseen.indices, side)
     measured = measure_yardsticks(checkpoint.pictures, pictures, unseen.anomalous)
     return replace(evaluation, yardsticks=measured)
+
+
+def beside_masks(
+    evaluation: Evaluation, checkpoint: Checkpoint, model: ADAE, unseen: UnseenFrames
+) -> Evaluation:
+    """Add how well the model's map and simpler ones show the defects that masks mark.
+
+    Args:
+        evaluation: of the same frames.
+        checkpoint: a finished checkpoint.
+        model: its network, in eval mode.
+        unseen: the frames.
+
+    Raises:
+        DatasetError: as ``localise``.
+    """
+    try:
+        localisation = localise(model, checkpoint.pictures, unseen)
+    except FrameError as error:
+        return replace(evaluation, masks=f"not compared: {error}")
+    return replace(evaluation, localisation=localisation)
 
 
 def distances(model: ADAE, dataset: Dataset, indices: Indices) -> dict[str, NDArray[np.float32]]:

@@ -74,8 +74,7 @@ def small_pictures(
     whole = model.preprocess
     if side is None:
         side = SMALL_SIDE if dataset.small or dataset.kind == "modality" else SIDE
-    resize = "pad" if whole.pad else "stretch"
-    preprocess = Preprocess(side, resize, whole.pad_value, whole.region, whole.z_range)
+    preprocess = with_side(whole, side)
     parts = [np.empty((0, side, side), np.uint8)]
     start = 0
     for batch in read_batches(dataset, indices):
@@ -88,6 +87,12 @@ def small_pictures(
             grey = preprocess(*chunk).mean(dim=1)
             parts.append(((grey + 1) * 127.5).round().to(torch.uint8).numpy())
     return np.concatenate(parts)
+
+
+def with_side(preprocess: Preprocess, side: int) -> Preprocess:
+    """The same preprocessing to another side."""
+    resize = "pad" if preprocess.pad else "stretch"
+    return Preprocess(side, resize, preprocess.pad_value, preprocess.region, preprocess.z_range)
 
 
 def measure_yardsticks(

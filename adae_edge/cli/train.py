@@ -218,7 +218,7 @@ def evaluate(
     """Measure a checkpoint on labelled frames that its training did not see.
 
     It tells the AUROC, the average precision, and the rates at the threshold, and what simple
-    scores reach on the same frames.
+    scores reach on the same frames. Where masks mark the defects, it measures the anomaly map, too.
     """
     with needs("Evaluation", "train"):
         from adae_edge.train.report import run_evaluation

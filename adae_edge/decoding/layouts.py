@@ -82,6 +82,12 @@ def is_mask_of_neighbour(path: Path) -> bool:
     return any(path.with_name(match[1] + suffix).exists() for suffix in suffixes)
 
 
+def picture_of_mask(path: Path) -> str:
+    """The name of the picture that a mask's file shows, without its suffix: 7 of 7_mask.png."""
+    match = _MASK_FILE.fullmatch(path.stem)
+    return match[1] if match else path.stem
+
+
 def _kind(name: str) -> str:
     """What a folder's name says: normal, anomalous, mask or part; "" for another name."""
     letters = re.sub("[^a-z]", "", name.lower())

@@ -61,6 +61,8 @@ class Dataset:
             or None.
         acquisitions: how the series of each frame was acquired; None for a volume that does not
             say it. Empty where no frame does.
+        masks: the file with the mask of its defects for each frame, or None. Empty where there
+            are none.
     """
 
     frames: Sequence[Frame] | Frame
@@ -76,6 +78,7 @@ class Dataset:
     groups: Indices | None = None
     statistics: NDArray[np.float32] | None = None
     acquisitions: Sequence[Acquisition | None] = ()
+    masks: Sequence[Path | None] = ()
 
     def acquisitions_of(self, indices: Indices) -> tuple[Acquisition, ...]:
         """How these frames were acquired, as a contract keeps it.

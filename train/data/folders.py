@@ -21,6 +21,7 @@ from adae_edge.decoding.kinds import is_dicom
 from adae_edge.decoding.layouts import FolderLayout, is_mask_of_neighbour, read_layout
 from adae_edge.decoding.lending import Lender
 from adae_edge.errors import DatasetError, FrameError, NoPicture
+from adae_edge.train.data.masks import find_masks
 
 # How far slices of one series may be turned against each other, and slices of different ones: no
 # two patients are held alike, while axial, coronal and sagittal slices lie 90 degrees apart.
@@ -108,12 +109,14 @@ class Folder:
         frames: in order of path within each part, normals first.
         anomalous: bool [N].
         below: each frame's path below its part.
+        masks: the mask of its defects for each frame, or None; normals have none.
         read_as: how the folder was understood and what is left out, in words.
     """
 
     frames: Files
     anomalous: NDArray[np.bool_]
     below: list[Path]
+    masks: list[Path | None]
     read_as: str
 
 
@@ -149,10 +152,12 @@ def open_folder(folder: Path, window: Window | None = None, bits: int | None = N
         for path, _ in found
     ]
     counts = [sum(map(len, kind)) for kind in parts]
+    frames = Files(places, channels, window, bits, lender)
     return Folder(
-        Files(places, channels, window, bits, lender),
+        frames,
         np.repeat([False, True], counts),
         below,
+        [*[None] * counts[0], *find_masks(frames.paths[counts[0] :], layout.masks)],
         _read_as(folder, layout, counts, left_out),
     )
 

@@ -169,5 +169,6 @@ def _folder(folder: Path, window: Window | None, group: str | None, bits: int | 
         opened.frames.channels,
         small=False,
         groups=groups,
+        masks=opened.masks,
         read_as=opened.read_as,
     )
