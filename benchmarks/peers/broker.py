@@ -17,7 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from adae_edge.benchmarks.peers.processes import Peer, free_port, program, start, wait_for_port
 
 Received = dict[str, Any]
-_WAIT_S = 60
+_WAIT_S = 300
 
 
 class Broker:

@@ -9,7 +9,7 @@ import pytest
 from adae_edge.errors import ModelFileError
 from adae_edge.formats import modelfile
 from tests.attacks.files import ATTACKS, write
-from tests.support.models import mean_model
+from tests.support.models import HANGS_S, mean_model
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is 
 def load(path):
     """What a process of its own says of loading the file. It hangs no longer than the timeout."""
     line = [sys.executable, "-m", "tests.attacks.load", str(path)]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=HANGS_S, check=True)
     return json.loads(done.stdout)
 
 

@@ -181,7 +181,7 @@ def test_requests_with_much_in_them_cost_no_more_than_the_limit(shared, sent):
 
 def finished(connection, sent):
     """Send, end the own half, and hear the other one out."""
-    connection.settimeout(20)
+    connection.settimeout(HANGS_S)
     connection.sendall(sent)
     connection.shutdown(socket.SHUT_WR)
     heard(connection)
@@ -242,7 +242,7 @@ def test_the_same_instance_on_many_associations_at_once_is_one_file(tmp_path):
             write_slice(tmp_path / f"{n}.dcm", np.full((64, 48), n, np.uint16)) for n in (1, 2)
         ]
         senders = [store(one.port, *[paths[turn % 2]] * 10) for turn in range(4)]
-        said = [sender.communicate(timeout=60)[0] for sender in senders]
+        said = [sender.communicate(timeout=HANGS_S)[0] for sender in senders]
         assert sum(text.count("(Success)") for text in said) == 40
         one.when_idle()
         names = [file.name for file in one.files()]
@@ -261,7 +261,7 @@ def test_a_full_disk_refuses_keeps_nothing_half_and_goes_on_when_there_is_room(t
     with receiver(tmp_path, before) as one:
         one.spool = Path(f"/proc/{one.process.pid}/root{one.spool}")
         for path, status in ((large, "OutOfResources"), (small, "Success")):
-            said, _ = store(one.port, path).communicate(timeout=60)
+            said, _ = store(one.port, path).communicate(timeout=HANGS_S)
             assert status in said
             one.when_idle()
         assert [file.stat().st_size > 8000 for file in one.files()] == [True]

@@ -79,7 +79,7 @@ def test_a_decoder_that_hangs_or_dies_is_told_and_replaced(tmp_path, monkeypatch
         "    if name == 'hang': time.sleep(60)\n"
         '    print(\'["frames", ""]\', flush=True)\n'
     )
-    monkeypatch.setattr(mutations, "LONGEST_S", 1.0)
+    monkeypatch.setattr(mutations, "LONGEST_S", 3.0)
     with mutations.Worker("pictures", "decode") as worker:
         worker._command = [sys.executable, str(script)]
         outcomes = [worker.ask(name).outcome for name in ("a", "die", "b", "hang", "c")]

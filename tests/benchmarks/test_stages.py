@@ -127,7 +127,7 @@ def test_a_closed_loop_has_one_frame_on_its_way(model, monkeypatch):
 
 
 def test_a_live_source_has_its_own_pace_and_ends_with_the_time(model):
-    found = measure_stream(job(model, "synthetic://?fps=200&size=64x48", seconds=0.3), never)
+    found = measure_stream(job(model, "synthetic://?fps=200&size=64x48", seconds=1), never)
     assert len(found["load"].times_s) >= load.MIN_RUNS
     assert found["ended"] == ""
     with pytest.raises(UsageError, match="has a rate of its own: leave out --rate"):

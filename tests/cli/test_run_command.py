@@ -121,7 +121,7 @@ def test_one_port_has_the_numbers_of_every_stream_however_they_keep_rows(desk, m
     with open_streams(path, read_station(path), lambda event: None) as streams:
         for stream in streams:
             stream.run()
-        asked = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        asked = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         asked.request("GET", "/metrics")
         with asked.getresponse() as answer:
             told = answer.read().decode()

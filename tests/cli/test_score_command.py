@@ -19,6 +19,7 @@ from adae_edge.runtime import scorer as scorer_module
 from adae_edge.runtime.scorer import Scorer
 from tests.support.models import (
     BUFFERED,
+    HANGS_S,
     command,
     complaints,
     frame_rows,
@@ -203,7 +204,7 @@ def test_a_signal_in_the_middle_keeps_the_rows(desk, long_folder, tmp_path, stop
     )
     when_rows(path, process, 10)
     process.send_signal(stop)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=HANGS_S)
     assert process.returncode == 130
     scored = frame_rows(path)
     assert [row["source"] for row in scored] == [
@@ -222,12 +223,12 @@ def test_a_reader_that_has_enough(desk, long_folder, tmp_path):
         score, env=BUFFERED, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     reader = subprocess.run(
-        ["head", "-1"], stdin=process.stdout, capture_output=True, text=True, timeout=30
+        ["head", "-1"], stdin=process.stdout, capture_output=True, text=True, timeout=HANGS_S
     )
     process.stdout.close()
     errors = process.stderr.read()
     process.stderr.close()
-    assert process.wait(30) == 1
+    assert process.wait(HANGS_S) == 1
     assert reader.stdout.endswith("000.png\n")
     assert len(errors.splitlines()) == 1
     assert " frames scored, " in errors

@@ -248,12 +248,12 @@ def test_damage_in_the_middle_never_raises_anything_else(tmp_path, kind):
 def test_a_header_that_declares_a_huge_picture(tmp_path):
     path = tmp_path / "huge.png"
     path.write_bytes(png(60000, 60000))
-    started = time.perf_counter()
+    started = time.process_time()
     assert "more than 8192 x 8192" in refusal(path)
     for width, height in ((10000, 10000), (8193, 1), (1, 100_000)):
         path.write_bytes(png(width, height))
         assert f"{width} x {height} pixels" in refusal(path)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_a_huge_picture_takes_no_memory(tmp_path):

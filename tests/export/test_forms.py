@@ -348,6 +348,7 @@ def test_the_gate_refuses_a_half_precision_that_overflows(digits, tmp_path, monk
 
 
 def test_layers_that_bear_no_rounding_stay_in_float32(digits):
+    torch.manual_seed(0)
     model = load_network(Checkpoint.load(digits))
     references = torch.from_numpy(np.stack(Checkpoint.load(digits).references))
     with torch.no_grad():

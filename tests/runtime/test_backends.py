@@ -185,7 +185,7 @@ def test_a_scorer_is_closed_while_another_thread_scores(tmp_path, small_model):
         thread.start()
     scorer.close()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert len(ends) == 3
 
 

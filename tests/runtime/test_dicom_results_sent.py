@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
+from adae_edge.benchmarks.peers import processes
 from adae_edge.benchmarks.peers.processes import free_port
 from tests.support.archives import storage
 from tests.support.models import run, slice_model
@@ -143,10 +144,10 @@ def test_what_was_scored_while_the_archive_was_away_is_reported_later(tmp_path):
     assert "2 wait for dicom://" in done.stderr
     (tmp_path / "kept").mkdir()
     command = [peer("storescp"), "-od", tmp_path / "kept", "-aet", "ORTHANC", port]
-    with subprocess.Popen(list(map(str, command))) as process:
+    with processes.peer(command) as archive:
+        processes.wait_for_port(port, archive)
         again = run("score", "model.onnx", "scan", "--resume", "--to", to, "--to", "a.jsonl",
                     cwd=tmp_path)  # fmt: skip
-        process.terminate()
     assert again.returncode == 0, again.stderr
     kept = {dcmread(path).SOPClassUID for path in (tmp_path / "kept").iterdir()}
     assert kept == {REPORT, PICTURE}

@@ -4,13 +4,13 @@ import logging
 import socket
 import ssl
 import struct
-import subprocess
 import time
 from contextlib import contextmanager
 
 import pytest
 from pydicom import dcmread
 
+from adae_edge.benchmarks.peers import processes
 from adae_edge.benchmarks.peers.broker import wait_until
 from adae_edge.benchmarks.peers.certificates import certificate
 from adae_edge.benchmarks.peers.processes import free_port
@@ -79,11 +79,10 @@ def test_dcmtk_keeps_them(opened, tmp_path):
     port = free_port()
     (tmp_path / "kept").mkdir()
     command = [peer("storescp"), "-od", tmp_path / "kept", "-aet", "PACS", port]
-    with subprocess.Popen(list(map(str, command))) as process:
+    with processes.peer(command):
         sink = opened(f"dicom://PACS@127.0.0.1:{port}?calling=ADAE-7")
         sink.put(OBJECTS)  # also before it listens
         wait_until(lambda: not sink.waiting)
-        process.terminate()
     assert sorted(dcmread(path).SOPInstanceUID for path in (tmp_path / "kept").iterdir()) == UIDS
 
 

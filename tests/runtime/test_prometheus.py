@@ -175,7 +175,7 @@ def test_scrapers_that_never_read_or_speak_are_few_and_let_go(monkeypatch):
     assert threading.active_count() <= before + prometheus._MOST_SCRAPERS
     for number in range(1000):
         sink.write(scored(number, 50.0))
-    wait_until(lambda: threading.active_count() == before)  # all are let go, though none closed
+    wait_until(lambda: threading.active_count() <= before)  # all are let go, though none closed
     assert told(sink)['adae_edge_frames_total{source="camera:0"}'] == 1001
     for one in silent:
         one.close()

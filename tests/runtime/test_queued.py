@@ -15,7 +15,7 @@ from adae_edge.runtime.sinks.sink import ROWS, Keeping
 from adae_edge.runtime.sinks.target import Target
 from adae_edge.runtime.spool import Spool
 from tests.runtime.test_sinks import result
-from tests.support.models import mean_model
+from tests.support.models import HANGS_S, mean_model
 from tests.support.network import LOST, frames, write
 from tests.support.streams import Kept, Listed, frame
 
@@ -49,7 +49,7 @@ class Server(Remote):
 def server(monkeypatch):
     monkeypatch.setattr(queued, "_FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(queued, "_LONGEST_PAUSE_S", 0.05)
-    monkeypatch.setattr(queued, "_DRAIN_S", 0.2)
+    monkeypatch.setattr(queued, "_DRAIN_S", HANGS_S)
     return Server()
 
 

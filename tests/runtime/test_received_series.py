@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from pynetdicom import AE
 
-from adae_edge.benchmarks.peers.processes import free_port
+from adae_edge.benchmarks.peers.processes import free_port, peer
 from adae_edge.runtime import Scorer
 from adae_edge.runtime.frame import Frame
 from adae_edge.runtime.sources.registry import open_for, open_source
@@ -259,7 +259,7 @@ class Collected:
         wanted = Wanted(receiving=spool, collected=True)
         self.source = open_source(f"dicom-scp://127.0.0.1:{port}/ADAE", wanted)
         self._port, self._items = port, queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._read)
+        self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self):
@@ -341,10 +341,10 @@ def test_a_station_takes_series_from_a_receiver(tmp_path, paths):
         'spool = "spool"\nquiet = "1500ms"\nresume = true\nto = ["jsonl:rows.jsonl"]\n'
     )
     words, rows = command("run", "station.toml"), tmp_path / "rows.jsonl"
-    with subprocess.Popen(words, cwd=tmp_path, env=BUFFERED, stderr=subprocess.PIPE) as process:
+    with peer(words, cwd=tmp_path, env=BUFFERED, stderr=subprocess.PIPE) as station:
         wait_until(lambda: rows.exists() and "takes instances" in rows.read_text())
         store(port, *paths)
         wait_until(lambda: "complete (quiet): 16 slices" in rows.read_text())
-        process.terminate()
-        _, errors = process.communicate(timeout=HANGS_S)
-    assert process.returncode == 0, errors
+        station.process.terminate()
+        _, errors = station.process.communicate(timeout=HANGS_S)
+    assert station.process.returncode == 0, errors

@@ -568,7 +568,7 @@ def test_a_kill_in_the_middle_leaves_whole_rows(desk, long_folder, tmp_path):
     )  # fmt: skip
     when_rows(paths[1], process, 20)
     process.kill()
-    assert process.wait(30) == -9
+    assert process.wait(60) == -9
     names = [row["source"] for row in json_rows(paths[0])]
     assert 19 <= len(names) < 400
     assert names == [str(long_folder / f"{number:03}.png") for number in range(len(names))]

@@ -238,6 +238,6 @@ def test_one_thread_puts_in_while_another_takes_out(opened):
     for number in range(500):
         spool.put([b"%d" % number], durable=False)
         spool.sync()
-    thread.join(30)
+    thread.join(300)
     assert taken == list(range(500))
     assert len(spool) == 0

@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 
+from adae_edge.benchmarks.peers.processes import peer
 from adae_edge.decoding.rules import PICTURES, VIDEO
 from adae_edge.errors import SinkError, UsageError
 from adae_edge.runtime import Frame, Scored, open_sink
@@ -20,7 +21,7 @@ from adae_edge.runtime.frame import Event
 from adae_edge.runtime.opening import StreamRequest, open_stream
 from adae_edge.runtime.sinks import video
 from tests.support import clips
-from tests.support.models import command, mean_model, run_limited
+from tests.support.models import HANGS_S, command, mean_model, run_limited
 
 RNG = np.random.default_rng(0)
 
@@ -169,17 +170,15 @@ def test_what_a_killed_process_leaves_can_be_played(tmp_path):
 def test_a_command_that_is_ended_leaves_a_video(ending, tmp_path):
     (tmp_path / "m.onnx").write_bytes(mean_model(3))
     source = "synthetic://?fps=40&size=320x240"
-    with subprocess.Popen(
-        command("score", "m.onnx", source, "--to", "video:o.mp4"),
-        cwd=tmp_path,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        path, until = tmp_path / "o.mp4", time.monotonic() + 60
+    words = command("score", "m.onnx", source, "--to", "video:o.mp4")
+    with peer(words, cwd=tmp_path) as scoring:
+        path, until = tmp_path / "o.mp4", time.monotonic() + HANGS_S
         while not path.exists() or path.stat().st_size < 20_000:  # a fragment and more
             assert time.monotonic() < until
             time.sleep(0.05)
-        process.send_signal(ending)
-    assert process.returncode == (0 if ending == signal.SIGTERM else -signal.SIGKILL)
+        scoring.tell(ending)
+        code = scoring.process.wait(HANGS_S)
+    assert code == (0 if ending == signal.SIGTERM else -signal.SIGKILL)
     pictures, _ = shown(path)
     assert len(pictures) > 20
     assert (boxes_of(path)[-1] == "moov") == (ending == signal.SIGTERM)
