@@ -8,9 +8,10 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from adae_edge.errors import SinkError
+from adae_edge.runtime.flapping import Flapping
 from adae_edge.runtime.frame import Delivered, Ended, Event, Scored
 from adae_edge.runtime.sinks.sink import PIXELS, Listener, Sink
 from adae_edge.runtime.threads import start
@@ -30,10 +31,11 @@ class _Outlet:
 
     Attributes:
         lacks: how many results the sink lacks, since it was added.
-        missed: how many of them since it last failed.
+        missed: how many of them since it was last told that it keeps results.
         error: why it keeps nothing now; None where it does.
         late: why it holds results back; None where it does not.
         gone: whether it was a pipe whose reader has enough.
+        flapping: which of its failures are told.
     """
 
     sink: Sink
@@ -43,6 +45,7 @@ class _Outlet:
     again_s: float = 0.0
     late: SinkError | None = None
     gone: bool = False
+    flapping: Flapping = field(default_factory=Flapping)
 
     @property
     def keeps(self) -> bool:
@@ -74,15 +77,19 @@ class _Outlet:
             self.gone = True
             return None
         except SinkError as error:
-            failed_before, self.error = self.error, error
+            self.error = error
             # The end of a series that cannot be reported says nothing of the next frames.
             ends_series = isinstance(item, Event) and item.series is not None
             self.again_s = time.monotonic() + (0 if ends_series else _AGAIN_S)
             self.miss(item)
-            return None if failed_before else self._event(str(error))
+            tells = self.flapping.fails() or ends_series  # each of which is another one
+            return self._event(f"{error}{self.flapping.more}") if tells else None
         if self.error is None or not isinstance(item, Scored):  # a result shows it
             return None
-        missed, self.error, self.missed = self.missed, None, 0
+        self.error = None
+        if not self.flapping.works():
+            return None
+        missed, self.missed = self.missed, 0
         return self._event(f"{self.sink.name} keeps results again; it lacks {missed}")
 
     def flush(self) -> list[Event]:
@@ -225,11 +232,9 @@ class Delivery:
             if isinstance(item, Event):
                 self._told(item)
             events = [outlet.hand(item) for outlet in self._outlets]
-            pairs = zip(self._outlets, events, strict=True)
-            failed = [outlet.error for outlet, event in pairs if event]
             keeping = [outlet for outlet in self._outlets if outlet.keeps]
             if not keeping and any(outlet.gone for outlet in self._outlets):
                 raise BrokenPipeError(errno.EPIPE, "the reader of the output has enough")
-            if any(failed) and not for_ever and all(outlet.error for outlet in keeping):
-                raise next(error for error in failed if error)
+            if not for_ever and keeping and all(outlet.error for outlet in keeping):
+                raise next(outlet.error for outlet in keeping if outlet.error)
             left.extendleft(event for event in reversed(events) if event)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from adae_edge.errors import SinkError, first_line
+from adae_edge.runtime.flapping import Flapping
 from adae_edge.runtime.frame import OF_FRAMES, Event, Scored
 from adae_edge.runtime.sinks.rows import event_row_of, row_of
 from adae_edge.runtime.sinks.sink import ANOMALOUS, BOXES, ROWS, Keeping, Sink
@@ -54,7 +55,7 @@ class Sender(Sink):
     """A sink whose messages wait in a spool, from which a thread sends them.
 
     No network is waited for. A server that cannot be reached is told once, and tried again after
-    pauses that grow to half a minute.
+    pauses that grow to half a minute. One that comes and goes is told ever more rarely.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Sender(Sink):
         """
         self._remote, self._spool, self._news, self._keeping = remote, spool, news, keeping
         self._error = ""  # why nothing is sent now
+        self._flapping = Flapping()
         self._lacked = 0  # results that the spool dropped and that were told
         self._more, self._closing = threading.Event(), threading.Event()
         if not keeping.resume:
@@ -142,7 +144,8 @@ class Sender(Sink):
         self._spool.acknowledge(messages[-1].id)
         if self._error:
             self._error = ""
-            self._news.append(f"{self.name} takes results again")
+            if self._flapping.works():
+                self._news.append(f"{self.name} takes results again")
 
     def _send(self, messages: Sequence[Message]) -> None:
         """Send messages; raises SinkError where they are to be sent again."""
@@ -153,11 +156,12 @@ class Sender(Sink):
         return None
 
     def _fail(self, error: Exception) -> None:
-        if not self._error and not self._closing.is_set():
+        if not self._closing.is_set() and self._flapping.fails():
             why = (
                 str(error) if isinstance(error, SinkError) else f"{self.name}: {first_line(error)}"
             )
-            self._news.append(f"{why}; results wait in {self._spool.path}")
+            more = self._flapping.more
+            self._news.append(f"{why}; results wait in {self._spool.path}{more}")
         self._error = str(error) or type(error).__name__
 
 

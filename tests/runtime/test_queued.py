@@ -111,6 +111,22 @@ def test_a_server_that_is_away_is_told_once_and_then_gets_everything(opened, ser
     assert list(sink.news()) == ["the server takes results again"]
 
 
+def test_a_server_that_comes_and_goes_is_told_once_and_gets_everything(opened, server):
+    sink, news = opened(), []
+    for turn in range(5):
+        server.error = SinkError(f"cannot reach it: {turn}")
+        write(sink, [turn])
+        wait_until(lambda: sink._error)
+        news += sink.news()
+        server.error = None
+        wait_until(lambda: not sink.waiting and not sink._error)
+        news += sink.news()
+    told, well = news
+    assert told.startswith("cannot reach it: 0; results wait in ")
+    assert well == "the server takes results again"
+    assert [row["frame"] for row in server.rows] == list(range(5))
+
+
 def test_whatever_a_client_raises_is_told_and_results_wait(opened, server):
     sink = opened()
     server.error = RuntimeError("a mistake")
