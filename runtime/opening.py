@@ -14,13 +14,17 @@ from adae_edge.errors import AdaeEdgeError, UsageError
 from adae_edge.runtime.alarm import Alarm
 from adae_edge.runtime.drift import Drift
 from adae_edge.runtime.frame import Event
+from adae_edge.runtime.hosts import one_name
 from adae_edge.runtime.receipts import Receipts
 from adae_edge.runtime.resuming import Resuming
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.sinks.registry import (
     collects_series,
+    keeps_rows,
     open_sink,
     place_of,
+    puts_aside,
+    reads_back,
     shows_pixels,
 )
 from adae_edge.runtime.sinks.sink import ROWS, Keeping, Listener, Sink
@@ -31,7 +35,7 @@ from adae_edge.runtime.watcher import Watcher
 from adae_edge.secrets import filled_in
 
 _NONE: Mapping[str, Sink] = {}
-_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
+_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443, "dicom-scp": 11112}
 _log = logging.getLogger(__name__)
 
 
@@ -83,6 +87,7 @@ def open_stream(
     told: Callable[[Event], object],
     shared: Mapping[str, Sink] = _NONE,
     around: Callable[[Source], Source] = lambda source: source,
+    with_sinks: bool = True,
 ) -> Iterator[Stream]:
     """Open a model, sources and sinks, and close them all at the end.
 
@@ -91,20 +96,22 @@ def open_stream(
         told: called with every event of the stream.
         shared: sinks that are open already and stay so, by their names.
         around: makes of each open source the one that is read, and that closes it.
+        with_sinks: whether sinks are opened; otherwise the stream is looked at, and not run.
 
     Yields:
         The stream, ready to run.
 
     Raises, with the name of the part that it is about in the error's ``part``:
-        UsageError: a part cannot be opened as it is named, a source or a sink is named twice, or
-            the stream cannot be resumed.
+        UsageError: a part cannot be opened as it is named, a source or a sink is named twice, the
+            stream cannot be resumed, or something is asked for that has no effect.
         ModelFileError: the model is refused.
         DeviceError: the device cannot be used.
         SourceError: the source cannot be opened.
         SinkError: a sink cannot be written.
     """
-    check_once("sink", request.sinks, place_of)
+    check_once("sink", request.sinks, lambda name: place_of(name).key)
     check_once("source", request.sources, file_of)
+    _check_keeping(request)
     with _about("alarm"):
         watchers: list[Watcher] = [] if request.alarm is None else [Alarm(request.alarm)]
     with contextlib.ExitStack() as opened:
@@ -138,15 +145,13 @@ def open_stream(
             if request.drift:
                 watchers.append(Drift(scorer.contract.calibration))
         limits = request.threshold, request.max_latency
-        stream = Stream(scorer, sources, [Listener(told)], *limits, watchers)
-        if request.keeping.resume and any(source.live for source in sources):
-            raise UsageError("--resume is for files and folders: frames of the others are all new")
+        with _about("threshold"):
+            stream = Stream(scorer, sources, [Listener(told)], *limits, watchers)
+        _check_sources(request, sources)
         answering = [source for source in sources if source.answers]
-        if request.receiving and not any(source.spools for source in sources):
-            raise UsageError("--spool is for DICOM over the network, and no source is that")
         receipts = opened.enter_context(Receipts(answering, stream.all_keep))
         sinks = []
-        for name in request.sinks:
+        for name in request.sinks if with_sinks else ():
             with _about(name):
                 sinks.append(
                     shared.get(name) or opened.enter_context(open_sink(name, request.keeping))
@@ -156,11 +161,41 @@ def open_stream(
             stream.add(resuming.rest(sink) if request.keeping.resume else sink)
         if answering:
             stream.add(receipts)
-        if request.keeping.resume:
-            resuming.check()
         counts = len(sources), len(request.sinks)
         _log.info("%s scores %d sources to %d sinks", request.model, *counts)
         yield stream
+
+
+def _check_keeping(request: StreamRequest) -> None:
+    """Raise UsageError where rows are to be kept in a way that no sink has."""
+    keeping, sinks = request.keeping, request.sinks
+    with _about("resume"):
+        if keeping.resume and not any(map(reads_back, sinks)):
+            raise UsageError(
+                "--resume reads what is kept already: give jsonl:FILE, csv:FILE or sqlite:FILE"
+            )
+    with _about("rotate"):
+        if keeping.rotate is not None and not any(map(puts_aside, sinks)):
+            raise UsageError("--rotate is for files of rows: give jsonl:FILE or csv:FILE")
+    with _about("fsync"):
+        if keeping.fsync and not any(map(keeps_rows, sinks)):
+            raise UsageError("--fsync is for rows, and no sink keeps any")
+
+
+def _check_sources(request: StreamRequest, sources: Sequence[Source]) -> None:
+    """Raise UsageError where something is asked for that no source has, or that one cannot do."""
+    with _about("resume"):
+        if request.keeping.resume and any(source.live for source in sources):
+            raise UsageError("--resume is for files and folders: frames of the others are all new")
+    with _about("spool"):
+        if request.receiving and not any(source.spools for source in sources):
+            raise UsageError("--spool is for DICOM over the network, and no source is that")
+    with _about("triggered"):
+        if request.triggered and not any(source.live for source in sources):
+            raise UsageError("--triggered is for cameras, and no source is one")
+    with _about("jobs"):
+        if request.jobs is not None and all(source.live for source in sources):
+            raise UsageError("--jobs is for files, and no source gives any")
 
 
 @contextlib.contextmanager
@@ -186,7 +221,7 @@ def check_once(kind: str, names: Sequence[str], place: Callable[[str], object]) 
 def file_of(name: str) -> tuple[object, ...] | str:
     """What tells a source from others, whatever the spelling: its file, or its URL.
 
-    Another user or transport makes no other camera.
+    Another user or transport makes no other camera, and another title no other port.
     """
     name = filled_in(name)
     for path in (name, name.partition(":")[2].partition("?")[0].removeprefix("//")):
@@ -200,4 +235,6 @@ def file_of(name: str) -> tuple[object, ...] | str:
         port = url.port or _PORTS[url.scheme]
     except (ValueError, KeyError):
         return name
-    return url.scheme, url.hostname, port, url.path.rstrip("/"), url.query
+    if url.scheme == "dicom-scp":
+        return url.scheme, port
+    return url.scheme, one_name(url.hostname or ""), port, url.path.rstrip("/"), url.query

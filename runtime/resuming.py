@@ -102,13 +102,6 @@ class Resuming:
         self._held.append(held)
         return _Rest(sink, held)
 
-    def check(self) -> None:
-        """Raise UsageError if no sink can say what it holds."""
-        if not self._held:
-            raise UsageError(
-                "--resume reads what is kept already: give jsonl:FILE, csv:FILE or sqlite:FILE"
-            )
-
     def done(self, source: str, frame: int | str) -> bool:
         """Whether every sink that can say so holds the row of a frame; for ``Wanted.done``."""
         return bool(self._held) and all(held.has(source, frame) for held in self._held)

@@ -181,7 +181,7 @@ def request_of(options: Mapping[str, Any]) -> StreamRequest:
         exact=options["exact"],
         keeping=Keeping(
             options["fsync"],
-            bytes_of(rotate, "--rotate") if rotate else None,
+            bytes_of(rotate, "--rotate") if rotate is not None else None,
             options["resume"],
             names_patients,
         ),
@@ -207,15 +207,17 @@ def _receiving_of(
     cert: Path | None,
     key: Path | None,
     ca: Path | None,
-    quiet: str = "60s",
+    quiet: str | None = None,
 ) -> Receiving | None:
-    """How files are received; raises UsageError where certificates are given for nothing."""
+    """How files are received; raises UsageError where something is said of it for nothing."""
     from adae_edge.runtime.sources.source import Receiving
 
     if spool is not None:
-        return Receiving(spool, cert, key, ca, seconds_of(quiet, "--quiet"))
-    if cert or key or ca:
-        raise UsageError("--tls-cert, --tls-key and --tls-ca go with --spool")
+        return Receiving(spool, cert, key, ca, seconds_of(quiet or "60s", "--quiet"))
+    given = {"--tls-cert": cert, "--tls-key": key, "--tls-ca": ca, "--quiet": quiet}
+    for option, value in given.items():
+        if value is not None:
+            raise UsageError(f"{option} goes with --spool, which keeps what is received")
     return None
 
 

@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -66,7 +66,9 @@ class Plan:
                 return number
             values = says[key] if isinstance(says[key], list) else [says[key]]
             if part in values or part in [str(Path(str(value))) for value in values]:
-                return number + next((at for at, line in enumerate(lines) if part in line), 0)
+                quoted = f'"{part}"', f"'{part}'"
+                found = (at for at, line in enumerate(lines) if any(one in line for one in quoted))
+                return number + next(found, 0)
         return self.header
 
 
@@ -82,7 +84,7 @@ def read_station(path: Path) -> list[Plan]:
             if key == _HEADER and value == [{}]:
                 plans.append(Plan(statement.number))
                 continue
-            if isinstance(value, dict) or key == _HEADER or value == [{}]:
+            if _is_table(value, statement) or key == _HEADER:
                 why = f"a station has only streams, each under [[{_HEADER}]], and no {key}"
             elif not plans:
                 why = f"{key} stands before the first [[{_HEADER}]]"
@@ -111,15 +113,14 @@ def check_parts(path: Path, plans: Sequence[Plan]) -> None:
     """
     from adae_edge.runtime.opening import open_stream
     from adae_edge.runtime.sinks.registry import check_sink
-    from adae_edge.runtime.sinks.sink import ROWS
 
     _shared_names(path, plans)
     for plan in plans:
         for name in plan.request.sinks:
             with _told_with_line(path, plan, name):
                 check_sink(name)
-        request = replace(plan.request, sinks=(), keeping=ROWS)
-        with _told_with_line(path, plan), open_stream(request, lambda event: None):
+        stream = open_stream(plan.request, lambda event: None, with_sinks=False)
+        with _told_with_line(path, plan), stream:
             pass
 
 
@@ -217,6 +218,11 @@ def _statements(path: Path) -> Iterator[_Statement]:
         lines = []
 
 
+def _is_table(value: object, statement: _Statement) -> bool:
+    """Whether a statement is the header of a table, or of one in an array."""
+    return value in ({}, [{}]) and statement.lines[-1].lstrip().startswith("[")
+
+
 def _fill(plan: Plan) -> None:
     """Read a stream's keys as ``score`` reads its options; the error's ``part`` is the key."""
     words: dict[str, list[str]] = {}
@@ -286,9 +292,15 @@ def _shared_names(path: Path, plans: Sequence[Plan]) -> list[tuple[list[str], Pl
     for plan in plans:
         for name in plan.request.sinks:
             with _told_with_line(path, plan, name):
-                names, users = found.setdefault(place_of(name), ([], []))
+                here = place_of(name)
+                names, users = found.setdefault(here.key, ([], []))
+                if users and users[-1] is plan:
+                    raise UsageError("a sink is named twice")
                 names.append(name)
                 users.append(plan)
+                if here != place_of(names[0]):
+                    line = users[0].line(names[0])
+                    raise UsageError(f"{name} is written by line {line}, too, in another way")
                 if keeps_rows(name) and plan.request.keeping != users[0].request.keeping:
                     line = users[0].line(names[0])
                     raise UsageError(f"rows in {name} are kept in another way than by line {line}")

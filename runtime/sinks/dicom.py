@@ -13,7 +13,7 @@ from adae_edge.extras import needs
 from adae_edge.runtime.dicom.sockets import LimitedSocket
 from adae_edge.runtime.sinks.objects import OPTIONS, Objects, Refused, Warned
 from adae_edge.runtime.sinks.queued import Remote
-from adae_edge.runtime.sinks.sink import ROWS, Keeping
+from adae_edge.runtime.sinks.sink import ROWS, Keeping, Place
 from adae_edge.runtime.sinks.target import Target
 
 with needs("Sending DICOM over the network", "pacs"):
@@ -51,10 +51,25 @@ class Dicom(Objects):
             UsageError: the URL or an option is wrong, or a certificate cannot be read.
             SinkError: the spool cannot be opened.
         """
+        target = self._target(place)
+        super().__init__(Archive(target), target, target.user, keeping)
+
+    @classmethod
+    def check(cls, place: str) -> None:
+        """Say what is wrong with the URL, an option or the certificates."""
+        _encryption(cls._target(place))
+
+    @classmethod
+    def where(cls, place: str) -> Place:
+        """The archive and its title."""
+        return cls._target(place).where()
+
+    @classmethod
+    def _target(cls, place: str) -> Target:
         target = Target(f"dicom:{place}", 104, {"calling": _title, "cert": str, **OPTIONS})
         if not _TITLE.fullmatch(target.user) or target.password or target.path.strip("/"):
             raise UsageError(f"{target.shown} has no AE title of 1 to 16 letters before its host")
-        super().__init__(Archive(target), target, target.user, keeping)
+        return target
 
 
 class Archive(Remote):

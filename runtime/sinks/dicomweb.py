@@ -12,7 +12,7 @@ from adae_edge.runtime.dicom.answers import Limited, hurry
 from adae_edge.runtime.query import Parser, one_of
 from adae_edge.runtime.sinks.objects import OPTIONS, Objects, Refused, Warned
 from adae_edge.runtime.sinks.queued import Remote
-from adae_edge.runtime.sinks.sink import ROWS, Keeping
+from adae_edge.runtime.sinks.sink import ROWS, Keeping, Place
 from adae_edge.runtime.sinks.target import Target
 
 with needs("Sending DICOM over the web", "pacs"):
@@ -43,6 +43,21 @@ class DicomWeb(Objects):
             UsageError: the URL or an option is wrong.
             SinkError: the spool cannot be opened.
         """
+        target = self._target(place)
+        super().__init__(WebArchive(target), target, "dicomweb", keeping)
+
+    @classmethod
+    def check(cls, place: str) -> None:
+        """Say what is wrong with the URL, an option or the certificates."""
+        cls._target(place).encryption()
+
+    @classmethod
+    def where(cls, place: str) -> Place:
+        """The service and its user."""
+        return cls._target(place).where()
+
+    @classmethod
+    def _target(cls, place: str) -> Target:
         scheme = place.partition(":")[0]
         if scheme not in _PORTS:
             raise UsageError(f"dicomweb:{place} is no web service: give dicomweb:https://HOST/PATH")
@@ -54,7 +69,7 @@ class DicomWeb(Objects):
                     f"{target.shown} is not encrypted, and another machine: give https://, or "
                     "the option insecure=yes"
                 )
-        super().__init__(WebArchive(target), target, "dicomweb", keeping)
+        return target
 
 
 class _Session(requests.Session):

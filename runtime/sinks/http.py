@@ -14,7 +14,7 @@ from typing import Any
 from adae_edge.errors import SinkError, UsageError, first_line, without_password
 from adae_edge.runtime.query import Parser, one_of
 from adae_edge.runtime.sinks.queued import Queued, Remote
-from adae_edge.runtime.sinks.sink import ROWS, Keeping
+from adae_edge.runtime.sinks.sink import ROWS, Keeping, Place
 from adae_edge.runtime.sinks.target import Target, network_error
 
 _CONNECT_S = 5.0
@@ -51,6 +51,11 @@ class Http(Queued):
         target = cls._target(place)
         if cls.scheme == "https":
             target.encryption()
+
+    @classmethod
+    def where(cls, place: str) -> Place:
+        """The URL and its user."""
+        return cls._target(place).where()
 
     @classmethod
     def _target(cls, place: str) -> Target:

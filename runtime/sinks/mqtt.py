@@ -14,7 +14,7 @@ from adae_edge.errors import SinkError, UsageError
 from adae_edge.extras import needs
 from adae_edge.runtime.query import one_of
 from adae_edge.runtime.sinks.queued import Queued, Remote
-from adae_edge.runtime.sinks.sink import ROWS, Keeping
+from adae_edge.runtime.sinks.sink import ROWS, Keeping, Place
 from adae_edge.runtime.sinks.target import Target, network_error
 
 with needs("Sending to an MQTT broker", "mqtt"):
@@ -75,6 +75,12 @@ class Mqtt(Queued):
         target = cls._target(place)
         if cls.scheme == "mqtts":
             target.encryption()
+
+    @classmethod
+    def where(cls, place: str) -> Place:
+        """The broker, its user and the topic."""
+        target = cls._target(place)
+        return target.where(target.options.get("topic", _TOPIC))
 
     @classmethod
     def _target(cls, place: str) -> Target:

@@ -20,7 +20,7 @@ from adae_edge.runtime.drawing import pair
 from adae_edge.runtime.frame import Scored
 from adae_edge.runtime.query import bytes_of, options_of
 from adae_edge.runtime.ring import Ring, free, locked, stem_of
-from adae_edge.runtime.sinks.sink import ANOMALOUS, BOXES, MAP, PIXELS, ROWS, Keeping, Sink
+from adae_edge.runtime.sinks.sink import ANOMALOUS, BOXES, MAP, PIXELS, ROWS, Keeping, Place, Sink
 
 LIMIT = 10**9
 _QUALITY = 90
@@ -69,6 +69,12 @@ class Pictures(Sink):
     def check(cls, place: str) -> None:
         """Say what is wrong with the option or the folder."""
         _folder_and_limit(place)
+
+    @classmethod
+    def where(cls, place: str) -> Place:
+        """As of a file, with the options behind it."""
+        name, _, query = place.partition("?")
+        return super().where(name)._replace(manner=query)
 
     def write(self, scored: Scored) -> None:
         """Save an anomalous frame; a slice, which no picture can hold, for review alone."""

@@ -21,7 +21,7 @@ from typing import Any
 from adae_edge.errors import SinkError, UsageError
 from adae_edge.extras import needs
 from adae_edge.runtime.frame import Event, Scored
-from adae_edge.runtime.sinks.sink import ROWS, Keeping, Sink
+from adae_edge.runtime.sinks.sink import ROWS, Keeping, Place, Sink
 from adae_edge.runtime.threads import start
 
 with needs("Metrics for Prometheus", "prometheus"):
@@ -262,6 +262,12 @@ class Prometheus(Sink):
     def check(cls, place: str) -> None:
         """Say that it is no address and port."""
         _place(place)
+
+    @classmethod
+    def where(cls, place: str) -> Place:
+        """The port: most addresses that share one get in each other's way."""
+        address, port = _place(place)
+        return Place(f"port {port}", address)
 
     def write(self, scored: Scored) -> None:
         """Count one result."""

@@ -7,14 +7,13 @@ what follows the colon. A new sink is a new file, and nothing else changes.
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
 from adae_edge.errors import UsageError
 from adae_edge.runtime import sinks
 from adae_edge.runtime.schemes import load_scheme, schemes, split_scheme
-from adae_edge.runtime.sinks.sink import PIXELS, ROWS, Keeping, Sink
+from adae_edge.runtime.sinks.sink import PIXELS, ROWS, Keeping, Place, Sink
 from adae_edge.secrets import filled_in
 
 _SUFFIXES = {"db": "sqlite", "mp4": "video"}
@@ -89,27 +88,32 @@ def keeps_rows(spec: str) -> bool:
     return bool(_attribute(spec, "keeps_rows", False))
 
 
+def reads_back(spec: str) -> bool:
+    """Whether a sink's rows can be read again, without opening it."""
+    return bool(_attribute(spec, "reads_back", False))
+
+
+def puts_aside(spec: str) -> bool:
+    """Whether a sink puts a file of rows aside that becomes too large, without opening it."""
+    return bool(_attribute(spec, "puts_aside", False))
+
+
 def _attribute(spec: str, name: str, default: Any) -> Any:
     known = schemes(sinks, _NO_SINKS)
     scheme, _ = _split(filled_in(spec), known)
     return getattr(load_scheme(sinks, scheme).SINK, name, default) if scheme in known else default
 
 
-def place_of(spec: str) -> str:
-    """Where a sink writes, the same for every spelling of one file, also through links.
+def place_of(spec: str) -> Place:
+    """Where a sink writes, the same for every spelling of one place, and in which manner.
 
     Raises:
-        UsageError: there is no such sink, or its name needs what is not set.
+        UsageError: there is no such sink, its place is wrong, or its name needs what is not set.
+        MissingExtra: the package that this sink needs is not installed.
     """
-    spec = filled_in(spec)
-    _, place = _known(spec)
-    if spec == "terminal" or "://" in spec:
-        return spec
-    try:
-        status = Path(place).stat()
-    except OSError:  # not there yet, or no name for a file: opening it will tell
-        return os.path.realpath(place)
-    return f"{status.st_dev}:{status.st_ino}"
+    scheme, place = _known(filled_in(spec))
+    where: Place = load_scheme(sinks, scheme).SINK.where(place)
+    return where._replace(manner=f"{scheme} {where.manner}")
 
 
 def _known(spec: str) -> tuple[str, str]:

@@ -98,6 +98,8 @@ class RowFile(Sink):
         header: the first row of every such file; empty for JSON objects.
     """
 
+    reads_back = puts_aside = True
+
     def __init__(self, place: str, keeping: Keeping = ROWS, header: bytes = b"") -> None:
         """
         Args:

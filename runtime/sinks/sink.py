@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from adae_edge.errors import without_password
@@ -48,6 +50,16 @@ class Kept(NamedTuple):
     detail: str = ""
 
 
+class Place(NamedTuple):
+    """Where a sink writes, the same for every spelling of it, and in which manner it does so.
+
+    Two sinks in one place are one, or get in each other's way where their manners differ.
+    """
+
+    key: str
+    manner: str = ""
+
+
 class Sink(ABC):
     """Keeps results, or tells somebody; a context manager.
 
@@ -61,6 +73,8 @@ class Sink(ABC):
         collects: whether it makes something of a whole DICOM series at the event of its end.
         name: as it was opened on the command line; otherwise what it is called to people.
         keeps_rows: whether ``Keeping`` matters to it.
+        reads_back: whether ``kept`` gives its rows.
+        puts_aside: whether it puts a file of rows aside that becomes too large.
     """
 
     collects = False
@@ -68,6 +82,8 @@ class Sink(ABC):
     shows = ALL
     name = "a sink"
     keeps_rows = True
+    reads_back = False
+    puts_aside = False
 
     @classmethod
     def check(cls, place: str) -> None:
@@ -76,6 +92,19 @@ class Sink(ABC):
         Raises:
             UsageError: an option is wrong, or there is no such folder or server's name.
         """
+
+    @classmethod
+    def where(cls, place: str) -> Place:
+        """What tells its place from others; of a file the same through links.
+
+        Raises:
+            UsageError: as ``check``.
+        """
+        try:
+            status = Path(place).stat()
+        except (OSError, ValueError):  # not there yet, or no name for a file: opening it will tell
+            return Place(os.path.realpath(place))
+        return Place(f"{status.st_dev}:{status.st_ino}")
 
     @property
     def waiting(self) -> int:

@@ -62,6 +62,7 @@ class Sqlite(Sink):
     """
 
     wants, shows = frozenset({BOXES}), ANOMALOUS
+    reads_back = True
 
     def __init__(self, place: str, keeping: Keeping = ROWS) -> None:
         """

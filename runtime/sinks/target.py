@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import os
 import re
 import ssl
@@ -13,7 +12,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from adae_edge.errors import SinkError, SpoolInUse, UsageError, without_password
+from adae_edge.runtime.hosts import is_loopback, one_name
 from adae_edge.runtime.query import Parser, bytes_of, one_of, options_of
+from adae_edge.runtime.sinks.sink import Place
 from adae_edge.runtime.spool import Spool
 
 # Options of every sink that sends.
@@ -76,10 +77,19 @@ class Target:
     @property
     def is_loopback(self) -> bool:
         """Whether it is this machine, so that nothing goes over a wire."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
+
+    def where(self, about: str = "") -> Place:
+        """What tells it from other targets, for whom its users are several.
+
+        Args:
+            about: as for ``open_spool``.
+        """
+        scheme, _, _ = self.shown.partition(":")
+        server = scheme, one_name(self.host), self.port, self.path.rstrip("/")
+        user = self.user, self.password, self.options.get("token")
+        manner = sorted(item for item in self.options.items() if item[0] not in ("token", "topic"))
+        return Place(repr((server, user, about)), repr(manner))
 
     def encryption(self) -> ssl.SSLContext:
         """TLS that trusts the system's authorities, or those of the option ``ca``.

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from adae_edge.errors import SinkError, printable
 from adae_edge.runtime.frame import Scored
-from adae_edge.runtime.sinks.sink import ANOMALOUS, BOXES, ROWS, Keeping, Sink
+from adae_edge.runtime.sinks.sink import ANOMALOUS, BOXES, ROWS, Keeping, Place, Sink
 from adae_edge.runtime.sinks.table import LiveTable
 
 _BOXES_SHOWN = 3
@@ -38,6 +38,11 @@ class Terminal(Sink):
         following = console.is_terminal and sys.stdout.isatty() and not console.is_dumb_terminal
         self._table = LiveTable(console) if following else None
         self._lines = 0
+
+    @classmethod
+    def where(cls, place: str) -> Place:
+        """The one place that it has."""
+        return Place(place)
 
     def write(self, scored: Scored) -> None:
         """Print one line, the anomalous ones in red where the terminal has colours, or count it."""

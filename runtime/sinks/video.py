@@ -20,7 +20,7 @@ from adae_edge.runtime.drawing import Picture, annotated
 from adae_edge.runtime.frame import Scored
 from adae_edge.runtime.query import bytes_of, minutes, options_of
 from adae_edge.runtime.ring import Ring, free, locked, stem_of
-from adae_edge.runtime.sinks.sink import BOXES, MAP, PIXELS, ROWS, Keeping, Sink
+from adae_edge.runtime.sinks.sink import BOXES, MAP, PIXELS, ROWS, Keeping, Place, Sink
 
 with needs("Writing a video", "camera"):
     import av
@@ -90,6 +90,12 @@ class Video(Sink):
     def check(cls, place: str) -> None:
         """Say what is wrong with the options, the suffix or the folder."""
         _path_and_options(place)
+
+    @classmethod
+    def where(cls, place: str) -> Place:
+        """As of a file, with the options behind it."""
+        name, _, query = place.partition("?")
+        return super().where(name)._replace(manner=query)
 
     def write(self, scored: Scored) -> None:
         """Draw a frame and append it to its source's file."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from urllib.parse import unquote, urlsplit
 
 from adae_edge.errors import UsageError, without_password
 from adae_edge.runtime.dicom.pull_request import Web
+from adae_edge.runtime.hosts import is_loopback
 from adae_edge.runtime.query import one_of, options_of
 from adae_edge.runtime.sources.pulled import OPTIONS, Pulled
 from adae_edge.runtime.sources.source import Wanted
@@ -41,7 +41,7 @@ class DicomWeb(Pulled):
             )
         known = OPTIONS | {"token": unquote, "insecure": one_of("yes")}
         options = options_of(spec, parts.query, known)
-        if parts.scheme == "http" and not (_is_loopback(host) or "insecure" in options):
+        if parts.scheme == "http" and not (is_loopback(host) or "insecure" in options):
             raise UsageError(
                 f"{spec} is not encrypted, and another machine: give https://, or insecure=yes "
                 "behind the question mark"
@@ -58,13 +58,6 @@ class DicomWeb(Pulled):
         super().__init__(
             f"dicomweb:{url}", web, [*filter(None, resource.groups()[1:])], options, wanted
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 SOURCE = DicomWeb

@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from tests.support.models import command, complaints, frame_rows, mean_model, ru
 from tests.support.supervisor import Supervisor
 
 ONE = '[[stream]]\nmodel = "m.onnx"\nsource = "synthetic://?frames=3"\nto = "rows.jsonl"\n'
+CAMERA = ONE.replace("?frames=3", "")
+TABLE = ONE.replace("rows.jsonl", "terminal")
 WATCHING = (
     '[[stream]]\nmodel = "m.onnx"\nsource = "watch:incoming"\nto = ["rows.jsonl"]\nresume = true\n'
 )
@@ -194,6 +197,18 @@ def test_every_option_of_score_is_a_key(desk):
         (f"{ONE}max-latency = 20\n", 5, "--max-latency takes a time such as 20ms"),
         (f'{ONE}alarm = "3"\n', 5, "--alarm takes K/N"),
         (f"{ONE}to2 = 1\n", 5, "a stream has no to2"),
+        (f"{ONE}alarm = {{}}\n", 5, "alarm takes one text or number"),
+        (f"{ONE}threshold = inf\n", 5, "inf is none to compare with"),
+        (f'{ONE}quiet = "5s"\n', 5, "--quiet goes with --spool"),
+        (f'{ONE}tls-ca = "ca.pem"\n', 5, "--tls-ca goes with --spool"),
+        (f'{ONE}spool = "spool"\n', 5, "--spool is for DICOM over the network"),
+        (f"{ONE}triggered = true\n", 5, "--triggered is for cameras, and no source is one"),
+        (f"{CAMERA}jobs = 2\n", 5, "--jobs is for files, and no source gives any"),
+        (f"{CAMERA}resume = true\n", 5, "--resume is for files and folders"),
+        (f'{TABLE}rotate = ""\n', 5, "--rotate takes a size such as 100MB"),
+        (f'{TABLE}rotate = "1MB"\n', 5, "--rotate is for files of rows: give jsonl:FILE or csv:"),
+        (f"{TABLE}fsync = true\n", 5, "--fsync is for rows, and no sink keeps any"),
+        (f"{TABLE}resume = true\n", 5, "--resume reads what is kept already"),
         (f"{ONE}{ONE}", 7, "is a source twice, first in line 3"),
         (
             f"{ONE}{ONE.replace('frames=3', 'frames=4')}fsync = true\n",
@@ -222,6 +237,9 @@ def test_what_is_wrong_is_one_sentence_with_its_line_before_anything_starts(
     with pytest.raises(AdaeEdgeError) as refused, open_streams(path, read_station(path), print):
         pass
     said = str(refused.value)
+    if "holds something else" not in said:  # for which the file is opened
+        with pytest.raises(AdaeEdgeError, match=re.escape(said)):
+            check_parts(path, read_station(path))
     assert said.startswith(f"station.toml, line {line}: ")
     assert sentence in said
     assert "s3cret" not in said
@@ -248,6 +266,59 @@ def test_another_spelling_is_no_other_source(desk, monkeypatch, first, second):
 
 
 @pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("rows.jsonl", "jsonl:./rows.jsonl"),
+        ("sqlite:rows.db", "linked.db"),
+        ("pictures:normal?limit=1GB", "pictures:./linked?limit=1GB"),
+        ("video:v.mp4?minutes=1", "video:incoming/../v.mp4?minutes=1"),
+        ("prometheus:9188", "prometheus:127.0.0.1:9188"),
+        ("prometheus:[::1]:9188", "prometheus:[0:0::1]:9188"),
+        ("mqtt://localhost", "mqtt://127.0.0.1:1883?topic=adae-edge"),
+        (
+            "https://HOOKS.example/a#full=oldest&limit=1MB",
+            "https://hooks.example:443/a#limit=1MB&full=oldest",
+        ),
+        ("dicom://PACS@10.0.0.7", "dicom://PACS@10.0.0.7:104"),
+    ],
+)
+def test_another_spelling_is_no_other_sink(desk, monkeypatch, first, second):
+    (desk / "normal").mkdir()
+    (desk / "linked").symlink_to("normal")
+    (desk / "linked.db").symlink_to("rows.db")
+    monkeypatch.chdir(desk)
+    text = ONE.replace("rows.jsonl", first) + ONE.replace("rows.jsonl", second)
+    text = text.replace("frames=3", "frames=4", 1)
+    path = station(desk, text) / "station.toml"
+    check_parts(path, read_station(path))
+    both = ONE.replace('"rows.jsonl"', f'["{first}", "{second}"]')
+    path = station(desk, both) / "station.toml"
+    with pytest.raises(UsageError, match="line 4: a sink is named twice"):
+        check_parts(path, read_station(path))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("jsonl:rows", "csv:./rows"),
+        ("pictures:p?limit=1GB", "pictures:./p"),
+        ("prometheus:9188", "prometheus:0.0.0.0:9188"),
+        ("prometheus:127.0.0.1:9188", "prometheus:[::]:9188"),
+        ("mqtt://localhost", "mqtt://127.0.0.1?version=3.1.1"),
+        ("http://localhost/rows", "http://[::1]:80/rows#limit=1MB"),
+    ],
+)
+def test_one_place_is_not_written_in_two_ways(desk, monkeypatch, first, second):
+    monkeypatch.chdir(desk)
+    text = ONE.replace("rows.jsonl", first) + ONE.replace("rows.jsonl", second)
+    path = station(desk, text.replace("frames=3", "frames=4", 1)) / "station.toml"
+    with pytest.raises(UsageError) as refused:
+        check_parts(path, read_station(path))
+    said = f"{path}, line 8: {second} is written by line 4, too, in another way"
+    assert str(refused.value) == said
+
+
+@pytest.mark.parametrize(
     ("sink", "sentence"),
     [
         ("no/rows.jsonl", "cannot write no/rows.jsonl: there is no folder "),
@@ -258,6 +329,9 @@ def test_another_spelling_is_no_other_source(desk, monkeypatch, first, second):
         ("mqtts://host?ca=no.pem", "cannot read certificates from no.pem"),
         ("http://10.0.0.1/rows", "is not encrypted, and another machine"),
         ("https://host/rows#limit=0", "limit in https://host/rows#limit=0 takes a size"),
+        ("dicom://10.0.0.7", "has no AE title"),
+        ("dicomweb:ftp://10.0.0.7/a", "is no web service"),
+        ("prometheus:localhost:9188", "prometheus takes ADDRESS:PORT"),
         ("prometheus:99999", "prometheus takes ADDRESS:PORT"),
         ("pictures:no/pictures", "there is no folder no"),
         ("pictures:m.onnx", "it is there, and no folder"),
