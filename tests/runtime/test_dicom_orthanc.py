@@ -3,10 +3,13 @@
 import json
 
 import numpy as np
+import pytest
 
+from adae_edge.benchmarks.peers.certificates import certificate
 from adae_edge.benchmarks.peers.processes import free_port
 from tests.support.heads import scan
 from tests.support.models import slice_model
+from tests.support.peers import peers
 from tests.support.real_archives import orthanc
 from tests.support.receiving import receiver, wait_until
 from tests.support.scoring import scoring
@@ -16,16 +19,28 @@ from tests.support.slices import write_slice
 SERIES = {"PatientID": "7", "StudyInstanceUID": "1.2.1", "SeriesInstanceUID": "1.2.2"}
 
 
-def test_orthanc_sends_and_is_told_what_is_kept(tmp_path):
-    port = free_port()
-    with receiver(tmp_path, commit=(("ORTHANC", "127.0.0.1", port),)) as one:
+@pytest.mark.parametrize("by_tls", [False, True])
+def test_orthanc_sends_and_is_told_what_is_kept(tmp_path, by_tls):
+    port, ours, theirs = free_port(), {}, {}
+    if by_tls:
+        with peers():
+            (cert, key), (other, other_key) = (certificate(tmp_path, name) for name in "ab")
+        ours = {"cert": str(cert), "key": str(key), "ca": str(other)}
+        theirs = {
+            "DicomTlsEnabled": True,
+            "DicomTlsCertificate": str(other),
+            "DicomTlsPrivateKey": str(other_key),
+            "DicomTlsTrustedCertificates": str(cert),
+        }
+    with receiver(tmp_path, commit=(("ORTHANC", "127.0.0.1", port),), **ours) as one:
         adae = {
             "AET": "ADAE",
             "Host": "127.0.0.1",
             "Port": one.port,
             "AllowStorageCommitment": True,
+            "UseDicomTls": by_tls,
         }
-        with orthanc(tmp_path, port, modalities={"adae": adae}) as archive:
+        with orthanc(tmp_path, port, modalities={"adae": adae}, **theirs) as archive:
             sent = []
             for number in (1, 2):
                 path = tmp_path / f"{number}.dcm"
