@@ -25,6 +25,7 @@ def options_of(spec: str, query: str, known: Mapping[str, Parser]) -> dict[str, 
         UsageError: an option is unknown, is given twice, or has an impossible value.
     """
     found: dict[str, Any] = {}
+    spec = re.split("[?#]", spec, maxsplit=1)[0]  # a mistyped option may have a password behind it
     for part in filter(None, query.split("&")):
         name, _, text = part.partition("=")
         if name not in known:

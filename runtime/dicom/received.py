@@ -27,6 +27,7 @@ _PIECE = 2**20
 _DIGEST = 32  # letters of the bytes' digest in a name
 _PATIENCE_S = 5.0  # for processes of a receiver that was killed, which end by themselves
 _AGAIN_S = 0.05
+_LEFT_BYTES = 10**9  # of the disk, for what comes
 _MOST_LISTS = 1000  # of commitments that nobody read
 
 
@@ -202,6 +203,8 @@ class Received:
     def weed(self, limit_bytes: int, age_s: float) -> int:
         """Delete what is done: what is too old, and the oldest where all take too much.
 
+        Too much is also what leaves less than 1 GB of the disk, or a tenth of a small one.
+
         Returns:
             The bytes that are left, of all states.
         """
@@ -214,6 +217,9 @@ class Received:
             for entry, status in _files(self.folder / DONE)
         ]
         used += sum(size for _, size, _ in done)
+        disk = os.statvfs(self.folder)
+        left = min(_LEFT_BYTES, disk.f_blocks * disk.f_frsize // 10)
+        limit_bytes = min(limit_bytes, used + disk.f_bavail * disk.f_frsize - left)
         for settled, size, path in sorted(done):
             if settled > oldest and used <= limit_bytes:
                 break

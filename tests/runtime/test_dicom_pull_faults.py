@@ -379,6 +379,8 @@ def test_one_folder_is_pulled_into_by_one_process(web, tmp_path):
         ("dicomweb:ftp://127.0.0.1/studies/1.2", "is no series"),
         ("dicomweb:http://10.0.0.9/web/studies/1.2", "is not encrypted, and another machine"),
         ("dicomweb:https://a:geheim7@10.0.0.9/web/studies/x?token=geheim8", "digits and dots"),
+        ("dicomweb:https://10.0.0.9/studies/1.2?tokn=geheim9", "has the option tokn"),
+        ("dicomweb:https://10.0.0.9/studies/1.2?limit=1&tokn=geheim9", "limit in dicomweb:https"),
     ],
 )
 def test_a_wrong_name_is_told_before_anything_is_asked(tmp_path, spec, words):

@@ -4,8 +4,10 @@ import re
 import socket
 import ssl
 import subprocess
+import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pydicom
@@ -137,6 +139,23 @@ def test_what_is_done_makes_room_the_oldest_first_and_what_is_new_never_does(tmp
         assert not one.files("done")
         store(one.port, a_slice(tmp_path, "1.2.5"), fails=True)
         assert {file.name[:64] for file in one.files()} == {hash_of("1.2.3"), hash_of("1.2.4")}
+
+
+def test_what_is_done_makes_room_on_a_full_disk(tmp_path, monkeypatch):
+    spool = received.Received(tmp_path / "spool")
+    for state in received.STATES:
+        (spool.folder / state).mkdir(parents=True)
+    for number in range(5):
+        (spool.folder / "done" / str(number)).write_bytes(bytes(1000))
+        time.sleep(0.01)
+    (spool.folder / "new" / "5").write_bytes(bytes(1000))
+    blocks = {"f_blocks": 10_000, "f_bavail": 10_000, "f_frsize": 10}
+    for free, left in ((1100, "01234"), (800, "234"), (0, "")):
+        blocks["f_bavail"] = free
+        monkeypatch.setattr(received.os, "statvfs", lambda folder: SimpleNamespace(**blocks))
+        spool.weed(10**9, 3600.0)
+        assert "".join(sorted(path.name for path in spool.folder.glob("done/*"))) == left
+    assert (spool.folder / "new" / "5").exists()
 
 
 def test_what_is_done_for_long_is_deleted(tmp_path):
