@@ -207,17 +207,15 @@ def _receiving_of(
     cert: Path | None,
     key: Path | None,
     ca: Path | None,
-    quiet: str | None = None,
+    quiet: str = "60s",
 ) -> Receiving | None:
-    """How files are received; raises UsageError where something is said of it for nothing."""
+    """How files are received; raises UsageError where certificates are given for nothing."""
     from adae_edge.runtime.sources.source import Receiving
 
     if spool is not None:
-        return Receiving(spool, cert, key, ca, seconds_of(quiet or "60s", "--quiet"))
-    given = {"--tls-cert": cert, "--tls-key": key, "--tls-ca": ca, "--quiet": quiet}
-    for option, value in given.items():
-        if value is not None:
-            raise UsageError(f"{option} goes with --spool, which keeps what is received")
+        return Receiving(spool, cert, key, ca, seconds_of(quiet, "--quiet"))
+    if cert or key or ca:
+        raise UsageError("--tls-cert, --tls-key and --tls-ca go with --spool")
     return None
 
 

@@ -247,7 +247,8 @@ def _fill(plan: Plan) -> None:
         why = error.message.removesuffix(".")
         raise _about(key, f"{key}: {why[:1].lower()}{why[1:]}") from error
     except UsageError as error:
-        error.part = next((key for key in words if f"--{key} " in str(error)), "")
+        named = set(re.findall(r"--([a-z-]+)", str(error)))
+        error.part = next((key for key in words if key in named), "")
         raise
 
 
