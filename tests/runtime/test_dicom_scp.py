@@ -130,8 +130,13 @@ NOBODY = "--spool is for DICOM over the network, and no source is that"
             "give either normals, or --rollback alone",
         ),
         (
+            ("score", "model.onnx", "watch:.", "--to", "dicom://PACS@127.0.0.1?spool=."),
+            "DICOM results are of whole series, and watch:. tells no end of one: give a folder, an "
+            "archive, or dicom-scp://HOST:PORT/TITLE",
+        ),
+        (
             ("score", "model.onnx", "SLICE", "--tls-ca", "ca.pem"),
-            "--tls-cert, --tls-key and --tls-ca go with --spool",
+            "--tls-ca goes with --spool, which keeps what is received",
         ),
     ],
 )
