@@ -122,7 +122,7 @@ NOBODY = "--spool is for DICOM over the network, and no source is that"
         (("score", "model.onnx", "SLICE", "--spool", "spool"), NOBODY),
         (("calibrate", "model.onnx", "SLICE", "--spool", "spool"), NOBODY),
         (
-            ("score", "model.onnx", "SLICE", "--quiet", "9s"),
+            ("score", "model.onnx", "dicom://A@h/1.2", "--spool", "spool", "--quiet", "9s"),
             "--quiet is for dicom-scp, and no source is that",
         ),
         (
