@@ -164,8 +164,8 @@ def request_of(options: Mapping[str, Any]) -> StreamRequest:
         sink.startswith("jsonl:") or sink.endswith(".jsonl") for sink in sinks
     ):
         raise UsageError("--with-patient is for JSON Lines: give --to jsonl:FILE")
-    receives = any(source.startswith("dicom-scp:") for source in options["source"])
-    if options["spool"] is not None and options["quiet"] is not None and not receives:
+    quiet, receives = options["quiet"], any(map(_receives, options["source"]))
+    if quiet is not None and not receives:
         raise UsageError("--quiet is for dicom-scp, and no source is that")
     return StreamRequest(
         model=options["model"],
@@ -193,9 +193,13 @@ def request_of(options: Mapping[str, Any]) -> StreamRequest:
             options["tls_cert"],
             options["tls_key"],
             options["tls_ca"],
-            options["quiet"],
+            quiet or "60s",
         ),
     )
+
+
+def _receives(source: str) -> bool:
+    return source.startswith("dicom-scp:")
 
 
 def _receiving_of(

@@ -136,7 +136,7 @@ NOBODY = "--spool is for DICOM over the network, and no source is that"
         ),
         (
             ("score", "model.onnx", "SLICE", "--tls-ca", "ca.pem"),
-            "--tls-ca goes with --spool, which keeps what is received",
+            "--tls-cert, --tls-key and --tls-ca go with --spool",
         ),
     ],
 )
