@@ -193,7 +193,7 @@ def request_of(options: Mapping[str, Any]) -> StreamRequest:
             options["tls_cert"],
             options["tls_key"],
             options["tls_ca"],
-            quiet or "60s",
+            "60s" if quiet is None else quiet,
         ),
     )
 

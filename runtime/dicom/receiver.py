@@ -25,10 +25,14 @@ def main() -> None:
     try:
         from adae_edge.runtime.dicom.association import serve
 
-        serve(Settings.from_json(sys.argv[1]))
+        settings = Settings.from_json(sys.argv[1])
+        serve(settings)
     except AdaeEdgeError as error:
         tell(FAILED, str(error))
         sys.exit(error.exit_code)
+    except OSError as error:  # of its folders, whose disk may have gone
+        tell(FAILED, f"the spool {settings.spool} cannot be used: {error.strerror}")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The process that receives DICOM: what peers are told, what is kept, and what hurts nobody."""
 
 import re
+import shutil
 import socket
 import ssl
 import subprocess
@@ -156,6 +157,14 @@ def test_what_is_done_makes_room_on_a_full_disk(tmp_path, monkeypatch):
         spool.weed(10**9, 3600.0)
         assert "".join(sorted(path.name for path in spool.folder.glob("done/*"))) == left
     assert (spool.folder / "new" / "5").exists()
+
+
+def test_a_spool_that_goes_away_is_told_and_ends_it(tmp_path):
+    with receiver(tmp_path) as one:
+        shutil.rmtree(one.spool)
+        wait_until(lambda: one.process.poll() is not None)
+        (told,) = [line for line in one.told() if line.startswith("failed")]
+    assert told.endswith("spool cannot be used: No such file or directory")
 
 
 def test_what_is_done_for_long_is_deleted(tmp_path):
