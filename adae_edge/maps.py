@@ -35,4 +35,4 @@ def anomaly_map(x: Tensor, reconstruction: Tensor) -> Tensor:
     Both are float [N, C, S, S] in [-1, 1]. Its own norm is the score.
     """
     difference = x.float() - reconstruction.float()
-    return difference.square().sum(dim=1).sqrt()
+    return (difference * difference).sum(dim=1).sqrt()

@@ -60,6 +60,8 @@ def in_form(model: ADAE, form: Form, x: Tensor) -> ADAE:
         fold_batch_norm(network)
         if form.target == "openvino" or form.precision == "int8":
             rewrite_transposed(network)
+        elif form.precision == "fp32":
+            rewrite_bottleneck(network)
     if form.precision == "fp16":
         halve(model, x, LIMITS["fp16"])
     return model
@@ -82,6 +84,33 @@ def fold_batch_norm(network: Autoencoder) -> None:
             transposed = isinstance(layer, nn.ConvTranspose2d)
             network[index] = fuse_conv_bn_eval(layer, following, transpose=transposed)
             network[index + 1] = nn.Identity()
+
+
+def rewrite_bottleneck(network: Autoencoder) -> None:
+    """Replace the layers from 4x4 to the vector and back to 4x4 by the same maps as products.
+
+    ONNX Runtime joins a product with the activation after it, but no transposed convolution.
+    """
+    start = network.halving
+    whole, vector, back = (network[index] for index in (start, start + 3, start + 6))
+    assert isinstance(back, nn.ConvTranspose2d)
+    network[start] = nn.Sequential(nn.Flatten(), _product(whole))
+    network[start + 3] = _product(vector)
+    unfolding, _, shape = _unfolding(back)
+    network[start + 6] = _product(unfolding)
+    # The vector becomes an image after its activation, which has to follow the product at once.
+    network[start + 7], network[start + 8] = network[start + 8], shape
+
+
+def _product(layer: nn.Module) -> nn.Linear:
+    """The map of a convolution whose input is as large as its kernel: [N, inputs] -> [N, out]."""
+    assert isinstance(layer, nn.Conv2d)
+    assert layer.bias is not None
+    weight = layer.weight.flatten(1)
+    product = nn.Linear(weight.shape[1], weight.shape[0])
+    product.weight.data.copy_(weight)
+    product.bias.data.copy_(layer.bias)
+    return product
 
 
 def rewrite_transposed(network: Autoencoder) -> None:
@@ -107,7 +136,7 @@ def _doubling(layer: nn.ConvTranspose2d) -> nn.Module:
     return nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), convolution, nn.PixelShuffle(2))
 
 
-def _unfolding(layer: nn.ConvTranspose2d) -> nn.Module:
+def _unfolding(layer: nn.ConvTranspose2d) -> nn.Sequential:
     """From 1x1 to the kernel's size, as a 1x1 convolution to as many times the channels."""
     height, width = layer.kernel_size
     weight = layer.weight.detach().permute(1, 2, 3, 0).reshape(-1, layer.in_channels, 1, 1)
