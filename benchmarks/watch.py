@@ -98,9 +98,10 @@ class Watch:
         """
         self._root, self._gpus = root, [(gpu, gpu.state()) for gpu in gpus]
         self._folders = cpu_cgroups(root)
+        # First of all: a quota that holds the process in between is then no waiting for others.
+        self._quotas = self._throttling()
         self._waited = self._waiting()
         self._latest = dict(self._waited)
-        self._quotas = self._throttling()
         self._pressure, self._ticks = self._pressure_s(), self._cpu_ticks()
         self._clock, self._temperature = clock_mhz(root), temperature_c(root)
         self._began = time.monotonic()

@@ -118,6 +118,46 @@ def test_a_watch_tells_what_was_added_since(tmp_path, monkeypatch, version):
     assert cpu_quota(tmp_path) == 0.5
 
 
+@pytest.mark.parametrize("at", ["begin", "end"])
+def test_a_quota_that_holds_the_process_while_it_looks_is_no_disturbance(tmp_path, monkeypatch, at):
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    held = [0]  # milliseconds, as both counters have them
+
+    def tell():
+        stat = f"nr_periods {held[0]}\nnr_throttled {held[0]}\nthrottled_usec {held[0] * 1000}\n"
+        waits = {"proc/self/task/7/schedstat": f"900 {held[0] * 10**6} 3\n"}
+        write(tmp_path, tree(0, 0, 0, 0, "v2") | {"sys/fs/cgroup/a/cpu.stat": stat} | waits)
+
+    class Held(Watch):
+        """Held back by the quota for 80 ms between its first look and its second one."""
+
+        looks = 0
+
+        def look_and_wait(self, name):
+            found = getattr(super(), name)()
+            self.looks += 1
+            if self.looks == (1 if at == "begin" else 3):
+                held[0] += 80
+                tell()
+            return found
+
+        def _waiting(self):
+            return self.look_and_wait("_waiting")
+
+        def _throttling(self):
+            return self.look_and_wait("_throttling")
+
+    tell()
+    watch = Held(tmp_path)
+    held[0] += 1600
+    tell()
+    clock[0] += 2
+    seen = watch.end()
+    assert seen.throttled_periods >= 1600
+    assert [told.name for told in verdicts(seen, 1000, STEADY, 1, 2)] == ["throttled"]
+
+
 def test_a_machine_that_tells_nothing_is_no_reproach(tmp_path):
     seen = Watch(tmp_path).end()
     assert (seen.waiting, seen.pressure, seen.stolen) == (None, None, None)
