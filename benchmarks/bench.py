@@ -19,9 +19,10 @@ from adae_edge.benchmarks.apart import Apart
 from adae_edge.benchmarks.compare import check_alike, compared, read_result
 from adae_edge.benchmarks.figures import Condition
 from adae_edge.benchmarks.gpus import gpus
-from adae_edge.benchmarks.load import ModelJob, Rate, check_memory, measure_model
-from adae_edge.benchmarks.markdown import as_markdown, name_of
+from adae_edge.benchmarks.load import ModelJob, Rate, measure_model
+from adae_edge.benchmarks.markdown import as_markdown, given_up, name_of
 from adae_edge.benchmarks.measurements import figure_names, load_of, row_of, stream_rows
+from adae_edge.benchmarks.memory import check_memory
 from adae_edge.benchmarks.page import as_html
 from adae_edge.benchmarks.power import meters
 from adae_edge.benchmarks.record import as_json, record
@@ -30,7 +31,7 @@ from adae_edge.benchmarks.watch import gpu_bound
 from adae_edge.contract import Contract
 from adae_edge.decoding.images import frame_size
 from adae_edge.decoding.shrinking import Shrinking
-from adae_edge.errors import AdaeEdgeError, UsageError, without_password
+from adae_edge.errors import AdaeEdgeError, UsageError, WriteError, without_password
 from adae_edge.formats import enginefile
 from adae_edge.formats.files import check_writable, real_path, write_atomically
 from adae_edge.machine import available_threads
@@ -218,9 +219,12 @@ def _check_files(request: BenchRequest) -> None:
     """Refuse files that cannot be written, or that would take the place of one another."""
     taken = {real_path(request.model)}
     for file in (request.json_file, request.markdown_file, request.html_file):
-        check_writable(file)
         if file is None:
             continue
+        try:
+            check_writable(file)
+        except WriteError as error:  # nothing was measured: it is the use that is wrong
+            raise UsageError(str(error)) from error
         if file.exists() and not file.is_file():
             raise UsageError(f"cannot write {file}: it is there, and no file")
         if real_path(file) in taken:
@@ -240,16 +244,15 @@ def _open(request: BenchRequest, plan: Plan) -> dict[str, Any]:
         load_ms = _ms_since(began)
         contract = scorer.contract
         plan.sizes = plan.sizes or usual_sizes(contract)
-        if request.source is None:
-            for size in plan.sizes:
-                check_memory(contract, size, max(plan.batches), max(request.streams))
-        if plan.old is not None and request.compare is not None and not request.force:
-            planned = _planned(request, plan)
-            check_alike(plan.old, request.compare, scorer.model, request.source, planned)
+        if plan.old is not None and request.compare is not None:
+            planned, old = _planned(request, plan), (plan.old, request.compare)
+            check_alike(*old, scorer.model, request.source, planned, request.force)
         frame = random_frames(1, plan.sizes[0], contract.channels)
         began = time.perf_counter()
         scorer.score(*Batch.of_pictures(frame, contract).arrays())
         first_ms = _ms_since(began)
+        for size in plan.sizes if request.source is None else ():
+            check_memory(scorer, size, max(plan.batches), max(request.streams))
     model = {
         "file": request.model.name,
         "sha256": hashlib.sha256(request.model.read_bytes()).hexdigest(),
@@ -325,6 +328,7 @@ def _failures(
 ) -> list[str]:
     """Why a command that has measured fails, in sentences."""
     failed = [result["ended_early"]] if result["ended_early"] else []
+    failed += [given_up(row) for row in result["measurements"] if row.get("given_up")]
     if "compared" in result and not result["compared"]["ratios"]:
         failed.append(f"{result['compared']['with']} has nothing of what was measured now")
     wrong = sum(

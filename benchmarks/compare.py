@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adae_edge.benchmarks.figures import ratio
+from adae_edge.benchmarks.figures import PARTS, ratio
 from adae_edge.benchmarks.markdown import name_of
 from adae_edge.errors import UsageError
 
@@ -15,6 +15,7 @@ _MOST_BYTES = 2**26
 _LONGEST_MS = 1e9  # of a call; JSON may hold anything
 # What of a machine changes times.
 _OF_MACHINES = ("cpu", "cpus", "usable_cpus", "quota_cpus", "system", "board", "power_mode")
+TOO_FEW = "too few calls to tell"
 NO_DIFFERENCE = "no difference that this run can show"
 
 
@@ -25,6 +26,8 @@ def read_result(path: Path, schema: int) -> dict[str, Any]:
         UsageError: it is something else, or of another schema.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise UsageError(f"{path} cannot be read: it is no file")
         with path.open("rb") as file:
             text = file.read(_MOST_BYTES + 1)
         if len(text) > _MOST_BYTES:
@@ -43,9 +46,10 @@ def read_result(path: Path, schema: int) -> dict[str, Any]:
         for row in result["measurements"]:
             hash(_key(row, result["machine"], sizes=True))
             parts = row["parts_p50_ms"]
-            if not parts or not all(0 < time < _LONGEST_MS for time in parts):
+            if not 0 < len(parts) <= PARTS or not all(0 < time < _LONGEST_MS for time in parts):
                 raise ValueError
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+            [str(verdict["name"]) for verdict in row["verdicts"]]
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path} is no whole result of bench --json") from error
     return dict(result)
 
@@ -56,6 +60,7 @@ def check_alike(
     graph: str,
     source: str | None,
     planned: Mapping[str, Any],
+    forced: bool,
 ) -> None:
     """Refuse an old result of something else, before anything is measured.
 
@@ -66,19 +71,21 @@ def check_alike(
         source: of now.
         planned: ``machine`` and ``measurements`` as a result has them, without figures; of a
             source's frames without sizes, which are not known yet.
+        forced: whether it may be of another model, source or frame size.
 
     Raises:
         UsageError: it is of another model, source, frame size or batch, or under another load.
     """
     way_out = "give --force to compare them all the same"
-    if old["model"]["graph"] != graph:
+    if not forced and old["model"]["graph"] != graph:
         raise UsageError(f"{path} is of another model: {way_out}")
-    if old["source"] != source:
+    if not forced and old["source"] != source:
         raise UsageError(f"{path} is of {old['source'] or 'the model alone'}: {way_out}")
     for row in planned["measurements"]:
         if _same(row, planned["machine"], old, sizes=False) is None:
             raise UsageError(f"{path} has no batch of {row['batch']} under the same load")
-        if source is None and _same(row, planned["machine"], old, sizes=True) is None:
+        of_sizes = source is None and not forced
+        if of_sizes and _same(row, planned["machine"], old, sizes=True) is None:
             raise UsageError(f"{path} has no {name_of(row)}: {way_out}")
 
 
@@ -103,6 +110,10 @@ def compared(
         interval = ratio(row["parts_p50_ms"], other["parts_p50_ms"])
         shape = {key: row[key] for key in ("width", "height", "batch")}
         says = f"{interval.ratio:.3f} times as long" if interval.shows_difference else NO_DIFFERENCE
+        if min(len(each["parts_p50_ms"]) for each in (row, other)) < PARTS:
+            says = TOO_FEW
+        if wrong := [verdict["name"] for verdict in other["verdicts"]]:
+            says += f"; the old run was {' and '.join(wrong)}"
         told = {"of": name_of(row), "to": name_of(other), "p50": interval._asdict(), "says": says}
         ratios.append(shape | told)
     machines = old["machine"], result["machine"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adae_edge.benchmarks.gpus import Gpu
-from adae_edge.benchmarks.load import MIN_RUNS, Load, due_by
+from adae_edge.benchmarks.load import MIN_RUNS, OVERTIME, Load, due_by
 from adae_edge.benchmarks.power import Energy
 from adae_edge.benchmarks.watch import Conditions, Watch
 from adae_edge.runtime.frame import Frame, Scored
@@ -165,12 +165,16 @@ class Course:
 
     def _is_over(self, now: float) -> bool:
         """Whether the time is over, and there are frames enough."""
-        if self._began is None or self._given <= self.least:
+        frames = self._done if self.live else self._given - 1  # a live one's may be left out
+        if self._began is None or frames < self.least:
             return False
         if self.rate is None or self.live:
             self.over = now - self._began >= self.seconds
         else:
-            self.over = self._given - 1 >= self._most
+            given, late = self._given - 1, OVERTIME * self._most / self.rate
+            if now - self._began > late:
+                self.load.given_up = max(0, self._most - given)
+            self.over = given >= self._most or self.load.given_up > 0
         return self.over
 
     @property

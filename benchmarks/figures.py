@@ -21,7 +21,9 @@ _LEAST_ABOVE = 10  # calls above a percentile, with fewer of which it is no figu
 _BINS_PER_DECADE = 50  # of the histogram: each is 4.7 % wider than the one before
 _MOMENTS = 200  # of the run, whose medians and maxima are kept
 _DRAWS = 4000
-_CONDITION = re.compile(r"\s*([a-z][a-z0-9_]*)\s*(<=|>=|<|>)\s*(\d{1,15}(?:\.\d{1,15})?)\s*")
+_CONDITION = re.compile(
+    r"\s*([a-z][a-z0-9_]*)\s*(<=|>=|<|>)\s*(\d{1,15}(?:\.\d{1,15})?)\s*", re.ASCII
+)
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     "<=": operator.le,

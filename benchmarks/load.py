@@ -24,7 +24,6 @@ from adae_edge.benchmarks.record import peak_memory_mb
 from adae_edge.benchmarks.watch import Watch
 from adae_edge.contract import Contract
 from adae_edge.errors import UsageError
-from adae_edge.machine import free_memory
 from adae_edge.runtime.scorer import Scorer
 from adae_edge.runtime.threads import start
 
@@ -34,8 +33,10 @@ WARM_UP_S = 0.3
 _POOL_BYTES = 2**26  # of frames that take turns; more than most caches hold
 _MOST_ARRAYS = 256
 _FEWEST_ARRAYS = 2
-_NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
-_MOST = re.compile(r"max:(p\d+)\s*<\s*(\d{1,9}(?:\.\d{1,9})?)(ms|s)")
+OVERTIME = 5  # times as long as asked, after which what is due and not done is given up
+_LOOK_S = 0.1
+_NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
+_MOST = re.compile(r"max:(p\d+)\s*<\s*(\d{1,9}(?:\.\d{1,9})?)(ms|s)", re.ASCII)
 
 
 @dataclass
@@ -49,6 +50,7 @@ class Load:
         queue: how many calls were due and not done when each one began, itself included; empty in
             closed loop.
         wall_s: seconds from the first call's begin to the last one's end.
+        given_up: calls that were due and never made, because the rate was too high by far.
     """
 
     times_s: array[float] = field(default_factory=lambda: array("d"))
@@ -56,6 +58,7 @@ class Load:
     waits_s: array[float] = field(default_factory=lambda: array("d"))
     queue: array[int] = field(default_factory=lambda: array("q"))
     wall_s: float = 0.0
+    given_up: int = 0
 
     @staticmethod
     def merged(loads: Sequence[Load]) -> Load:
@@ -190,30 +193,6 @@ def arrays_for(size: tuple[int, int], channels: int, batch: int) -> int:
     return min(_MOST_ARRAYS, max(_FEWEST_ARRAYS, fitting))
 
 
-def check_memory(contract: Contract, size: tuple[int, int], batch: int, streams: int = 1) -> None:
-    """Refuse a batch whose frames, as many as take turns, do not fit into the memory.
-
-    Args:
-        contract: of the model that takes the frames.
-        size: width and height, pixels.
-        batch: frames a call.
-        streams: scorers that call at the same time, each with frames of its own.
-
-    Raises:
-        UsageError: they do not.
-    """
-    width, height = size
-    itemsize = 1 if contract.kind == "image" else 4
-    frames = arrays_for(size, contract.channels, batch) * batch * streams
-    needed, free = frames * width * height * contract.channels * itemsize, free_memory()
-    if free is not None and needed > free:
-        each = f", and {streams} streams of them," if streams > 1 else ""
-        raise UsageError(
-            f"batches of {batch} frames of {width}x{height}{each} take {needed / 1e9:.1f} GB, and "
-            f"{free / 1e9:.1f} GB of memory are free"
-        )
-
-
 def warm_up(call: Callable[[], object]) -> None:
     """Call for a third of a second, at least once, before anything is measured."""
     until = time.perf_counter() + WARM_UP_S
@@ -261,7 +240,8 @@ def open_loop(
     Args:
         call: what is timed.
         rate: calls that are due in a second.
-        seconds: how long calls become due, and at least 20 of them; all that are due are done.
+        seconds: how long calls become due, and at least 20 of them. All that are due are done,
+            unless that takes five times as long.
         stopped: asked after each call whether to end early.
     """
     load = Load()
@@ -269,8 +249,8 @@ def open_loop(
     began = ended = time.perf_counter()
     for number in range(calls):
         due = began + number / rate
-        if (early := due - time.perf_counter()) > 0:
-            time.sleep(early)
+        if not _is_due(due, stopped):
+            break
         started = time.perf_counter()
         load.waits_s.append(started - due)
         load.queue.append(due_by(started - began, rate, calls) - number)
@@ -280,8 +260,20 @@ def open_loop(
         load.ended_s.append(ended)
         if stopped():
             break
+        if number + 1 >= MIN_RUNS and ended - began > OVERTIME * calls / rate:
+            load.given_up = calls - number - 1
+            break
     load.wall_s = ended - began
     return load
+
+
+def _is_due(due: float, stopped: Callable[[], bool]) -> bool:
+    """Wait until a call is due; False where it is to end before."""
+    while (early := due - time.perf_counter()) > 0:
+        if stopped():
+            return False
+        time.sleep(min(early, _LOOK_S))
+    return True
 
 
 def due_by(seconds: float, rate: float, most: int) -> int:
@@ -388,7 +380,7 @@ def _highest(
         load = at[calls_per_s] = open_loop(call, calls_per_s, seconds, stopped)
         latency = percentile(np.array(load.times_s) * 1e3, percent)
         tried.append({"frames_per_s": round(calls_per_s * job.batch, 2), "ms": latency})
-        return latency is not None and latency < rate.most_ms
+        return latency is not None and latency < rate.most_ms and not load.given_up
 
     latency = percentile(np.array(alone.times_s) * 1e3, percent)
     best = None

@@ -130,12 +130,22 @@ def sentences(row: Mapping[str, Any]) -> list[str]:
             ages = f"; age when the score is known: p50 {p50}, p99 {p99}, max {longest} ms"
         queue = f"{row['queue_max']} in the queue at most"
         told.append(f"{row['rate']:g} frames/s due: {queue}{ages}")
+    if row.get("given_up"):
+        told.append(given_up(row))
     told += [
         f"{name_of(row)}: {meter['joules_per_frame'] * 1e3:.3f} mJ a frame beyond idling by "
         f"{meter['meter']}: {meter['watts']:g} W, idle {meter['idle_watts']:g} W"
         for meter in row.get("energy", ())
     ]
     return told
+
+
+def given_up(row: Mapping[str, Any]) -> str:
+    """That calls of a measurement were due and never made, in a sentence."""
+    return (
+        f"{name_of(row)}: {row['given_up']} calls were due and never made: "
+        f"{row['rate']:g} frames/s are far too many"
+    )
 
 
 def _tried(row: Mapping[str, Any]) -> list[str]:

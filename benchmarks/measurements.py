@@ -91,6 +91,7 @@ def _of_rate(rate: float | None, load: Load, found: Mapping[str, Any]) -> dict[s
     return {
         "rate": round(rate, 2),
         "queue_max": max(load.queue),
+        "given_up": load.given_up,
         "queue": [int(max(part)) for part in np.array_split(load.queue, min(200, len(load.queue)))],
         **told,
     }

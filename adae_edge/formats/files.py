@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -71,8 +72,11 @@ def check_writable(path: Path | None, folder: bool = False) -> None:
             place = place.parent
         if not place.is_dir():
             raise UsageError(f"cannot write {path}: there is no folder {place}")
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise WriteError(f"cannot write {path}: {place} is read-only")
+        try:
+            with tempfile.TemporaryFile(dir=place):  # /proc and /sys let root write no file either
+                pass
+        except OSError as error:
+            raise WriteError(f"cannot write {path}: {place} is read-only") from error
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
 

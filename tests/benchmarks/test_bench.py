@@ -88,6 +88,18 @@ def test_a_run_with_too_many_threads_fails_if_that_is_asked(model, tmp_path):
     assert "disturbed" not in [verdict["name"] for verdict in row["verdicts"]]
 
 
+def test_a_rate_that_is_far_too_high_is_given_up(model, tmp_path):
+    options = ("--rate", "999999999", "--batch", "1", "--size", "8x8", "--json", "b.json")
+    done = bench(model, *options)
+    assert done.returncode == 1
+    row = json.loads((tmp_path / "b.json").read_text())["measurements"][0]
+    assert row["runs"] >= 20
+    assert row["runs"] + row["given_up"] == 99999999 + 1
+    sentence = f"{row['given_up']} calls were due and never made: 1e+09 frames/s are far too many"
+    assert done.stderr == f"adae-edge: 8x8: {sentence}\n"
+    assert sentence in done.stdout
+
+
 def test_sweeps_run_scorers_side_by_side_in_threads_and_in_processes(model, tmp_path):
     options = ("--batch", "1", "--size", "8x8", "--threads", "1", "--json", "b.json")
     for kind, processes in (((), [1, 1]), (("--processes",), [1, 2])):
@@ -118,6 +130,10 @@ def test_arrays_of_numbers_are_one_line_of_json():
             ("--batch", "1,1000000", "--size", "640x480"),
             "batches of 1000000 frames of 640x480 take 1843.2 GB, and ",
         ),
+        (  # the frames fit, and what the network makes of them does not
+            ("--batch", "9000000000", "--size", "1x1"),
+            "batches of 9000000000 frames of 1x1 take ",
+        ),
         (("--size", "20"), "20 is something else"),
         (("--size", "0x5"), "a frame has 1x1 to 8192x8192 pixels, and not 0x5"),
         (("--size", "9000x9000"), "a frame has 1x1 to 8192x8192 pixels, and not 9000x9000"),
@@ -127,11 +143,16 @@ def test_arrays_of_numbers_are_one_line_of_json():
         (("--rate", "0"), "a rate is above 0"),
         (("--rate", "0.001", "--batch", "1"), "the least for a figure, take 5.6 hours"),
         (("--rate", "0.1"), "20 runs of 64 frames at --rate 0.1"),
+        (("--rate", "٣٠"), "٣٠ is something else"),
+        (("--rate", "max:p99<20"), "max:p99<20 is something else"),
+        (("--rate", "max:p42<20ms"), "max:p42<20ms is something else"),
+        (("--fail-if", "p99_ms > ٢٠"), "p99_ms > ٢٠ is something else"),
         (("--fail-if", "p98_ms > 1"), "there is no figure p98_ms: there are min_ms, p50_ms"),
         (("--html", "nowhere/b.html"), "there is no folder"),
         (("--compare", "nowhere.json"), "nowhere.json cannot be read"),
         (("--json", "nowhere/b.json"), "there is no folder"),
         (("--markdown", "nowhere/b.md"), "there is no folder"),
+        (("--json", "/proc/b.json"), "cannot write /proc/b.json: /proc is read-only"),
         (("--json", "/dev/full"), "cannot write /dev/full: it is there, and no file"),
         (("--json", "m.onnx"), "cannot write m.onnx: it is the model, or asked for twice"),
         (("--json", "b", "--html", "b"), "cannot write b: it is the model, or asked for twice"),

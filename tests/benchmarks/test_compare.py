@@ -1,6 +1,7 @@
 """Results are compared with those of the same alone, judged by conditions, and drawn on a page."""
 
 import json
+import os
 import re
 import sys
 from array import array
@@ -109,6 +110,12 @@ def test_another_machine_is_told(model, old, capsys):
         (lambda result: result["measurements"][0].update(parts_p50_ms=[1e400]), "no whole result"),
         (lambda result: result["measurements"][0].update(width=[64]), "is no whole result"),
         (lambda result: result.update(machine=[]), "is no whole result"),
+        (lambda result: result["measurements"][0].update(streams=0), "is no whole result"),
+        (lambda result: result["measurements"][0].update(verdicts=[1]), "is no whole result"),
+        (
+            lambda result: result["measurements"][0].update(parts_p50_ms=[1.0] * 10**6),
+            "is no whole result",
+        ),
         (lambda result: result["measurements"].pop(), "has no batch of 4 under the same load"),
         (lambda result: result["measurements"][0].update(streams=2), "has no batch of 1 under the"),
         (lambda result: result["measurements"][0].update(rate=30), "has no batch of 1 under the"),
@@ -135,6 +142,10 @@ def test_other_files_are_no_results(model, tmp_path, content):
     (tmp_path / "other.json").write_bytes(content)
     with pytest.raises(UsageError, match=r"other\.json is no result of bench --json"):
         measured(model, compare=tmp_path / "other.json")
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(UsageError, match=r"pipe\.json cannot be read: it is no file"):
+        measured(model, compare=tmp_path / "pipe.json")
+    (tmp_path / "pipe.json").unlink()
     with pytest.raises(UsageError, match=r"nowhere\.json cannot be read"):
         measured(model, compare=tmp_path / "nowhere.json")
 
@@ -163,10 +174,32 @@ def test_another_model_is_compared_by_frames_of_the_same_size(model, old, tmp_pa
     assert "| 8x8 to 64x48 |" in capsys.readouterr().out
 
 
-def test_a_comparison_that_finds_nothing_fails_and_keeps_what_was_measured(model, old):
-    outcome = measured(model, compare=old, force=True, batches=[2])
+def test_a_comparison_that_finds_nothing_fails_and_keeps_what_was_measured(model, tmp_path):
+    old, source = tmp_path / "old.json", "synthetic://?frames=9"
+    measured(model, source=source, json_file=old)
+    result = json.loads(old.read_text())
+    result["measurements"][0]["width"] = 8  # known of a source only when its frames come
+    old.write_text(json.dumps(result))
+    outcome = measured(model, source=source, compare=old)
     assert outcome.failed == ["old.json has nothing of what was measured now"]
     assert len(outcome.result["measurements"]) == 1
+
+
+def test_another_load_is_refused_even_if_forced(model, old, monkeypatch):
+    monkeypatch.setattr(Apart, "measure", lambda *of: pytest.fail("the measuring began"))
+    with pytest.raises(UsageError, match="has no batch of 2 under the same load"):
+        measured(model, compare=old, force=True, batches=[2])
+
+
+def test_an_old_run_that_was_disturbed_or_too_short_is_told(model, old):
+    result = json.loads(old.read_text())
+    verdict = {"name": "disturbed", "because": "50%", "do": "wait"}
+    result["measurements"][0]["verdicts"].append(verdict)
+    result["measurements"][1]["parts_p50_ms"] = [0.5] * 3
+    old.write_text(json.dumps(result))
+    told = [row["says"] for row in measured(model, compare=old).result["compared"]["ratios"]]
+    assert told[0] == "no difference that this run can show; the old run was disturbed"
+    assert told[1] == "too few calls to tell"
 
 
 def test_a_file_that_cannot_be_written_costs_no_other(model, tmp_path, monkeypatch, capsys):

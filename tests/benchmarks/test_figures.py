@@ -165,12 +165,22 @@ def test_a_late_call_counts_its_waiting_and_the_queue_grows(clock):
     assert list(found.queue) == [*range(1, 11), *range(10, 0, -1)]
 
 
+def test_a_rate_that_is_far_too_high_is_given_up(clock):
+    clock.work = 1.0
+    found = load.open_loop(clock.call, 100, 1)
+    assert (len(found.times_s), found.given_up) == (20, 80)  # as few as make a figure
+    found = load.open_loop(clock.call, 10, 10)
+    assert (len(found.times_s), found.given_up) == (51, 49)  # more than five times as long as asked
+
+
 def test_a_loop_that_is_stopped_keeps_what_it_has(clock):
     clock.work = 0.5
     ends = iter([False] * 2 + [True])
     assert len(load.closed(clock.call, 10, lambda: next(ends)).times_s) == 3
-    ends = iter([False, True])
-    assert len(load.open_loop(clock.call, 1, 10, lambda: next(ends)).times_s) == 2
+    clock.now = 0.0
+    stopped = load.open_loop(clock.call, 0.1, 10, lambda: clock.now > 13)
+    assert len(stopped.times_s) == 2
+    assert clock.now < 13.2  # and not when the third call is due, at 20
 
 
 def test_the_highest_rate_is_found_by_halving():
