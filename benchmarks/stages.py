@@ -186,6 +186,8 @@ def _run(
             ended = (
                 f"{name} ended after {course.load.wall_s:.1f} s, and {job.seconds:g} were asked for"
             )
+    if not ended and failures:
+        ended = f"{len(failures)} frames of {name} could not be scored: {failures[0]}"
     return course, ended
 
 

@@ -51,6 +51,8 @@ def gently() -> Iterator[Callable[..., None]]:
     def call(stop: Callable[[], None], reload: Callable[[], None] | None = None) -> None:
         global _stop
         _stop = stop
+        if Stopped.asked:  # it was raised where it got lost
+            raise Stopped
         if _HANGUP and reload is not None:
             signal.signal(_HANGUP, lambda number, frame: reload())
 

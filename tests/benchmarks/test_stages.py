@@ -134,6 +134,18 @@ def test_a_live_source_has_its_own_pace_and_ends_with_the_time(model):
         measure_stream(job(model, "synthetic://?fps=200", rate="30"), never)
 
 
+def test_frames_that_cannot_be_scored_are_told_and_the_others_kept(model, tmp_path):
+    for number in range(30):
+        save(tmp_path / f"{number:02}.png", noise(8, 8 + number, 3))
+    (tmp_path / "11.png").write_bytes(b"no picture")
+    (tmp_path / "12.png").write_bytes(b"")
+    model.rename(tmp_path.parent / "m.onnx")
+    found = measure_stream(job(tmp_path.parent / "m.onnx", str(tmp_path)), never)
+    assert len(found["load"].times_s) == 27
+    assert found["ended"].startswith(f"2 frames of {tmp_path} could not be scored: ")
+    assert "11.png" in found["ended"]
+
+
 def test_a_silent_camera_ends_when_it_is_asked_to_or_has_had_its_time(model, monkeypatch):
     until = time.monotonic() + 0.5
     silent = "synthetic://?fps=0.01&size=64x48"

@@ -9,6 +9,7 @@ import sys
 import pytest
 from PIL import Image
 
+from adae_edge.cli.stopping import Stopped, gently
 from tests.support.models import BUFFERED, HANGS_S, command, frame_rows, mean_model, run, when_rows
 
 # Runs the command with a decoder that says so and then hangs on the third picture.
@@ -263,3 +264,9 @@ def test_complaints_that_nobody_can_hear_end_no_stream(desk, tmp_path):
     assert ran.returncode == 1
     rows = [json.loads(row) for row in (tmp_path / "rows.jsonl").read_bytes().splitlines()]
     assert [row.get("score") for row in rows] == [9, None, 9]
+
+
+def test_a_signal_that_got_lost_in_an_import_stops_before_the_work(monkeypatch):
+    monkeypatch.setattr(Stopped, "asked", True)
+    with gently() as on_signal, pytest.raises(Stopped):
+        on_signal(lambda: None)
