@@ -34,7 +34,7 @@ _USER = re.compile(
 )
 _TELLING = "(?:pas|pwd|psw|token|secret|key|auth|cred|signature)"
 # Some cameras have it in the path, as in rtsp://HOST/user=admin_password=SECRET_channel=1.
-_IS = rf"(?:[?&;#][^=&\s]*{_TELLING}[^=&\s]*=|://\S*?[/_,](?:pass(?:word|wd)?|pwd)=)"
+_IS = rf"(?:[?&;#](?:[^=&\s]*{_TELLING}[^=&\s]*|sig)=|://\S*?[/_,](?:pass(?:word|wd)?|pwd)=)"
 _KEY = re.compile(rf"({_IS})[^&\s]*", re.IGNORECASE)
 
 # A property of a GStreamer element, as in user-pw=.

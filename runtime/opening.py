@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from adae_edge.runtime.sinks.registry import (
     collects_series,
     keeps_rows,
     open_sink,
+    pictures_of,
     place_of,
     puts_aside,
     reads_back,
@@ -111,6 +114,7 @@ def open_stream(
     """
     check_once("sink", request.sinks, lambda name: place_of(name).key)
     check_once("source", request.sources, file_of)
+    check_apart(request.sources, request.sinks)
     _check_keeping(request)
     with _about("alarm"):
         watchers: list[Watcher] = [] if request.alarm is None else [Alarm(request.alarm)]
@@ -218,18 +222,42 @@ def check_once(kind: str, names: Sequence[str], place: Callable[[str], object]) 
             seen.add(here)
 
 
+def check_apart(sources: Sequence[str], sinks: Sequence[str]) -> None:
+    """Raise UsageError for a sink that saves pictures where a source takes them for its own."""
+    read = [Path(os.path.realpath(name)) for source in sources for name in _paths(source)]
+    for sink in sinks:
+        with _about(sink):
+            folder = pictures_of(sink)
+            saved = Path(os.path.realpath(folder)) if folder is not None else None
+            if saved is not None and any(saved == one or one in saved.parents for one in read):
+                raise UsageError(
+                    f"{sink} would be scored, too: save pictures outside of the source"
+                )
+
+
+def _paths(name: str) -> Iterator[str]:
+    """What of a source's name may be the path of a file or a folder that is there."""
+    name = filled_in(name)
+    camera = re.fullmatch(r"(?:camera:)?([0-9]{1,3})", name)
+    device = [f"/dev/video{camera[1]}"] if camera else []
+    for path in (name, name.partition(":")[2].partition("?")[0].removeprefix("//"), *device):
+        with contextlib.suppress(OSError, ValueError):
+            Path(path).stat()
+            if path:
+                yield path
+
+
 def file_of(name: str) -> tuple[object, ...] | str:
     """What tells a source from others, whatever the spelling: its file, or its URL.
 
     Another user or transport makes no other camera, and another title no other port.
     """
-    name = filled_in(name)
-    for path in (name, name.partition(":")[2].partition("?")[0].removeprefix("//")):
-        try:
-            status = Path(path or name).stat()
-        except (OSError, ValueError):
-            continue
+    for path in _paths(name):
+        status = Path(path).stat()
         return status.st_dev, status.st_ino
+    name = filled_in(name)
+    if name.isdecimal():
+        return f"camera:{name}"
     try:
         url = urlsplit(name)
         port = url.port or _PORTS[url.scheme]

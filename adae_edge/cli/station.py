@@ -112,13 +112,10 @@ def check_parts(path: Path, plans: Sequence[Plan]) -> None:
         AdaeEdgeError: a part cannot be opened; the sentence has the line.
     """
     from adae_edge.runtime.opening import open_stream
-    from adae_edge.runtime.sinks.registry import check_sink
 
     _shared_names(path, plans)
+    _check_sinks(path, plans)
     for plan in plans:
-        for name in plan.request.sinks:
-            with _told_with_line(path, plan, name):
-                check_sink(name)
         stream = open_stream(plan.request, lambda event: None, with_sinks=False)
         with _told_with_line(path, plan), stream:
             pass
@@ -142,6 +139,7 @@ def open_streams(
     from adae_edge.runtime.sinks.registry import open_sink
     from adae_edge.runtime.sinks.shared import Shared
 
+    _check_sinks(path, plans)
     with contextlib.ExitStack() as opened:
         shared: dict[str, Sink] = {}
         for names, plan in _shared_names(path, plans):
@@ -195,6 +193,8 @@ def _statements(path: Path) -> Iterator[_Statement]:
     cannot.
     """
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise UsageError(f"{path} is no file")  # a pipe would be waited for
         text = path.read_text("utf-8-sig")
         tomllib.loads(text)
     except UnicodeDecodeError as error:
@@ -234,6 +234,8 @@ def _fill(plan: Plan) -> None:
         for word in filter(shows_password, words[key]):
             elsewhere = "put ${NAME} or ${credential:NAME} in its place"
             raise _about(word, f"{key} has a password in the open: {elsewhere}")
+        if statement.says[key] == []:
+            raise _about(key, f"{key} has nothing in it")
     for key in ("model", "source"):
         if not words.get(key):
             raise _about(key, f"the stream has no {key}")
@@ -268,8 +270,8 @@ def _words(parameter: Any, value: object) -> list[str]:
 
 
 def _check_sources(path: Path, plans: Sequence[Plan]) -> None:
-    """Refuse a source that an earlier stream has."""
-    from adae_edge.runtime.opening import file_of
+    """Refuse a source that an earlier stream has, or to which a sink adds."""
+    from adae_edge.runtime.opening import check_apart, file_of
 
     seen: dict[object, int] = {}
     for plan in plans:
@@ -279,6 +281,20 @@ def _check_sources(path: Path, plans: Sequence[Plan]) -> None:
                 if here in seen:
                     raise UsageError(f"{name} is a source twice, first in line {seen[here]}")
                 seen[here] = plan.line(name)
+    sources = [name for plan in plans for name in plan.request.sources]
+    for plan in plans:
+        with _told_with_line(path, plan):
+            check_apart(sources, plan.request.sinks)
+
+
+def _check_sinks(path: Path, plans: Sequence[Plan]) -> None:
+    """Look at every sink before one is opened."""
+    from adae_edge.runtime.sinks.registry import check_sink
+
+    for plan in plans:
+        for name in plan.request.sinks:
+            with _told_with_line(path, plan, name):
+                check_sink(name)
 
 
 def _shared_names(path: Path, plans: Sequence[Plan]) -> list[tuple[list[str], Plan]]:

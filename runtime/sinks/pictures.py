@@ -76,6 +76,11 @@ class Pictures(Sink):
         name, _, query = place.partition("?")
         return super().where(name)._replace(manner=query)
 
+    @classmethod
+    def pictures(cls, place: str) -> Path:
+        """Its folder."""
+        return Path(place.partition("?")[0])
+
     def write(self, scored: Scored) -> None:
         """Save an anomalous frame; a slice, which no picture can hold, for review alone."""
         if scored.verdict != "anomalous":

@@ -116,6 +116,13 @@ def place_of(spec: str) -> Place:
     return where._replace(manner=f"{scheme} {where.manner}")
 
 
+def pictures_of(spec: str) -> Path | None:
+    """The folder in which a sink puts pictures, without opening it; None where it makes none."""
+    scheme, place = _known(filled_in(spec))
+    folder: Path | None = load_scheme(sinks, scheme).SINK.pictures(place)
+    return folder
+
+
 def _known(spec: str) -> tuple[str, str]:
     """The scheme and the place of a sink; raises UsageError where there is no such sink."""
     known = schemes(sinks, _NO_SINKS)

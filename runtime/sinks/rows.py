@@ -89,6 +89,9 @@ def check_file(place: str) -> None:
         raise UsageError(f"{place} is a URL, and these results go to a file")
     if not (folder := real_path(Path(place)).parent).is_dir():
         raise UsageError(f"cannot write {place}: there is no folder {folder}")
+    with contextlib.suppress(OSError):  # a name that is too long is told as it is opened
+        if Path(place).is_dir():
+            raise UsageError(f"cannot write {place}: it is a folder")
 
 
 class RowFile(Sink):

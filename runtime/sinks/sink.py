@@ -106,6 +106,11 @@ class Sink(ABC):
             return Place(os.path.realpath(place))
         return Place(f"{status.st_dev}:{status.st_ino}")
 
+    @classmethod
+    def pictures(cls, place: str) -> Path | None:
+        """The folder in which it puts pictures that a source might take for its own, or None."""
+        return None
+
     @property
     def waiting(self) -> int:
         """How many results it has on disk that are not where they have to go."""

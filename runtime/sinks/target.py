@@ -52,7 +52,8 @@ class Target:
                 the query is the server's.
 
         Raises:
-            UsageError: there is no host or no such port in it, or an option is wrong.
+            UsageError: there is no host or no such port in it, an option is wrong, or there is no
+                such folder for the spool.
         """
         hidden = without_password(url)
         try:
@@ -73,6 +74,9 @@ class Target:
         if not own_query and parts.query:
             self.path += f"?{parts.query}"
         self.options: dict[str, Any] = options_of(hidden, query, {**_OPTIONS, **options})
+        spool = self.options.get("spool")
+        if spool is not None and not Path(spool).is_dir():
+            raise UsageError(f"{hidden} has no folder {spool} for its spool")
 
     @property
     def is_loopback(self) -> bool:
@@ -101,7 +105,8 @@ class Target:
         try:
             return ssl.create_default_context(cafile=authorities)
         except (OSError, ValueError) as error:
-            raise UsageError(f"cannot read certificates from {authorities}: {error}") from error
+            why = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+            raise UsageError(f"cannot read certificates from {authorities}: {why}") from error
 
     def check_unencrypted(self) -> None:
         """Raise UsageError where certificates are named that nobody would look at."""
@@ -116,7 +121,6 @@ class Target:
             about: what tells this target from others at the same URL, as a topic.
 
         Raises:
-            UsageError: the folder of the option ``spool`` is not there.
             SinkError: it cannot be opened.
         """
         folder = self._folder()

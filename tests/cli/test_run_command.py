@@ -157,7 +157,8 @@ def test_check_prints_all_of_it_with_defaults_and_opens_no_sink(desk, monkeypatc
     assert first[0].options["alarm"] == "3/10"
 
 
-def test_the_secret_in_a_webhooks_path_is_not_printed(desk):
+def test_the_secret_in_a_webhooks_path_is_not_printed(desk, monkeypatch):
+    monkeypatch.setenv("HOOK", "y")
     hooks = ["https://hooks.example.org/services/T0/s3cret", "https://host/x/${HOOK}"]
     text = f'[[stream]]\nmodel = "m.onnx"\nsource = "0"\nto = {hooks}\n'
     plans = read_station(station(desk, text) / "station.toml")
@@ -197,6 +198,7 @@ def test_every_option_of_score_is_a_key(desk):
         (f"{ONE}max-latency = 20\n", 5, "--max-latency takes a time such as 20ms"),
         (f'{ONE}alarm = "3"\n', 5, "--alarm takes K/N"),
         (f"{ONE}to2 = 1\n", 5, "a stream has no to2"),
+        (ONE.replace('"rows.jsonl"', "[]"), 4, "to has nothing in it"),
         (f"{ONE}alarm = {{}}\n", 5, "alarm takes one text or number"),
         (f"{ONE}threshold = inf\n", 5, "inf is none to compare with"),
         (f'{ONE}quiet = "5s"\n', 5, "--quiet is for dicom-scp"),
@@ -255,6 +257,8 @@ def test_what_is_wrong_is_one_sentence_with_its_line_before_anything_starts(
         ("rtsp://camera/1", "rtsp://CAMERA:554/1"),
         ("rtsp://camera/1", "rtsp://b@camera/1#udp"),
         ("http://camera/mjpg?channel=1", "http://camera:80/mjpg?channel=1"),
+        ("rtsp://localhost/1", "rtsp://[::1]:554/1"),
+        ("7", "camera:7"),
     ],
 )
 def test_another_spelling_is_no_other_source(desk, monkeypatch, first, second):
@@ -297,6 +301,30 @@ def test_another_spelling_is_no_other_sink(desk, monkeypatch, first, second):
         check_parts(path, read_station(path))
 
 
+@pytest.mark.parametrize("source", ["watch:incoming", "incoming", "./incoming/"])
+@pytest.mark.parametrize("folder", ["incoming", "linked/pictures?limit=1GB"])
+def test_pictures_are_not_saved_where_they_are_scored(desk, monkeypatch, source, folder):
+    put(desk / "incoming", 1)
+    (desk / "linked").symlink_to("incoming")
+    monkeypatch.chdir(desk)
+    sink = f"pictures:{folder}"
+    apart = ONE.replace("synthetic://?frames=3", source) + ONE.replace("rows.jsonl", sink)
+    with pytest.raises(UsageError, match=re.escape(f"line 8: {sink} would be scored, too")):
+        read_station(station(desk, apart) / "station.toml")
+    done = run("score", "m.onnx", source, "--to", sink, cwd=desk)
+    assert (done.returncode, len(complaints(done))) == (2, 1)
+    assert len([*(desk / "incoming").iterdir()]) == 1
+
+
+def test_nothing_is_opened_before_every_sink_was_looked_at(desk, monkeypatch):
+    monkeypatch.chdir(desk)
+    second = ONE.replace("frames=3", "frames=4").replace("rows.jsonl", "no/rows.jsonl")
+    path = station(desk, ONE + second) / "station.toml"
+    with pytest.raises(UsageError, match="line 8: "), open_streams(path, read_station(path), print):
+        pass
+    assert not (desk / "rows.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -326,6 +354,9 @@ def test_one_place_is_not_written_in_two_ways(desk, monkeypatch, first, second):
         ("csv:https://host/rows", "is a URL"),
         ("mqtt://host?topik=a", "has the option topik, and can have "),
         ("mqtt://host:99999", "is no URL: Port out of range"),
+        ("jsonl:incoming", "cannot write incoming: it is a folder"),
+        ("sqlite:incoming", "cannot write incoming: it is a folder"),
+        ("mqtt://host?spool=no", "mqtt://host?spool=no has no folder no for its spool"),
         ("mqtts://host?ca=no.pem", "cannot read certificates from no.pem"),
         ("http://10.0.0.1/rows", "is not encrypted, and another machine"),
         ("https://host/rows#limit=0", "limit in https://host/rows takes a size"),
@@ -367,6 +398,12 @@ def test_what_is_no_station_is_one_sentence(desk, text):
         read_station(path)
     assert str(refused.value).startswith(str(path))
     assert "\n" not in str(refused.value)
+
+
+def test_a_pipe_is_no_station_and_is_not_waited_for(desk):
+    os.mkfifo(desk / "pipe.toml")
+    with pytest.raises(UsageError, match=r"pipe.toml is no file"):
+        read_station(desk / "pipe.toml")
 
 
 def test_a_bad_frame_is_told_and_the_exit_code_says_so(desk):

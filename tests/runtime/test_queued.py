@@ -230,8 +230,8 @@ def test_the_parts_of_a_url():
     assert (target.shown, target.is_loopback) == ("mqtt://[::1]:1883", True)
     assert target.options == {"limit": 5000}
     assert not Target("mqtt://10.0.0.1", 1883, {}).is_loopback
-    hook = Target("https://h/a?b=c#spool=x", 443, {}, own_query=False)
-    assert (hook.path, hook.options) == ("/a?b=c", {"spool": "x"})
+    hook = Target("https://h/a?b=c#spool=.", 443, {}, own_query=False)
+    assert (hook.path, hook.options) == ("/a?b=c", {"spool": "."})
 
 
 def test_where_spools_lie_and_that_each_stream_has_its_own(tmp_path, monkeypatch):
@@ -253,5 +253,5 @@ def test_where_spools_lie_and_that_each_stream_has_its_own(tmp_path, monkeypatch
     spool = target.open_spool(print)
     assert spool.path.parent == tmp_path / "systemd"
     spool.close()
-    with pytest.raises(UsageError, match="there is no folder"):
-        Target(f"mqtt://host?spool={tmp_path / 'no'}", 1883, {}).open_spool(print)
+    with pytest.raises(UsageError, match=r"has no folder .*no for its spool"):
+        Target(f"mqtt://host?spool={tmp_path / 'no'}", 1883, {})
