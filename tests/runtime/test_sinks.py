@@ -308,7 +308,7 @@ def test_every_file_of_the_folder_with_a_sink_is_named_in_the_help_and_in_the_co
 def test_a_folder_that_is_not_there_and_one_that_is(tmp_path):
     with pytest.raises(UsageError, match="there is no folder"):
         open_sink(f"jsonl:{tmp_path / 'nowhere' / 'scores'}")
-    with pytest.raises(UsageError, match="cannot write .*: it is a folder"):
+    with pytest.raises(UsageError, match=r"cannot write .*: it is a folder"):
         open_sink(f"csv:{tmp_path}")
     with pytest.raises(SinkError, match="cannot write"):
         open_sink(f"csv:{'x' * 5000}")
