@@ -209,6 +209,7 @@ class Spool:
         )
         try:
             database.execute("PRAGMA locking_mode = EXCLUSIVE")
+            database.execute("PRAGMA secure_delete = ON")  # some builds leave what was deleted
             if not database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
                 about = {"application": _APPLICATION, "version": _VERSION, "next": self._next}
                 database.executescript(_SCHEMA.format(name=secrets.token_hex(4), **about))

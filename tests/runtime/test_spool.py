@@ -48,6 +48,16 @@ def test_nobody_else_may_read_it(tmp_path, opened):
     assert modes == dict.fromkeys(["a.spool", "a.spool-wal"], 0o600)
 
 
+def test_nothing_of_what_was_delivered_is_left_in_it(tmp_path, opened):
+    spool = opened()
+    ids = spool.put([b"Quarrington^Ophelia" * 1000])
+    spool.acknowledge(ids[-1])
+    spool.close()
+    (path,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    assert path.stat().st_size > 19_000
+    assert b"Ophelia" not in path.read_bytes()
+
+
 def test_messages_leave_in_order_and_only_when_acknowledged(opened):
     spool = opened()
     ids = spool.put([b"a", b"b"]) + spool.put([b"c"])
