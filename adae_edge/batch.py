@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -56,53 +57,75 @@ class Batch:
         arrays = (self.frames, self.mean, self.std)
         return [array for array in arrays if array is not None]
 
-    def check(self, contract: Contract) -> Batch:
-        """The same batch as a graph takes it: C-contiguous, with mean and std as float32.
+
+class InputCheck:
+    """Checks the arrays that are to go into one model's graph, and lays them out as it takes them.
+
+    What it says of a dtype and a shape is remembered, as frames of a camera are all alike.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        """
+        Args:
+            contract: of the model.
+        """
+        self._port, *self._others = inputs_of(contract)
+        self._check_layout = functools.lru_cache(
+            functools.partial(_check_layout, contract, self._port)
+        )
+
+    def __call__(
+        self,
+        frames: NDArray[np.uint8 | np.float32],
+        mean: NDArray[np.float32] | None = None,
+        std: NDArray[np.float32] | None = None,
+    ) -> list[NDArray[Any]]:
+        """One C-contiguous array for each of ``inputs_of``; frames that are contiguous as they are.
 
         Raises:
             FrameError: another dtype, shape or number of channels than the contract's, a size that
                 cannot be scored, mean and std where none belong or the reverse, or numbers that
                 are not finite.
         """
-        frames_port, *others = inputs_of(contract)
-        self._check_frames(contract, frames_port)
-        frames = np.ascontiguousarray(self.frames)
-        if not others:
-            if self.mean is not None or self.std is not None:
+        if not isinstance(frames, np.ndarray):
+            raise _unlike(self._port, type(frames).__name__)
+        self._check_layout(frames.dtype, frames.shape)
+        frames = np.ascontiguousarray(frames)
+        if not self._others:
+            if mean is not None or std is not None:
                 raise FrameError(
                     "this model takes pictures, which have no mean and standard deviation"
                 )
-            return Batch(frames)
-        if self.mean is None or self.std is None:
+            return [frames]
+        if mean is None or std is None:
             raise FrameError("this model takes a mean and a standard deviation with each frame")
-        mean, std = (np.ascontiguousarray(values, np.float32) for values in (self.mean, self.std))
+        mean, std = (np.ascontiguousarray(values, np.float32) for values in (mean, std))
         _check_statistics(mean, std, len(frames))
         if not np.isfinite(frames).all():  # the graph's clipping would make a number of it
             raise FrameError("a frame has values that are not finite numbers")
-        return Batch(frames, mean, std)
+        return [frames, mean, std]
 
-    def _check_frames(self, contract: Contract, port: Port) -> None:
-        """Refuse frames whose dtype, shape or size is not the contract's."""
-        frames = self.frames
-        if not isinstance(frames, np.ndarray):
-            raise _unlike(port, type(frames).__name__)
-        if frames.dtype != port.dtype or frames.ndim != len(port.shape):
-            raise _unlike(port, f"{frames.dtype} {list(frames.shape)}")
-        _, height, width, channels = frames.shape
-        if channels != contract.channels:
-            raise FrameError(
-                f"this model takes frames with {contract.channels} channels, and these have "
-                f"{channels}"
-            )
-        check_size(height, width, "a frame")
-        fixed = contract.form.size
-        if fixed is not None and (height, width) != fixed:
-            raise FrameError(
-                f"this model was exported for frames of {fixed[1]} x {fixed[0]} pixels alone, "
-                f"and this one has {width} x {height}"
-            )
-        if contract.region is not None:
-            contract.region.check(height, width)
+
+def _check_layout(
+    contract: Contract, port: Port, dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> None:
+    """Refuse frames whose dtype, shape or size is not the contract's."""
+    if dtype != port.dtype or len(shape) != len(port.shape):
+        raise _unlike(port, f"{dtype} {list(shape)}")
+    _, height, width, channels = shape
+    if channels != contract.channels:
+        raise FrameError(
+            f"this model takes frames with {contract.channels} channels, and these have {channels}"
+        )
+    check_size(height, width, "a frame")
+    fixed = contract.form.size
+    if fixed is not None and (height, width) != fixed:
+        raise FrameError(
+            f"this model was exported for frames of {fixed[1]} x {fixed[0]} pixels alone, "
+            f"and this one has {width} x {height}"
+        )
+    if contract.region is not None:
+        contract.region.check(height, width)
 
 
 def _unlike(port: Port, what: str) -> FrameError:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adae_edge.batch import Batch
+from adae_edge.batch import InputCheck
 from adae_edge.contract import Contract, Form
 from adae_edge.errors import ModelFileError, UsageError
 from adae_edge.formats import enginefile
@@ -75,6 +78,8 @@ class Scorer:
         self.contract: Contract = file.contract
         self.form: Form = file.contract.form
         self.model = _hash(file)
+        self._check = InputCheck(self.contract)
+        self._outputs = [port.name for port in outputs_of(self.contract)]
         self.backend: Backend
         try:
             if isinstance(file, ModelFile):
@@ -88,6 +93,9 @@ class Scorer:
                 self.backend = TensorRT(file)
         except ModelFileError as error:
             raise type(error)(f"{path} is refused: {error}") from error
+        # Frames that the graph takes in one run, whatever their size.
+        self._least = self.form.batch or 1
+        self._most = min(self.form.batch or sys.maxsize, self.backend.max_batch or sys.maxsize)
         ready = self.contract.kind, self.backend.name, ms_since(started)
         _logger.info("%s scores frames of kind %s by %s, ready after %.0f ms", path, *ready)
 
@@ -146,7 +154,7 @@ class Scorer:
             DeviceError: the device or the graph on it failed.
             UsageError: the scorer is closed.
         """
-        return self._run(Batch(frames, mean, std), 1)[0]
+        return self._run(self._check(frames, mean, std), self._outputs[:1])[0]
 
     def score_with_map(
         self,
@@ -167,30 +175,32 @@ class Scorer:
         """
         if self.form.anomaly_map is None:
             raise UsageError("this model has no anomaly map: export it with --anomaly-map")
-        scores, maps = self._run(Batch(frames, mean, std), 2)
+        scores, maps = self._run(self._check(frames, mean, std), self._outputs)
         return scores, maps
 
-    def _run(self, batch: Batch, outputs: int) -> list[NDArray[np.float32]]:
-        """The graph's first outputs, this many, for all frames, in as many runs as they take."""
-        inputs = batch.check(self.contract).arrays()
-        names = [port.name for port in outputs_of(self.contract)[:outputs]]
+    def _run(self, inputs: list[NDArray[Any]], outputs: Sequence[str]) -> list[NDArray[np.float32]]:
+        """The graph's outputs for all frames, in as many runs as they take."""
+        frames = inputs[0]
+        if self._least <= len(frames) <= self._most and frames.size <= _VALUES_PER_RUN:
+            with stage("inference"):
+                return self.backend.run(inputs, outputs)
+        return self._run_in_parts(inputs, outputs)
+
+    def _run_in_parts(
+        self, inputs: list[NDArray[Any]], outputs: Sequence[str]
+    ) -> list[NDArray[np.float32]]:
+        """The same for no frames, and for fewer or more than one run takes."""
         count, *sizes = inputs[0].shape
         if count == 0:  # a made-up frame tells the shapes of what is returned
             inputs = [np.ones((1, *array.shape[1:]), array.dtype) for array in inputs]
-        most = self._frames_per_run(*sizes)
+        most = self.form.batch or max(1, _VALUES_PER_RUN // math.prod(sizes))
+        most = min(most, self._most)
         runs = []
         for start in range(0, max(1, count), most):
             part = [array[start : start + most] for array in inputs]
             with stage("inference"):
-                runs.append(self.backend.run(self._filled(part), names))
-        if len(runs) == 1:
-            return [values[:count] for values in runs[0]]
+                runs.append(self.backend.run(self._filled(part), outputs))
         return [np.concatenate(column)[:count] for column in zip(*runs, strict=True)]
-
-    def _frames_per_run(self, height: int, width: int, channels: int) -> int:
-        """The form's fixed number, or as many as memory and backend allow."""
-        most = self.form.batch or max(1, _VALUES_PER_RUN // (height * width * channels))
-        return min(most, self.backend.max_batch or most)
 
     def _filled(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """The inputs, with their last frame repeated up to the form's fixed number."""

@@ -96,6 +96,7 @@ class OnnxRuntime:
             _check_ports(session, contract)
         self._session: onnxruntime.InferenceSession | None = session
         self._inputs = [value.name for value in session.get_inputs()]
+        self._options = onnxruntime.RunOptions()  # without them, each run makes its own
         self.name = f"onnxruntime {onnxruntime.__version__} {DEVICES[device].provider}"
         self.max_batch: int | None = None
         loaded = len(model), ms_since(started), options.intra_op_num_threads
@@ -136,7 +137,7 @@ class OnnxRuntime:
         session = self.session
         try:
             values: list[NDArray[np.float32]] = session.run(
-                outputs, dict(zip(self._inputs, inputs, strict=True))
+                outputs, dict(zip(self._inputs, inputs, strict=True)), self._options
             )
         except Exception as error:
             raise DeviceError(f"the graph cannot be run: {first_line(error)}") from error

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from adae_edge.batch import Batch
+from adae_edge.batch import Batch, InputCheck
 from adae_edge.contract import Form, Region
 from adae_edge.errors import FrameError, UsageError
 from adae_edge.interface import INPUTS, Port, inputs_of, outputs_of
@@ -51,15 +51,17 @@ def test_a_port_can_be_read(slices):
     assert str(outputs_of(mapped)[1]) == "anomaly_map float32 [N, H, W]"
 
 
-def test_a_batch_is_checked_and_laid_out_as_a_graph_takes_it(contract, slices):
+def test_frames_are_checked_and_laid_out_as_a_graph_takes_them(contract, slices):
     pictures = np.arange(2 * 6 * 8, dtype=np.uint8).reshape(2, 6, 8, 1)
-    (frames,) = Batch(pictures[:, ::2]).check(contract).arrays()
+    check = InputCheck(contract)
+    assert check(pictures)[0] is pictures
+    (frames,) = check(pictures[:, ::2])
     assert frames.flags.c_contiguous
     assert np.array_equal(frames, pictures[:, ::2])
     values = pictures.astype(np.float32)
-    checked = Batch(values, np.array([3.0, 4.0]), np.array([1, 2])).check(slices)
-    assert [array.dtype for array in checked.arrays()] == ["float32"] * 3
-    assert checked.frames is values
+    checked = InputCheck(slices)(values, np.array([3.0, 4.0]), np.array([1, 2]))
+    assert [array.dtype for array in checked] == ["float32"] * 3
+    assert checked[0] is values
 
 
 FRAMES = np.zeros((2, 6, 8, 1), np.float32)
@@ -67,56 +69,59 @@ ONES = np.ones(2, np.float32)
 
 
 @pytest.mark.parametrize(
-    ("batch", "sentence"),
+    ("arrays", "sentence"),
     [
         (
-            Batch("frames"),
+            ("frames",),
             "frames are a float32 array [N, H, W, 1], and this is str",
         ),
         (
-            Batch(FRAMES[0], ONES, ONES),
+            (FRAMES[0], ONES, ONES),
             "frames are a float32 array [N, H, W, 1], and this is float32 [6, 8, 1]",
         ),
         (
-            Batch(FRAMES.astype(np.uint8), ONES, ONES),
+            (FRAMES.astype(np.uint8), ONES, ONES),
             "frames are a float32 array [N, H, W, 1], and this is uint8 [2, 6, 8, 1]",
         ),
         (
-            Batch(np.repeat(FRAMES, 3, axis=3), ONES, ONES),
+            (np.repeat(FRAMES, 3, axis=3), ONES, ONES),
             "this model takes frames with 1 channels, and these have 3",
         ),
         (
-            Batch(FRAMES[:, :0], ONES, ONES),
+            (FRAMES[:, :0], ONES, ONES),
             "a frame is 8 x 0 pixels, and a frame has 1 x 1 to 8192 x 8192",
         ),
-        (Batch(FRAMES), "this model takes a mean and a standard deviation with each frame"),
+        ((FRAMES,), "this model takes a mean and a standard deviation with each frame"),
         (
-            Batch(FRAMES, ONES[:1], ONES),
+            (FRAMES, ONES[:1], ONES),
             "the mean and the standard deviation are one finite number for each frame",
         ),
         (
-            Batch(FRAMES, ONES * np.nan, ONES),
+            (FRAMES, ONES * np.nan, ONES),
             "the mean and the standard deviation are one finite number for each frame",
         ),
-        (Batch(FRAMES, ONES, 0 * ONES), "a standard deviation is above 0"),
-        (Batch(FRAMES + np.inf, ONES, ONES), "a frame has values that are not finite numbers"),
+        ((FRAMES, ONES, 0 * ONES), "a standard deviation is above 0"),
+        ((FRAMES + np.inf, ONES, ONES), "a frame has values that are not finite numbers"),
     ],
 )
-def test_a_batch_that_does_not_fit_is_refused_with_a_sentence(slices, batch, sentence):
-    with pytest.raises(FrameError) as refused:
-        batch.check(slices)
-    assert str(refused.value) == sentence
+def test_frames_that_do_not_fit_are_refused_with_a_sentence_each_time(slices, arrays, sentence):
+    check = InputCheck(slices)
+    check(FRAMES, ONES, ONES)
+    for _ in range(2):
+        with pytest.raises(FrameError) as refused:
+            check(*arrays)
+        assert str(refused.value) == sentence
 
 
 def test_pictures_have_no_mean(contract):
     with pytest.raises(FrameError, match="this model takes pictures, which have no mean"):
-        Batch(FRAMES.astype(np.uint8), mean=ONES).check(contract)
+        InputCheck(contract)(FRAMES.astype(np.uint8), mean=ONES)
 
 
 def test_a_fixed_size_is_the_only_one(contract):
     fixed = dataclasses.replace(contract, form=Form(size=(480, 640)))
     with pytest.raises(FrameError, match="frames of 640 x 480 pixels alone, and this one has 8 x"):
-        Batch(FRAMES.astype(np.uint8)).check(fixed)
+        InputCheck(fixed)(FRAMES.astype(np.uint8))
 
 
 def test_a_region_lies_in_the_frame_or_is_refused(contract):
@@ -125,13 +130,14 @@ def test_a_region_lies_in_the_frame_or_is_refused(contract):
     with pytest.raises(UsageError, match=r"looks at \(4, 2, 4, 4\), .* a frame of 7 x 6 pixels"):
         region.check(6, 7, UsageError)
     with pytest.raises(FrameError, match="outside of a frame of 8 x 5 pixels"):
-        Batch(FRAMES.astype(np.uint8)[:, :5]).check(dataclasses.replace(contract, region=region))
+        InputCheck(dataclasses.replace(contract, region=region))(FRAMES.astype(np.uint8)[:, :5])
 
 
 def test_made_up_frames_are_of_the_models_kind(contract, slices):
     pictures = np.full((3, 5, 7, 1), 200, np.uint8)
-    assert Batch.of_pictures(pictures, contract).check(contract).frames is pictures
-    made = Batch.of_pictures(pictures, slices).check(slices)
+    assert Batch.of_pictures(pictures, contract).frames is pictures
+    made = Batch.of_pictures(pictures, slices)
+    InputCheck(slices)(*made.arrays())
     assert made.frames.dtype == "float32"
     assert (made.frames == 200).all()
     assert len(made.mean) == len(made.std) == 3
