@@ -59,11 +59,12 @@ def measure(
     scorer: Scorer, bare: onnxruntime.InferenceSession, batch: Batch, rounds: int
 ) -> dict[str, Any]:
     """Time both with the same frames in turns: medians, and their ratio."""
-    inputs = dict(zip(INPUTS, batch.arrays(), strict=False))
+    arrays = batch.arrays()
+    inputs = dict(zip(INPUTS, arrays, strict=False))
     times = np.empty((2, rounds))
     for turn in range(-WARM_UP, rounds):
         started = time.perf_counter()
-        scorer.score(*batch.arrays())
+        scorer.score(*arrays)
         between = time.perf_counter()
         bare.run(["score"], inputs)
         ended = time.perf_counter()
