@@ -20,7 +20,7 @@ from typing import Any
 from adae_edge.benchmarks.peers import numbers, processes
 from adae_edge.benchmarks.peers.processes import Peer
 
-HANGS_S = 120  # what takes longer hangs
+HANGS_S = 300  # what takes longer hangs
 _SKIPPED = re.compile(r"(\d+) skipped")
 
 Row = dict[str, Any]
@@ -56,11 +56,13 @@ class Run:
     Attributes:
         peer: the process.
         rows_file: where its rows go; JSON Lines.
+        listener: the thread that reads what it prints.
         said: what it printed on the standard error output, each with its time.
     """
 
     peer: Peer
     rows_file: Path
+    listener: threading.Thread = field(init=False)
     said: list[tuple[float, str]] = field(default_factory=list)
 
     def rows(self, path: Path | None = None) -> list[Row]:
@@ -127,7 +129,7 @@ class Run:
             code = self.peer.process.wait(limit)
         except subprocess.TimeoutExpired:
             raise WrongError(f"it does not end: {self.last_words}") from None
-        time.sleep(0.05)  # until the thread has read the last line
+        self.listener.join(HANGS_S)  # it has read the last line
         if "Traceback" in self.text:
             raise WrongError(f"a traceback: {self.last_words}")
         return int(code)
@@ -189,13 +191,13 @@ class Lab:
         command += [part for sink in sinks for part in ("--to", sink)]
         peer = processes.start(command, stderr=subprocess.PIPE, text=True, **popen)
         run = Run(peer, rows)
-        listener = threading.Thread(target=_listen, args=(run,), daemon=True)
-        listener.start()
+        run.listener = threading.Thread(target=_listen, args=(run,), daemon=True)
+        run.listener.start()
         try:
             yield run
         finally:
             peer.kill()
-            listener.join(1)
+            run.listener.join(1)
 
 
 def _listen(run: Run) -> None:

@@ -50,10 +50,10 @@ def broker_down(lab: Lab) -> Seen:
     with broker(lab.folder / "broker") as one, subscriber(one.port) as heard:
         sink = f"mqtt://127.0.0.1:{one.port}?spool={lab.folder}"
         with lab.score(_clip(lab), model=lab.slow, sinks=[sink]) as run:
-            run.wait_for_rows(20)
+            run.wait_for_rows(5)
             one.stop()
             said = _told(run, "results wait")
-            run.wait_for_rows(50)
+            run.wait_for_rows(20)
             one.begin()
             recovered = run.wait_to_say("takes results again", _BACK_S)
             code = run.end(None)

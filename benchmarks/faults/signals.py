@@ -25,11 +25,13 @@ def _stopped(lab: Lab, *kinds: signal.Signals) -> tuple[Run, int, float, int]:
     clip = write_clip(lab.folder / "clip.mp4", _FRAMES)
     with lab.score(clip, model=lab.slow) as run:
         run.wait_for_rows(5)
-        begun, before = time.monotonic(), len(run.rows())
-        for kind in kinds[:-1]:
-            run.peer.tell(kind)
+        begun = time.monotonic()
+        run.peer.tell(kinds[0])
+        before = len(run.rows())
+        for kind in kinds[1:]:
             time.sleep(1)  # a run of the model ends before Python sees the signal
-        code = run.end(kinds[-1])
+            run.peer.tell(kind)
+        code = run.end(None)
         return run, code, time.monotonic() - begun, len(run.rows()) - before
 
 
@@ -71,7 +73,7 @@ def _hung_up(lab: Lab, change: str) -> tuple[Run, int]:
         elif change == "absent":
             lab.slow.unlink()
         else:
-            lab.slow.write_bytes(numbers.model())
+            lab.slow.write_bytes(numbers.model(6))  # slow, too, so that the next signals find it
         for _ in range(3):
             run.peer.tell(signal.SIGHUP)
             run.wait_for_rows(5)
