@@ -278,6 +278,7 @@ class _Server(AssociationServer):
         """Whether an address may connect, and there is a process left for it."""
         self._reap()
         address = ipaddress.ip_address(client_address[0])
+        address = getattr(address, "ipv4_mapped", None) or address  # where it listens at [::]
         if self.desk.hosts and not any(address in host for host in self.desk.hosts):
             tell(NOTE, f"{address} may not connect")
             return False

@@ -1,5 +1,6 @@
 """The process that receives DICOM: what peers are told, what is kept, and what hurts nobody."""
 
+import ipaddress
 import re
 import shutil
 import socket
@@ -20,7 +21,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 from adae_edge.benchmarks.peers.certificates import certificate
 from adae_edge.benchmarks.peers.processes import free_port
 from adae_edge.errors import SpoolInUse
-from adae_edge.runtime.dicom import received
+from adae_edge.runtime.dicom import association, received
 from adae_edge.runtime.dicom.received import hash_of
 from tests.support import recordings
 from tests.support.peers import peer, peers
@@ -189,6 +190,22 @@ def test_what_is_on_no_list_is_rejected_before_anything_is_sent(tmp_path, settin
         store(one.port, a_slice(tmp_path), options=["-R"], fails=True)
         assert not one.files()
         assert any(sentence in line for line in one.told())
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "may"),
+    [
+        ("10.0.0.0/8", "::ffff:10.0.0.9", True),  # IPv4, where it listens at [::]
+        ("10.0.0.0/8", "::ffff:11.0.0.9", False),
+        ("10.0.0.0/8", "::1", False),
+        ("fe80::/10", "fe80::9%lo", True),
+    ],
+)
+def test_networks_are_of_both_kinds(host, address, may, capfd):
+    server = object.__new__(association._Server)
+    server._children, server.desk = {}, SimpleNamespace(hosts=[ipaddress.ip_network(host)])
+    assert server.verify_request(None, (address, 4242, 0, 0)) == may
+    assert ("may not connect" in capfd.readouterr().out) != may
 
 
 def test_another_called_title_is_rejected(shared):
