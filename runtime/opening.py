@@ -224,15 +224,20 @@ def check_once(kind: str, names: Sequence[str], place: Callable[[str], object]) 
 
 def check_apart(sources: Sequence[str], sinks: Sequence[str]) -> None:
     """Raise UsageError for a sink that saves pictures where a source takes them for its own."""
-    read = [Path(os.path.realpath(name)) for source in sources for name in _paths(source)]
     for sink in sinks:
         with _about(sink):
             folder = pictures_of(sink)
-            saved = Path(os.path.realpath(folder)) if folder is not None else None
-            if saved is not None and any(saved == one or one in saved.parents for one in read):
+            if folder is not None and reads_from(sources, folder):
                 raise UsageError(
-                    f"{sink} would be scored, too: save pictures outside of the source"
+                    f"{sink} would be scored, too: give a folder outside of the source"
                 )
+
+
+def reads_from(sources: Sequence[str], folder: Path) -> bool:
+    """Whether a folder is one that a source reads, or lies in one."""
+    here = Path(os.path.realpath(folder))
+    read = {Path(os.path.realpath(path)) for source in sources for path in _paths(source)}
+    return not read.isdisjoint({here, *here.parents})
 
 
 def _paths(name: str) -> Iterator[str]:

@@ -16,6 +16,7 @@ from adae_edge.errors import SourceError, UsageError
 from adae_edge.formats.files import check_writable, write_atomically
 from adae_edge.formats.png import encode_png
 from adae_edge.runtime.frame import Event, Frame
+from adae_edge.runtime.opening import reads_from
 from adae_edge.runtime.sources.registry import open_source
 from adae_edge.runtime.sources.source import Source
 from adae_edge.runtime.weeding import weeding_page
@@ -77,13 +78,15 @@ def record(
         started: called with the source before it is read, so that it can be stopped.
 
     Raises:
-        UsageError: the folder cannot be made, or as ``open_source``.
+        UsageError: the folder cannot be made or lies in the source, or as ``open_source``.
         SourceError: no frame was recorded, or the source went away; what was written stays.
         WriteError: the disk is full, or the folder is read-only; as before.
     """
     check_writable(folder, folder=True)
     done = Recorded(folder)
     with open_source(spec) as source:
+        if source.endless and reads_from([spec], folder):
+            raise UsageError(f"{folder} is a part of {spec}: record into another folder")
         started(source)
         number = max((int(path.stem) for path in _recorded(folder)), default=0)
         before: NDArray[np.generic] | None = None

@@ -55,6 +55,15 @@ def test_frames_of_a_camera_lie_apart(tmp_path):
     assert time.monotonic() - begun >= 0.4
 
 
+def test_frames_are_not_recorded_where_they_are_watched(tmp_path):
+    (tmp_path / "frames").mkdir()
+    save(tmp_path / "frames" / "a.png", noise(9, 9, 3))
+    done = run("record", "watch:frames", "frames/more", cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "frames/more is a part of" in done.stderr
+    assert [path.name for path in (tmp_path / "frames").iterdir()] == ["a.png"]
+
+
 def test_a_recording_of_hours_says_so_before_it_begins(tmp_path):
     process = subprocess.Popen(
         command("record", "synthetic://?size=16x16", tmp_path / "f", "--every", "99999s"),
