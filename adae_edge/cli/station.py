@@ -17,6 +17,7 @@ import typer
 
 from adae_edge.cli.score import request_of, score
 from adae_edge.errors import AdaeEdgeError, UsageError, first_line, shows_password
+from adae_edge.formats.files import real_path
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -270,7 +271,7 @@ def _words(parameter: Any, value: object) -> list[str]:
 
 
 def _check_sources(path: Path, plans: Sequence[Plan]) -> None:
-    """Refuse a source that an earlier stream has, or to which a sink adds."""
+    """Refuse a source or a spool that an earlier stream has, and a source to which a sink adds."""
     from adae_edge.runtime.opening import check_apart, file_of
 
     seen: dict[object, int] = {}
@@ -281,6 +282,12 @@ def _check_sources(path: Path, plans: Sequence[Plan]) -> None:
                 if here in seen:
                     raise UsageError(f"{name} is a source twice, first in line {seen[here]}")
                 seen[here] = plan.line(name)
+        if plan.request.receiving is not None:
+            with _told_with_line(path, plan, "spool"):
+                spool = real_path(plan.request.receiving.spool)
+                if spool in seen:
+                    raise UsageError(f"{spool} is a spool twice, first in line {seen[spool]}")
+                seen[spool] = plan.line("spool")
     sources = [name for plan in plans for name in plan.request.sources]
     for plan in plans:
         with _told_with_line(path, plan):

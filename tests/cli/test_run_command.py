@@ -316,6 +316,16 @@ def test_pictures_are_not_saved_where_they_are_scored(desk, monkeypatch, source,
     assert len([*(desk / "incoming").iterdir()]) == 1
 
 
+def test_two_receivers_have_no_port_and_no_spool_together(desk):
+    one = '[[stream]]\nmodel = "m.onnx"\nsource = "dicom-scp://127.0.0.1:11113/A"\nspool = "s"\n'
+    for other, said in (
+        (one.replace('"s"', '"t"').replace("127.0.0.1", "localhost"), "line 7: .* a source twice"),
+        (one.replace('"s"', '"./s"').replace("11113", "11114"), "line 8: .* a spool twice, first"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            read_station(station(desk, one + other) / "station.toml")
+
+
 def test_nothing_is_opened_before_every_sink_was_looked_at(desk, monkeypatch):
     monkeypatch.chdir(desk)
     second = ONE.replace("frames=3", "frames=4").replace("rows.jsonl", "no/rows.jsonl")
