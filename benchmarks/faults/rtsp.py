@@ -28,6 +28,7 @@ _LOUD = (
     "del sys.argv[1:4]; runpy.run_module('adae_edge', run_name='__main__')"
 )
 _PAUSE = re.compile("is opened again after ([0-9.]+) s")
+_SILENT_S = 300.0
 
 
 @fault("1", "RTSP server killed")
@@ -115,6 +116,26 @@ def picture_stops(lab: Lab) -> Seen:
         recovered = run.wait_for_rows(1, BACK_S)
         run.wait_for_rows(10)
         seen = stop(run, one, f"told after {seconds:.1f} s: {said}")
+    seen.recovered_s = recovered
+    return seen
+
+
+@fault("17b", "picture stops for five minutes, with --triggered")
+def triggered(lab: Lab) -> Seen:
+    """Nothing is told, nothing is opened again, and the next picture is scored."""
+    with camera() as one, lab.score(one.url, options=["--triggered"]) as run:
+        run.wait_for_rows(10, STARTS_S)
+        one.peer.tell(signal.SIGUSR1)
+        time.sleep(1)
+        told, before = len(run.events()), len(run.rows())
+        time.sleep(_SILENT_S)
+        expect(len(run.events()) == told, f"it said {run.events()[-1:]}")
+        expect(len(run.rows()) == before, "there are rows without pictures")
+        one.peer.tell(signal.SIGUSR1)
+        recovered = run.wait_for_rows(1, BACK_S)
+        run.wait_for_rows(10)
+        expect(len(run.events()) == told, f"it said {run.events()[-1:]}")
+        seen = stop(run, one, "nothing told, nothing opened again, and rows go on")
     seen.recovered_s = recovered
     return seen
 
