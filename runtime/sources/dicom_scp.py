@@ -53,6 +53,8 @@ class DicomScp(Source):
                 f"{self.name} gives series, which show the skull and have no masks, and this model "
                 "looks at the brain alone: train one with --object head"
             )
+        else:
+            wanted.check_series(self.name)
         if wanted.receiving is None:
             raise UsageError(f"{self.name} keeps what it receives in a spool: give --spool DIR")
         if find_spec("pynetdicom") is None:  # imported by the receiver's process alone

@@ -68,6 +68,8 @@ class Pulled(Source):
             raise UsageError(f"{archive} has no study that is called so: UIDs are digits and dots")
         if wanted.kind == "image":
             wanted.check_pictures(archive)
+        else:
+            wanted.check_series(archive)  # now, and not only when all was pulled
         if wanted.receiving is None:
             raise UsageError(f"{archive} is pulled into a spool: give --spool DIR")
         if not wanted.receiving.spool.absolute().parent.is_dir():

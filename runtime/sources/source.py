@@ -108,6 +108,22 @@ class Wanted:
                 "pictures"
             )
 
+    def check_series(self, what: str) -> None:
+        """Raise UsageError if DICOM series of a source, named ``what``, cannot be what is wanted.
+
+        They show the skull, and have grey values that no window changes.
+        """
+        if self.window is not None:
+            raise UsageError("--window is for pictures, and this model takes the slices of volumes")
+        if self.object == "head" and self.brain_mask is not None:
+            raise UsageError("this model looks at the whole head: leave out --brain-mask")
+        if self.object != "head" and self.brain_mask is None:
+            raise UsageError(
+                f"{what} gives DICOM series, which show the skull, and this model looks at the "
+                "brain alone: give masks of the brain by --brain-mask, or train a model with "
+                "--object head"
+            )
+
 
 class Source(ABC):
     """Yields frames in order, and events between them; a context manager.

@@ -65,12 +65,8 @@ class Volumes(Source):
                 f"{place} gives no NIfTI volumes and no DICOM series, and this model takes the "
                 "slices of volumes alone"
             )
-        if not self._scans and masks is None and self._rule != "head":
-            raise UsageError(
-                f"{place} gives DICOM series, which show the skull, and this model looks at the "
-                "brain alone: give masks of the brain by --brain-mask, or train a model with "
-                "--object head"
-            )
+        if not self._scans:
+            wanted.check_series(place)
 
     def _find(self, path: Path) -> Listing[Path] | Listing[Path | Member]:
         """The DICOM files at a place."""

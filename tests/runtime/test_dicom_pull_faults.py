@@ -390,6 +390,25 @@ def test_a_wrong_name_is_told_before_anything_is_asked(tmp_path, spec, words):
     assert "geheim" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("place", "asked", "words"),
+    [
+        ("dicom://A@127.0.0.1:1/1.2", {"object": "nonzero"}, "by --brain-mask, or train a model"),
+        ("dicom://A@127.0.0.1:1/1.2", {"object": "head", "brain_mask": "m.nii"}, "leave out"),
+        ("dicom://A@127.0.0.1:1/1.2", {"object": "head", "window": (40, 80)}, "--window is for"),
+        ("dicomweb:http://localhost:1/studies/1.2", {}, "by --brain-mask, or train a model"),
+        ("dicom-scp://127.0.0.1:1/A", {"object": "nonzero"}, "train one with --object head"),
+        ("dicom-scp://127.0.0.1:1/A", {"object": "head", "window": (40, 80)}, "--window is for"),
+    ],
+)
+def test_what_a_model_of_volumes_cannot_take_is_told_before_it_is_pulled(
+    tmp_path, place, asked, words
+):
+    wanted = Wanted(kind="modality", receiving=Receiving(tmp_path / "spool"), **asked)
+    with pytest.raises(UsageError, match=words):
+        open_source(place, wanted)
+
+
 def test_without_a_spool_nothing_is_pulled():
     with pytest.raises(UsageError, match="is pulled into a spool: give --spool DIR"):
         open_source("dicom://PACS@127.0.0.1:104/1.2", Wanted())
