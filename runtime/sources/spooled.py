@@ -60,7 +60,7 @@ class Spooled(ABC):
             yield from self.give(series)
 
         # what came
-        lists = self.spool.commitments()
+        looked, lists = time.monotonic(), self.spool.commitments()
         yield from self.take(self.spool.waiting())
         self._is_starting = False
         if not self.goes_on():
@@ -71,7 +71,7 @@ class Spooled(ABC):
             self.journals.commit(frozenset(path.read_text().split()))
             path.unlink()
         for series in [*self.journals.series.values()]:
-            while series.kept and (sign := series.sign(self._quiet_s)) and self.goes_on():
+            while series.kept and (sign := self._sign(series, looked)) and self.goes_on():
                 yield from self.end(series, sign)
 
     @abstractmethod
@@ -85,6 +85,10 @@ class Spooled(ABC):
     @abstractmethod
     def give(self, series: Growing) -> Iterator[Item]:
         """The present revision of a series up to its event."""
+
+    def _sign(self, series: Growing, looked: float) -> str:
+        """By what a series is complete; what came since the look is not taken up yet."""
+        return series.sign(self._quiet_s + time.monotonic() - looked)
 
     def _broken_off(self) -> list[Growing]:
         """Series whose present revision was begun by an earlier process, and has no end."""

@@ -317,6 +317,19 @@ def test_who_collects_gets_whole_series_whatever_is_killed_or_late(tmp_path, hea
     third.close()
 
 
+def test_a_series_is_not_quiet_while_its_slices_wait_for_a_slow_reader(tmp_path, head):
+    paths, port = pictures_of(head, tmp_path / "series"), free_port()
+    wanted = Wanted(receiving=Receiving(tmp_path / "spool", quiet=0.0))
+    with open_source(f"dicom-scp://127.0.0.1:{port}/ADAE", wanted) as source:
+        items = iter(source)
+        assert next(items).kind == "live"
+        store(port, *paths[:3])
+        assert isinstance(next(items), Frame)
+        store(port, *paths[3:5])
+        end = next(item for item in items if not isinstance(item, Frame))
+    assert (end.kind, end.series.slices) == ("series", 5)
+
+
 def test_more_of_a_series_a_part_of_which_was_deleted_is_no_volume(tmp_path, paths):
     with received(tmp_path, SOON) as one:
         store(one.port, *paths[:15])
