@@ -31,7 +31,7 @@ from adae_edge.decoding.dicom_bytes import (
     inflated,
     pixels_after,
 )
-from adae_edge.decoding.dicom_header import value_of
+from adae_edge.decoding.dicom_header import read_attributes, value_of
 from adae_edge.decoding.dicom_pixels import (
     GREY,
     Layout,
@@ -48,7 +48,6 @@ from adae_edge.extras import needs
 from adae_edge.interface import check_size
 
 with needs("Reading DICOM files", "dicom"):
-    import pydicom
     import pylibjpeg  # noqa: F401  of its decoders pydicom finds
     from pydicom.dataset import Dataset
     from pydicom.encaps import encapsulate
@@ -117,7 +116,7 @@ class DicomFile:
         # header
         size = file.seek(0, 2)
         file.seek(0)
-        self.header = data = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+        self.header = data = read_attributes(file)
         implicit, self._little_endian = map(bool, data.original_encoding)
         order: Order = "little" if self._little_endian else "big"
         if self._segmentation:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adae_edge.decoding.dicom_bytes import Refused
-from adae_edge.decoding.dicom_header import value_of
+from adae_edge.decoding.dicom_header import element_of, value_of
 
 MAX_FRAMES = 10_000
 GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -27,16 +27,6 @@ _NEEDED = (
     "PixelRepresentation",
     "PhotometricInterpretation",
 )
-# Where the numbers among them stand; all are US.
-_TAGS = {
-    "SamplesPerPixel": 0x00280002,
-    "Rows": 0x00280010,
-    "Columns": 0x00280011,
-    "BitsAllocated": 0x00280100,
-    "BitsStored": 0x00280101,
-    "HighBit": 0x00280102,
-    "PixelRepresentation": 0x00280103,
-}
 _RLE_HEADER = 64  # bytes: the number of segments, and where each begins
 
 _Stored = NDArray[np.generic]
@@ -140,11 +130,10 @@ def _read(data: Any, keyword: str, little_endian: bool) -> Any:
 
     Converting and validating seven numbers takes pydicom longer than decoding a frame takes.
     """
-    tag = _TAGS.get(keyword)
-    if tag is not None and tag in data:
-        element = data.get_item(tag)
-        if element.is_raw and element.VR in (None, "US") and element.length == 2:
-            return int.from_bytes(element.value, "little" if little_endian else "big")
+    element = element_of(data, keyword)
+    is_number = element is not None and keyword != "PhotometricInterpretation"
+    if is_number and element.is_raw and element.VR in (None, "US") and element.length == 2:
+        return int.from_bytes(element.value, "little" if little_endian else "big")
     return value_of(data, keyword)
 
 
