@@ -39,6 +39,9 @@ _CODE = (
     "import sys; sys.path[:] = sys.argv[1:]\nfrom adae_edge.decoding import worker; worker.main()"
 )
 _ASKED = 2  # what a process has to do: one request that it works on, and the next
+# Where all processes are there, each has this many, so that none waits while this one is busy; they
+# are short, so that the pipe holds them and one more of any length.
+_ASKED_BY_ALL, _SHORT = 8, 2**12
 _LONGEST_LINE = 2**20
 _ENDING_S = 5.0
 _MOST_VALUES = 2**28  # of an array
@@ -165,11 +168,15 @@ class Workers:
         """A process that has room for a request; where all are busy, one more is started."""
         started = [worker for worker in self._workers if worker.is_ready()]
         able = started or self._workers[:1]
-        if free := [worker for worker in able if len(worker.asked) < _ASKED]:
-            return min(free, key=lambda worker: len(worker.asked))
-        if len(started) == len(self._workers) < self._jobs:
+        least = min(able, key=lambda worker: len(worker.asked), default=None)
+        if least is not None and len(least.asked) < _ASKED:
+            return least
+        most = min(self._jobs, 2 * max(len(started), 1))  # they take long to start
+        if len(self._workers) < most:
             self._workers.append(_Worker())
-        return None if able else self._workers[0]
+        if least is None:
+            return self._workers[0]
+        return least if len(started) == self._jobs and least.has_room else None
 
     def stop(self) -> None:
         """End the processes at once; what was asked fails. For threads and signal handlers."""
@@ -246,6 +253,11 @@ class _Worker:
                 with contextlib.suppress(_DiedError):  # stopped meanwhile
                     self._await_start()
         return self._ready
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it may be given more than it needs at once."""
+        return len(self.asked) < _ASKED_BY_ALL and sum(map(len, self.asked)) < _SHORT
 
     def ask(self, request: dict[str, Any]) -> None:
         """Give the process one more request."""

@@ -181,8 +181,39 @@ def test_a_process_is_added_while_others_are_busy(folder):
             answers = []
             while pool.has_room:
                 answers.append(pool.frames(path))
-            assert len(answers) <= 6
+            assert len(answers) <= 3 * workers._ASKED_BY_ALL
             assert [len(list(answer)) for answer in answers] == [1] * len(answers)
+
+
+def test_a_second_process_starts_beside_the_first(folder):
+    path = folder("a") / "a.dcm"
+    with Workers(8) as pool:
+        answers = [pool.frames(path), pool.frames(path)]
+        assert not pool.has_room
+        assert len(pool._workers) == 2
+        assert [len(list(answer)) for answer in answers] == [1, 1]
+
+
+def test_a_process_that_is_alone_is_asked_ahead(folder):
+    path = folder("a") / "a.dcm"
+    with Workers(1) as pool:
+        list(pool.frames(path))
+        answers = []
+        while pool.has_room:
+            answers.append(pool.frames(path))
+        assert len(answers) == workers._ASKED_BY_ALL
+        assert [len(list(answer)) for answer in answers] == [1] * len(answers)
+
+
+def test_long_requests_are_not_asked_ahead(folder):
+    path = folder("a") / "a.dcm"
+    with Workers(1) as pool:
+        list(pool.frames(path))
+        answers = [pool.values(path, [0] * 2_000)]
+        while pool.has_room:
+            answers.append(pool.values(path, [0] * 2_000))
+        assert len(answers) == workers._ASKED
+        assert [len(list(answer)) for answer in answers] == [2_000] * len(answers)
 
 
 def test_a_process_without_the_extra_says_so(monkeypatch):
