@@ -6,7 +6,6 @@ training, calibration and scoring.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from adae_edge.decoding.silhouette import silhouette
 from adae_edge.decoding.volumes import Mask, Values, Volume, shape_word
 from adae_edge.errors import FrameError
 from adae_edge.grid import Grid
@@ -39,8 +39,6 @@ _OUTLYING = 0.005
 # Otsu's threshold: of how many voxels at most, into how many bins, and without which part of the
 # lowest and the highest values.
 _SAMPLED, _BINS, _EXTREME = 2**21, 256, 0.001
-# Of a voxel and its eight neighbours in the slice.
-_MAJORITY = 5
 
 
 class Span(NamedTuple):
@@ -90,12 +88,20 @@ class Slices(NamedTuple):
     std: float
     spans: tuple[Span, Span]
 
-    def slice(self, number: int) -> Values:
-        """A slice float32 [H, W] in the volume's units, 0 outside of the object and only there."""
+    def slice(self, number: int, field: Field | None = None) -> Values:
+        """A slice float32 [H, W] in the volume's units, 0 outside of the object and only there.
+
+        Of a field, that part of it.
+        """
         stored = self.volume.values[number]
         inside = _unpacked(self.inside[number], stored.shape[1])
-        values = np.zeros(stored.shape, np.float32)
-        np.copyto(values, stored, where=inside, casting="same_kind")
+        if field is not None:
+            stored, inside = field.of(stored), field.of(inside)
+        if stored.dtype.kind == "f":
+            values = np.zeros(stored.shape, np.float32)
+            np.copyto(values, stored, where=inside, casting="same_kind")
+        else:  # which takes half the time
+            values = (stored * inside).astype(np.float32)
         zero = inside & (stored == 0)
         if zero.any():
             values[zero] = self.std * _NEARLY_0
@@ -170,17 +176,14 @@ def slices_of(volume: Volume, rule: str, mask: BrainMask | None = None) -> Slice
 
     # what of the object is where, and its sums
     counts = np.zeros(len(values), np.intp)
-    rows, columns = (np.zeros(size, np.intp) for size in values.shape[1:])
+    shadow = np.zeros(values.shape[1:], np.min_scalar_type(len(values)))  # slices inside there
     total = squares = 0.0
     packed = np.empty((*values.shape[:2], -(-values.shape[2] // 8)), np.uint8)
     for number, stored in enumerate(values):
         inside = find(number, stored)
         packed[number] = np.packbits(inside, axis=1)
-        ones = inside.view(np.uint8)
-        of_rows = ones.sum(axis=1, dtype=np.uint16)  # no slice has more than 8192
-        rows += of_rows
-        columns += ones.sum(axis=0, dtype=np.uint16)
-        counts[number] = of_rows.sum()
+        shadow += inside
+        counts[number] = np.count_nonzero(inside)
         exact = stored[inside].astype(np.float64)
         total += float(exact.sum())
         squares += float(np.square(exact, out=exact).sum())
@@ -203,7 +206,7 @@ def slices_of(volume: Volume, rule: str, mask: BrainMask | None = None) -> Slice
         raise FrameError(f"{volume.name} holds labels, such as a tumour's mask, and no picture")
 
     shown_slices = np.flatnonzero(counts >= MIN_OBJECT * counts.max())
-    spans = _span(rows), _span(columns)
+    spans = _span(shadow.sum(axis=1)), _span(shadow.sum(axis=0))
     return Slices(replace(volume, stored=None), packed, shown_slices, mean, std, spans)
 
 
@@ -230,7 +233,9 @@ def _finder(
 
     if rule == "head":
         threshold = _head_threshold(volume)
-        return lambda _, values: unpadded(values, _silhouette(values > threshold))
+        if volume.values.dtype.kind != "f":  # which are compared as what they are, at once
+            threshold = math.floor(threshold)
+        return lambda _, values: unpadded(values, silhouette(values > threshold))
     if mask is not None:
         _check_mask(volume, mask)
         voxels = mask.voxels
@@ -262,15 +267,23 @@ def _check_mask(volume: Volume, mask: BrainMask) -> None:
 def _head_threshold(volume: Volume) -> float:
     """Half of Otsu's threshold, both above the lowest value; the highest where all are equal."""
     thinned = max(int(np.ceil((volume.values.size / _SAMPLED) ** 0.5)), 1)
-    sample = volume.values[:, ::thinned, ::thinned].astype(np.float64)
-    sample = sample[np.isfinite(sample)]
-    if not sample.size:
+    sample = volume.values[:, ::thinned, ::thinned]
+    values, counts = np.unique(sample[np.isfinite(sample)], return_counts=True)
+    if not counts.size:
         return np.inf
-    low, high = np.quantile(sample, (_EXTREME, 1 - _EXTREME)).tolist()
+    values = values.astype(np.float64)
+    low, high = (_quantile(values, counts, part) for part in (_EXTREME, 1 - _EXTREME))
     if not high > low:
-        return float(high)
-    counts, edges = np.histogram(np.clip(sample, low, high), _BINS, (low, high))
+        return high
+    counts, edges = np.histogram(np.clip(values, low, high), _BINS, (low, high), weights=counts)
     return float(low + (_otsu(counts, edges) - low) / 2)
+
+
+def _quantile(values: NDArray[np.float64], counts: NDArray[np.intp], part: float) -> float:
+    """The value below which this part of all values lies; they rise, and each comes so often."""
+    at = part * (counts.sum() - 1)
+    around = values[np.searchsorted(np.cumsum(counts), (math.floor(at), math.ceil(at)), "right")]
+    return float(np.quantile(around, at % 1))
 
 
 def _otsu(counts: NDArray[np.intp], edges: NDArray[np.float64]) -> float:
@@ -281,32 +294,6 @@ def _otsu(counts: NDArray[np.intp], edges: NDArray[np.float64]) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         between = (moment[-1] * below - moment[:-1]) ** 2 / (below * (1 - below))
     return float(edges[1 + np.nanargmax(between)])
-
-
-def _silhouette(above: Mask) -> Mask:
-    """A slice's voxels [H, W] above the threshold -> the majority of 3x3 voxels, filled."""
-    framed = np.pad(above, 1).view(np.uint8)
-    three = framed[:, :-2] + framed[:, 1:-1] + framed[:, 2:]
-    return _filled(three[:-2] + three[1:-1] + three[2:] >= _MAJORITY)
-
-
-def _filled(mask: Mask) -> Mask:
-    """The voxels [H, W] that have some of the mask on both sides, or are one, in row and column."""
-    size = mask.shape[1]
-    packed = np.packbits(mask, axis=1)  # of eight voxels at once
-    from_above = np.bitwise_or.accumulate(packed, axis=0)
-    from_below = np.bitwise_or.accumulate(packed[::-1], axis=0)[::-1]
-    first, end = mask.argmax(axis=1), size - mask[:, ::-1].argmax(axis=1)
-    end[~mask.any(axis=1)] = 0
-    bits = _first_bits(size)
-    filled = from_above & from_below & bits[end] & ~bits[first]
-    return _unpacked(filled, size)
-
-
-@functools.lru_cache(maxsize=4)
-def _first_bits(size: int) -> NDArray[np.uint8]:
-    """Rows of so many voxels whose first 0, 1, 2 ... are set, packed as bits."""
-    return np.packbits(np.tri(size + 1, size, -1, dtype=np.bool_), axis=1)
 
 
 def _background(stored: NDArray[Any]) -> Any:

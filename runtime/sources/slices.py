@@ -69,7 +69,7 @@ def scan_frames(
             place,
             id_,
             time.time(),
-            field.of(slices.slice(number))[..., None],
+            slices.slice(number, field)[..., None],
             slices.mean,
             slices.std,
             decoding=VOLUMES,

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from adae_edge.decoding.objects import BrainMask, Field, _filled, slices_of
+from adae_edge.decoding.objects import BrainMask, Field, slices_of
+from adae_edge.decoding.silhouette import filled, mask_of, silhouette, words_of
 from adae_edge.decoding.volumes import Place, Volume
 from adae_edge.errors import FrameError
 from adae_edge.grid import Grid
@@ -109,7 +110,17 @@ def test_a_silhouette_is_filled_between_the_first_and_the_last_voxel_of_rows_and
         before = np.logical_or.accumulate(mask, axis)
         behind = np.flip(np.logical_or.accumulate(np.flip(mask, axis), axis), axis)
         expected &= before & behind
-    assert np.array_equal(_filled(mask), expected)
+    assert np.array_equal(mask_of(filled(words_of(mask)), size[1]), expected)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 9), (40, 3), (30, 64), (20, 130)])
+@pytest.mark.parametrize("part", [0, 0.3, 0.6, 1])
+def test_a_silhouette_is_the_majority_of_nine_voxels_filled(size, part):
+    above = np.random.default_rng(0).random(size) < part
+    nine = np.lib.stride_tricks.sliding_window_view(np.pad(above, 1), (3, 3))
+    majority = nine.sum(axis=(2, 3)) >= 5
+    expected = mask_of(filled(words_of(majority)), size[1])
+    assert np.array_equal(silhouette(above), expected)
 
 
 def test_what_the_scanner_did_not_see_is_no_head():

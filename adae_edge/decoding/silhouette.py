@@ -1,0 +1,72 @@
+"""The silhouette of a head in a slice, of 64 voxels at once.
+
+64 voxels of a row are the bits of a word. Three bits of a sum are three words.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BITS = 64  # of a word
+
+_Mask: TypeAlias = NDArray[np.bool_]
+_Words: TypeAlias = NDArray[np.uint64]
+
+
+def silhouette(above: _Mask) -> _Mask:
+    """A slice's voxels [H, W] above the threshold -> the majority of 3x3 voxels, filled."""
+    return mask_of(filled(_majority(words_of(above))), above.shape[1])
+
+
+def words_of(mask: _Mask) -> _Words:
+    """A mask [H, W] as words [H, W / 64]; the bits behind the last voxel are 0."""
+    height, width = mask.shape
+    words = np.zeros((height, -(-width // _BITS)), "<u8")
+    packed = np.packbits(mask, axis=1, bitorder="little")
+    words.view(np.uint8)[:, : packed.shape[1]] = packed
+    return words
+
+
+def mask_of(words: _Words, width: int) -> _Mask:
+    """The mask [H, width] that words are of."""
+    bits = words.astype("<u8", copy=False).view(np.uint8)
+    return np.unpackbits(bits, axis=1, count=width, bitorder="little").view(np.bool_)
+
+
+def filled(words: _Words) -> _Words:
+    """The voxels that have some of the mask on both sides, or are one, in row and column."""
+    above = np.bitwise_or.accumulate(words, axis=0)
+    below = np.bitwise_or.accumulate(words[::-1], axis=0)[::-1]
+    before = words | (~words + np.uint64(1))  # the lowest bit of a word, and all above it
+    behind = words.copy()
+    for step in (1, 2, 4, 8, 16, 32):
+        behind |= behind >> step
+    for column in range(1, words.shape[1]):
+        before[:, column] |= _all_where(before[:, column - 1])
+        behind[:, -column - 1] |= _all_where(behind[:, -column])
+    return above & below & before & behind
+
+
+def _all_where(words: _Words) -> _Words:
+    """All bits of the words that have any."""
+    return ~(words != 0).astype(np.uint64) + np.uint64(1)
+
+
+def _majority(words: _Words) -> _Words:
+    """The voxels of which 5 or more of the 3x3 around them are in the mask."""
+    left, right = words << 1, words >> 1
+    left[:, 1:] |= words[:, :-1] >> (_BITS - 1)
+    right[:, :-1] |= words[:, 1:] << (_BITS - 1)
+    rows = [np.pad(bit, ((1, 1), (0, 0))) for bit in _sum(left, words, right)]
+    (one, two), (too, four) = (_sum(bit[:-2], bit[1:-1], bit[2:]) for bit in rows)
+    two, more = two ^ too, two & too
+    return (four & more) | ((four | more) & (one | two))
+
+
+def _sum(first: _Words, second: _Words, third: _Words) -> tuple[_Words, _Words]:
+    """The two bits of a sum of three, the low one first."""
+    odd = first ^ second
+    return odd ^ third, (first & second) | (odd & third)
