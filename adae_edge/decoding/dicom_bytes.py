@@ -6,6 +6,7 @@ import io
 import os
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
 from adae_edge.errors import FrameError
@@ -15,6 +16,7 @@ HEAD = 132  # bytes that tell a DICOM file
 Order = Literal["little", "big"]
 
 _META = HEAD  # where the meta information begins, behind a preamble
+_SMALL = 2**20  # bytes of a file that is read at once
 _INFLATED = 256_000_000  # bytes at most
 _DEFLATED_SYNTAX = b"1.2.840.10008.1.2.1.99"
 _EXPLICIT_SYNTAX = b"1.2.840.10008.1.2.1"
@@ -58,6 +60,15 @@ def begins_as_dicom(head: bytes) -> bool:
         return False
     element = int.from_bytes(head[2:4], "little" if little else "big")
     return element <= 0x18 and (head[4:6] in _VRS or (little and head[5:8] == b"\0\0\0"))
+
+
+def held(path: Path) -> Path | BinaryIO:
+    """A file that is small as its bytes, which are quicker to read in small pieces; or its path."""
+    size = path.stat().st_size
+    if size > _SMALL:
+        return path
+    with path.open("rb") as file:
+        return io.BytesIO(file.read(size))  # no more: a larger buffer costs more than reading
 
 
 def inflated(file: BinaryIO) -> BinaryIO:

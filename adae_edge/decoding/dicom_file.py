@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from adae_edge.decoding.dicom_bytes import (
     Span,
     check_end,
     frame_spans,
+    held,
     inflated,
     pixels_after,
 )
@@ -42,7 +42,8 @@ from adae_edge.decoding.dicom_pixels import (
     palette,
     unpacked,
 )
-from adae_edge.decoding.dicom_values import grey, modality_values
+from adae_edge.decoding.dicom_values import are_stored, grey, modality_values
+from adae_edge.decoding.stored import Stored, state_of
 from adae_edge.errors import FrameError, NoPicture, printable
 from adae_edge.extras import needs
 from adae_edge.interface import check_size
@@ -56,7 +57,6 @@ with needs("Reading DICOM files", "dicom"):
     from pydicom.uid import UID
     from rle.rle import decode_segment
 
-_SMALL = 2**20  # bytes of a file that is read at once
 _RLE = "1.2.840.10008.1.2.5"
 _JPEG = "1.2.840.10008.1.2.4."
 # The decoder of each compressed syntax, by pydicom's name of it, and what it decodes.
@@ -95,12 +95,12 @@ class DicomFile:
 
     def __init__(self, source: Path | BinaryIO, name: str, segmentation: bool) -> None:
         """Read and check a header; ``open_dicom`` is the way in."""
-        self._source = _held(source) if isinstance(source, Path) else source
+        self._state = state_of(source.stat()) if isinstance(source, Path) else None
+        self._source = held(source) if isinstance(source, Path) else source
         self.name, self._segmentation = name, segmentation
         with self._open() as file:
-            plain = inflated(file)
-            if plain is not file:
-                self._source = plain
+            if (plain := inflated(file)) is not file:
+                self._source, self._state = plain, None
             self._read(plain)
 
     @contextlib.contextmanager
@@ -150,9 +150,8 @@ class DicomFile:
                 raise Refused("its pixels are compressed, and it does not say how")
             self.frames = native_frames(data, layout, pixels.length)
             check_end(file, pixels.at + pixels.length, size, implicit, order)
-        groups = _groups(data, "PerFrame")
-        if groups and len(groups) < self.frames:
-            raise Refused(f"it has {self.frames} frames, and describes {len(groups)} of them")
+        if 0 < (described := len(_groups(data, "PerFrame"))) < self.frames:
+            raise Refused(f"it has {self.frames} frames, and describes {described} of them")
 
     def picture(self, number: int, window: Window | None = None) -> NDArray[np.uint8]:
         """Decode a frame by its number from 0 into a picture.
@@ -194,6 +193,18 @@ class DicomFile:
                 raise Refused("it has colours, and no values")
             pixels = self._stored(number)
             return modality_values(self._layout, self.attributes(number), pixels)
+
+    def stored(self) -> Stored | None:
+        """Where the values of its only frame lie in the file; None where they become others."""
+        layout = self._layout
+        plain = self.frames == 1 and self._spans is None and self.grey
+        if self._state is None or not (plain and layout.little_endian and layout.allocated == 16):
+            return None
+        with contextlib.suppress(FrameError):  # which is told where the values are read
+            if are_stored(layout, self.attributes(0)):
+                at, dtype = self._pixels.at, layout.dtype.str
+                return Stored(at, self.size, dtype, *layout.value_range, self._state)
+        return None
 
     def attributes(self, number: int) -> Dataset:
         """The attributes that hold for one frame: the header's, and those of its own.
@@ -238,12 +249,11 @@ class DicomFile:
             else:
                 if number >= len(self._spans):
                     raise Refused("its data end before")
-                parts = [
-                    (file.seek(at), file.read(length))[1] for at, length in self._spans[number]
-                ]
+                spans = self._spans[number]
+                packed = b"".join((file.seek(at), file.read(length))[1] for at, length in spans)
                 if self._syntax != _RLE:
-                    return self._decoded(b"".join(parts))
-                pixels = unpacked(b"".join(parts), layout, decode_segment)
+                    return self._decoded(packed)
+                pixels = unpacked(packed, layout, decode_segment)
         if layout.photometric in _YBR:
             return np.asarray(convert_color_space(pixels, "YBR_FULL", "RGB"))
         return pixels
@@ -280,15 +290,6 @@ class DicomFile:
         if kind == JPEG_2000 and declared.bits > layout.stored:  # a lossy one may leave the range
             pixels = np.clip(pixels, *layout.value_range)
         return pixels
-
-
-def _held(path: Path) -> Path | BinaryIO:
-    """A file that is small as its bytes, which are quicker to read in small pieces; or its path."""
-    size = path.stat().st_size
-    if size > _SMALL:
-        return path
-    with path.open("rb") as file:
-        return io.BytesIO(file.read(size))  # no more: a larger buffer costs more than reading
 
 
 def open_dicom(source: Path | BinaryIO, name: str = "", segmentation: bool = False) -> DicomFile:

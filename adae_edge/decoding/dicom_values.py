@@ -124,11 +124,25 @@ def modality_values(layout: Layout, data: Any, pixels: NDArray[np.generic]) -> N
         return _values(modality, pixels)
     native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     low, high = layout.value_range
-    same = modality.rescale in (None, (1, 0)) and modality.padding is None
-    same = same and native.dtype.kind == ("i" if layout.signed else "u")
+    same = _keeps(modality) and native.dtype.kind == ("i" if layout.signed else "u")
     if same and low <= native.min() and native.max() <= high:
         return native
     return _table_of_values(modality, width).take(native.view(f"u{width}"))
+
+
+def are_stored(layout: Layout, data: Any) -> bool:
+    """Whether the stored values of a frame are its values, by the attributes that hold for it.
+
+    Raises:
+        Refused: a number of the header is refused.
+    """
+    with _damaged_header():
+        return _keeps(_modality(layout, data))
+
+
+def _keeps(modality: _Modality) -> bool:
+    """Whether values in modality units are the stored ones."""
+    return modality.rescale in (None, (1, 0)) and modality.padding is None
 
 
 @functools.lru_cache(maxsize=16)

@@ -46,8 +46,8 @@ class Lender:
         with Workers(available_threads()) as workers:
             yield from PlaneWorkers(workers).planes(files)
 
-    def values(self, wanted: Iterable[tuple[File, list[int]]]) -> Iterator[NDArray[Any]]:
-        """The values of frames of files by their numbers, in order; for any thread."""
+    def values(self, wanted: Iterable[tuple[File, list[Plane]]]) -> Iterator[NDArray[Any]]:
+        """The values of frames of files in order; for any thread."""
         with self.lend() as worker:
             yield from PlaneWorkers(worker).values(wanted)
 

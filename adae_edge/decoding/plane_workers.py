@@ -33,12 +33,17 @@ class PlaneWorkers:
         """What the frames of a segmentation say of themselves, or the masks of some of them."""
         return self._workers.segments(path, numbers)
 
-    def values(self, wanted: Iterable[tuple[File, list[int]]]) -> Iterator[NDArray[Any]]:
-        """The values of frames of files by their numbers, in order.
+    def values(self, wanted: Iterable[tuple[File, list[Plane]]]) -> Iterator[NDArray[Any]]:
+        """The values of frames of files in order.
 
         Raises:
             FrameError: a frame cannot be decoded.
         """
-        for _, answer in self._workers.ahead(wanted, lambda one: self._workers.values(*one)):
+
+        def ask(one: tuple[File, list[Plane]]) -> Iterator[Any]:
+            file, planes = one
+            return self._workers.values(file, [plane.number for plane in planes], planes[0].stored)
+
+        for _, answer in self._workers.ahead(wanted, ask):
             for _, values in answer:
                 yield values

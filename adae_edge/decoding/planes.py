@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import warnings
@@ -19,6 +20,7 @@ from adae_edge.decoding.acquisitions import acquisition_of, person_of
 from adae_edge.decoding.dicom_header import value_of
 from adae_edge.decoding.instances import Origin, open_place, origin_of
 from adae_edge.decoding.kinds import Member
+from adae_edge.decoding.stored import Stored, read_stored, stored_from
 from adae_edge.errors import FrameError, NoPicture, printable
 from adae_edge.grid import Vectors
 
@@ -75,6 +77,7 @@ class Plane(NamedTuple):
         telling: attributes by which volumes are told apart, as text.
         acquisition: of the file; its spacing does not count.
         origin: the instance, and what it says of the rest of its series.
+        stored: where its values lie in the file as they are; None where they do not.
     """
 
     place: File
@@ -93,6 +96,7 @@ class Plane(NamedTuple):
     telling: dict[str, str]
     acquisition: Acquisition
     origin: Origin
+    stored: Stored | None
 
 
 class Where(NamedTuple):
@@ -125,8 +129,15 @@ def planes_of(place: File) -> Iterator[Plane]:
         raise FrameError(f"{place} cannot be read as a slice: its header is damaged") from error
 
 
-def values_of(place: File, numbers: Iterable[int]) -> Iterator[NDArray[Any]]:
+def values_of(
+    place: File, numbers: Iterable[int], stored: Stored | None = None
+) -> Iterator[NDArray[Any]]:
     """Decode frames of a DICOM file by their numbers into modality values, without any window.
+
+    Args:
+        place: of the file.
+        numbers: of frames, from 0.
+        stored: of its only frame, where that is known.
 
     Yields:
         float32 [H, W], NaN where a frame is padded; or integers that are the values.
@@ -134,6 +145,11 @@ def values_of(place: File, numbers: Iterable[int]) -> Iterator[NDArray[Any]]:
     Raises:
         FrameError: the file cannot be decoded.
     """
+    if stored is not None and isinstance(place, Path):
+        with contextlib.suppress(OSError):  # which is told below
+            if (values := read_stored(place, stored)) is not None:
+                yield values
+                return
     file = open_place(place)
     yield from map(file.values, numbers)
 
@@ -161,6 +177,7 @@ def from_json(place: File, fields: dict[str, Any]) -> Plane:
             "spacing": tuple(fields["spacing"]),
             "acquisition": Acquisition(**acquisition | {"spacing": tuple(acquisition["spacing"])}),
             "origin": Origin(*fields["origin"]),
+            "stored": stored_from(fields["stored"]),
         }
     )
 
@@ -203,6 +220,7 @@ def _plane(place: File, file: DicomFile, number: int, same: dict[str, Any]) -> P
         rescaled=_is_rescaled(said),
         telling={name: text for name in TELLING if (text := _text(said(name)))},
         origin=origin_of(file, own, number),
+        stored=file.stored(),
     )
 
 

@@ -58,8 +58,8 @@ class SliceReader(Protocol):
         """What the frames of each file say of themselves, or why it has none, in order."""
         ...
 
-    def values(self, wanted: Iterable[tuple[File, list[int]]]) -> Iterator[NDArray[Any]]:
-        """The values of frames of files by their numbers, in order; raises FrameError."""
+    def values(self, wanted: Iterable[tuple[File, list[Plane]]]) -> Iterator[NDArray[Any]]:
+        """The values of frames of files in order; raises FrameError."""
         ...
 
     def segments(

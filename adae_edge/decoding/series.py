@@ -32,7 +32,7 @@ _UNEVEN = 0.05
 
 
 ReadPlanes: TypeAlias = Callable[[Iterable[File]], Iterator[list[Plane] | FrameError]]
-ReadValues: TypeAlias = Callable[[Iterable[tuple[File, list[int]]]], Iterator[NDArray[Any]]]
+ReadValues: TypeAlias = Callable[[Iterable[tuple[File, list[Plane]]]], Iterator[NDArray[Any]]]
 
 
 class Series(NamedTuple):
@@ -148,8 +148,7 @@ def read_series(series: Series, read: ReadValues) -> Volume:
 
     # the frames, file by file, as integers while they are integers of one kind
     wanted = [
-        (file, [series.planes[index].number for index in indices])
-        for file, indices in of_files.items()
+        (file, [series.planes[index] for index in indices]) for file, indices in of_files.items()
     ]
     values: NDArray[Any] | None = None
     padded = False
@@ -255,8 +254,9 @@ def _parts(name: str, planes: list[Plane]) -> Iterator[tuple[str, list[Plane]]]:
     Raises:
         FrameError: nothing tells them apart.
     """
-    planes = sorted(planes, key=lambda plane: float(plane.position @ _normal(planes)))
-    at = np.array([plane.position @ _normal(planes) for plane in planes])
+    at = np.array([plane.position for plane in planes]) @ _normal(planes)
+    order = np.argsort(at, kind="stable")
+    planes, at = [planes[index] for index in order], at[order]
     ends = np.flatnonzero(np.append(np.diff(at) > _SAME_PLACE, True))
     most = int(np.diff(ends, prepend=-1).max())
     if most == 1:

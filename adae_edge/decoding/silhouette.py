@@ -57,11 +57,13 @@ def _all_where(words: _Words) -> _Words:
 
 def _majority(words: _Words) -> _Words:
     """The voxels of which 5 or more of the 3x3 around them are in the mask."""
-    left, right = words << 1, words >> 1
-    left[:, 1:] |= words[:, :-1] >> (_BITS - 1)
-    right[:, :-1] |= words[:, 1:] << (_BITS - 1)
-    rows = [np.pad(bit, ((1, 1), (0, 0))) for bit in _sum(left, words, right)]
-    (one, two), (too, four) = (_sum(bit[:-2], bit[1:-1], bit[2:]) for bit in rows)
+    here = np.pad(words, ((1, 1), (0, 0)))
+    left, right = here << 1, here >> 1
+    left[:, 1:] |= here[:, :-1] >> (_BITS - 1)
+    right[:, :-1] |= here[:, 1:] << (_BITS - 1)
+    ones, twos = _sum(left, here, right)
+    one, two = _sum(ones[:-2], ones[1:-1], ones[2:])
+    too, four = _sum(twos[:-2], twos[1:-1], twos[2:])
     two, more = two ^ too, two & too
     return (four & more) | ((four | more) & (one | two))
 

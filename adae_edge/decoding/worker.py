@@ -56,6 +56,7 @@ def _tasks() -> dict[str, Callable[..., Iterator[Item]]]:
     from adae_edge.decoding.instances import open_place, origin_of
     from adae_edge.decoding.planes import as_json, planes_of, values_of
     from adae_edge.decoding.segmentation import segments_of
+    from adae_edge.decoding.stored import stored_from
 
     def frames(place: str, member: str | None, window: list[float] | None) -> Iterator[Item]:
         file = open_place(_file(place, member))
@@ -67,8 +68,11 @@ def _tasks() -> dict[str, Callable[..., Iterator[Item]]]:
         for plane in planes_of(_file(place, member)):
             yield as_json(plane), None
 
-    def values(place: str, member: str | None, numbers: list[int]) -> Iterator[Item]:
-        yield from zip(numbers, values_of(_file(place, member), numbers), strict=True)
+    def values(
+        place: str, member: str | None, numbers: list[int], stored: list[Any] | None
+    ) -> Iterator[Item]:
+        found = values_of(_file(place, member), numbers, stored_from(stored))
+        yield from zip(numbers, found, strict=True)
 
     def segments(place: str, numbers: list[int] | None) -> Iterator[Item]:
         return segments_of(Path(place), numbers)

@@ -28,6 +28,7 @@ from adae_edge.decoding.dicom_header import Header
 from adae_edge.decoding.folders import Listing
 from adae_edge.decoding.instances import Origin
 from adae_edge.decoding.kinds import Member
+from adae_edge.decoding.stored import Stored
 from adae_edge.decoding.worker import FRAME_S, MEMORY_MB, OUT_OF_MEMORY, WAITING_S
 from adae_edge.errors import AdaeEdgeError, DeviceError, FrameError, MissingExtra, NoPicture
 
@@ -96,9 +97,12 @@ class Workers:
         """Ask for what the frames of a DICOM file say of themselves, as ``planes_of`` gives it."""
         return self._ask(str(place), {"task": "planes", **_where(place)})
 
-    def values(self, place: Path | Member, numbers: list[int]) -> Iterator[Any]:
+    def values(
+        self, place: Path | Member, numbers: list[int], stored: Stored | None = None
+    ) -> Iterator[Any]:
         """Ask for the values of frames of a DICOM file, as ``values_of`` gives them."""
-        return self._ask(str(place), {"task": "values", **_where(place), "numbers": numbers})
+        request = {"task": "values", **_where(place), "numbers": numbers, "stored": stored}
+        return self._ask(str(place), request)
 
     def segments(self, path: Path, numbers: list[int] | None = None) -> Iterator[Any]:
         """Ask for frames of a DICOM segmentation, as ``segments_of`` gives them."""

@@ -92,7 +92,7 @@ class SpooledVolumes(Spooled):
             self.goes_on()
             yield found
 
-    def _values(self, wanted: Iterable[tuple[File, list[int]]]) -> Iterator[Values]:
+    def _values(self, wanted: Iterable[tuple[File, list[Plane]]]) -> Iterator[Values]:
         """The values of frames of files; reading is moving."""
         for values in PlaneWorkers(self.workers).values(wanted):
             self.goes_on()

@@ -25,9 +25,9 @@ def planes_here(files):
 
 
 def values_here(wanted):
-    """The values of frames of files by their numbers, decoded in this process."""
-    for file, numbers in wanted:
-        yield from values_of(file, numbers)
+    """The values of frames of files, decoded in this process."""
+    for file, planes in wanted:
+        yield from values_of(file, [plane.number for plane in planes], planes[0].stored)
 
 
 def turned(values, axes="LPS", spacing=(1.0, 1.0, 2.0)):
