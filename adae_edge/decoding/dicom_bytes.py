@@ -62,9 +62,8 @@ def begins_as_dicom(head: bytes) -> bool:
     return element <= 0x18 and (head[4:6] in _VRS or (little and head[5:8] == b"\0\0\0"))
 
 
-def held(path: Path) -> Path | BinaryIO:
+def held(path: Path, size: int) -> Path | BinaryIO:
     """A file that is small as its bytes, which are quicker to read in small pieces; or its path."""
-    size = path.stat().st_size
     if size > _SMALL:
         return path
     with path.open("rb") as file:

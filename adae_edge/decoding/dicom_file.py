@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -57,6 +58,7 @@ with needs("Reading DICOM files", "dicom"):
     from pydicom.uid import UID
     from rle.rle import decode_segment
 
+_uid = functools.lru_cache(maxsize=64)(UID)  # which checks it at length
 _RLE = "1.2.840.10008.1.2.5"
 _JPEG = "1.2.840.10008.1.2.4."
 # The decoder of each compressed syntax, by pydicom's name of it, and what it decodes.
@@ -95,8 +97,11 @@ class DicomFile:
 
     def __init__(self, source: Path | BinaryIO, name: str, segmentation: bool) -> None:
         """Read and check a header; ``open_dicom`` is the way in."""
-        self._state = state_of(source.stat()) if isinstance(source, Path) else None
-        self._source = held(source) if isinstance(source, Path) else source
+        self._source: Path | BinaryIO = source
+        self._state: tuple[int, int] | None = None  # of a file whose bytes are not inflated
+        if isinstance(source, Path):
+            self._state = state_of(source.stat())
+            self._source = held(source, self._state[0])
         self.name, self._segmentation = name, segmentation
         with self._open() as file:
             if (plain := inflated(file)) is not file:
@@ -124,7 +129,7 @@ class DicomFile:
         else:
             _check_kind(data, self.name, has_pixels=file.tell() < size)
         self.uid = str(value_of(data, "SOPInstanceUID") or Path(self.name).name)
-        self._syntax = UID(value_of(data.file_meta, "TransferSyntaxUID") or "")
+        self._syntax = _uid(value_of(data.file_meta, "TransferSyntaxUID") or "")
         compressed = _check_syntax(self._syntax)
 
         # pixels
@@ -355,9 +360,8 @@ def _check_kind(data: Dataset, name: str, has_pixels: bool) -> None:
 
 def _class_of(data: Dataset) -> UID:
     """The SOP class of a file, "" where it names none."""
-    return UID(
-        value_of(data, "SOPClassUID") or value_of(data.file_meta, "MediaStorageSOPClassUID") or ""
-    )
+    meta = data.file_meta
+    return _uid(value_of(data, "SOPClassUID") or value_of(meta, "MediaStorageSOPClassUID") or "")
 
 
 def _check_segmentation(data: Dataset, name: str) -> None:

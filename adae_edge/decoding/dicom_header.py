@@ -51,8 +51,8 @@ def read_attributes(file: BinaryIO) -> Any:
 
     if file.read(HEAD).endswith(b"DICM"):
         meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
-        syntax = UID(value_of(meta, "TransferSyntaxUID") or "")
-        if syntax and not syntax.is_private and syntax.is_transfer_syntax:
+        syntax = value_of(meta, "TransferSyntaxUID")
+        if isinstance(syntax, UID) and not syntax.is_private and syntax.is_transfer_syntax:
             written = syntax.is_implicit_VR, syntax.is_little_endian
             data = read_dataset(file, *written, stop_when=lambda tag, *_: tag in _PIXELS)
             if data.original_encoding == written:

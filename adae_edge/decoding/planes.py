@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -160,7 +160,7 @@ def as_json(plane: Plane) -> dict[str, Any]:
         "place": None,
         "axes": plane.axes.tolist(),
         "position": plane.position.tolist(),
-        "acquisition": asdict(plane.acquisition),
+        "acquisition": vars(plane.acquisition),
     }
 
 
@@ -237,18 +237,29 @@ def where_of(parts: list[Any], name: str) -> Where:
     if not orientation or not position or not spacing:
         raise NoPicture(f"{name} does not say where its picture lies in the patient")
     axes, corner, sides = (
-        np.array([float(number) for number in numbers], np.float64)
-        for numbers in (orientation, position, spacing)
+        tuple(float(number) for number in numbers) for numbers in (orientation, position, spacing)
     )
-    sound = axes.size == 6 and corner.size == 3 and sides.size == 2
-    sound = sound and bool((np.abs(axes) < 2).all() and (np.abs(corner) < _FAR).all())
-    if not sound or not ((sides > 1 / _LARGE) & (sides < _LARGE)).all():
+    sound = len(axes) == 6 and len(corner) == 3 and len(sides) == 2
+    sound = sound and all(abs(number) < 2 for number in axes)
+    sound = sound and all(abs(number) < _FAR for number in corner)
+    if not sound or not all(1 / _LARGE < side < _LARGE for side in sides):
         raise FrameError(f"{name} has a place in the patient that is none")
-    axes = axes.reshape(2, 3)
+    directions = _directions(axes)
+    if directions is None:
+        raise FrameError(f"{name} has an orientation that is no pair of directions")
+    return Where(directions, np.array(corner), (sides[0], sides[1]))
+
+
+@functools.lru_cache(maxsize=16)
+def _directions(cosines: tuple[float, ...]) -> Vectors | None:
+    """Six direction cosines -> float64 [2, 3], of length 1; None where they are no directions."""
+    axes = np.array(cosines).reshape(2, 3)
     lengths = np.linalg.norm(axes, axis=1)
     if (np.abs(lengths - 1) > TURNED).any() or abs(axes[0] @ axes[1]) > TURNED:
-        raise FrameError(f"{name} has an orientation that is no pair of directions")
-    return Where(axes / lengths[:, None], corner, (float(sides[0]), float(sides[1])))
+        return None
+    axes /= lengths[:, None]
+    axes.flags.writeable = False
+    return axes
 
 
 def _is_rescaled(said: Callable[[str], Any]) -> bool | None:

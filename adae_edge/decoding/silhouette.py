@@ -40,19 +40,14 @@ def filled(words: _Words) -> _Words:
     """The voxels that have some of the mask on both sides, or are one, in row and column."""
     above = np.bitwise_or.accumulate(words, axis=0)
     below = np.bitwise_or.accumulate(words[::-1], axis=0)[::-1]
-    before = words | (~words + np.uint64(1))  # the lowest bit of a word, and all above it
+    before = words | -words  # the lowest bit of a word, and all above it
     behind = words.copy()
     for step in (1, 2, 4, 8, 16, 32):
         behind |= behind >> step
-    for column in range(1, words.shape[1]):
-        before[:, column] |= _all_where(before[:, column - 1])
-        behind[:, -column - 1] |= _all_where(behind[:, -column])
+    for column in range(1, words.shape[1]):  # the outermost bit goes on through the row
+        before[:, column] |= -(before[:, column - 1] >> (_BITS - 1))
+        behind[:, -column - 1] |= -(behind[:, -column] & 1)
     return above & below & before & behind
-
-
-def _all_where(words: _Words) -> _Words:
-    """All bits of the words that have any."""
-    return ~(words != 0).astype(np.uint64) + np.uint64(1)
 
 
 def _majority(words: _Words) -> _Words:
