@@ -6,6 +6,9 @@ volume with slices in wrong places is refused.
 
 from __future__ import annotations
 
+import math
+import mmap
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -156,7 +159,7 @@ def read_series(series: Series, read: ReadValues) -> Volume:
         if decoded.shape != shape[1:]:
             raise FrameError(f"{series.planes[index].place} has changed since its header was read")
         if values is None:
-            values = np.empty(turned, decoded.dtype)
+            values = _room(turned, decoded.dtype)
         elif not np.can_cast(decoded.dtype, values.dtype):
             values = values.astype(np.float32)
         layout.turn_back(values)[index] = decoded
@@ -178,6 +181,13 @@ def read_series(series: Series, read: ReadValues) -> Volume:
     return Volume(
         series.name, values, grid, places, None, padded, series.person, acquisition, origins
     )
+
+
+def _room(shape: list[int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An array of zeros in small pages: large ones, which numpy asks for, may be long in coming."""
+    flags = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if os.name == "posix" else {}
+    pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize, **flags)
+    return np.frombuffer(pages, dtype).reshape(shape)
 
 
 def _name(planes: list[Plane]) -> str:

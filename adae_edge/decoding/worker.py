@@ -35,7 +35,6 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)  # they are for the other side, which ends this one
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # decoders in C print what they like
-    sys.modules["requests"] = None  # type: ignore[assignment]  # pydicom loads it to download
     try:
         tasks = _tasks()
         _limit_memory()
