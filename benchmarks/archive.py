@@ -8,8 +8,8 @@ so for all. The time is that of the processor, of this process and of those that
 both take to start is left out: a short archive is scored, too, and the difference counts.
 
 A volume has slices of 512 x 512 pixels, made of the series by interpolation. Its time is that from
-the files to the frames of a model of whole heads: where each slice lies, the volume, the head in it,
-and its field of view.
+the files to the frames of a model of whole heads: where each slice lies, the volume, the head in
+it, and its field of view.
 
 Beside it stands the time on the wall of two processes that decode on two cores, over that of one on
 one core. Nothing else may run meanwhile.
