@@ -16,7 +16,7 @@ HEAD = 132  # bytes that tell a DICOM file
 Order = Literal["little", "big"]
 
 _META = HEAD  # where the meta information begins, behind a preamble
-_SMALL = 2**20  # bytes of a file that is read at once
+_SMALL = 2**18  # bytes of a file that is read at once
 _INFLATED = 256_000_000  # bytes at most
 _DEFLATED_SYNTAX = b"1.2.840.10008.1.2.1.99"
 _EXPLICIT_SYNTAX = b"1.2.840.10008.1.2.1"
