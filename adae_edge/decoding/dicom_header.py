@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from adae_edge.decoding.dicom_bytes import HEAD
 
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})  # tags
-# Representations whose values follow from their bytes alone, and the longest that are kept.
-_PLAIN = frozenset({"AS", "CS", "DA", "DS", "IS", "TM", "UI"})
+# Representations whose values follow from their bytes alone, where these are ASCII; and the longest
+# that are kept. An escape would change the character set.
+_PLAIN = frozenset({"AS", "CS", "DA", "DS", "IS", "LO", "SH", "TM", "UI"})
 _LONGEST = 256
+_ESCAPE = b"\x1b"
 
 
 class Header(NamedTuple):
@@ -67,16 +69,18 @@ def value_of(data: Any, keyword: str) -> Any:
     element = element_of(data, keyword)
     if element is None:
         return None
-    if element.is_raw and 0 < len(element.value or b"") <= _LONGEST:
+    value = element.value
+    if element.is_raw and value and len(value) <= _LONGEST:
         vr = element.VR or _entry(keyword)[1]
-        if vr in _PLAIN:
-            return _converted(element.tag, vr, element.value, element.is_little_endian)
+        if vr in _PLAIN and value.isascii() and _ESCAPE not in value:
+            return _converted(element.tag, vr, value, element.is_little_endian)
     return data[element.tag].value
 
 
 def element_of(data: Any, keyword: str) -> Any:
     """An element of a pydicom data set as it was read, or None where it has none."""
-    return data.get_item(_entry(keyword)[0])
+    tag = _entry(keyword)[0]
+    return data.get_item(tag) if tag in data.keys() else None  # noqa: SIM118  which is slower
 
 
 @functools.lru_cache(maxsize=1024)
