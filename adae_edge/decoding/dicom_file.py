@@ -216,7 +216,7 @@ class DicomFile:
 
         An enhanced file keeps them in functional groups (PS3.3 C.7.6.16).
         """
-        data = self.header
+        data: Dataset = self.header
         groups = _groups(data, "Shared")[:1] + _groups(data, "PerFrame")[number : number + 1]
         if not groups:
             return data

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BITS = 64  # of a word
+_ONE, _LAST = np.uint64(1), np.uint64(_BITS - 1)
 
 _Mask: TypeAlias = NDArray[np.bool_]
 _Words: TypeAlias = NDArray[np.uint64]
@@ -45,22 +46,23 @@ def filled(words: _Words) -> _Words:
     for step in (1, 2, 4, 8, 16, 32):
         behind |= behind >> step
     for column in range(1, words.shape[1]):  # the outermost bit goes on through the row
-        before[:, column] |= -(before[:, column - 1] >> (_BITS - 1))
-        behind[:, -column - 1] |= -(behind[:, -column] & 1)
+        before[:, column] |= -(before[:, column - 1] >> _LAST)
+        behind[:, -column - 1] |= -(behind[:, -column] & _ONE)
     return above & below & before & behind
 
 
 def _majority(words: _Words) -> _Words:
     """The voxels of which 5 or more of the 3x3 around them are in the mask."""
     here = np.pad(words, ((1, 1), (0, 0)))
-    left, right = here << 1, here >> 1
-    left[:, 1:] |= here[:, :-1] >> (_BITS - 1)
-    right[:, :-1] |= here[:, 1:] << (_BITS - 1)
+    left, right = here << _ONE, here >> _ONE
+    left[:, 1:] |= here[:, :-1] >> _LAST
+    right[:, :-1] |= here[:, 1:] << _LAST
     ones, twos = _sum(left, here, right)
     one, two = _sum(ones[:-2], ones[1:-1], ones[2:])
     too, four = _sum(twos[:-2], twos[1:-1], twos[2:])
     two, more = two ^ too, two & too
-    return (four & more) | ((four | more) & (one | two))
+    five: _Words = (four & more) | ((four | more) & (one | two))
+    return five
 
 
 def _sum(first: _Words, second: _Words, third: _Words) -> tuple[_Words, _Words]:

@@ -57,7 +57,7 @@ def read_stored(path: Path, stored: Stored) -> NDArray[np.generic] | None:
         if state_of(os.fstat(file.fileno())) != stored.file:
             return None
         file.seek(stored.at)
-        if file.readinto(values.data.cast("B")) != values.nbytes:  # type: ignore[call-overload]
+        if file.readinto(values.data.cast("B")) != values.nbytes:
             return None
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     return values if stored.low <= values.min() and values.max() <= stored.high else None
