@@ -32,6 +32,8 @@ _SAME_PLACE = 0.02
 _APART = 1e3
 # Distances of neighbours differ by less than this part of them.
 _UNEVEN = 0.05
+# What all slices of a volume have in common.
+_OF_ONE_SCAN = ("EchoTime", "EffectiveEchoTime", "EchoNumbers", "DiffusionBValue")
 
 
 ReadPlanes: TypeAlias = Callable[[Iterable[File]], Iterator[list[Plane] | FrameError]]
@@ -255,6 +257,20 @@ def _check_alike(name: str, planes: list[Plane]) -> None:
         raise FrameError(f"{name} has slices that are rescaled, and others that do not say how")
 
 
+def _check_one_scan(name: str, planes: list[Plane]) -> None:
+    """Refuse slices between each other that several scans took: they look like one volume."""
+    first = planes[0].acquisition
+    unknown = set(first.differences(first))
+    found = {what for plane in planes for what in first.differences(plane.acquisition)} - unknown
+    for attribute in _OF_ONE_SCAN:
+        if len({plane.telling.get(attribute, "") for plane in planes}) > 1:
+            found.add(TELLING[attribute])
+    if len({plane.reference for plane in planes}) > 1:
+        found.add("frame of reference")
+    if found:
+        raise FrameError(f"{name} has slices that differ in {' and '.join(sorted(found))}")
+
+
 def _parts(name: str, planes: list[Plane]) -> Iterator[tuple[str, list[Plane]]]:
     """Split slices until none are at the same place, each part in order along the normal.
 
@@ -270,6 +286,7 @@ def _parts(name: str, planes: list[Plane]) -> Iterator[tuple[str, list[Plane]]]:
     ends = np.flatnonzero(np.append(np.diff(at) > _SAME_PLACE, True))
     most = int(np.diff(ends, prepend=-1).max())
     if most == 1:
+        _check_one_scan(name, planes)
         yield name, planes
         return
     for attribute, word in TELLING.items():

@@ -323,9 +323,29 @@ def of_another_patient(number, data):
     data.PatientID = str(number // 6)
 
 
+def of_another_frame_of_reference(number, data):
+    data.FrameOfReferenceUID = f"1.2.{number // 6}"
+
+
+def of_another_echo_between(number, data):
+    data.EchoTime = 80 if number % 2 else 10
+
+
+def of_another_b_value_between(number, data):
+    data.DiffusionBValue = 1000.0 if number % 2 else 0.0
+
+
+def of_another_scanner(number, data):
+    data.ManufacturerModelName = "Skyra" if number > 5 else "Verio"
+
+
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
+        (of_another_frame_of_reference, "has slices that differ in frame of reference"),
+        (of_another_echo_between, "has slices that differ in echo time"),
+        (of_another_b_value_between, "has slices that differ in b-value"),
+        (of_another_scanner, "has slices that differ in model"),
         (smaller, "has slices of 2 sizes, and a volume has one"),
         (of_other_pixels, "has slices of 2 pixel spacings, and a volume has one"),
         (of_other_units, "has slices of 2 units, and a volume has one"),
