@@ -56,6 +56,8 @@ def printable(text: str) -> str:
 
     Foreign names may hold line ends, terminal codes and bytes that cannot be decoded.
     """
+    if text.isprintable():
+        return text
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 

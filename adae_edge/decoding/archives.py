@@ -7,7 +7,7 @@ import functools
 import io
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from adae_edge.decoding.dicom_bytes import HEAD, begins_as_dicom
@@ -41,17 +41,16 @@ def list_archive(path: Path) -> Listing[Member]:
             if info.is_dir():
                 continue
             member = Member(path, info.filename)
-            suffix = PurePosixPath(info.filename).suffix.lower()
             try:
                 if info.filename in names:
                     raise FrameError(f"{printable(str(member))} is there twice")
                 names.add(info.filename)
-                _check_name(member)
-                if any(map(is_foreign, PurePosixPath(info.filename).parts)):
+                if any(map(is_foreign, _checked_steps(member))):
                     listing.left_out["hidden"] += 1
                 elif is_dicom_name(info.filename) or begins_as_dicom(_start(archive, info, member)):
                     listing.files.append(member)
                 else:
+                    suffix = PurePosixPath(info.filename).suffix.lower()
                     listing.left_out[printable(suffix) or "without a suffix"] += 1
             except FrameError as error:
                 listing.unreadable.append(str(error))
@@ -104,15 +103,16 @@ def _kept(path: Path, changed: int, size: int) -> zipfile.ZipFile:
     return archive
 
 
-def _check_name(member: Member) -> None:
-    """Refuse a name that would lead out of the archive if it were unpacked."""
+def _checked_steps(member: Member) -> list[str]:
+    """The folders and the file of a name; refuses one that would lead out if it were unpacked."""
     name = member.name
-    steps = PurePosixPath(name.replace("\\", "/"))
-    if steps.is_absolute() or PureWindowsPath(name).drive or ".." in steps.parts:
+    steps = name.replace("\\", "/").split("/")
+    if not steps[0] or name[1:2] == ":" or ".." in steps:  # absolute, or of a drive
         raise FrameError(f"{printable(str(member))} is refused: its name leads out of the archive")
     if len(name) > _LONGEST_NAME:
         shown = printable(f"{member.archive}/{name[:40]}")
         raise FrameError(f"{shown}... is refused: its name has {len(name)} letters")
+    return [step for step in steps if step not in ("", ".")]
 
 
 def _start(archive: zipfile.ZipFile, info: zipfile.ZipInfo, member: Member) -> bytes:
