@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -83,26 +83,29 @@ class Preprocess(nn.Module):
             left, top, width, height = self.region
             x = x[:, top : top + height, left : left + width, :]
 
-        # the weights of both axes
+        # the weights of a part of each axis
         n, height, width, channels = x.shape
         if isinstance(height, int) and height == width == self.side:
             return x.permute(0, 3, 1, 2)
         square = torch.sym_max(height, width)  # type: ignore[no-untyped-call]
-        rows = self._weights(height, square if self.pad else height, x.device)
-        columns = self._weights(width, square if self.pad else width, x.device)
-        repeats = self._repeats(height, square), self._repeats(width, square)
-
-        # a product for each axis, and the padding
-        x = x.reshape(n * repeats[0], height // repeats[0], width * channels)
-        x = torch.matmul(_block(rows, repeats[0]), x).reshape(n, self.side, width, channels)
-        x = x.permute(0, 3, 1, 2).reshape(n, channels, self.side * repeats[1], width // repeats[1])
-        x = torch.matmul(x, _block(columns, repeats[1]).T).reshape(
-            n, channels, self.side, self.side
+        squares = (square, square) if self.pad else (height, width)
+        parts = (
+            self._parts(height, squares[0], (4, 8, self.side)),
+            self._parts(width, squares[1], (8,)),
         )
+        rows = self._weights(height, squares[0], parts[0], x.device)
+        columns = self._weights(width, squares[1], parts[1], x.device)
+
+        # a product for each axis, and what the padding adds to it
+        x = torch.matmul(rows, x.reshape(n * parts[0], height // parts[0], width * channels))
         if self.pad:
-            covered = rows.sum(1, keepdim=True) * columns.sum(1)
-            x = x + self.pad_value * (1.0 - covered)
-        return x
+            x = x + self.pad_value * (1.0 - rows.sum(1, keepdim=True))
+        x = x.reshape(n, self.side, width, channels).permute(0, 3, 1, 2)
+        x = x.reshape(n, channels, self.side * parts[1], width // parts[1])
+        x = torch.matmul(x, columns.T)
+        if self.pad:
+            x = x + self.pad_value * (1.0 - columns.sum(1))
+        return x.reshape(n, channels, self.side, self.side)
 
     def restore(self, x: Tensor, height: int, width: int) -> Tensor:
         """Put values of the network's pixels where a frame has them, bilinear.
@@ -123,32 +126,43 @@ class Preprocess(nn.Module):
         """Map grey levels 0 to 255, of any shape, to float32 in [-1, 1] (section 4.1)."""
         return x.to(torch.float32) / 127.5 - 1.0
 
-    def _weights(self, length: int, square: int, device: torch.device) -> Tensor:
-        """Weights float32 [side, length] that resample one axis of ``length`` pixels.
+    def _weights(self, length: int, square: int, parts: int, device: torch.device) -> Tensor:
+        """Weights float32 [side / parts, length / parts] that resample one part of an axis.
 
-        The axis is the middle of ``square`` pixels, which become ``side``. All positions below are
-        in pixels of the frame.
+        The axis has ``length`` pixels and is the middle of ``square`` pixels, which become
+        ``side``: each is the mean over a window, one pixel wide where the axis grows. All positions
+        below are in pixels of the frame.
         """
         edge = torch.scalar_tensor(square, dtype=torch.float32, device=device)
+        pixel = torch.arange(length // parts, dtype=torch.float32, device=device)
+        out = torch.arange(self.side // parts, dtype=torch.float32, device=device)[:, None]
+
         step = edge / self.side
-        margin = (edge - length) / 2
-        pixel = torch.arange(length, dtype=torch.float32, device=device)
-        out = torch.arange(self.side, dtype=torch.float32, device=device)[:, None]
+        window = step.clamp(min=1)
+        start = (out * step + (step - window) / 2).clamp(min=0)
+        start = torch.minimum(start, edge - window)
+        if self.pad:
+            start = start - (edge - length) / 2
+        overlap = torch.minimum(start + window, pixel + 1) - torch.maximum(start, pixel)
+        return overlap.clamp(min=0) / window
 
-        start = out * step - margin
-        overlap = torch.minimum(start + step, pixel + 1) - torch.maximum(start, pixel)
-        area = overlap.clamp(min=0) / step
+    def _parts(self, length: int, square: int, tried: Sequence[int]) -> int:
+        """Number of equal parts of an axis that are resampled alike, 1 for an axis without.
 
-        centre = (out + 0.5) * step - 0.5
-        centre = torch.minimum(centre.clamp(min=0), edge - 1) - margin
-        bilinear = (1 - (centre - pixel).abs()).clamp(min=0)
-        return torch.where(step > 1, area, bilinear)
-
-    def _repeats(self, length: int, square: int) -> int:
-        """Number of equal parts of an axis that are resampled alike; 1 for an unknown length."""
-        if not isinstance(length, int) or length <= self.side or (self.pad and length != square):
-            return 1
-        return math.gcd(length, self.side)
+        It is the last number tried that divides the axis, with at least 8 pixels to a part: shorter
+        ones cost more than they save. This is arithmetic without a branch, so that a graph of any
+        size computes it for each size; for a fixed one, all powers of two are tried.
+        """
+        if isinstance(length, int):
+            tried = [2**power for power in range(1, self.side.bit_length())]
+        parts, fewer = 1, 1
+        for count in tried:
+            if self.side % count == 0:
+                least = max(8 * count, self.side)  # a shorter axis grows, or gains nothing
+                least = torch.sym_max(square, least)  # type: ignore[no-untyped-call]
+                divides = length // count * count // least  # 1 or 0
+                parts, fewer = parts + (count - fewer) * divides, count
+        return parts
 
     def _weights_back(
         self, length: int, start: int, inner: int, square: int, device: torch.device
@@ -164,9 +178,3 @@ class Preprocess(nn.Module):
         centre = ((pixel + 0.5 + margin) * (self.side / edge) - 0.5).clamp(0, self.side - 1)
         inside = (pixel >= 0) & (pixel < inner)
         return torch.where(inside, (1 - (centre - seen).abs()).clamp(min=0), 0.0)
-
-
-def _block(weights: Tensor, repeats: int) -> Tensor:
-    """The first of equal blocks on the diagonal of weights [side, length] that are 0 elsewhere."""
-    side, length = weights.shape
-    return weights[: side // repeats, : length // repeats]

@@ -112,6 +112,38 @@ def test_padding_is_the_resize_of_the_padded_square(shape):
         assert np.allclose(rim, 77, atol=1e-3)
 
 
+@pytest.mark.parametrize("resize", ["stretch", "pad"])
+@pytest.mark.parametrize("side", [6, 8, 16, 32, 64])
+@pytest.mark.parametrize(
+    "shape", [(480, 640), (640, 480), (1080, 640), (512, 512), (72, 64), (96, 33), (63, 65), (1, 9)]
+)
+def test_equal_parts_are_resampled_as_the_whole_axis(shape, side, resize, monkeypatch):
+    frames = np.random.default_rng(0).integers(0, 256, (2, *shape, 3), np.uint8)
+    in_parts = resized(frames, side=side, resize=resize, pad_value=114.0)
+    monkeypatch.setattr(Preprocess, "_parts", lambda self, *sizes: 1)
+    whole = resized(frames, side=side, resize=resize, pad_value=114.0)
+    np.testing.assert_allclose(in_parts, whole, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("length", "square", "parts"),
+    [
+        (480, 480, 32),
+        (720, 720, 16),
+        (1080, 1080, 8),
+        (540, 540, 4),
+        (481, 481, 1),
+        (224, 224, 16),  # a 32nd of it would be 7 pixels
+        (64, 64, 8),
+        (32, 32, 4),
+        (24, 24, 1),
+        (480, 640, 1),
+    ],
+)
+def test_an_axis_is_resampled_in_as_many_parts_as_pay(length, square, parts):
+    assert Preprocess(32)._parts(length, square, ()) == parts
+
+
 def test_a_constant_frame_stays_constant():
     for value in (0, 1, 128, 255):
         frame = np.full((1, 719, 1283, 1), value, np.uint8)

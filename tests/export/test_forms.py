@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -18,7 +19,6 @@ from adae_edge.export import cost, exporter, extremes, forms, graph, references,
 from adae_edge.formats import modelfile
 from adae_edge.formats.checkpoint import Checkpoint
 from adae_edge.model import load_network
-from adae_edge.preprocess import Preprocess
 from adae_edge.runtime import Scorer
 from tests.support.models import run
 from tests.support.pictures import write_pictures
@@ -249,15 +249,29 @@ def test_at_the_network_s_size_nothing_is_resized(digits, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("height", "width"), [(480, 640), (1080, 1920), (96, 33), (32, 200), (31, 64)]
+    ("height", "width", "parts"),
+    [
+        (480, 640, 32),
+        (720, 33, 8),
+        (540, 128, 4),
+        (481, 64, 1),
+        (32, 32, 4),
+        (20, 30, 1),
+        (1, 1, 1),
+    ],
 )
-def test_equal_blocks_resize_as_the_whole_axis(height, width):
-    for resize in ("stretch", "pad"):
-        preprocess = Preprocess(32, resize, 114.0)
-        frames = torch.from_numpy(noise(2, height, width, 3))
-        in_blocks = preprocess.resize(frames)
-        preprocess._repeats = lambda length, square: 1
-        torch.testing.assert_close(in_blocks, preprocess.resize(frames), rtol=0, atol=2e-4)
+def test_a_graph_of_any_size_resamples_equal_parts_of_each_frame_alike(
+    digits, height, width, parts
+):
+    _, path, model = exported(digits)
+    frames = noise(2, height, width, 1)
+    np.testing.assert_allclose(Scorer(path).score(frames), by_pytorch(model, frames), rtol=1e-5)
+    proto = onnx.load(path)
+    product = next(node.output[0] for node in proto.graph.node if node.op_type == "MatMul")
+    proto.graph.output.add().name = product
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    (resampled,) = session.run([product], {"frames": frames})
+    assert resampled.shape == (2 * parts, 32 // parts, width)
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 5, 9])
