@@ -118,6 +118,8 @@ def _folder_and_limit(place: str) -> tuple[Path, int]:
     """The folder, which is there or can be made, and its limit in bytes."""
     name, _, query = place.partition("?")
     options = options_of(f"pictures:{place}", query, {"limit": bytes_of})
+    if not name:
+        raise UsageError(f"pictures:{place} has no folder: give pictures:DIR")
     folder = Path(name)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"cannot write {folder}: it is there, and no folder")

@@ -61,6 +61,8 @@ class Target:
             self.host, self.port = parts.hostname or "", parts.port or default_port
         except ValueError as error:
             raise UsageError(f"{hidden} is no URL: {error}") from error
+        if parts.port == 0:
+            raise UsageError(f"{hidden} is no URL: there is no port 0")
         if not self.host:
             raise UsageError(f"{hidden} has no host: give {parts.scheme}://HOST[:PORT]")
         if own_query and parts.fragment:

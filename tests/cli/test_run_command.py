@@ -374,6 +374,8 @@ def test_one_place_is_not_written_in_two_ways(desk, monkeypatch, first, second):
         ("dicomweb:ftp://10.0.0.7/a", "is no web service"),
         ("prometheus:localhost:9188", "prometheus takes ADDRESS:PORT"),
         ("prometheus:99999", "prometheus takes ADDRESS:PORT"),
+        ("mqtt://host:0", "is no URL: there is no port 0"),
+        ("pictures:?limit=1GB", "pictures:?limit=1GB has no folder: give pictures:DIR"),
         ("pictures:no/pictures", "there is no folder no"),
         ("pictures:m.onnx", "it is there, and no folder"),
         ("video:v.mp4?minutes=0", "takes minutes, above 0"),
