@@ -36,11 +36,12 @@ _TELLING = "(?:pas|pwd|psw|token|secret|key|auth|cred|signature)"
 # Some cameras have it in the path, as in rtsp://HOST/user=admin_password=SECRET_channel=1.
 _IS = rf"(?:[?&;#](?:[^=&\s]*{_TELLING}[^=&\s]*|sig)=|://\S*?[/_,](?:pass(?:word|wd)?|pwd)=)"
 _KEY = re.compile(rf"({_IS})[^&\s]*", re.IGNORECASE)
+_ENCODED = re.compile(r"([?&;#][^=&\s]*%[^=&\s]*=)[^&\s]*")  # a key's name with a letter as %61
 
 # A property of a GStreamer element, as in user-pw=.
 _PROPERTY_IS = r"\b(?:(?:user|proxy)-pw|password|passphrase|auth-token|secret-access-key)\s*=\s*"
 _PROPERTY = re.compile(
-    rf"""((?<![?&;])(?:\b(?:user|proxy)-id\s*=\s*|{_PROPERTY_IS}))("[^"]*"|'[^']*'|\S+)"""
+    rf"""((?<![?&;])(?:\b(?:(?:user|proxy)-id|extra-headers)\s*=\s*|{_PROPERTY_IS}))("[^"]*"|'[^']*'|\S+)"""
 )
 
 # Of these a password, where it is not left out; "\0" stands for what is elsewhere.
@@ -78,7 +79,13 @@ def without_password(text: str) -> str:
     """
     for secret in sorted(_secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
-    return _USER.sub(r"\1***@", _KEY.sub(r"\1***", _PROPERTY.sub(r"\1***", text)))
+    text = _ENCODED.sub(_hidden, _PROPERTY.sub(r"\1***", text))
+    return _USER.sub(r"\1***@", _KEY.sub(r"\1***", text))
+
+
+def _hidden(found: re.Match[str]) -> str:
+    """A key and its value, which is hidden where the key's name tells that it is secret."""
+    return f"{found[1]}***" if _KEY.match(unquote(found[1])) else found[0]
 
 
 def shows_password(text: str) -> bool:
