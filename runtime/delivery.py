@@ -35,7 +35,7 @@ class _Outlet:
         error: why it keeps nothing now; None where it does.
         late: why it holds results back; None where it does not.
         gone: whether it was a pipe whose reader has enough.
-        flapping: which of its failures are told.
+        flapping, holding: which of its failures are told, and which times of holding back.
     """
 
     sink: Sink
@@ -46,6 +46,7 @@ class _Outlet:
     late: SinkError | None = None
     gone: bool = False
     flapping: Flapping = field(default_factory=Flapping)
+    holding: Flapping = field(default_factory=Flapping)
 
     @property
     def keeps(self) -> bool:
@@ -99,12 +100,12 @@ class _Outlet:
         told = list(self.sink.news())
         try:
             self.sink.flush()
-            if self.late is not None:
+            if self.late is not None and self.holding.works():
                 told.append(f"{self.sink.name} keeps what was held back")
             self.late = None
         except SinkError as error:
-            if self.late is None:
-                told.append(f"{error}; results are held back")
+            if self.holding.fails():
+                told.append(f"{error}; results are held back{self.holding.more}")
             self.late = error
         except BrokenPipeError:
             self.gone = True

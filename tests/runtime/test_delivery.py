@@ -167,3 +167,23 @@ def test_a_pipe_that_breaks_as_it_is_flushed_is_left_alone(scorer, monkeypatch):
     Stream(scorer, Listed(*map(frame, range(30))), [kept := Kept(), pipe := Pipe()]).run()
     assert [scored.frame.id for scored in kept.results] == list(range(30))
     assert len(pipe.results) < 30
+
+
+def test_a_sink_that_fails_and_recovers_over_and_over_is_told_once(scorer, monkeypatch):
+    monkeypatch.setattr("adae_edge.runtime.delivery._AGAIN_S", 0.0)
+
+    class Flaky(Kept):
+        def write(self, scored):
+            if scored.frame.id % 2:
+                raise SinkError("the disk is full")
+            super().write(scored)
+
+    kept, flaky = Kept(), Flaky()
+    stream = Stream(scorer, Listed(*map(frame, range(40))), [kept, flaky])
+    stream.run()
+    assert [event.detail for event in kept.events] == [
+        "the disk is full",
+        "a sink keeps results again; it lacks 1",
+    ]
+    assert "a sink lacks 20" in stream.summary
+    assert not stream.complete

@@ -148,7 +148,7 @@ def test_a_damaged_database_is_refused_and_stays(tmp_path, damage):
 def test_places_that_are_none(tmp_path):
     with pytest.raises(UsageError, match="there is no folder"):
         open_sink(str(tmp_path / "nowhere" / "s.db"))
-    with pytest.raises(SinkError, match="no file"):
+    with pytest.raises(UsageError, match="it is a folder"):
         open_sink(f"sqlite:{tmp_path}")
     with pytest.raises(UsageError, match="URL"):
         open_sink("sqlite:rtsp://u:p@host/1.db")
