@@ -59,7 +59,7 @@ def in_form(model: ADAE, form: Form, x: Tensor) -> ADAE:
             continue
         fold_batch_norm(network)
         if form.target == "openvino" or form.precision == "int8":
-            rewrite_transposed(network)
+            rewrite_transposed(network, form.target)
         elif form.precision == "fp32":
             rewrite_bottleneck(network)
     if form.precision == "fp16":
@@ -113,14 +113,15 @@ def _product(layer: nn.Module) -> nn.Linear:
     return product
 
 
-def rewrite_transposed(network: Autoencoder) -> None:
+def rewrite_transposed(network: Autoencoder, target: str) -> None:
     """Replace each transposed convolution by the same map as a convolution and a depth-to-space."""
     for index, layer in enumerate(network):
         if isinstance(layer, nn.ConvTranspose2d):
-            network[index] = _doubling(layer) if layer.stride == (2, 2) else _unfolding(layer)
+            doubling = layer.stride == (2, 2)
+            network[index] = _doubling(layer, target) if doubling else _unfolding(layer)
 
 
-def _doubling(layer: nn.ConvTranspose2d) -> nn.Module:
+def _doubling(layer: nn.ConvTranspose2d, target: str) -> nn.Module:
     """Doubling by kernel 3 and stride 2, as a 2x2 convolution to four times the channels.
 
     Along one axis, output 2m takes input m by the kernel's middle; output 2m + 1 takes input m by
@@ -129,31 +130,49 @@ def _doubling(layer: nn.ConvTranspose2d) -> nn.Module:
     given = layer.weight.detach().transpose(0, 1)  # [out, in, 3, 3]
     taps = torch.zeros(2, 2, 3)  # [even or odd output, input m or m + 1, kernel]
     taps[0, 0, 1] = taps[1, 0, 2] = taps[1, 1, 0] = 1
-    weight = torch.einsum("oiyx,pay,qbx->opqiab", given, taps, taps).reshape(
-        -1, given.shape[1], 2, 2
-    )
-    convolution = _convolution(weight, layer.bias, 4)
-    return nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), convolution, nn.PixelShuffle(2))
+    weight = torch.einsum("oiyx,pay,qbx->opqiab", given, taps, taps)
+    bias = _bias(layer)[:, None, None].expand(-1, 2, 2)
+    to_space: nn.Module = nn.PixelShuffle(2)
+    if target == "portable":
+        to_space, weight, bias = ToSpace(), weight.movedim(0, 2), bias.movedim(0, 2)
+    convolution = _convolution(weight.flatten(0, 2), bias.flatten())
+    return nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), convolution, to_space)
+
+
+class ToSpace(nn.Module):
+    """Depth to space as ONNX Runtime's INT8 runs it best, whose convolutions have channels last.
+
+    The first and the last transposition here cancel those that it adds to its convolutions. What
+    is left moves two pixels at a time, and that in INT8.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: float [N, 2 * 2 * C, H, W], rows and columns first -> float [N, C, 2H, 2W]."""
+        _, channels, height, width = x.shape
+        x = x.permute(0, 2, 3, 1).reshape(-1, height, width, 2, channels // 2)
+        x = x.transpose(2, 3).reshape(-1, 2 * height, 2 * width, channels // 4)
+        return x.permute(0, 3, 1, 2)
 
 
 def _unfolding(layer: nn.ConvTranspose2d) -> nn.Sequential:
     """From 1x1 to the kernel's size, as a 1x1 convolution to as many times the channels."""
     height, width = layer.kernel_size
     weight = layer.weight.detach().permute(1, 2, 3, 0).reshape(-1, layer.in_channels, 1, 1)
+    convolution = _convolution(weight, _bias(layer).repeat_interleave(height * width))
     shape = (layer.out_channels, height, width)
-    return nn.Sequential(
-        _convolution(weight, layer.bias, height * width), nn.Flatten(), nn.Unflatten(1, shape)
-    )
+    return nn.Sequential(convolution, nn.Flatten(), nn.Unflatten(1, shape))
 
 
-def _convolution(weight: Tensor, bias: Tensor | None, repeats: int) -> nn.Conv2d:
+def _bias(layer: nn.ConvTranspose2d) -> Tensor:
+    return torch.zeros(layer.out_channels) if layer.bias is None else layer.bias.detach()
+
+
+def _convolution(weight: Tensor, bias: Tensor) -> nn.Conv2d:
     outputs, inputs, *kernel = weight.shape
     layer = nn.Conv2d(inputs, outputs, kernel)  # type: ignore[arg-type]
     assert layer.bias is not None
     layer.weight.data.copy_(weight)
-    layer.bias.data.zero_() if bias is None else layer.bias.data.copy_(
-        bias.detach().repeat_interleave(repeats)
-    )
+    layer.bias.data.copy_(bias)
     return layer
 
 

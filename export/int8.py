@@ -55,8 +55,7 @@ def quantise(model: onnx.ModelProto, x: NDArray[np.float32], form: Form) -> onnx
         raise ParityError(
             "int8 would change the scores too much in every single layer: export fp16 or fp32"
         )
-    quantised = _quantised(model, chosen, network.ranges, form)
-    return quantised if form.target == "tensorrt" else rearranged_in_int8(quantised)
+    return _quantised(model, chosen, network.ranges, form)
 
 
 class _Network:
@@ -144,25 +143,3 @@ def _quantised(
     quantizer.model.topological_sort()
     quantised: onnx.ModelProto = quantizer.model.model
     return quantised
-
-
-def rearranged_in_int8(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Move each depth-to-space before the dequantisation that feeds it.
-
-    It moves fewer bytes there, and ONNX Runtime then runs the activation after it in INT8, too.
-    """
-    nodes = list(model.graph.node)
-    maker = {output: index for index, node in enumerate(nodes) for output in node.output}
-    for index, node in enumerate(nodes):
-        before = maker.get(node.input[0])
-        if node.op_type != "DepthToSpace" or before is None:
-            continue
-        if nodes[before].op_type != "DequantizeLinear":
-            continue
-        moved, dequantised = copy.deepcopy(node), copy.deepcopy(nodes[before])
-        moved.input[0], moved.output[0] = nodes[before].input[0], f"{node.output[0]}_int8"
-        dequantised.input[0], dequantised.output[0] = moved.output[0], node.output[0]
-        nodes[before], nodes[index] = moved, dequantised
-    model.graph.ClearField("node")
-    model.graph.node.extend(nodes)
-    return model

@@ -73,10 +73,10 @@ def operators(path):
 def test_a_rewritten_transposed_convolution_is_the_same_map(kernel):
     torch.manual_seed(0)
     size, stride, padding, further = kernel
-    for bias in (True, False):
+    for bias, target in ((True, "portable"), (True, "openvino"), (False, "tensorrt")):
         layer = nn.ConvTranspose2d(5, 7, size, stride, padding, further, bias=bias)
         network = nn.Sequential(layer)
-        forms.rewrite_transposed(network)
+        forms.rewrite_transposed(network, target)
         assert not any(isinstance(part, nn.ConvTranspose2d) for part in network.modules())
         for side in (1, 4, 9) if stride == 2 else (1,):
             x = torch.randn(3, 5, side, side)
