@@ -218,8 +218,9 @@ def test_hangup_ends_what_has_no_stream_to_serve(long_folder, tmp_path):
     model = tmp_path / "m.onnx"
     model.write_bytes(mean_model())
     process = subprocess.Popen(
-        command("calibrate", model, long_folder), stderr=subprocess.PIPE, text=True
-    )
+        command("calibrate", model, long_folder), stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # which nohup ignores
+    )  # fmt: skip
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.5)
     process.send_signal(signal.SIGHUP)
