@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import typer
 
 from adae_edge.cli.score import request_of, score
-from adae_edge.errors import AdaeEdgeError, UsageError, first_line, shows_password
+from adae_edge.errors import AdaeEdgeError, UsageError, first_line, shows_password, without_password
 from adae_edge.formats.files import real_path
 
 if sys.version_info >= (3, 11):
@@ -168,6 +168,8 @@ def shown(plans: Sequence[Plan]) -> str:
                 lines.append(f"# {key}: {default[1] if default else 'none'}")
             else:
                 value = [*map(str, value)] if isinstance(value, list) else value
+                if key == "source":
+                    value = [name if "${" in name else without_password(name) for name in value]
                 value = [*map(shown_name, value)] if key == "to" else value
                 lines.append(f"{key} = {json.dumps(value, default=str, ensure_ascii=False)}")
         lines.append("")

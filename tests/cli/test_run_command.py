@@ -160,8 +160,10 @@ def test_check_prints_all_of_it_with_defaults_and_opens_no_sink(desk, monkeypatc
 def test_the_secret_in_a_webhooks_path_is_not_printed(desk, monkeypatch):
     monkeypatch.setenv("HOOK", "y")
     hooks = ["https://hooks.example.org/services/T0/s3cret", "https://host/x/${HOOK}"]
-    text = f'[[stream]]\nmodel = "m.onnx"\nsource = "0"\nto = {hooks}\n'
+    source = 'gst:souphttpsrc extra-headers="h,authorization=(string)s3cret" ! jpegdec'
+    text = f"[[stream]]\nmodel = 'm.onnx'\nsource = '{source}'\nto = {hooks}\n"
     plans = read_station(station(desk, text) / "station.toml")
+    assert "s3cret" not in shown(plans)
     assert '["https://hooks.example.org/services/***", "https://host/x/${HOOK}"]' in shown(plans)
 
 
