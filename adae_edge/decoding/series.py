@@ -260,8 +260,8 @@ def _check_alike(name: str, planes: list[Plane]) -> None:
 def _check_one_scan(name: str, planes: list[Plane]) -> None:
     """Refuse slices between each other that several scans took: they look like one volume."""
     first = planes[0].acquisition
-    unknown = set(first.differences(first))
-    found = {what for plane in planes for what in first.differences(plane.acquisition)} - unknown
+    passed = {*first.differences(first), "repetition time"}  # unknown; set by a heart's beat
+    found = {what for plane in planes for what in first.differences(plane.acquisition)} - passed
     for attribute in _OF_ONE_SCAN:
         if len({plane.telling.get(attribute, "") for plane in planes}) > 1:
             found.add(TELLING[attribute])

@@ -271,6 +271,14 @@ def test_wide_spacing_that_is_even_is_no_gap(tmp_path):
     assert read_series(only_series(tmp_path), values_here).grid.spacing == pytest.approx((8, 1, 1))
 
 
+def test_slices_that_a_heart_triggered_are_a_volume(tmp_path):
+    def triggered(number, data):
+        data.RepetitionTime = 800 + 20 * number
+
+    write_series(tmp_path, turned(VALUES), changed=triggered)
+    assert len(only_series(tmp_path).planes) == 12
+
+
 def test_a_localiser_is_no_volume_and_no_fault(tmp_path):
     for axes in ("LPS", "PSR", "LSA"):
         image = turned(VALUES[:5, :5, :5], axes)
