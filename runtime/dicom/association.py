@@ -146,6 +146,7 @@ class _Desk:
         except OSError as error:
             return self._full(event) if error.errno in _NO_ROOM else FAILURE
         tell(STORED)
+        event.assoc.dul.socket.kept()  # type: ignore[union-attr]
         return SUCCESS
 
     def _full(self, event: evt.Event) -> int:

@@ -274,6 +274,7 @@ class _Desk:
                 if self.error is None:
                     self._keep(path, uid)
                     self.lacking.discard(uid)
+                    event.assoc.dul.socket.kept()  # type: ignore[union-attr]
                     return SUCCESS
             except AdaeEdgeError as error:
                 self.error = error

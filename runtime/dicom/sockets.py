@@ -13,7 +13,7 @@ with needs("DICOM over the network", "pacs"):
 
 _MOST_PDU_BYTES = 2**20  # of any PDU: a request with all classes and syntaxes is large
 _PDU_S = 30.0
-LEAST_BYTES, LEAST_S = 6000, 60.0  # of a peer that is waited for so long; a slice has more
+LEAST_BYTES, LEAST_S = 6000, 60.0  # of a peer that is waited for so long
 _STOOD_S = 1.0  # between two looks; in more of it this process stood still, and no peer did
 
 
@@ -41,6 +41,9 @@ class LimitedSocket(AssociationSocket):
     def heard(self) -> None:
         """Called when something came; does nothing here."""
 
+    def kept(self) -> None:
+        """Note that an instance came whole and was kept; does nothing here."""
+
     def ended(self) -> None:
         """Called when the peer has ended the connection; does nothing here."""
 
@@ -48,7 +51,8 @@ class LimitedSocket(AssociationSocket):
 class PacedSocket(LimitedSocket):
     """Of an association that a peer has opened, who may not hold it and send next to nothing.
 
-    What counts is the time in which this side could read and nothing was there.
+    What counts is the time in which this side could read and nothing was there, since so many bytes
+    or a whole instance came: a scanner may send each small slice as it acquires it.
     """
 
     def __init__(self, assoc: Association, client_socket: socket) -> None:
@@ -81,6 +85,10 @@ class PacedSocket(LimitedSocket):
             self.too_slow()
             raise OSError(f"{self._came} bytes in {self._waited_s:.0f} s")
         return read
+
+    def kept(self) -> None:
+        """Note that an instance came whole and was kept: the peer has its time anew."""
+        self._waited_s, self._came = 0.0, 0
 
     def too_slow(self) -> None:
         """Called when the peer has sent too little; does nothing here."""

@@ -317,6 +317,15 @@ def test_a_peer_that_sends_enough_has_as_long_as_it_needs(hasty):
             connection.recv(1)
 
 
+def test_a_peer_that_sends_small_instances_has_as_long_as_it_needs(tmp_path):
+    with receiver(tmp_path, module=HASTY) as one, connected(one) as connection:
+        begun = time.monotonic()
+        while time.monotonic() < begun + 6:
+            connection.sendall(data(store_command(), command=True) + data(bytes(20)))
+            assert connection.recv(2**16)[:1] == b"\4"
+            time.sleep(0.5)
+
+
 def test_a_handshake_that_drips_is_not_waited_for(tmp_path):
     with peers():
         cert, key = certificate(tmp_path)
