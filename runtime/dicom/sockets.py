@@ -80,14 +80,14 @@ class PacedSocket(LimitedSocket):
         self._waited_s += time.monotonic() - began
         self._came += len(read)
         if self._came >= LEAST_BYTES:
-            self._waited_s, self._came = 0.0, 0
+            self.kept()
         elif self._waited_s > LEAST_S:
             self.too_slow()
             raise OSError(f"{self._came} bytes in {self._waited_s:.0f} s")
         return read
 
     def kept(self) -> None:
-        """Note that an instance came whole and was kept: the peer has its time anew."""
+        """Note that an instance came whole and was kept, or as much: the peer has its time anew."""
         self._waited_s, self._came = 0.0, 0
 
     def too_slow(self) -> None:

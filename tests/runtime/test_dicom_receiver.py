@@ -313,11 +313,12 @@ class TestCommitment:
         return [(evt.EVT_N_EVENT_REPORT, handle)]
 
     def test_it_is_told_on_the_same_association(self, tmp_path):
-        reports = []
+        reports, sent = [], []
+        count = evt.EVT_PDU_SENT, lambda event: sent.append(len(reports))
         with receiver(tmp_path) as one:
             store(one.port, a_slice(tmp_path))
-            called = self.asked(AE("SCANNER"), one, self.take(reports))
-            wait_until(lambda: reports)
+            called = self.asked(AE("SCANNER"), one, [*self.take(reports), count])
+            wait_until(lambda: 1 in sent)  # the report was answered
             called.release()
         self.check(reports[0])
 
