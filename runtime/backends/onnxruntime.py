@@ -7,8 +7,11 @@ import io
 import json
 import logging
 import os
+import sys
+import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 MAX_THREADS = 256
 # What OpenVINO computes a float32 graph in. Left to itself it may choose bf16 where the CPU can.
 OPENVINO_PRECISION = "f32"
+# A batch is divided among the threads where each gets so many frames.
+LEAST_SHARE = 8
 # Operators that compute the resize and the network have one of these in their names.
 PRODUCTS = ("Conv", "MatMul", "Gemm")
 # Operators that a device is known to compute wrongly. OpenVINO adds up exponentials as they are,
@@ -97,6 +102,9 @@ class OnnxRuntime:
         self._session: onnxruntime.InferenceSession | None = session
         self._inputs = [value.name for value in session.get_inputs()]
         self._options = onnxruntime.RunOptions()  # without them, each run makes its own
+        self._shares: _Shares | None = None
+        if device == "cpu" and not isinstance(session.get_inputs()[0].shape[0], int):
+            self._shares = _Shares(model, options.intra_op_num_threads)
         self.name = f"onnxruntime {onnxruntime.__version__} {DEVICES[device].provider}"
         self.max_batch: int | None = None
         loaded = len(model), ms_since(started), options.intra_op_num_threads
@@ -119,7 +127,7 @@ class OnnxRuntime:
         """Release the session, after a run in another thread if there is one."""
         if self._session is not None:
             _logger.info("%s closed", self.name)
-        self._session = None
+        self._session = self._shares = None
 
     def run(
         self, inputs: Sequence[NDArray[Any]], outputs: Sequence[str] = ("score",)
@@ -134,11 +142,14 @@ class OnnxRuntime:
             DeviceError: the device or the graph on it failed.
             UsageError: the backend is closed.
         """
-        session = self.session
+        session, shares = self.session, self._shares
+        values: list[NDArray[np.float32]]
+        feed = dict(zip(self._inputs, inputs, strict=True))
         try:
-            values: list[NDArray[np.float32]] = session.run(
-                outputs, dict(zip(self._inputs, inputs, strict=True)), self._options
-            )
+            if shares is not None and len(inputs[0]) >= shares.least:
+                values = shares.run(feed, outputs)
+            else:
+                values = session.run(outputs, feed, self._options)
         except Exception as error:
             raise DeviceError(f"the graph cannot be run: {first_line(error)}") from error
         # OpenVINO has answered a run that failed inside of it with the scores of the run before.
@@ -147,6 +158,37 @@ class OnnxRuntime:
                 f"the graph gives {len(values[0])} scores for {len(inputs[0])} frames"
             )
         return values
+
+
+class _Shares:
+    """Runs large batches in as many parts as there are threads, each part on one thread.
+
+    Within a run ONNX Runtime leaves transposed convolutions to one thread, whatever the batch is.
+    The threads end once nothing refers to this any more.
+
+    Attributes:
+        least: frames of a batch that is worth it.
+    """
+
+    def __init__(self, model: bytes, threads: int) -> None:
+        self.least = LEAST_SHARE * threads if threads > 1 else sys.maxsize
+        self._model, self._threads = model, threads
+        self._lock = threading.Lock()
+        self._opened: tuple[onnxruntime.InferenceSession, ThreadPoolExecutor] | None = None
+
+    def run(
+        self, feed: dict[str, NDArray[Any]], outputs: Sequence[str]
+    ) -> list[NDArray[np.float32]]:
+        """The outputs for a batch, whose parts are put together again; raises what a run raises."""
+        with self._lock:  # two callers may come with a first large batch
+            if self._opened is None:
+                session = _load(self._model, "cpu", session_options(1))
+                self._opened = session, ThreadPoolExecutor(self._threads, "share of a batch")
+            session, pool = self._opened
+        divided = [np.array_split(array, self._threads) for array in feed.values()]
+        shares = [dict(zip(feed, arrays, strict=True)) for arrays in zip(*divided, strict=True)]
+        runs = pool.map(lambda share: session.run(outputs, share), shares)
+        return [np.concatenate(column) for column in zip(*runs, strict=True)]
 
 
 def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -168,15 +169,52 @@ def test_closing_releases_the_graph(tmp_path, small_model):
     assert count_threads() == before
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_a_large_batch_is_divided_among_threads_which_end(tmp_path, small_model):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(small_model)
+    frames = np.random.default_rng(0).integers(0, 256, (70, 5, 6, 1), np.uint8)
+    with Scorer(path, threads=1) as scorer:
+        alone = scorer.score(frames)
+        before = count_threads()
+    with Scorer(path, threads=4) as scorer:
+        undivided = count_threads()
+        assert np.array_equal(scorer.score(frames[:31]), alone[:31])
+        assert count_threads() == undivided
+        for count in (32, 33, 70):
+            assert np.array_equal(scorer.score(frames[:count]), alone[:count])
+        assert count_threads() > undivided
+    for _ in range(1000):
+        if count_threads() == before:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{count_threads()} threads are left of {before}")
+
+
+def test_what_fails_in_a_share_of_a_batch_is_told(tmp_path, contract):
+    reshape = helper.make_node("Reshape", ["frames", "shape"], ["same"])
+    cast = helper.make_node("Cast", ["same"], ["float"], to=TensorProto.FLOAT)
+    sums = helper.make_node("ReduceSum", ["float", "axes"], ["score"], keepdims=0)
+    shape = helper.make_tensor("shape", TensorProto.INT64, [4], [64, 4, 4, 1])
+    axes = helper.make_tensor("axes", TensorProto.INT64, [3], [1, 2, 3])
+    path = model_file(tmp_path / "m.onnx", contract, [reshape, cast, sums], tensors=[shape, axes])
+    with Scorer(path, threads=2) as scorer:
+        with pytest.raises(DeviceError, match="the graph cannot be run"):
+            scorer.score(np.ones((64, 4, 4, 1), np.uint8))
+        assert len(scorer.score(np.ones((128, 4, 4, 1), np.uint8))) == 128
+
+
 def test_a_scorer_is_closed_while_another_thread_scores(tmp_path, small_model):
     (tmp_path / "m.onnx").write_bytes(small_model)
-    scorer = Scorer(tmp_path / "m.onnx")
+    scorer = Scorer(tmp_path / "m.onnx", threads=2)
     ends = []
 
     def work():
         try:
             while True:
-                assert scorer.score(np.ones((1, 5, 5, 1), np.uint8)).tolist() == [1]
+                for count in (1, 99):
+                    frames = np.ones((count, 5, 5, 1), np.uint8)
+                    assert scorer.score(frames).tolist() == [1] * count
         except UsageError as error:
             ends.append(str(error))
 
