@@ -25,7 +25,7 @@ from adae_edge.formats.modelfile import ModelFile
 from adae_edge.model import ADAE, weights_digest
 from adae_edge.preprocess import Preprocess
 from adae_edge.runtime import Scorer
-from adae_edge.runtime.backends.onnxruntime import OnnxRuntime, session_options
+from adae_edge.runtime.backends.onnxruntime import session_options
 from adae_edge.train.settings import NETWORKS
 
 SIDE = 32
@@ -75,11 +75,9 @@ def exported(name: str, channels: int, form: Form, side: int = SIDE) -> ModelFil
 
 
 def fused(name: str, form: Form, frames: Frames, threads: int) -> Call:
-    """The exported graph in the session that the runtime makes for it."""
+    """The exported graph as the runtime's backend runs it."""
     backend = Scorer(exported(name, frames.shape[3], form), "cpu", threads).backend
-    assert isinstance(backend, OnnxRuntime)
-    session = backend.session
-    return lambda: session.run(["score"], {"frames": frames})[0]
+    return lambda: backend.run([frames])[0]
 
 
 def two_files(model: ADAE, frames: Frames, threads: int) -> Call:
