@@ -13,6 +13,8 @@ PLACE_SIDE = 64
 MEDIAN_SIDE = 32
 # A weight that every pixel has, so that a frame without a part has a place too: its middle.
 LEAST_WEIGHT = 1e-6
+# A part is turned round where that is so much nearer: frames of one level differ by rounding alone.
+LEAST_NEARER = 1e-3
 
 
 class Pose(nn.Module):
@@ -63,7 +65,7 @@ class Pose(nn.Module):
         """
         place = self.place(grey)
         canvas = self.canvas(grey, place)
-        turned = (canvas * self.lean).sum(dim=(1, 2)) > 0
+        turned = (canvas * self.lean).sum(dim=(1, 2)) > LEAST_NEARER
         canvas = torch.where(turned[:, None, None], canvas.flip(1, 2), canvas)
         centre, direction = place[:, :2], place[:, 2:]
         direction = torch.where(turned[:, None], -direction, direction)

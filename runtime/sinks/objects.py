@@ -13,6 +13,7 @@ import hashlib
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from adae_edge.errors import SinkError, WriteError
@@ -173,10 +174,12 @@ class Objects(Sender):
 
     def _files(self) -> list[Path]:
         """What was refused, in the order in which it was."""
-        if not self._refused.is_dir():
-            return []
-        found = [path for path in self._refused.iterdir() if _NAME.fullmatch(path.name)]
-        return sorted(found, key=lambda path: path.stat().st_mtime_ns)
+        found = {}
+        with suppress(FileNotFoundError, NotADirectoryError):  # made with the first object
+            for path in filter(lambda path: _NAME.fullmatch(path.name), self._refused.iterdir()):
+                with suppress(FileNotFoundError):  # another thread has sent it
+                    found[path] = path.stat().st_mtime_ns
+        return sorted(found, key=found.__getitem__)
 
     def _put_aside(self, data: bytes, error: Refused) -> None:
         """Keep a refused object in the folder; raises SinkError where that has no room."""

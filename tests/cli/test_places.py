@@ -1,10 +1,12 @@
 """Places that cannot be written are known before the work, and words that are printed are safe."""
 
+import errno
 import logging
-import os
 import shlex
+import tempfile
 import traceback
 from itertools import islice
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -74,7 +76,8 @@ def test_a_folder_that_is_to_be_made_needs_one_above_it_that_can_be_written(tmp_
     check_writable(tmp_path / "a" / "b" / "c", folder=True)
     check_writable(tmp_path / "file")
     check_writable(None)
-    monkeypatch.setattr(os, "access", lambda *arguments: False)  # root may write everywhere
+    refuses = PermissionError(errno.EACCES, "not permitted")  # root may write everywhere
+    monkeypatch.setattr(tempfile, "TemporaryFile", Mock(side_effect=refuses))
     with pytest.raises(WriteError, match="read-only"):
         check_writable(tmp_path / "a" / "b", folder=True)
     with pytest.raises(WriteError, match="read-only"):
