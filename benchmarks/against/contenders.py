@@ -77,7 +77,7 @@ def exported(name: str, channels: int, form: Form, side: int = SIDE) -> ModelFil
 def fused(name: str, form: Form, frames: Frames, threads: int) -> Call:
     """The exported graph as the runtime's backend runs it."""
     backend = Scorer(exported(name, frames.shape[3], form), "cpu", threads).backend
-    return lambda: backend.run([frames])[0]
+    return lambda: backend.run([frames], ["score"])[0]
 
 
 def two_files(model: ADAE, frames: Frames, threads: int) -> Call:
