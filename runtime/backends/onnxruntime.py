@@ -143,13 +143,16 @@ class OnnxRuntime:
             UsageError: the backend is closed.
         """
         session, shares = self.session, self._shares
-        values: list[NDArray[np.float32]]
         feed = dict(zip(self._inputs, inputs, strict=True))
-        try:
-            if shares is not None and len(inputs[0]) >= shares.least:
+        values: list[NDArray[np.float32]] = []
+        if shares is not None and len(inputs[0]) >= shares.least:
+            try:
                 values = shares.run(feed, outputs)
-            else:
-                values = session.run(outputs, feed, self._options)
+            except Exception as error:  # such as where the process gets no more threads
+                _logger.warning("batches are not divided any more: %s", first_line(error))
+                self._shares = None
+        try:
+            values = values or session.run(outputs, feed, self._options)
         except Exception as error:
             raise DeviceError(f"the graph cannot be run: {first_line(error)}") from error
         # OpenVINO has answered a run that failed inside of it with the scores of the run before.
