@@ -186,11 +186,12 @@ class _Shares:
         with self._lock:  # two callers may come with a first large batch
             if self._opened is None:
                 session = _load(self._model, "cpu", session_options(1))
-                self._opened = session, ThreadPoolExecutor(self._threads, "share of a batch")
+                self._opened = session, ThreadPoolExecutor(self._threads - 1, "share of a batch")
             session, pool = self._opened
         divided = [np.array_split(array, self._threads) for array in feed.values()]
         shares = [dict(zip(feed, arrays, strict=True)) for arrays in zip(*divided, strict=True)]
-        runs = pool.map(lambda share: session.run(outputs, share), shares)
+        others = pool.map(lambda share: session.run(outputs, share), shares[1:])
+        runs = [session.run(outputs, shares[0]), *others]
         return [np.concatenate(column) for column in zip(*runs, strict=True)]
 
 
