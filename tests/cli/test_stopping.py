@@ -88,7 +88,8 @@ def test_the_second_signal_ends_what_hangs_at_once(desk, long_folder, tmp_path, 
         process.wait(0.5)
     process.send_signal(stop)
     process.communicate(timeout=HANGS_S)
-    assert process.returncode == -stop
+    # by the system, or by the thread that counts signals where Python has not yet heard the first
+    assert process.returncode in (-stop, 128 + stop)
     rows = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
     assert [row["source"] for row in rows] == sorted(map(str, long_folder.iterdir()))[:2]
 
